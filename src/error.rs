@@ -1,0 +1,106 @@
+//! What can go wrong, and where.
+//!
+//! Not converging is not an error: it is a [`StopReason`](crate::monitor::StopReason). Neither is a
+//! degenerate component: it is repaired or discarded and reported as an
+//! [`Event`](crate::monitor::Event).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate: what, where, and what was expected.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Points that are not what a model or a format expects.
+    Data(DataError),
+    /// A model, or a file of parameters, that is not valid.
+    Model(String),
+    /// A setting outside its range, or settings that exclude each other.
+    Config(String),
+}
+
+/// A fault in a source of points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataError {
+    /// The source: a file's path, or "memory".
+    pub source: String,
+    /// The point at fault, counted from 0, where there is one.
+    pub row: Option<u64>,
+    /// The dimension at fault, counted from 0, where there is one.
+    pub column: Option<usize>,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl DataError {
+    /// A fault of a source as a whole.
+    pub fn new(source: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { source: source.into(), row: None, column: None, message: message.into() }
+    }
+
+    /// The same fault at a point, and perhaps at one of its dimensions.
+    pub fn at(mut self, row: u64, column: Option<usize>) -> Self {
+        self.row = Some(row);
+        self.column = column;
+        self
+    }
+}
+
+impl fmt::Display for DataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source)?;
+        if let Some(row) = self.row {
+            write!(f, ": row {row}")?;
+        }
+        if let Some(column) = self.column {
+            write!(f, ", column {column}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        if self.row.is_some() {
+            write!(f, " (rows and columns count from 0)")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// A failed operation on a file.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Data(fault) => write!(f, "{fault}"),
+            Self::Model(message) | Self::Config(message) => write!(f, "{message}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<DataError> for Error {
+    fn from(fault: DataError) -> Self {
+        Self::Data(fault)
+    }
+}

@@ -3,4 +3,7 @@ pub mod block;
 pub mod data;
 pub mod error;
 pub mod kernels;
+mod linalg;
+pub mod family;
+pub mod stats;
 pub mod scalar;

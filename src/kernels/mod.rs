@@ -5,3 +5,7 @@
 
 pub mod dispatch;
 pub mod math;
+pub mod quadratic;
+#[doc(hidden)]
+pub mod reference;
+pub mod statistics;

@@ -1,0 +1,318 @@
+//! The three shapes of a covariance, as algebra on packed second moments.
+//!
+//! A second moment is packed as its statistics are: `Full` by rows of the upper triangle
+//! (`x_0², x_0 x_1, …, x_1², …`), `Diagonal` as D squares, `Spherical` as one squared norm.
+
+use super::{Statistic, Whitening};
+use crate::linalg::{Cholesky, symmetric_eigen};
+use std::f64::consts::TAU;
+
+/// Structure of one covariance matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Shape {
+    Full,
+    Diagonal,
+    Spherical,
+}
+
+/// A covariance, factorised: what natural parameters, entropies and kernels need of it.
+pub(super) struct Precision {
+    shape: Shape,
+    dim: usize,
+    /// `-½ Λ` packed like the second moments, so that `natural · S = -½ tr(Λ S)`.
+    pub(super) natural: Vec<f64>,
+    /// `ln det(2π Σ)`.
+    pub(super) log_det_2pi: f64,
+    cholesky: Option<Cholesky>,
+}
+
+impl Shape {
+    /// Number of values of a packed second moment.
+    pub(super) fn n_packed(self, dim: usize) -> usize {
+        match self {
+            Self::Full => dim * (dim + 1) / 2,
+            Self::Diagonal => dim,
+            Self::Spherical => 1,
+        }
+    }
+
+    /// Shape of the covariance as a parameter.
+    pub(super) fn parameter_shape(self, dim: usize) -> Vec<usize> {
+        match self {
+            Self::Full => vec![dim, dim],
+            Self::Diagonal => vec![dim],
+            Self::Spherical => vec![],
+        }
+    }
+
+
+    pub(super) fn statistics(self, dim: usize) -> Vec<Statistic> {
+        let dim = dim as u32;
+        match self {
+            Self::Full => (0..dim).flat_map(|i| (i..dim).map(move |j| Statistic::Product(i, j))).collect(),
+            Self::Diagonal => (0..dim).map(|i| Statistic::Product(i, i)).collect(),
+            Self::Spherical => vec![Statistic::SquaredNorm],
+        }
+    }
+
+    /// Moves a packed second moment about one centre to another: `S ← S - s d' - d s' + n d d'`, with the mass
+    /// `n` and the first moment `s` about the old centre, and `d` = new - old centre.
+    pub(super) fn translate(self, packed: &mut [f64], n: f64, s: &[f64], d: &[f64]) {
+        let dim = s.len();
+        match self {
+            Self::Full => {
+                let mut k = 0;
+                for i in 0..dim {
+                    for j in i..dim {
+                        packed[k] += n * d[i] * d[j] - s[i] * d[j] - d[i] * s[j];
+                        k += 1;
+                    }
+                }
+            }
+            Self::Diagonal => {
+                for i in 0..dim {
+                    packed[i] += (n * d[i] - 2.0 * s[i]) * d[i];
+                }
+            }
+            Self::Spherical => {
+                packed[0] += (0..dim).map(|i| (n * d[i] - 2.0 * s[i]) * d[i]).sum::<f64>();
+            }
+        }
+    }
+
+    /// The covariance of a second moment about the mean: `S / n`, as a parameter array.
+    pub(super) fn covariance(self, packed: &[f64], n: f64, dim: usize) -> Vec<f64> {
+        match self {
+            Self::Full => {
+                let mut covariance = vec![0.0; dim * dim];
+                let mut k = 0;
+                for i in 0..dim {
+                    for j in i..dim {
+                        covariance[i * dim + j] = packed[k] / n;
+                        covariance[j * dim + i] = packed[k] / n;
+                        k += 1;
+                    }
+                }
+                covariance
+            }
+            Self::Diagonal => packed.iter().map(|value| value / n).collect(),
+            Self::Spherical => vec![packed[0] / (n * dim as f64)],
+        }
+    }
+
+    /// Packs the second moment `n Σ` of a covariance: the inverse of [`covariance`](Self::covariance).
+    pub(super) fn second_moment(self, covariance: &[f64], dim: usize) -> Vec<f64> {
+        match self {
+            Self::Full => {
+                (0..dim).flat_map(|i| (i..dim).map(move |j| covariance[i * dim + j])).collect()
+            }
+            Self::Diagonal => covariance.to_vec(),
+            Self::Spherical => vec![covariance[0] * dim as f64],
+        }
+    }
+
+    /// Variance of each dimension; for a spherical covariance D times the same.
+    pub(super) fn variances(self, covariance: &[f64], dim: usize) -> Vec<f64> {
+        match self {
+            Self::Full => (0..dim).map(|i| covariance[i * dim + i]).collect(),
+            Self::Diagonal => covariance.to_vec(),
+            Self::Spherical => vec![covariance[0]; dim],
+        }
+    }
+
+    /// Adds `ridge` to every variance.
+    pub(super) fn add_ridge(self, covariance: &mut [f64], dim: usize, ridge: f64) {
+        let step = if self == Self::Full { dim + 1 } else { 1 };
+        for variance in covariance.iter_mut().step_by(step) {
+            *variance += ridge;
+        }
+    }
+
+    /// Lifts a covariance so that `Σ - diag(floor)` is positive semi-definite; true where that changed it.
+    ///
+    /// This is the maximum-likelihood covariance under that constraint: in units of the floor, eigenvalues
+    /// below 1 become 1 and eigenvectors stay.
+    pub(super) fn lift(self, covariance: &mut Vec<f64>, dim: usize, floor: &[f64]) -> bool {
+        match self {
+            Self::Spherical => {
+                let floor = floor.iter().sum::<f64>() / dim as f64;
+                let low = !(covariance[0] >= floor);
+                if low {
+                    covariance[0] = floor;
+                }
+                low
+            }
+            Self::Diagonal => {
+                let mut lifted = false;
+                for (variance, &floor) in covariance.iter_mut().zip(floor) {
+                    if !(*variance >= floor) {
+                        *variance = floor;
+                        lifted = true;
+                    }
+                }
+                lifted
+            }
+            Self::Full => {
+                let mut excess = covariance.clone();
+                for i in 0..dim {
+                    excess[i * dim + i] -= floor[i];
+                }
+                if Cholesky::new(&excess, dim).is_some() {
+                    return false;
+                }
+                let scale: Vec<f64> = floor.iter().map(|f| f.sqrt()).collect();
+                let scaled: Vec<f64> =
+                    (0..dim * dim).map(|k| covariance[k] / scale[k / dim] / scale[k % dim]).collect();
+                let eigen = if scaled.iter().all(|v| v.is_finite()) { symmetric_eigen(&scaled, dim) } else { None };
+                let Some((values, vectors)) = eigen else {
+                    *covariance = (0..dim * dim)
+                        .map(|k| if k / dim == k % dim { floor[k / dim] } else { 0.0 })
+                        .collect();
+                    return true;
+                };
+                if values[0] >= 1.0 {
+                    return false;
+                }
+                for i in 0..dim {
+                    for j in 0..=i {
+                        let sum: f64 = values
+                            .iter()
+                            .enumerate()
+                            .map(|(k, value)| value.max(1.0) * vectors[(i, k)] * vectors[(j, k)])
+                            .sum();
+                        covariance[i * dim + j] = sum * scale[i] * scale[j];
+                        covariance[j * dim + i] = covariance[i * dim + j];
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    /// Factorises a covariance; `None` where it is not positive definite.
+    pub(super) fn precision(self, covariance: &[f64], dim: usize) -> Option<Precision> {
+        let valid = |v: f64| v > 0.0 && v.is_finite() && v.recip().is_finite();
+        let (natural, log_det, cholesky) = match self {
+            Self::Full => {
+                let cholesky = Cholesky::new(covariance, dim)?;
+                let inverse = cholesky.inverse();
+                let natural = (0..dim)
+                    .flat_map(|i| (i..dim).map(move |j| (i, j)))
+                    .map(|(i, j)| if i == j { -0.5 * inverse[i * dim + j] } else { -inverse[i * dim + j] })
+                    .collect();
+                (natural, cholesky.log_det(), Some(cholesky))
+            }
+            Self::Diagonal => {
+                covariance.iter().all(|&v| valid(v)).then_some(())?;
+                let natural = covariance.iter().map(|v| -0.5 / v).collect();
+                (natural, covariance.iter().map(|v| v.ln()).sum(), None)
+            }
+            Self::Spherical => {
+                valid(covariance[0]).then_some(())?;
+                (vec![-0.5 / covariance[0]], dim as f64 * covariance[0].ln(), None)
+            }
+        };
+        Some(Precision { shape: self, dim, natural, log_det_2pi: log_det + dim as f64 * TAU.ln(), cholesky })
+    }
+}
+
+impl Precision {
+    /// `Λ d`.
+    pub(super) fn apply(&self, d: &[f64], out: &mut [f64]) {
+        match self.shape {
+            Shape::Full => {
+                out.fill(0.0);
+                let mut k = 0;
+                for i in 0..self.dim {
+                    out[i] -= 2.0 * self.natural[k] * d[i];
+                    k += 1;
+                    for j in i + 1..self.dim {
+                        out[i] -= self.natural[k] * d[j];
+                        out[j] -= self.natural[k] * d[i];
+                        k += 1;
+                    }
+                }
+            }
+            Shape::Diagonal => {
+                for i in 0..self.dim {
+                    out[i] = -2.0 * self.natural[i] * d[i];
+                }
+            }
+            Shape::Spherical => {
+                for i in 0..self.dim {
+                    out[i] = -2.0 * self.natural[0] * d[i];
+                }
+            }
+        }
+    }
+
+    /// A whitening factor `F`, `F' F = Λ`.
+    pub(super) fn whitening(&self) -> Whitening<f64> {
+        match self.shape {
+            Shape::Full => {
+                let inverse_factor = self.cholesky.as_ref().expect("full shape").inverse_factor();
+                let rows = (0..self.dim).flat_map(|i| (0..self.dim).map(move |j| (i, j)));
+                Whitening::Dense(rows.map(|at| inverse_factor[at]).collect())
+            }
+            Shape::Diagonal => Whitening::Diagonal(self.natural.iter().map(|v| (-2.0 * v).sqrt()).collect()),
+            Shape::Spherical => Whitening::Scale((-2.0 * self.natural[0]).sqrt()),
+        }
+    }
+
+    /// An upper bound of the largest eigenvalue of `Λ`; its Frobenius norm where `Λ` is dense.
+    pub(super) fn largest_eigenvalue_bound(&self) -> f64 {
+        match self.shape {
+            Shape::Full => {
+                let mut squares = 0.0;
+                let mut k = 0;
+                for i in 0..self.dim {
+                    // -½ Λ_ii stands once, -Λ_ij once for the two entries of the matrix.
+                    squares += 4.0 * self.natural[k].powi(2);
+                    squares += 2.0 * self.natural[k + 1..k + self.dim - i].iter().map(|v| v * v).sum::<f64>();
+                    k += self.dim - i;
+                }
+                squares.sqrt()
+            }
+            _ => self.natural.iter().fold(0.0, |largest: f64, v| largest.max(-2.0 * v)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifting_floors_the_eigenvalues_and_keeps_the_rest() {
+        // Eigenvalues 3 and 1e-9 along (1, 1) and (1, -1).
+        let (a, b) = ((3.0 + 1e-9) / 2.0, (3.0 - 1e-9) / 2.0);
+        let mut covariance = vec![a, b, b, a];
+        assert!(Shape::Full.lift(&mut covariance, 2, &[0.01, 0.01]));
+        let (values, _) = symmetric_eigen(&covariance, 2).unwrap();
+        assert!((values[0] - 0.01).abs() < 1e-12 && (values[1] - 3.0).abs() < 1e-12, "{values:?}");
+        let before = covariance.clone();
+        assert!(!Shape::Full.lift(&mut covariance, 2, &[0.005, 0.005]));
+        assert_eq!(covariance, before);
+    }
+
+    #[test]
+    fn packed_forms_agree_with_dense_algebra() {
+        let covariance = [4.0, 2.0, 0.6, 2.0, 3.0, 0.4, 0.6, 0.4, 1.5];
+        let precision = Shape::Full.precision(&covariance, 3).unwrap();
+        let d = [0.3, -1.0, 2.0];
+        let mut solved = [0.0; 3];
+        precision.apply(&d, &mut solved);
+        for i in 0..3 {
+            let back: f64 = (0..3).map(|j| covariance[3 * i + j] * solved[j]).sum();
+            assert!((back - d[i]).abs() < 1e-14);
+        }
+        // -½ tr(Λ Σ) = -D / 2
+        let packed = Shape::Full.second_moment(&covariance, 3);
+        let trace: f64 = precision.natural.iter().zip(&packed).map(|(a, b)| a * b).sum();
+        assert!((trace + 1.5).abs() < 1e-14);
+        assert_eq!(Shape::Full.covariance(&packed, 1.0, 3), covariance);
+        let bound = precision.largest_eigenvalue_bound();
+        let (values, _) = symmetric_eigen(&covariance, 3).unwrap();
+        assert!(bound >= 1.0 / values[0] && bound <= 3.0 / values[0]);
+    }
+}

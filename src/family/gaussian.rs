@@ -1,0 +1,439 @@
+//! Gaussians of every covariance structure, as mixture components (Prop. 4; tied ones by Definition 1 directly).
+//!
+//! | | statistics | `η` | entropy |
+//! |---|---|---|---|
+//! | full | `x, vech(x x')` | `Λ μ, -½ Λ` | `½ ln det(2π e Σ)` |
+//! | diag | `x, x_d²` | `μ_d / v_d, -1 / 2 v_d` | `Σ_d ½ ln(2π e v_d)` |
+//! | spherical | `x, |x|²` | `μ / v, -1 / 2 v` | `D/2 ln(2π e v)` |
+//!
+//! A tied covariance makes the quadratic statistics shared: components see `x` alone, and the scatter of the data is
+//! summed once. Proposition 4 as stated does not cover that, since components share parameters; Definition 1 does,
+//! with `θ = vech Σ` and `β = -vech Σ`, whatever the component (the flow that scales all natural parameters stays
+//! inside the model).
+
+use super::covariance::{Precision, Shape};
+use super::{
+    CentredForm, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters, Regularization, Sampler,
+    Statistic, Theta,
+};
+use crate::linalg::{Cholesky, symmetric_eigen};
+use crate::stats::SuffStats;
+use rand_distr::{Distribution, StandardNormal};
+use std::f64::consts::FRAC_2_PI;
+
+/// Variances are lifted to this part of the pooled within-component variance, unless `reg_covar` is given.
+///
+/// A standard deviation of a thousandth of its neighbours' is a spike on duplicated or rounded values, hardly ever a
+/// cluster. Relative to the *within*-component variance, so that narrow clusters far apart are left alone.
+const RELATIVE_FLOOR: f64 = 1e-6;
+
+/// Variances are lifted to this part of the total variance of the data in any case.
+///
+/// Below it a component is a point: `x - μ` holds no digits of the width, and the precision overflows soon after.
+const NUMERICAL_FLOOR: f64 = 1e-15;
+
+/// Covariance structure of a Gaussian mixture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Covariance {
+    /// Each component its own matrix.
+    Full,
+    /// One matrix for all components.
+    Tied,
+    /// Each component its own variances.
+    Diag,
+    /// Each component a single variance.
+    Spherical,
+    /// One vector of variances for all components.
+    TiedDiag,
+    /// One variance for all components: k-means in the limit of hard posteriors and equal weights.
+    TiedSpherical,
+}
+
+impl Covariance {
+    /// Every structure.
+    pub const ALL: [Self; 6] =
+        [Self::Full, Self::Tied, Self::Diag, Self::Spherical, Self::TiedDiag, Self::TiedSpherical];
+
+    /// Name as a suffix of `gaussian-`, scikit-learn's where it has one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Tied => "tied",
+            Self::Diag => "diag",
+            Self::Spherical => "spherical",
+            Self::TiedDiag => "tied-diag",
+            Self::TiedSpherical => "tied-spherical",
+        }
+    }
+
+    fn shape(self) -> Shape {
+        match self {
+            Self::Full | Self::Tied => Shape::Full,
+            Self::Diag | Self::TiedDiag => Shape::Diagonal,
+            Self::Spherical | Self::TiedSpherical => Shape::Spherical,
+        }
+    }
+
+    fn is_tied(self) -> bool {
+        matches!(self, Self::Tied | Self::TiedDiag | Self::TiedSpherical)
+    }
+}
+
+/// The family of Gaussians in D dimensions with a given covariance structure.
+///
+/// Parameters: `means` (C × D) and `covariances` (full C × D × D, tied D × D, diag C × D, spherical C, tied-diag D,
+/// tied-spherical one number).
+///
+/// ```
+/// use entropysum::family::{Covariance, ExponentialFamily, Gaussian, Parameters};
+///
+/// let family = Gaussian::new(Covariance::Spherical, 3);
+/// let parameters = Parameters { components: vec![vec![0.0, 1.0, 2.0, 0.25]], shared: vec![] };
+/// let entropy = 1.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E * 0.25).ln();
+/// assert!((family.pseudo_entropies(&parameters)[0] - entropy).abs() < 1e-14);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gaussian {
+    covariance: Covariance,
+    dim: usize,
+}
+
+impl Gaussian {
+    /// Gaussians in `dim` dimensions.
+    pub fn new(covariance: Covariance, dim: usize) -> Self {
+        Self { covariance, dim }
+    }
+
+    /// The covariance structure.
+    pub fn covariance(&self) -> Covariance {
+        self.covariance
+    }
+
+    fn shape(&self) -> Shape {
+        self.covariance.shape()
+    }
+
+    fn is_tied(&self) -> bool {
+        self.covariance.is_tied()
+    }
+
+    fn mean_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+        &theta.component[..self.dim]
+    }
+
+    fn covariance_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+        if self.is_tied() { theta.shared } else { &theta.component[self.dim..] }
+    }
+
+    fn precision(&self, theta: Theta<'_>) -> Precision {
+        self.shape()
+            .precision(self.covariance_of(theta), self.dim)
+            .expect("covariances of a model are positive definite")
+    }
+
+    /// Calls `f` with each component and its precision; a tied one is factorised once.
+    fn for_each_precision(&self, parameters: &Parameters, mut f: impl FnMut(usize, Theta<'_>, &Precision)) {
+        let mut precision = None;
+        for c in 0..parameters.components.len() {
+            let theta = parameters.theta(c);
+            if precision.is_none() || !self.is_tied() {
+                precision = Some(self.precision(theta));
+            }
+            f(c, theta, precision.as_ref().expect("just set"));
+        }
+    }
+
+    /// Second moments about `means`, packed: one a component, or a single one summed over all where tied.
+    fn scatters<'a>(&self, stats: &SuffStats, mean: impl Fn(usize) -> &'a [f64]) -> Vec<Vec<f64>> {
+        let mut shared = stats.shared().to_vec();
+        let mut scatters = Vec::new();
+        for c in 0..stats.shape().components {
+            let (first, second) = stats.sums(c).split_at(self.dim);
+            let shift: Vec<f64> = mean(c).iter().zip(stats.centre(c)).map(|(m, c)| m - c).collect();
+            let mut second = second.to_vec();
+            let target = if self.is_tied() { &mut shared } else { &mut second };
+            self.shape().translate(target, stats.mass()[c], first, &shift);
+            scatters.push(second);
+        }
+        if self.is_tied() { vec![shared] } else { scatters }
+    }
+
+    /// Lower limits of the variances, from the statistics alone: see the two constants.
+    fn floors(&self, stats: &SuffStats, means: &[Vec<f64>], pooled: &[f64], relative: f64) -> Vec<f64> {
+        let total = stats.mass().iter().sum::<f64>();
+        let moment = |d: usize, power: i32| {
+            let centre = means[0][d];
+            let sum = means.iter().zip(stats.mass()).map(|(m, w)| w * (m[d] - centre).powi(power)).sum::<f64>();
+            sum / total
+        };
+        let variances: Vec<f64> =
+            (0..self.dim).map(|d| pooled[d] + moment(d, 2) - moment(d, 1).powi(2)).collect();
+        // A constant column has no scale of its own; that of the widest column, of its own value or 1 serves.
+        let widest = variances.iter().copied().fold(0.0, f64::max);
+        let magnitude = means.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let scale = [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
+        (0..self.dim)
+            .map(|d| {
+                let floor = (relative * pooled[d]).max(NUMERICAL_FLOOR * variances[d]);
+                if floor > 0.0 { floor } else { RELATIVE_FLOOR * scale }
+            })
+            .collect()
+    }
+}
+
+impl ExponentialFamily for Gaussian {
+    fn name(&self) -> String {
+        format!("gaussian-{}", self.covariance.name())
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        vec![
+            ParameterSpec { name: "means", shape: vec![self.dim], shared: false },
+            ParameterSpec {
+                name: "covariances",
+                shape: self.shape().parameter_shape(self.dim),
+                shared: self.is_tied(),
+            },
+        ]
+    }
+
+    fn statistics(&self) -> Vec<Statistic> {
+        let mut statistics: Vec<_> = (0..self.dim as u32).map(Statistic::Value).collect();
+        if !self.is_tied() {
+            statistics.extend(self.shape().statistics(self.dim));
+        }
+        statistics
+    }
+
+    fn shared_statistics(&self) -> Vec<Statistic> {
+        if self.is_tied() { self.shape().statistics(self.dim) } else { Vec::new() }
+    }
+
+    fn is_location(&self) -> bool {
+        true
+    }
+
+    fn location<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+        self.mean_of(theta)
+    }
+
+    fn n_free_parameters(&self, n_components: usize) -> usize {
+        let covariance = match self.shape() {
+            Shape::Full => self.dim * (self.dim + 1) / 2,
+            Shape::Diagonal => self.dim,
+            Shape::Spherical => 1,
+        };
+        n_components * self.dim + if self.is_tied() { covariance } else { n_components * covariance }
+    }
+
+    fn check(&self, theta: Theta<'_>) -> Result<(), String> {
+        if let Some(d) = self.mean_of(theta).iter().position(|m| !m.is_finite()) {
+            return Err(format!("mean of dimension {d} is not a finite number"));
+        }
+        let covariance = self.covariance_of(theta);
+        if self.shape() == Shape::Full {
+            for i in 0..self.dim {
+                for j in 0..i {
+                    let (a, b) = (covariance[i * self.dim + j], covariance[j * self.dim + i]);
+                    if (a - b).abs() > 1e-9 * (a.abs() + b.abs()) {
+                        return Err(format!("covariance is not symmetric: {a} at ({i}, {j}), {b} at ({j}, {i})"));
+                    }
+                }
+            }
+        }
+        match self.shape().precision(covariance, self.dim) {
+            Some(_) => Ok(()),
+            None => Err("covariance is not positive definite".into()),
+        }
+    }
+
+    fn natural(&self, parameters: &Parameters, centres: &[f64], eta: &mut [f64]) -> Vec<Packing> {
+        let n_statistics = eta.len() / parameters.components.len().max(1);
+        let mut packings = Vec::with_capacity(parameters.components.len());
+        self.for_each_precision(parameters, |c, theta, precision| {
+            let centre = &centres[c * self.dim..][..self.dim];
+            let eta = &mut eta[c * n_statistics..][..n_statistics];
+            let (linear, quadratic) = eta.split_at_mut(self.dim);
+            let shift: Vec<f64> = self.mean_of(theta).iter().zip(centre).map(|(m, c)| m - c).collect();
+            precision.apply(&shift, linear);
+            quadratic.copy_from_slice(&precision.natural[..quadratic.len()]);
+            let energy: f64 = linear.iter().zip(&shift).map(|(a, b)| a * b).sum();
+            // Points of this component lie within about three standard deviations of its mean; there the
+            // terms of η · T(x) are at most λ_max |x|².
+            let variance: f64 = self.shape().variances(self.covariance_of(theta), self.dim).iter().sum();
+            let radius = shift.iter().map(|s| s * s).sum::<f64>().sqrt() + 3.0 * variance.sqrt();
+            packings.push(Packing {
+                log_partition: 0.5 * (energy + precision.log_det_2pi),
+                cancellation: precision.largest_eigenvalue_bound() * radius * radius,
+            });
+        });
+        packings
+    }
+
+    fn shared_natural(&self, shared: &[f64], eta: &mut [f64]) {
+        if self.is_tied() {
+            eta.copy_from_slice(&self.precision(Theta { component: &[], shared }).natural);
+        }
+    }
+
+    fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64> {
+        let mut entropies = Vec::new();
+        self.for_each_precision(parameters, |_, _, precision| {
+            entropies.push(0.5 * (precision.log_det_2pi + self.dim as f64));
+        });
+        entropies
+    }
+
+    fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]) {
+        let shift: Vec<f64> = self.mean_of(theta).iter().zip(centre).map(|(m, c)| m - c).collect();
+        let (first, second) = mean.split_at_mut(self.dim);
+        first.copy_from_slice(&shift);
+        second.copy_from_slice(&self.shape().second_moment(self.covariance_of(theta), self.dim));
+        // From about the mean to about the centre: the first moment about the mean is zero.
+        let back: Vec<f64> = shift.iter().map(|s| -s).collect();
+        self.shape().translate(second, 1.0, &vec![0.0; self.dim], &back);
+    }
+
+    fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let scatters = self.scatters(stats, |c| self.mean_of(parameters.theta(c)));
+        let mut sum = 0.0;
+        self.for_each_precision(parameters, |c, _, precision| {
+            sum -= 0.5 * stats.mass()[c] * precision.log_det_2pi;
+            if let Some(scatter) = scatters.get(c) {
+                sum += precision.natural.iter().zip(scatter).map(|(a, b)| a * b).sum::<f64>();
+            }
+        });
+        sum
+    }
+
+    fn maximize(
+        &self,
+        stats: &SuffStats,
+        update: &[bool],
+        regularization: Regularization,
+        parameters: &mut Parameters,
+    ) -> Vec<Outcome> {
+        let n_components = parameters.components.len();
+        let mut outcomes = vec![Outcome::Maximized; n_components];
+        let mut means: Vec<Vec<f64>> = Vec::with_capacity(n_components);
+        for c in 0..n_components {
+            let mass = stats.mass()[c];
+            let mean: Vec<f64> =
+                stats.sums(c)[..self.dim].iter().zip(stats.centre(c)).map(|(s, c)| c + s / mass).collect();
+            if update[c] && mean.iter().all(|m| m.is_finite()) {
+                means.push(mean);
+            } else {
+                means.push(self.mean_of(parameters.theta(c)).to_vec());
+                if update[c] {
+                    outcomes[c] = Outcome::Degenerate;
+                }
+            }
+        }
+        let scatters = self.scatters(stats, |c| means[c].as_slice());
+        let total: f64 = stats.mass().iter().sum();
+        let mut pooled = vec![0.0; self.shape().n_packed(self.dim)];
+        for scatter in &scatters {
+            for (sum, value) in pooled.iter_mut().zip(scatter) {
+                *sum += value;
+            }
+        }
+        let pooled = self.shape().covariance(&pooled, total, self.dim);
+        let variances = self.shape().variances(&pooled, self.dim);
+        let relative = if regularization.reg_covar.is_none() && !self.is_tied() { RELATIVE_FLOOR } else { 0.0 };
+        let floors = self.floors(stats, &means, &variances, relative);
+        let regularize = |covariance: &mut Vec<f64>| {
+            self.shape().add_ridge(covariance, self.dim, regularization.reg_covar.unwrap_or(0.0));
+            self.shape().lift(covariance, self.dim, &floors)
+        };
+
+        if self.is_tied() && update.contains(&true) {
+            let mut covariance = pooled;
+            if regularize(&mut covariance) {
+                outcomes.iter_mut().filter(|o| **o == Outcome::Maximized).for_each(|o| *o = Outcome::Floored);
+            }
+            parameters.shared = covariance;
+        }
+        for (c, mean) in means.iter().enumerate() {
+            if !update[c] || outcomes[c] == Outcome::Degenerate {
+                continue;
+            }
+            let theta = &mut parameters.components[c];
+            theta[..self.dim].copy_from_slice(mean);
+            if !self.is_tied() {
+                let mut covariance = self.shape().covariance(&scatters[c], stats.mass()[c], self.dim);
+                if regularize(&mut covariance) {
+                    outcomes[c] = Outcome::Floored;
+                }
+                theta[self.dim..].copy_from_slice(&covariance);
+            }
+        }
+        outcomes
+    }
+
+    fn centred(&self, theta: Theta<'_>) -> Option<CentredForm> {
+        let precision = self.precision(theta);
+        Some(CentredForm {
+            mean: self.mean_of(theta).to_vec(),
+            whitening: precision.whitening(),
+            bias: -0.5 * precision.log_det_2pi,
+        })
+    }
+
+    /// Puts the halves at the means of the two halves of the component, cut across its longest axis.
+    fn split(&self, theta: Theta<'_>, halves: [&mut Vec<f64>; 2]) -> bool {
+        let covariance = self.covariance_of(theta);
+        let mut axis = vec![0.0; self.dim];
+        match self.shape() {
+            Shape::Full => {
+                let Some((values, vectors)) = symmetric_eigen(covariance, self.dim) else { return false };
+                let deviation = values[self.dim - 1].max(0.0).sqrt();
+                (0..self.dim).for_each(|i| axis[i] = deviation * vectors[(i, self.dim - 1)]);
+            }
+            Shape::Diagonal => {
+                let widest = (0..self.dim).max_by(|&a, &b| covariance[a].total_cmp(&covariance[b])).unwrap_or(0);
+                axis[widest] = covariance[widest].sqrt();
+            }
+            Shape::Spherical => axis.fill((covariance[0] / self.dim as f64).sqrt()),
+        }
+        let own = theta.component.to_vec();
+        for (half, sign) in halves.into_iter().zip([1.0, -1.0]) {
+            *half = own.clone();
+            for (mean, step) in half.iter_mut().zip(&axis) {
+                *mean += sign * FRAC_2_PI.sqrt() * step;
+            }
+        }
+        true
+    }
+
+    fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
+        let (dim, mean, covariance) = (self.dim, self.mean_of(theta), self.covariance_of(theta));
+        match self.shape() {
+            Shape::Full => {
+                let cholesky =
+                    Cholesky::new(covariance, dim).expect("covariances of a model are positive definite");
+                Box::new(move |rng, point| {
+                    point.copy_from_slice(mean);
+                    for j in 0..dim {
+                        let z: f64 = StandardNormal.sample(rng);
+                        for (i, value) in point.iter_mut().enumerate().skip(j) {
+                            *value += cholesky.factor()[(i, j)] * z;
+                        }
+                    }
+                })
+            }
+            shape => {
+                let deviations: Vec<f64> = shape.variances(covariance, dim).iter().map(|v| v.sqrt()).collect();
+                Box::new(move |rng, point| {
+                    for d in 0..dim {
+                        let z: f64 = StandardNormal.sample(rng);
+                        point[d] = mean[d] + deviations[d] * z;
+                    }
+                })
+            }
+        }
+    }
+}

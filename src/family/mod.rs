@@ -1,0 +1,191 @@
+//! Exponential families: one file each, plus one line in [`registry`].
+//!
+//! A family is its statistics `T(x)`, the natural parameters `η` and log-partition `A(η)` of its standard
+//! parameters, the mean map `∇A` and its inverse (the M-step). The engine supplies everything else: responsibilities,
+//! sums, entropies (Eqn 51), the monitor, files and the command line.
+//!
+//! `p(x | c) = h(x) exp(η_c · T(x) + η_0 · T_0(x) - A_c)`, where `T_0` and `η_0` are shared by all components (tied
+//! covariances) and usually absent.
+
+mod covariance;
+pub mod gaussian;
+pub mod registry;
+
+pub use crate::kernels::quadratic::Whitening;
+pub use crate::kernels::statistics::Statistic;
+pub use gaussian::{Covariance, Gaussian};
+
+use crate::stats::SuffStats;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use std::fmt::Debug;
+
+/// Standard parameters of all components of a mixture, flat.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters {
+    /// One row a component, each the concatenation of the arrays that [`ExponentialFamily::parameters`] lists.
+    pub components: Vec<Vec<f64>>,
+    /// Parameters that all components share, concatenated likewise.
+    pub shared: Vec<f64>,
+}
+
+impl Parameters {
+    /// The parameters of one component.
+    pub fn theta(&self, component: usize) -> Theta<'_> {
+        Theta { component: &self.components[component], shared: &self.shared }
+    }
+}
+
+/// The parameters of one component.
+#[derive(Clone, Copy, Debug)]
+pub struct Theta<'a> {
+    /// Its own.
+    pub component: &'a [f64],
+    /// Those it shares with all others.
+    pub shared: &'a [f64],
+}
+
+/// A named array of standard parameters, as files and people know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// Name in the plural of the field, `"means"`.
+    pub name: &'static str,
+    /// Shape of the array for one component; empty for a single number.
+    pub shape: Vec<usize>,
+    /// Whether all components share it.
+    pub shared: bool,
+}
+
+impl ParameterSpec {
+    /// Number of values for one component.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How the M-step keeps components from collapsing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Regularization {
+    /// Added to every variance, in the data's squared units. `None`: nothing is added, and variances below a
+    /// small part of the pooled within-component variance are lifted to it.
+    pub reg_covar: Option<f64>,
+}
+
+/// What the M-step did to one component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its parameters maximise the bound.
+    Maximized,
+    /// They maximise it under a floor that binds.
+    Floored,
+    /// Its statistics define no parameters; the old ones stay.
+    Degenerate,
+}
+
+/// What packing a component's natural parameters yields besides them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Packing {
+    /// Log-partition `A(η)`.
+    pub log_partition: f64,
+    /// Upper bound of the rounding error of `η · T(x)` at points that the component is responsible for, in units
+    /// of the working precision's epsilon. 0 where terms cannot cancel.
+    pub cancellation: f64,
+}
+
+/// The centred form of a component: `ln p(x) = bias - ½ |F (x - mean)|²`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CentredForm {
+    /// Mean, D values.
+    pub mean: Vec<f64>,
+    /// A factor of the precision.
+    pub whitening: Whitening<f64>,
+    /// `ln p(mean)`.
+    pub bias: f64,
+}
+
+/// Draws points of one component.
+pub type Sampler<'a> = Box<dyn Fn(&mut Xoshiro256PlusPlus, &mut [f64]) + Send + Sync + 'a>;
+
+/// A family of distributions `p(x) = h(x) exp(η · T(x) - A(η))`, as components of a mixture.
+///
+/// Everything here is `f64` and costs nothing of order N: no method but [`sampler`](Self::sampler) sees a point.
+/// Where [`is_location`](Self::is_location) holds, statistics are those of `x - centre`, and methods take the centre.
+pub trait ExponentialFamily: Send + Sync + Debug {
+    /// Name on the command line and in files, `"gaussian-full"`.
+    fn name(&self) -> String;
+
+    /// Dimension D of the points.
+    fn dim(&self) -> usize;
+
+    /// Arrays of standard parameters, in the order of [`Parameters`].
+    fn parameters(&self) -> Vec<ParameterSpec>;
+
+    /// Statistics `T(x)` of each component; L of them.
+    fn statistics(&self) -> Vec<Statistic>;
+
+    /// Statistics `T_0(x)` whose natural parameters all components share.
+    fn shared_statistics(&self) -> Vec<Statistic> {
+        Vec::new()
+    }
+
+    /// Whether statistics are taken about a centre, which the family is free to choose.
+    fn is_location(&self) -> bool {
+        false
+    }
+
+    /// A good centre for the statistics of this component: near its points.
+    fn location<'a>(&self, _theta: Theta<'a>) -> &'a [f64] {
+        &[]
+    }
+
+    /// Number of free parameters of a mixture with `n_components`, without the weights.
+    fn n_free_parameters(&self, n_components: usize) -> usize;
+
+    /// Says what is wrong with the parameters of a component, read from a file or given by a caller.
+    fn check(&self, theta: Theta<'_>) -> Result<(), String>;
+
+    /// Natural parameters `η` of each component (L values) for statistics about its centre.
+    ///
+    /// # Shapes
+    /// `centres: C × D` (or empty), `eta: C × L`, row-major.
+    fn natural(&self, parameters: &Parameters, centres: &[f64], eta: &mut [f64]) -> Vec<Packing>;
+
+    /// Natural parameters `η_0` of the shared statistics.
+    fn shared_natural(&self, _shared: &[f64], _eta: &mut [f64]) {}
+
+    /// Pseudo entropy `A - η · ∇A(η)` of each component (Eqn 51), in nats; its entropy where the base measure is 1.
+    fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64>;
+
+    /// Mean map `∇A(η) = E T(x - centre)`, L values, then the L₀ shared ones.
+    fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]);
+
+    /// `Σ_n Σ_c w_n q_n(c) ln p̃(x_n | c)` from statistics alone, `p̃` without the base measure.
+    fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64;
+
+    /// M-step: sets the parameters of the components marked in `update` to those whose mean map is that of
+    /// the statistics.
+    fn maximize(
+        &self,
+        stats: &SuffStats,
+        update: &[bool],
+        regularization: Regularization,
+        parameters: &mut Parameters,
+    ) -> Vec<Outcome>;
+
+    /// The centred form of a component, for families that have one.
+    fn centred(&self, _theta: Theta<'_>) -> Option<CentredForm> {
+        None
+    }
+
+    /// Replaces a component by two that share its place, as a start for both. False where the family cannot.
+    fn split(&self, _theta: Theta<'_>, _halves: [&mut Vec<f64>; 2]) -> bool {
+        false
+    }
+
+    /// Prepares to draw points of a component.
+    fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a>;
+}

@@ -1,0 +1,134 @@
+//! Small dense symmetric matrices of the control plane, by faer, on one thread.
+//!
+//! Matrices are flat `f64` slices; a symmetric matrix is the same in row and column order. Nothing here reads
+//! faer's global parallelism: that setting belongs to the host program.
+
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::{cholesky, evd, triangular_inverse};
+use faer::{Auto, Mat, MatRef, Par};
+
+/// Lower Cholesky factor `L` of a symmetric positive definite matrix `A = L L'`.
+#[derive(Clone, Debug)]
+pub(crate) struct Cholesky {
+    factor: Mat<f64>,
+}
+
+impl Cholesky {
+    /// Factorises a symmetric `dim × dim` matrix; `None` where it is not positive definite in `f64`.
+    pub(crate) fn new(matrix: &[f64], dim: usize) -> Option<Self> {
+        debug_assert_eq!(matrix.len(), dim * dim);
+        let mut factor = MatRef::from_row_major_slice(matrix, dim, dim).to_owned();
+        let params = <cholesky::llt::factor::LltParams as Auto<f64>>::auto().into();
+        let scratch = cholesky::llt::factor::cholesky_in_place_scratch::<f64>(dim, Par::Seq, params);
+        cholesky::llt::factor::cholesky_in_place(
+            factor.as_mut(),
+            Default::default(),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            params,
+        )
+        .ok()?;
+        // A pivot that is NaN, or so small that its inverse overflows, passes faer's test.
+        (0..dim).all(|i| factor[(i, i)].is_normal() && factor[(i, i)].recip().is_finite()).then_some(())?;
+        for column in 1..dim {
+            factor.col_mut(column).subrows_mut(0, column).fill(0.0);
+        }
+        Some(Self { factor })
+    }
+
+    /// `ln det A`.
+    pub(crate) fn log_det(&self) -> f64 {
+        2.0 * (0..self.factor.nrows()).map(|i| self.factor[(i, i)].ln()).sum::<f64>()
+    }
+
+    /// The lower factor `L`.
+    pub(crate) fn factor(&self) -> MatRef<'_, f64> {
+        self.factor.as_ref()
+    }
+
+    /// `L⁻¹`, lower triangular with zeros above the diagonal.
+    pub(crate) fn inverse_factor(&self) -> Mat<f64> {
+        let dim = self.factor.nrows();
+        let mut inverse = Mat::zeros(dim, dim);
+        triangular_inverse::invert_lower_triangular(inverse.as_mut(), self.factor.as_ref(), Par::Seq);
+        inverse
+    }
+
+    /// `A⁻¹`, row-major.
+    pub(crate) fn inverse(&self) -> Vec<f64> {
+        let dim = self.factor.nrows();
+        let whitening = self.inverse_factor();
+        let mut inverse = vec![0.0; dim * dim];
+        faer::linalg::matmul::matmul(
+            faer::MatMut::from_row_major_slice_mut(&mut inverse, dim, dim),
+            faer::Accum::Replace,
+            whitening.transpose(),
+            &whitening,
+            1.0,
+            Par::Seq,
+        );
+        inverse
+    }
+}
+
+/// Eigenvalues in ascending order and eigenvectors, one a column, of a symmetric matrix.
+pub(crate) fn symmetric_eigen(matrix: &[f64], dim: usize) -> Option<(Vec<f64>, Mat<f64>)> {
+    let matrix = MatRef::from_row_major_slice(matrix, dim, dim);
+    let mut vectors = Mat::zeros(dim, dim);
+    let mut values = faer::diag::Diag::zeros(dim);
+    let params = <evd::SelfAdjointEvdParams as Auto<f64>>::auto().into();
+    let scratch =
+        evd::self_adjoint_evd_scratch::<f64>(dim, evd::ComputeEigenvectors::Yes, Par::Seq, params);
+    evd::self_adjoint_evd(
+        matrix,
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        params,
+    )
+    .ok()?;
+    Some((values.column_vector().iter().copied().collect(), vectors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [f64; 9] = [4.0, 2.0, 0.6, 2.0, 3.0, 0.4, 0.6, 0.4, 1.5];
+
+    #[test]
+    fn cholesky_reproduces_the_matrix_its_inverse_and_determinant() {
+        let cholesky = Cholesky::new(&A, 3).unwrap();
+        let product = cholesky.factor() * cholesky.factor().transpose();
+        let inverse = cholesky.inverse();
+        for i in 0..3 {
+            for j in 0..3 {
+                assert!((product[(i, j)] - A[3 * i + j]).abs() < 1e-14);
+                let unit: f64 = (0..3).map(|k| A[3 * i + k] * inverse[3 * k + j]).sum();
+                assert!((unit - f64::from(u8::from(i == j))).abs() < 1e-14);
+            }
+        }
+        let determinant = 4.0 * (4.5 - 0.16) - 2.0 * (3.0 - 0.24) + 0.6 * (0.8 - 1.8);
+        assert!((cholesky.log_det() - f64::ln(determinant)).abs() < 1e-14);
+    }
+
+    #[test]
+    fn matrices_that_are_not_positive_definite_have_no_factor() {
+        for bad in [[1.0, 2.0, 2.0, 1.0], [0.0; 4], [f64::NAN, 0.0, 0.0, 1.0], [-1.0, 0.0, 0.0, 1.0]] {
+            assert!(Cholesky::new(&bad, 2).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn eigenvectors_diagonalise() {
+        let (values, vectors) = symmetric_eigen(&A, 3).unwrap();
+        assert!(values.is_sorted());
+        for (k, &value) in values.iter().enumerate() {
+            for i in 0..3 {
+                let image: f64 = (0..3).map(|j| A[3 * i + j] * vectors[(j, k)]).sum();
+                assert!((image - value * vectors[(i, k)]).abs() < 1e-13);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Sufficient statistics of a model: one flat buffer that merges, scales and blends without model code.
+
+/// Sizes of a model's statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatsShape {
+    /// Number of components (or enumerated latent states) C.
+    pub components: usize,
+    /// Statistics L of each component.
+    pub statistics: usize,
+    /// Statistics that all components share, weighted by the points alone.
+    pub shared: usize,
+    /// Dimension D where statistics are taken about a centre of each component, else 0.
+    pub centre: usize,
+}
+
+/// Sums over weighted points that hold all a model needs of the data.
+///
+/// | field | size | sum over points `n` of |
+/// |---|---|---|
+/// | `total_weight` | 1 | `w_n` |
+/// | `n_points` | 1 | 1 |
+/// | `posterior_entropy` | 1 | `w_n H[q_n]` |
+/// | `log_evidence` | 1 | `w_n ln Σ_{c ∈ K_n} p(x_n, c)`, `K_n` the states `q_n` may occupy |
+/// | `log_evidence_squares` | 1 | `w_n (ln Σ_{c ∈ K_n} p(x_n, c))²` |
+/// | `log_base_measure` | 1 | `w_n ln h(x_n)` |
+/// | `mass` | C | `w_n q_n(c)` |
+/// | `sums` | C × L | `w_n q_n(c) T(x_n - centre_c)` |
+/// | `shared` | L₀ | `w_n T₀(x_n - centre)` |
+///
+/// The sums are plain `f64` in one slice: adding two of them, smoothing by a step size, writing a checkpoint or
+/// summing over machines needs no code of any model. [`centres`](Self::centres) says about which point the
+/// statistics of a component are taken; only statistics with the same centres may be added.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SuffStats {
+    shape: StatsShape,
+    values: Vec<f64>,
+    centres: Vec<f64>,
+}
+
+const HEADER: usize = 6;
+
+macro_rules! header {
+    ($($index:literal $name:ident $name_mut:ident $doc:literal),*) => {$(
+        #[doc = $doc]
+        pub fn $name(&self) -> f64 {
+            self.values[$index]
+        }
+        #[doc = concat!($doc, " Mutable.")]
+        pub fn $name_mut(&mut self) -> &mut f64 {
+            &mut self.values[$index]
+        }
+    )*};
+}
+
+impl SuffStats {
+    /// Statistics of no points.
+    pub fn zeros(shape: StatsShape, centres: Vec<f64>) -> Self {
+        assert_eq!(centres.len(), shape.components * shape.centre, "one centre a component");
+        let len = HEADER + shape.components * (1 + shape.statistics) + shape.shared;
+        Self { shape, values: vec![0.0; len], centres }
+    }
+
+    header! {
+        0 total_weight total_weight_mut "Total weight of the points.",
+        1 n_points n_points_mut "Number of points.",
+        2 posterior_entropy posterior_entropy_mut "Weighted sum of the posterior entropies, in nats.",
+        3 log_evidence log_evidence_mut "Weighted sum of the log-evidence, in nats.",
+        4 log_evidence_squares log_evidence_squares_mut "Weighted sum of the squared log-evidence.",
+        5 log_base_measure log_base_measure_mut "Weighted sum of the log base measure, in nats."
+    }
+
+    /// Sizes.
+    pub fn shape(&self) -> StatsShape {
+        self.shape
+    }
+
+    /// Responsibility mass of each component; C values.
+    pub fn mass(&self) -> &[f64] {
+        &self.values[HEADER..HEADER + self.shape.components]
+    }
+
+    /// Mutable [`mass`](Self::mass).
+    pub fn mass_mut(&mut self) -> &mut [f64] {
+        &mut self.values[HEADER..HEADER + self.shape.components]
+    }
+
+    fn sums_start(&self) -> usize {
+        HEADER + self.shape.components
+    }
+
+    fn shared_start(&self) -> usize {
+        self.sums_start() + self.shape.components * self.shape.statistics
+    }
+
+    /// Summed statistics of one component; L values.
+    pub fn sums(&self, component: usize) -> &[f64] {
+        &self.values[self.sums_start() + component * self.shape.statistics..][..self.shape.statistics]
+    }
+
+    /// Mutable [`sums`](Self::sums).
+    pub fn sums_mut(&mut self, component: usize) -> &mut [f64] {
+        let start = self.sums_start() + component * self.shape.statistics;
+        &mut self.values[start..][..self.shape.statistics]
+    }
+
+    /// Summed shared statistics; L₀ values.
+    pub fn shared(&self) -> &[f64] {
+        &self.values[self.shared_start()..]
+    }
+
+    /// Mutable [`shared`](Self::shared).
+    pub fn shared_mut(&mut self) -> &mut [f64] {
+        let start = self.shared_start();
+        &mut self.values[start..]
+    }
+
+    /// The point about which a component's statistics are taken; D values, or none.
+    pub fn centre(&self, component: usize) -> &[f64] {
+        &self.centres[component * self.shape.centre..][..self.shape.centre]
+    }
+
+    /// All centres, C × D.
+    pub fn centres(&self) -> &[f64] {
+        &self.centres
+    }
+
+    /// The flat buffer: header, mass, sums, shared, in this order.
+    pub fn as_slice(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Mutable [`as_slice`](Self::as_slice).
+    pub fn as_mut_slice(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+
+    /// Adds the statistics of other points.
+    ///
+    /// # Panics
+    /// If shapes or centres differ.
+    pub fn add(&mut self, other: &Self) {
+        assert!(self.shape == other.shape && self.centres == other.centres, "statistics of unlike models");
+        for (sum, value) in self.values.iter_mut().zip(&other.values) {
+            *sum += value;
+        }
+    }
+
+    /// `self ← (1 - step) self + step other`, the update of stepwise EM.
+    ///
+    /// # Panics
+    /// If shapes or centres differ.
+    pub fn blend(&mut self, step: f64, other: &Self) {
+        assert!(self.shape == other.shape && self.centres == other.centres, "statistics of unlike models");
+        for (sum, value) in self.values.iter_mut().zip(&other.values) {
+            *sum += step * (value - *sum);
+        }
+    }
+
+    /// Sets all sums to zero; shape and centres stay.
+    pub fn clear(&mut self) {
+        self.values.fill(0.0);
+    }
+
+    /// Whether every sum is a finite number.
+    pub fn is_finite(&self) -> bool {
+        self.values.iter().all(|value| value.is_finite())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(seed: f64) -> SuffStats {
+        let shape = StatsShape { components: 2, statistics: 3, shared: 1, centre: 1 };
+        let mut stats = SuffStats::zeros(shape, vec![0.5, -0.5]);
+        for (k, value) in stats.as_mut_slice().iter_mut().enumerate() {
+            *value = seed * (k as f64 + 1.0);
+        }
+        stats
+    }
+
+    #[test]
+    fn fields_partition_the_buffer_in_order() {
+        let stats = example(1.0);
+        let mut all = vec![
+            stats.total_weight(),
+            stats.n_points(),
+            stats.posterior_entropy(),
+            stats.log_evidence(),
+            stats.log_evidence_squares(),
+            stats.log_base_measure(),
+        ];
+        all.extend_from_slice(stats.mass());
+        all.extend_from_slice(stats.sums(0));
+        all.extend_from_slice(stats.sums(1));
+        all.extend_from_slice(stats.shared());
+        assert_eq!(all, stats.as_slice());
+        assert_eq!((stats.centre(0), stats.centre(1)), (&[0.5][..], &[-0.5][..]));
+    }
+
+    #[test]
+    fn adding_and_blending_are_elementwise() {
+        let mut sum = example(1.0);
+        sum.add(&example(2.0));
+        assert_eq!(sum, example(3.0));
+        let mut blended = example(4.0);
+        blended.blend(0.25, &example(8.0));
+        assert_eq!(blended, example(5.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "unlike")]
+    fn statistics_about_other_centres_do_not_add() {
+        let shape = example(1.0).shape();
+        example(1.0).add(&SuffStats::zeros(shape, vec![0.0, 0.0]));
+    }
+}

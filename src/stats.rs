@@ -21,7 +21,6 @@ pub struct StatsShape {
 /// | `n_points` | 1 | 1 |
 /// | `posterior_entropy` | 1 | `w_n H[q_n]` |
 /// | `log_evidence` | 1 | `w_n ln Σ_{c ∈ K_n} p(x_n, c)`, `K_n` the states `q_n` may occupy |
-/// | `log_evidence_squares` | 1 | `w_n (ln Σ_{c ∈ K_n} p(x_n, c))²` |
 /// | `log_base_measure` | 1 | `w_n ln h(x_n)` |
 /// | `mass` | C | `w_n q_n(c)` |
 /// | `sums` | C × L | `w_n q_n(c) T(x_n - centre_c)` |
@@ -37,7 +36,7 @@ pub struct SuffStats {
     centres: Vec<f64>,
 }
 
-const HEADER: usize = 6;
+const HEADER: usize = 5;
 
 macro_rules! header {
     ($($index:literal $name:ident $name_mut:ident $doc:literal),*) => {$(
@@ -65,8 +64,7 @@ impl SuffStats {
         1 n_points n_points_mut "Number of points.",
         2 posterior_entropy posterior_entropy_mut "Weighted sum of the posterior entropies, in nats.",
         3 log_evidence log_evidence_mut "Weighted sum of the log-evidence, in nats.",
-        4 log_evidence_squares log_evidence_squares_mut "Weighted sum of the squared log-evidence.",
-        5 log_base_measure log_base_measure_mut "Weighted sum of the log base measure, in nats."
+        4 log_base_measure log_base_measure_mut "Weighted sum of the log base measure, in nats."
     }
 
     /// Sizes.
@@ -188,7 +186,6 @@ mod tests {
             stats.n_points(),
             stats.posterior_entropy(),
             stats.log_evidence(),
-            stats.log_evidence_squares(),
             stats.log_base_measure(),
         ];
         all.extend_from_slice(stats.mass());

@@ -3,9 +3,13 @@
 //! Letters, here and in formulas: N points, D dimensions, C components, H latents, L statistics,
 //! B points of a tile.
 
+pub mod accumulate;
+pub mod blocking;
 pub mod dispatch;
+pub mod distance;
 pub mod math;
 pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
 pub mod statistics;
+pub mod softmax;

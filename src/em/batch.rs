@@ -1,0 +1,144 @@
+//! Batch EM: sweep, M-step, entropy sum, observer.
+
+use super::config::Config;
+use super::sweep::Sweeper;
+use crate::data::DataSource;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::model::EStep;
+use crate::monitor::{Convergence, Event, History, IterRecord, Observer, StopReason};
+use crate::scalar::Scalar;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// A fitted model and how the fit went.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Fit<M> {
+    /// The model, with the parameters after the last M-step, whatever ended the fit.
+    pub model: M,
+    /// One record an iteration.
+    pub history: History,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Floors, splits and discards, each told once.
+    pub warnings: Vec<String>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+impl<M> Fit<M> {
+    /// Whether the tolerance was met.
+    pub fn converged(&self) -> bool {
+        self.stop_reason == StopReason::Converged
+    }
+
+    /// The last record, if there was an iteration.
+    pub fn last(&self) -> Option<&IterRecord> {
+        self.history.records.last()
+    }
+}
+
+/// Learns `model` from `source` by batch EM, from where the model stands.
+///
+/// # Errors
+/// If a setting is out of range, the dimensions differ, there are no points, or a point cannot be read or has no
+/// finite log-evidence. Not converging is no error: see [`Fit::stop_reason`].
+///
+/// ```
+/// use entropysum::data::memory::Points;
+/// use entropysum::em::{self, Config};
+/// use entropysum::exec::Executor;
+/// use entropysum::family::{Parameters, registry};
+/// use entropysum::model::Mixture;
+/// use entropysum::monitor::Silent;
+///
+/// let points = Points::<f64>::from_rows(&[0.0, 0.2, 0.1, 5.0, 5.3, 5.1], 1)?;
+/// let components = vec![vec![0.0, 1.0], vec![4.0, 1.0]];
+/// let start = Mixture::new(
+///     registry::build("gaussian-full", 1)?,
+///     vec![0.5, 0.5],
+///     Parameters { components, shared: vec![] },
+/// )?;
+/// let fit = em::fit(start, &points, &Executor::new(Some(1))?, &Config::default(), &mut Silent)?;
+/// assert!(fit.converged());
+/// assert!((fit.model.parameter("means").unwrap()[0] - 0.1).abs() < 1e-6);
+/// assert!(fit.last().unwrap().gap().abs() < 1e-10);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+    mut model: M,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    observer: &mut dyn Observer,
+) -> Result<Fit<M>> {
+    if source.dim() != model.dim() {
+        return Err(Error::Config(format!(
+            "{} has points of {} dimension(s), the model is for {}",
+            source.name(),
+            source.dim(),
+            model.dim()
+        )));
+    }
+    if source.is_empty() {
+        return Err(Error::Config(format!("{} has no points", source.name())));
+    }
+    if config.max_iter == 0 {
+        return Err(Error::Config("max_iter must be at least 1".into()));
+    }
+    let start = Instant::now();
+    let mut convergence = Convergence::new(config.monitor, config.tol, config.rtol)?;
+    let mut sweeper = Sweeper::new(source, executor);
+    let mut history = History::default();
+    let mut warnings = Vec::new();
+    let mut splits_left = model.active_components();
+
+    let stop_reason = loop {
+        let stats = sweeper.sweep(&model)?;
+        let mut events = model.m_step(&stats, config.regularization);
+        let iteration = history.records.len() + 1;
+        let mut record = IterRecord {
+            iteration,
+            seconds: 0.0,
+            points_seen: iteration as u64 * source.len(),
+            entropy_sum: model.entropy_sum(&stats),
+            lower_bound: model.lower_bound(&stats),
+            log_likelihood: stats.log_evidence() / stats.total_weight(),
+            change: 0.0,
+            active_components: model.active_components(),
+            events: Vec::new(),
+        };
+        events.extend(model.repair(&stats, &mut splits_left));
+        for event in &events {
+            note(&mut warnings, iteration, event);
+        }
+        record.active_components = model.active_components();
+        record.events = events;
+        record.seconds = start.elapsed().as_secs_f64();
+        let converged = convergence.update(&mut record);
+        let asked = observer.on_iteration(&record);
+        history.records.push(record);
+        if converged {
+            break StopReason::Converged;
+        }
+        if let ControlFlow::Break(reason) = asked {
+            break reason;
+        }
+        if iteration >= config.max_iter {
+            break StopReason::MaxIterations;
+        }
+        if config.max_time.is_some_and(|limit| start.elapsed() >= limit) {
+            break StopReason::MaxSeconds;
+        }
+    };
+    Ok(Fit { model, history, stop_reason, warnings, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// Adds a warning for an event, unless the same one stands there from an earlier iteration.
+fn note(warnings: &mut Vec<String>, iteration: usize, event: &Event) {
+    let text = event.to_string();
+    if !warnings.iter().any(|known| known.ends_with(&text)) {
+        warnings.push(format!("iteration {iteration}: {text}"));
+    }
+}

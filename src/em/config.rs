@@ -1,0 +1,49 @@
+//! Settings of a fit.
+
+use crate::family::Regularization;
+use crate::monitor::Monitor;
+use std::time::Duration;
+
+/// Settings of batch EM; names and meaning are scikit-learn's where it has them.
+///
+/// ```
+/// use entropysum::em::Config;
+///
+/// let config = Config { max_iter: 50, tol: 1e-4, ..Config::default() };
+/// assert_eq!(config.rtol, 0.0);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Iterations at most.
+    pub max_iter: usize,
+    /// Stop when the monitored value changes by at most this, in nats per point.
+    pub tol: f64,
+    /// Stop when it changes by at most this part of itself; 0 for never.
+    pub rtol: f64,
+    /// The value that decides on convergence.
+    pub monitor: Monitor,
+    /// Stop after the first iteration that ends later than this.
+    pub max_time: Option<Duration>,
+    /// Regularisation of the M-step.
+    pub regularization: Regularization,
+    /// Number of fresh starts, of which the best is kept.
+    pub n_init: usize,
+    /// Seed of all random choices.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_iter: 200,
+            // scikit-learn's 1e-3 stops far from the optimum (its issue 10122).
+            tol: 1e-5,
+            rtol: 0.0,
+            monitor: Monitor::EntropySum,
+            max_time: None,
+            regularization: Regularization::default(),
+            n_init: 1,
+            seed: 0,
+        }
+    }
+}

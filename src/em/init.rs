@@ -1,0 +1,418 @@
+//! Starts of a mixture, and fits from them.
+//!
+//! A start is a labelling of a seeded subsample, turned into parameters by one M-step of the family. So every start
+//! serves every family, and what a start costs does not depend on N.
+
+use super::batch::{Fit, fit};
+use super::config::Config;
+use crate::block::{Block, BlockBuf};
+use crate::data::DataSource;
+use crate::data::memory::Points;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::family::{Covariance, ExponentialFamily, Gaussian, Parameters, Regularization};
+use crate::inference;
+use crate::kernels::accumulate::{Tile, weighted_sums};
+use crate::kernels::dispatch::Simd;
+use crate::kernels::distance::nearest;
+use crate::kernels::statistics;
+use crate::model::{Mixture, Posterior};
+use crate::monitor::{Event, Observer, Silent};
+use crate::rng;
+use crate::scalar::Scalar;
+use crate::stats::{StatsShape, SuffStats};
+use faer::MatRef;
+use std::sync::Arc;
+
+/// Points of the subsample per component. FAISS trains on at most 256 a centroid, and more gain nothing measurable.
+const POINTS_PER_COMPONENT: u64 = 256;
+
+/// Points of the subsample at least, where there are as many.
+const MIN_SUBSAMPLE: u64 = 4096;
+
+/// Hard-EM sweeps over the subsample after k-means++; "a few" settle it, later EM does the rest.
+const HARD_SWEEPS: usize = 10;
+
+/// How to start.
+#[derive(Clone, Debug, Default)]
+pub enum Init {
+    /// Greedy k-means++ on a subsample, then hard-EM sweeps over it.
+    #[default]
+    KMeansPlusPlus,
+    /// Random labels: all components start near the whole data. Rarely a good choice.
+    Random,
+    /// Labels by the nearest of C random points.
+    RandomFromData,
+    /// From this model: a warm start.
+    Model(Box<Mixture>),
+}
+
+/// Fits a mixture of `n_components` of a family, the best by its entropy sum of `config.n_init` fresh starts.
+///
+/// # Errors
+/// As [`fit`]; also if there are fewer points than components, or several starts are asked of one given model.
+///
+/// ```
+/// use entropysum::data::memory::Points;
+/// use entropysum::em::{Config, Init, fit_mixture};
+/// use entropysum::exec::Executor;
+/// use entropysum::family::registry;
+/// use entropysum::model::Posterior;
+/// use entropysum::monitor::Silent;
+///
+/// let values: Vec<f64> = (0..200).map(|i| f64::from(i % 10) + if i < 100 { 0.0 } else { 50.0 }).collect();
+/// let points = Points::from_rows(&values, 1)?;
+/// let family = registry::build("gaussian-full", 1)?;
+/// let executor = Executor::new(Some(1))?;
+/// let config = Config::default();
+/// let fit = fit_mixture(
+///     family, 2, Posterior::Exact, &Init::default(), &points, &executor, &config, &mut Silent,
+/// )?;
+/// let mut means = fit.model.parameter("means").unwrap();
+/// means.sort_by(f64::total_cmp);
+/// assert!((means[0] - 4.5).abs() < 1e-6 && (means[1] - 54.5).abs() < 1e-6);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+#[allow(clippy::too_many_arguments, reason = "what to fit, how to start, on what, how, watched by whom")]
+pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
+    family: Arc<dyn ExponentialFamily>,
+    n_components: usize,
+    posterior: Posterior,
+    init: &Init,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    observer: &mut dyn Observer,
+) -> Result<Fit<Mixture>> {
+    if config.n_init == 0 {
+        return Err(Error::Config("n_init must be at least 1".into()));
+    }
+    let mut best: Option<Fit<Mixture>> = None;
+    for run in 0..config.n_init {
+        let (model, event) = match init {
+            Init::Model(model) if config.n_init > 1 => {
+                let _ = model;
+                return Err(Error::Config(
+                    "n_init must be 1 with a given start: all runs from it are the same".into(),
+                ));
+            }
+            Init::Model(model) => ((**model).clone(), None),
+            _ => start(family.clone(), n_components, init, source, executor, config, run as u64)?,
+        };
+        observer.on_start(run);
+        let mut fitted = fit(model.with_posterior(posterior), source, executor, config, observer)?;
+        fitted.model.compact();
+        if let Some(event) = event {
+            fitted.warnings.insert(0, event.to_string());
+        }
+        let objective = |fit: &Fit<Mixture>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
+        if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
+            best = Some(fitted);
+        }
+    }
+    Ok(best.expect("at least one run"))
+}
+
+/// The `run`-th fresh start.
+///
+/// # Errors
+/// If there are fewer points than components, or reading fails.
+pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
+    family: Arc<dyn ExponentialFamily>,
+    n_components: usize,
+    init: &Init,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    run: u64,
+) -> Result<(Mixture, Option<Event>)> {
+    if n_components == 0 {
+        return Err(Error::Config("a mixture needs at least one component".into()));
+    }
+    if source.dim() != family.dim() {
+        return Err(Error::Config(format!(
+            "{} has points of {} dimension(s), the model is for {}",
+            source.name(),
+            source.dim(),
+            family.dim()
+        )));
+    }
+    if source.len() < n_components as u64 {
+        return Err(Error::Config(format!(
+            "{} has {} point(s), fewer than the {n_components} components asked for",
+            source.name(),
+            source.len()
+        )));
+    }
+    let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
+    let sample = subsample(source, wanted.max(MIN_SUBSAMPLE), &mut rng::stream(config.seed, 3 * run))?;
+    let mut rng = rng::stream(config.seed, 3 * run + 1);
+    let (labels, placed) = match init {
+        Init::Random => {
+            let labels = (0..sample.len()).map(|_| rng::below(&mut rng, n_components as u64) as u32).collect();
+            (labels, n_components)
+        }
+        Init::RandomFromData => cluster(&sample, n_components, Seeding::Uniform, 0, executor, &mut rng)?,
+        _ => cluster(&sample, n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?,
+    };
+    let stats = labelled_stats(&*family, executor.simd(), &sample, &labels, placed);
+    let model = from_stats(family, &stats, config.regularization)?;
+    let event =
+        (placed < n_components).then_some(Event::FewerDistinctPoints { asked: n_components, placed });
+    Ok((model, event))
+}
+
+/// A few points of a source, in memory, in the order of the source.
+struct Sample<T> {
+    values: Vec<T>,
+    weights: Option<Vec<f64>>,
+    dim: usize,
+}
+
+impl<T: Scalar> Sample<T> {
+    fn len(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    fn weight(&self, i: usize) -> f64 {
+        self.weights.as_ref().map_or(1.0, |weights| weights[i])
+    }
+}
+
+/// Draws `wanted` points without replacement, or takes all where there are no more.
+fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &S,
+    wanted: u64,
+    rng: &mut rand_xoshiro::Xoshiro256PlusPlus,
+) -> Result<Sample<T>> {
+    let (n, dim) = (source.len(), source.dim());
+    let mut sample = Sample { values: Vec::new(), weights: None, dim };
+    let mut take = |block: Block<'_, T>| -> Result<()> {
+        for i in 0..block.len() {
+            for d in 0..dim {
+                let value = block.points[(i, d)];
+                if !value.is_finite() {
+                    return Err(super::sweep::first_fault(source, block.slice(i, 1)).into());
+                }
+                sample.values.push(value);
+            }
+        }
+        if let Some(weights) = block.weights {
+            sample.weights.get_or_insert_default().extend_from_slice(weights);
+        }
+        Ok(())
+    };
+    let mut buffer = BlockBuf::default();
+    if n <= wanted {
+        let mut start = 0;
+        while start < n {
+            let count = (n - start).min(4096);
+            take(source.read(start, count as usize, &mut buffer)?)?;
+            start += count;
+        }
+    } else {
+        // One point of each of `wanted` equal stretches: no duplicates, and one pass in file order.
+        for k in 0..wanted {
+            let bound = |k: u64| (u128::from(n) * u128::from(k) / u128::from(wanted)) as u64;
+            let (low, high) = (bound(k), bound(k + 1));
+            take(source.read(low + rng::below(rng, high - low), 1, &mut buffer)?)?;
+        }
+    }
+    Ok(sample)
+}
+
+enum Seeding {
+    PlusPlus,
+    Uniform,
+}
+
+/// Labels a sample by k-means in columns of unit variance; returns how many centres could be placed.
+fn cluster<T: Scalar>(
+    sample: &Sample<T>,
+    n_components: usize,
+    seeding: Seeding,
+    sweeps: usize,
+    executor: &Executor,
+    rng: &mut rand_xoshiro::Xoshiro256PlusPlus,
+) -> Result<(Vec<u32>, usize)> {
+    let (n, dim) = (sample.len(), sample.dim);
+    // Columns of different units must not decide the start by their units: EM itself is indifferent to them.
+    let scaled = standardize(sample);
+    let mut tile = vec![T::ZERO; n * dim];
+    let view = MatRef::from_row_major_slice(&scaled, n, dim);
+    statistics::load(executor.simd(), view, &[], &mut tile, n);
+    let centres = match seeding {
+        Seeding::PlusPlus => k_means_plus_plus(sample, &tile, n_components, executor, rng)?,
+        Seeding::Uniform => {
+            let mut centres: Vec<usize> = Vec::new();
+            let mut left: Vec<usize> = (0..n).filter(|&i| sample.weight(i) > 0.0).collect();
+            while centres.len() < n_components && !left.is_empty() {
+                let i = left.swap_remove(rng::below(rng, left.len() as u64) as usize);
+                let row = |i: usize| &scaled[i * dim..][..dim];
+                if centres.iter().all(|&c| row(c) != row(i)) {
+                    centres.push(i);
+                }
+            }
+            centres
+        }
+    };
+    let placed = centres.len();
+    let components = centres.iter().map(|&i| scaled[i * dim..][..dim].iter().map(|v| v.to_f64()).collect()).collect();
+    let family = Arc::new(Gaussian::new(Covariance::TiedSpherical, dim));
+    let model = Mixture::new(
+        family,
+        vec![1.0 / placed as f64; placed],
+        Parameters { components, shared: vec![1.0] },
+    )?
+    .with_posterior(Posterior::Hard)
+    .with_fixed_weights(true);
+    let mut points = Points::owned(scaled, dim)?;
+    if let Some(weights) = &sample.weights {
+        points = points.with_weights(weights.clone())?;
+    }
+    let model = if sweeps == 0 {
+        model
+    } else {
+        let config = Config { max_iter: sweeps, tol: 1e-4, ..Config::default() };
+        fit(model, &points, executor, &config, &mut Silent)?.model
+    };
+    let mut labels = vec![0; n];
+    inference::predict(&model, &points, executor, |first, block| {
+        labels[first as usize..][..block.len()].copy_from_slice(block);
+        Ok(())
+    })?;
+    Ok((labels, placed))
+}
+
+/// Columns shifted and scaled to mean 0 and variance 1; constant ones to 0.
+fn standardize<T: Scalar>(sample: &Sample<T>) -> Vec<T> {
+    let (n, dim) = (sample.len(), sample.dim);
+    let total: f64 = (0..n).map(|i| sample.weight(i)).sum();
+    let mut scaled = sample.values.clone();
+    for d in 0..dim {
+        let column = || (0..n).map(|i| (sample.weight(i), sample.values[i * dim + d].to_f64()));
+        let mean = column().map(|(w, x)| w * x).sum::<f64>() / total;
+        let variance = column().map(|(w, x)| w * (x - mean).powi(2)).sum::<f64>() / total;
+        let scale = if variance > 0.0 { variance.sqrt().recip() } else { 0.0 };
+        for i in 0..n {
+            scaled[i * dim + d] = T::from_f64((sample.values[i * dim + d].to_f64() - mean) * scale);
+        }
+    }
+    scaled
+}
+
+/// Greedy k-means++ (Arthur & Vassilvitskii 2007, with `2 + ln C` candidates a centre as scikit-learn draws them).
+///
+/// Returns fewer centres than asked for where there are fewer distinct points.
+fn k_means_plus_plus<T: Scalar>(
+    sample: &Sample<T>,
+    tile: &[T],
+    n_components: usize,
+    executor: &Executor,
+    rng: &mut rand_xoshiro::Xoshiro256PlusPlus,
+) -> Result<Vec<usize>> {
+    let (n, dim) = (sample.len(), sample.dim);
+    let candidates = 2 + (n_components as f64).ln() as usize;
+    let weight = |i: usize| sample.weight(i);
+    let Some(first) = rng::weighted(rng, (0..n).map(weight)) else {
+        return Err(Error::Config("the weights of all points are zero".into()));
+    };
+    let coordinates = |i: usize| (0..dim).map(|d| tile[d * n + i]).collect::<Vec<T>>();
+    let mut distances = vec![T::from_f64(f64::from(f32::MAX)); n];
+    let mut next = vec![T::ZERO; n];
+    nearest(executor.simd(), tile, n, &coordinates(first), &distances, &mut next);
+    std::mem::swap(&mut distances, &mut next);
+    let mut centres = vec![first];
+    let mut lanes: Vec<(usize, Vec<T>, f64)> = (0..candidates).map(|_| (0, vec![T::ZERO; n], 0.0)).collect();
+    while centres.len() < n_components {
+        for lane in &mut lanes {
+            match rng::weighted(rng, (0..n).map(|i| weight(i) * distances[i].to_f64())) {
+                Some(i) => lane.0 = i,
+                None => return Ok(centres),
+            }
+        }
+        executor.for_each(&mut lanes, |_, (candidate, updated, potential)| {
+            nearest(executor.simd(), tile, n, &coordinates(*candidate), &distances, updated);
+            *potential = updated.iter().enumerate().map(|(i, d)| weight(i) * d.to_f64()).sum();
+            Ok(())
+        })?;
+        let best = (0..candidates).min_by(|&a, &b| lanes[a].2.total_cmp(&lanes[b].2)).expect("candidates");
+        centres.push(lanes[best].0);
+        std::mem::swap(&mut distances, &mut lanes[best].1);
+    }
+    Ok(centres)
+}
+
+/// Statistics of labelled points: the sums of a hard posterior that is given, each label about its own mean.
+fn labelled_stats<T: Scalar>(
+    family: &dyn ExponentialFamily,
+    simd: Simd,
+    sample: &Sample<T>,
+    labels: &[u32],
+    n_components: usize,
+) -> SuffStats {
+    const TILE: usize = 256;
+    let (statistics, shared, dim) = (family.statistics(), family.shared_statistics(), sample.dim);
+    let mut members = vec![Vec::new(); n_components];
+    for (i, &label) in labels.iter().enumerate() {
+        if sample.weight(i) > 0.0 {
+            members[label as usize].push(i);
+        }
+    }
+    let centre_dim = if family.is_location() { dim } else { 0 };
+    let mut centres = vec![T::ZERO; n_components * centre_dim];
+    if family.is_location() {
+        for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
+            let total: f64 = members.iter().map(|&i| sample.weight(i)).sum();
+            for (d, value) in centre.iter_mut().enumerate() {
+                let sum: f64 = members.iter().map(|&i| sample.weight(i) * sample.values[i * dim + d].to_f64()).sum();
+                *value = T::from_f64(if total > 0.0 { sum / total } else { 0.0 });
+            }
+        }
+    }
+    let shape = StatsShape {
+        components: n_components,
+        statistics: statistics.len(),
+        shared: shared.len(),
+        centre: centre_dim,
+    };
+    let mut stats = SuffStats::zeros(shape, centres.iter().map(|v| v.to_f64()).collect());
+    let mut tile = vec![T::ZERO; TILE * dim];
+    let mut scratch = vec![T::ZERO; (TILE + 1) * 64];
+    for (c, members) in members.iter().enumerate() {
+        let centre = &centres[c * centre_dim..][..centre_dim];
+        for members in members.chunks(TILE) {
+            let rows: Vec<T> = members.iter().flat_map(|&i| &sample.values[i * dim..][..dim]).copied().collect();
+            let n = members.len();
+            statistics::load(simd, MatRef::from_row_major_slice(&rows, n, dim), centre, &mut tile, TILE);
+            let weights: Vec<T> = members.iter().map(|&i| T::from_f64(sample.weight(i))).collect();
+            let mass: f64 = members.iter().map(|&i| sample.weight(i)).sum();
+            stats.mass_mut()[c] += mass;
+            *stats.total_weight_mut() += mass;
+            *stats.n_points_mut() += n as f64;
+            let tile = Tile { values: &tile, dim, n_points: n, stride: TILE };
+            weighted_sums(simd, &statistics, tile, &weights, &mut scratch, stats.sums_mut(c));
+            weighted_sums(simd, &shared, tile, &weights, &mut scratch, stats.shared_mut());
+        }
+    }
+    stats
+}
+
+/// The mixture that one M-step makes of statistics; components without points are left out.
+fn from_stats(
+    family: Arc<dyn ExponentialFamily>,
+    stats: &SuffStats,
+    regularization: Regularization,
+) -> Result<Mixture> {
+    let size = |shared| family.parameters().iter().filter(|s| s.shared == shared).map(|s| s.len()).sum();
+    let n_components = stats.shape().components;
+    let mut parameters =
+        Parameters { components: vec![vec![0.0; size(false)]; n_components], shared: vec![0.0; size(true)] };
+    let update: Vec<bool> = stats.mass().iter().map(|&mass| mass > 0.0).collect();
+    family.maximize(stats, &update, regularization, &mut parameters);
+    let total: f64 = stats.mass().iter().sum();
+    let mut kept = update.iter();
+    parameters.components.retain(|_| *kept.next().expect("one flag a component"));
+    let weights = stats.mass().iter().filter(|&&mass| mass > 0.0).map(|mass| mass / total).collect();
+    Mixture::new(family, weights, parameters)
+}

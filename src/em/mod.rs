@@ -1,0 +1,10 @@
+//! Learning: sweeps over a source, M-steps, starts.
+
+pub mod batch;
+pub mod config;
+pub mod init;
+pub mod sweep;
+
+pub use batch::{Fit, fit};
+pub use config::Config;
+pub use init::{Init, fit_mixture};

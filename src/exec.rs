@@ -1,0 +1,97 @@
+//! Threads: the only file that imports rayon.
+//!
+//! Work is cut into *lanes*, whose number depends on the data and the model, never on the number of threads. Each
+//! lane owns its scratch memory and its sums and goes through its blocks in order; lanes are merged in order. So
+//! results have the same bits on any number of threads.
+
+use crate::error::{Error, Result};
+use crate::kernels::dispatch::Simd;
+use rayon::prelude::*;
+
+/// A pool of threads of this crate's own, and the instruction set of its kernels.
+///
+/// Neither rayon's nor faer's global settings are read or changed: these belong to the host program.
+#[derive(Debug)]
+pub struct Executor {
+    pool: Option<rayon::ThreadPool>,
+    simd: Simd,
+}
+
+impl Executor {
+    /// An executor of `threads` threads; `None` for as many as the machine has.
+    ///
+    /// # Errors
+    /// If `threads` is 0, or the operating system refuses to start them.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let threads = match threads {
+            Some(0) => return Err(Error::Config("threads must be at least 1".into())),
+            Some(threads) => threads,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let pool = if threads == 1 {
+            None
+        } else {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(|i| format!("entropysum-{i}"))
+                .build();
+            Some(pool.map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))?)
+        };
+        Ok(Self { pool, simd: Simd::detect() })
+    }
+
+    /// The same threads with kernels of another instruction set.
+    pub fn with_simd(mut self, simd: Simd) -> Self {
+        self.simd = simd;
+        self
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
+    }
+
+    /// Instruction set of the kernels.
+    pub fn simd(&self) -> Simd {
+        self.simd
+    }
+
+    /// Calls `work` once for each lane, in parallel.
+    ///
+    /// # Errors
+    /// The error of the first lane, in their order, that has one.
+    pub fn for_each<L: Send>(
+        &self,
+        lanes: &mut [L],
+        work: impl Fn(usize, &mut L) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let results: Vec<Result<()>> = match &self.pool {
+            Some(pool) if lanes.len() > 1 => {
+                pool.install(|| lanes.par_iter_mut().enumerate().with_max_len(1).map(|(i, lane)| work(i, lane)).collect())
+            }
+            _ => lanes.iter_mut().enumerate().map(|(i, lane)| work(i, lane)).collect(),
+        };
+        results.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_in_order_is_returned_on_any_number_of_threads() {
+        for threads in [1, 2, 7] {
+            let executor = Executor::new(Some(threads)).unwrap();
+            let mut lanes = vec![0; 20];
+            let result = executor.for_each(&mut lanes, |i, lane| {
+                *lane = i + 1;
+                if i == 5 || i == 13 { Err(Error::Config(format!("lane {i}"))) } else { Ok(()) }
+            });
+            assert_eq!(result.unwrap_err().to_string(), "lane 5");
+            assert_eq!(lanes[4], 5);
+            assert_eq!(executor.threads(), threads);
+        }
+        assert!(Executor::new(Some(0)).is_err());
+    }
+}

@@ -1,0 +1,280 @@
+//! Using a model: labels, posteriors, densities, scores and samples, block by block.
+//!
+//! Results are handed to a sink in the order of the points; nothing of size N × C is ever in memory.
+
+use crate::block::BlockBuf;
+use crate::data::DataSource;
+use crate::em::sweep::first_fault;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::model::Mixture;
+use crate::model::mixture::ScoredTile;
+use crate::rng;
+use crate::scalar::Scalar;
+
+/// Points that one lane scores before results are handed on.
+const CHUNK: usize = 4096;
+
+/// Lanes of a round; results of a round are in memory together.
+const LANES: usize = 16;
+
+/// How well a model describes a set of points.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Number of points N.
+    pub n_points: u64,
+    /// Their total weight W.
+    pub total_weight: f64,
+    /// Mean log-density per unit of weight, in nats.
+    pub log_likelihood: f64,
+    /// Mean entropy of the exact posteriors, in nats.
+    pub posterior_entropy: f64,
+    /// Number of free parameters p of the model.
+    pub n_parameters: usize,
+}
+
+impl Score {
+    /// Bayesian information criterion `-2 W ℓ + p ln W`; lower is better, as in scikit-learn.
+    pub fn bic(&self) -> f64 {
+        -2.0 * self.total_weight * self.log_likelihood + self.n_parameters as f64 * self.total_weight.ln()
+    }
+
+    /// Akaike information criterion `-2 W ℓ + 2 p`; lower is better.
+    pub fn aic(&self) -> f64 {
+        -2.0 * self.total_weight * self.log_likelihood + 2.0 * self.n_parameters as f64
+    }
+
+    /// Integrated completed likelihood as `bic + 2 W mean_n H[q_n]` (Biernacki, Celeux & Govaert 2000); lower is better.
+    pub fn icl(&self) -> f64 {
+        self.bic() + 2.0 * self.total_weight * self.posterior_entropy
+    }
+}
+
+/// Scores points: mean log-density, and what information criteria need.
+///
+/// # Errors
+/// If dimensions differ, there are no points, or a point cannot be read or has no finite density.
+pub fn score<T: Scalar, S: DataSource<T> + ?Sized>(
+    model: &Mixture,
+    source: &S,
+    executor: &Executor,
+) -> Result<Score> {
+    let (mut weight, mut likelihood, mut entropy) = (0.0, 0.0, 0.0);
+    for_each_tile(
+        model,
+        source,
+        executor,
+        true,
+        |sums: &mut [f64; 3], tile| {
+            match tile.weights {
+                None => {
+                    sums[0] += tile.log_density.len() as f64;
+                    sums[1] += tile.log_density.iter().sum::<f64>();
+                }
+                Some(weights) => {
+                    sums[0] += weights.iter().sum::<f64>();
+                    sums[1] += tile.log_density.iter().zip(weights).map(|(l, w)| l * w).sum::<f64>();
+                }
+            }
+            sums[2] += tile.posterior_entropy;
+        },
+        |_, sums| {
+            weight += sums[0];
+            likelihood += sums[1];
+            entropy += sums[2];
+            Ok(())
+        },
+    )?;
+    if !(weight > 0.0) {
+        return Err(Error::Config(format!("{} has no points of positive weight", source.name())));
+    }
+    Ok(Score {
+        n_points: source.len(),
+        total_weight: weight,
+        log_likelihood: likelihood / weight,
+        posterior_entropy: entropy / weight,
+        n_parameters: model.n_parameters(),
+    })
+}
+
+/// Hands the log-density of each point, in nats, to `sink`, with the index of the first of each batch.
+///
+/// # Errors
+/// As [`score`], and those of the sink.
+pub fn score_samples<T: Scalar, S: DataSource<T> + ?Sized>(
+    model: &Mixture,
+    source: &S,
+    executor: &Executor,
+    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
+) -> Result<()> {
+    for_each_tile(
+        model,
+        source,
+        executor,
+        false,
+        |out: &mut Vec<f64>, tile| out.extend_from_slice(tile.log_density),
+        |first, out| sink(first, &out),
+    )
+}
+
+/// Hands the most probable component of each point to `sink`, with the index of the first of each batch.
+///
+/// # Errors
+/// As [`score`], and those of the sink.
+pub fn predict<T: Scalar, S: DataSource<T> + ?Sized>(
+    model: &Mixture,
+    source: &S,
+    executor: &Executor,
+    mut sink: impl FnMut(u64, &[u32]) -> Result<()>,
+) -> Result<()> {
+    for_each_tile(
+        model,
+        source,
+        executor,
+        false,
+        |out: &mut Vec<u32>, tile| {
+            let mut best = vec![(0, T::ZERO); tile.log_density.len()];
+            for (c, column) in tile.responsibilities.chunks(tile.stride).enumerate() {
+                for (best, &r) in best.iter_mut().zip(column) {
+                    if r > best.1 {
+                        *best = (c as u32, r);
+                    }
+                }
+            }
+            out.extend(best.iter().map(|&(c, _)| c));
+        },
+        |first, out| sink(first, &out),
+    )
+}
+
+/// Hands the posterior probabilities of each point, row-major B × C, to `sink`, with the index of the first of each batch.
+///
+/// # Errors
+/// As [`score`], and those of the sink.
+pub fn predict_proba<T: Scalar, S: DataSource<T> + ?Sized>(
+    model: &Mixture,
+    source: &S,
+    executor: &Executor,
+    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
+) -> Result<()> {
+    for_each_tile(
+        model,
+        source,
+        executor,
+        false,
+        |out: &mut Vec<f64>, tile| {
+            for i in 0..tile.log_density.len() {
+                out.extend(tile.responsibilities.chunks(tile.stride).map(|column| column[i].to_f64()));
+            }
+        },
+        |first, out| sink(first, &out),
+    )
+}
+
+/// Scores all tiles in parallel, a few chunks at a time, and hands the result of each chunk on in order.
+fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
+    model: &Mixture,
+    source: &S,
+    executor: &Executor,
+    weighted: bool,
+    visit: impl Fn(&mut R, ScoredTile<'_, T>) + Sync,
+    mut sink: impl FnMut(u64, R) -> Result<()>,
+) -> Result<()> {
+    if source.dim() != model.family().dim() {
+        return Err(Error::Config(format!(
+            "{} has points of {} dimension(s), the model is for {}",
+            source.name(),
+            source.dim(),
+            model.family().dim()
+        )));
+    }
+    let packed = model.pack_for_scoring::<T>(executor.simd());
+    let n = source.len();
+    let n_lanes = n.div_ceil(CHUNK as u64).min(LANES as u64) as usize;
+    let mut lanes: Vec<_> =
+        (0..n_lanes).map(|_| (BlockBuf::default(), model.scoring_workspace(&packed), R::default())).collect();
+    let mut start = 0;
+    while start < n {
+        executor.for_each(&mut lanes, |index, (buffer, workspace, result)| {
+            let first = start + (index * CHUNK) as u64;
+            *result = R::default();
+            if first >= n {
+                return Ok(());
+            }
+            let block = source.read(first, CHUNK.min((n - first) as usize), buffer)?;
+            let mut finite = true;
+            model.score(&packed, block, weighted, workspace, |tile| {
+                finite &= tile.log_density.iter().all(|l| l.is_finite());
+                visit(result, tile);
+            });
+            if finite { Ok(()) } else { Err(first_fault(source, block).into()) }
+        })?;
+        for (index, (_, _, result)) in lanes.iter_mut().enumerate() {
+            let first = start + (index * CHUNK) as u64;
+            if first < n {
+                sink(first, std::mem::take(result))?;
+            }
+        }
+        start += (n_lanes * CHUNK) as u64;
+    }
+    Ok(())
+}
+
+/// Draws `n` points and the components they come from; batches are handed to `sink` in order, points row-major.
+///
+/// The same seed gives the same points on any number of threads.
+///
+/// # Errors
+/// Those of the sink.
+///
+/// ```
+/// use entropysum::{exec::Executor, family::{registry, Parameters}, inference, model::Mixture};
+///
+/// let components = vec![vec![0.0, 1.0], vec![100.0, 1.0]];
+/// let parameters = Parameters { components, shared: vec![] };
+/// let model = Mixture::new(registry::build("gaussian-diag", 1)?, vec![0.25, 0.75], parameters)?;
+/// let mut labels = Vec::new();
+/// inference::sample(&model, 1000, 42, &Executor::new(None)?, |points, components| {
+///     assert!(points.iter().zip(components).all(|(x, &c)| (*x > 50.0) == (c == 1)));
+///     labels.extend_from_slice(components);
+///     Ok(())
+/// })?;
+/// let ones = labels.iter().filter(|&&c| c == 1).count();
+/// assert!((700..800).contains(&ones));
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+pub fn sample(
+    model: &Mixture,
+    n: u64,
+    seed: u64,
+    executor: &Executor,
+    mut sink: impl FnMut(&[f64], &[u32]) -> Result<()>,
+) -> Result<()> {
+    let dim = model.family().dim();
+    let samplers: Vec<_> =
+        (0..model.n_components()).map(|c| model.family().sampler(model.theta(c))).collect();
+    let mut lanes = vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES as u64) as usize];
+    let mut start = 0;
+    while start < n {
+        executor.for_each(&mut lanes, |index, (points, labels)| {
+            let first = start + (index * CHUNK) as u64;
+            let count = CHUNK.min(n.saturating_sub(first) as usize);
+            points.resize(count * dim, 0.0);
+            labels.clear();
+            let mut rng = rng::stream(seed, first / CHUNK as u64);
+            for point in points.chunks_mut(dim) {
+                let c = rng::weighted(&mut rng, model.weights().iter().copied()).expect("weights sum to 1");
+                samplers[c](&mut rng, point);
+                labels.push(c as u32);
+            }
+            Ok(())
+        })?;
+        for (points, labels) in &lanes {
+            if !labels.is_empty() {
+                sink(points, labels)?;
+            }
+        }
+        start += (lanes.len() * CHUNK) as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Generative models: parameters, M-steps and entropies; the control plane.
+
+mod entropy;
+pub mod mixture;
+
+pub use entropy::{EntropySum, entropy_of_weights};
+pub use mixture::{Mixture, Posterior};
+
+use crate::block::Block;
+use crate::family::Regularization;
+use crate::kernels::dispatch::Simd;
+use crate::monitor::Event;
+use crate::scalar::Scalar;
+use crate::stats::SuffStats;
+
+/// A model `p(z) p(x | z)` learned by EM from sufficient statistics.
+///
+/// No method here sees a point. Every value is a mean over the weighted points, in nats.
+pub trait GenerativeModel: Clone + Send + Sync {
+    /// Dimension D of the points.
+    fn dim(&self) -> usize;
+
+    /// M-step: sets the parameters that maximise the bound given the statistics.
+    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event>;
+
+    /// Repairs what the M-step could not: splits, discards. Not an M-step; the bound may fall.
+    fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event>;
+
+    /// The entropy sum (Eqns 3, 50) of these parameters with the posteriors that made the statistics.
+    fn entropy_sum(&self, stats: &SuffStats) -> EntropySum;
+
+    /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
+    fn lower_bound(&self, stats: &SuffStats) -> f64;
+
+    /// Number of components with positive weight.
+    fn active_components(&self) -> usize;
+}
+
+/// Whether an E-step must also sum what does not depend on the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Constants {
+    /// Sum them: base measure, shared statistics.
+    Sum,
+    /// Leave them; the caller has them from an earlier sweep over the same points.
+    Known,
+}
+
+/// The data plane of a model: its E-step on blocks of points, in precision `T`.
+pub trait EStep<T: Scalar>: GenerativeModel {
+    /// Parameters as the kernels want them, made once a sweep.
+    type Packed: Send + Sync;
+    /// Scratch memory of one lane, kept between sweeps.
+    type Workspace: Send;
+
+    /// Packs the parameters for a sweep.
+    fn pack(&self, simd: Simd, constants: Constants) -> Self::Packed;
+
+    /// Scratch memory for sweeps with parameters of this shape; `old` is that of the sweep before.
+    fn workspace(&self, packed: &Self::Packed, old: Option<Self::Workspace>) -> Self::Workspace;
+
+    /// Statistics of no points, as this sweep will fill them.
+    fn new_stats(&self, packed: &Self::Packed) -> SuffStats;
+
+    /// Adds the statistics of a block. Some may stay in the workspace until [`flush`](Self::flush).
+    fn e_step(
+        &self,
+        packed: &Self::Packed,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Self::Workspace,
+    );
+
+    /// Moves what the workspace still holds into the statistics.
+    fn flush(&self, packed: &Self::Packed, stats: &mut SuffStats, workspace: &mut Self::Workspace);
+
+    /// Completes the merged statistics of a sweep. `known` are statistics of an earlier sweep over the same
+    /// points, where the constants were to be taken from there.
+    fn complete(&self, packed: &Self::Packed, stats: &mut SuffStats, known: Option<&SuffStats>);
+
+    /// Whether the constants of a sweep hold for later sweeps too.
+    fn constants_are_reusable(&self, packed: &Self::Packed) -> bool;
+}

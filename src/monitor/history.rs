@@ -1,0 +1,59 @@
+//! The history of a fit as a table.
+
+use super::IterRecord;
+use std::io::{self, Write};
+
+/// Names of the columns, in order.
+pub const COLUMNS: [&str; 13] = [
+    "iteration",
+    "seconds",
+    "points_seen",
+    "entropy_sum",
+    "posterior_entropy",
+    "prior_entropy",
+    "observable_entropy",
+    "lower_bound",
+    "gap",
+    "log_likelihood",
+    "delta",
+    "change",
+    "active_components",
+];
+
+/// The records of a fit, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// One record an iteration.
+    pub records: Vec<IterRecord>,
+}
+
+impl History {
+    /// Writes the history as CSV with a header; numbers are written so that they read back to the same bits.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_csv(&self, writer: &mut dyn Write) -> io::Result<()> {
+        writeln!(writer, "{}", COLUMNS.join(","))?;
+        for r in &self.records {
+            let sum = &r.entropy_sum;
+            writeln!(
+                writer,
+                "{},{:.6},{},{},{},{},{},{},{:e},{},{:e},{:e},{}",
+                r.iteration,
+                r.seconds,
+                r.points_seen,
+                sum.total(),
+                sum.posterior,
+                sum.prior,
+                sum.observable,
+                r.lower_bound,
+                r.gap(),
+                r.log_likelihood,
+                r.delta(),
+                r.change,
+                r.active_components
+            )?;
+        }
+        Ok(())
+    }
+}

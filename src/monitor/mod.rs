@@ -1,0 +1,164 @@
+//! Watching a fit: records of iterations, reasons to stop, events.
+
+pub mod convergence;
+pub mod history;
+
+pub use convergence::{Convergence, Monitor};
+pub use history::History;
+
+use crate::model::EntropySum;
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// What is known after an iteration of EM. All values are nats per point.
+///
+/// Row `t` describes iteration `t`: [`log_likelihood`](Self::log_likelihood) is that of the parameters before
+/// its M-step, [`entropy_sum`](Self::entropy_sum) and [`lower_bound`](Self::lower_bound) belong to the parameters
+/// after it, with the posteriors of its E-step. For exact posteriors and an exact M-step
+/// `log_likelihood ≤ entropy_sum = lower_bound ≤` the next row's `log_likelihood`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IterRecord {
+    /// Iteration, from 1.
+    pub iteration: usize,
+    /// Wall-clock seconds since the fit began.
+    pub seconds: f64,
+    /// Points seen by E-steps since the fit began.
+    pub points_seen: u64,
+    /// The entropy sum and its terms.
+    pub entropy_sum: EntropySum,
+    /// The lower bound `F(q, Θ)` from the statistics.
+    pub lower_bound: f64,
+    /// Log-likelihood of the parameters before the M-step, which the E-step yields for free. With hard posteriors it
+    /// is the classification log-likelihood, the bound `F(q, Θ)` before the M-step.
+    pub log_likelihood: f64,
+    /// Change of the monitored value since the iteration before.
+    pub change: f64,
+    /// Components with positive weight.
+    pub active_components: usize,
+    /// What else happened.
+    pub events: Vec<Event>,
+}
+
+impl IterRecord {
+    /// `lower_bound - entropy_sum`: 0 to rounding after an exact M-step, else the known correction.
+    ///
+    /// With a ridge ε on the variances, for example, `ε/2 Σ_c q̄_c tr Σ_c⁻¹`. A gap of 0 alone proves no convergence.
+    pub fn gap(&self) -> f64 {
+        self.lower_bound - self.entropy_sum.total()
+    }
+
+    /// `entropy_sum - log_likelihood`: a certified lower bound of what the iteration gained.
+    ///
+    /// For exact posteriors and M-steps it is `KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c) ≥ 0`, and 0 only at a fixed point of EM.
+    pub fn delta(&self) -> f64 {
+        self.entropy_sum.total() - self.log_likelihood
+    }
+}
+
+/// Something about components that the user should know.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Variances of these components stand at their floor.
+    Floored {
+        /// The components.
+        components: Vec<usize>,
+    },
+    /// A component without points was moved to share the place of another.
+    Split {
+        /// The component that was moved.
+        component: usize,
+        /// The component with the largest entropy contribution, which was cut in two.
+        donor: usize,
+    },
+    /// A component was removed.
+    Discarded {
+        /// The component.
+        component: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The start found fewer distinct points than components.
+    FewerDistinctPoints {
+        /// Components asked for.
+        asked: usize,
+        /// Components that could be placed.
+        placed: usize,
+    },
+}
+
+impl Event {
+    /// Whether parameters were set by other means than an M-step.
+    pub fn is_repair(&self) -> bool {
+        !matches!(self, Self::Floored { .. })
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Floored { components } => write!(f, "variances of component(s) {components:?} stand at their floor"),
+            Self::Split { component, donor } => {
+                write!(f, "component {component} had no points left; it now shares the place of component {donor}")
+            }
+            Self::Discarded { component, reason } => write!(f, "component {component} was discarded: {reason}"),
+            Self::FewerDistinctPoints { asked, placed } => {
+                write!(f, "the data hold fewer distinct points than components: {placed} of {asked} components placed")
+            }
+        }
+    }
+}
+
+/// Why a fit ended. Not converging is a reason, never an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The monitored value changed by less than the tolerance.
+    Converged,
+    /// `max_iter` iterations were done.
+    MaxIterations,
+    /// `max_seconds` had passed.
+    MaxSeconds,
+    /// The user or the observer asked for it.
+    Interrupted,
+}
+
+impl StopReason {
+    /// Name in files: `converged`, `max_iter`, `max_seconds`, `interrupted`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Converged => "converged",
+            Self::MaxIterations => "max_iter",
+            Self::MaxSeconds => "max_seconds",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Follows a fit, and may end it.
+///
+/// Any `FnMut(&IterRecord) -> ControlFlow<StopReason>` is one.
+pub trait Observer {
+    /// Called after each iteration; a break ends the fit with that reason.
+    fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason>;
+
+    /// Called when a run from a fresh start begins, counted from 0.
+    fn on_start(&mut self, _run: usize) {}
+}
+
+impl<F: FnMut(&IterRecord) -> ControlFlow<StopReason>> Observer for F {
+    fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason> {
+        self(record)
+    }
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn on_iteration(&mut self, _: &IterRecord) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+}

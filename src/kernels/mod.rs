@@ -5,3 +5,6 @@
 
 pub mod dispatch;
 pub mod math;
+#[doc(hidden)]
+pub mod reference;
+pub mod softmax;

@@ -1,20 +1,454 @@
 //! exp and ln for vector kernels.
+//!
+//! Both are plain branch-free code: a comparison selects between two computed values, so that the compiler
+//! can turn a loop over numbers into a loop over registers.
+//!
+//! Where the constants come from:
+//! - [ln 2 in two parts, the ln coefficients](https://www.netlib.org/fdlibm/): fdlibm's `e_log.c`, and its
+//!   single precision relatives `e_expf.c` and `e_logf.c`. The high part of ln 2 ends in zero bits, so that
+//!   its product with a binary exponent is exact even without a fused multiply-add.
+//! - The exp coefficients are Remez fits of `(exp(r) - 1 - r) / r^2` that minimise the relative error of
+//!   `exp(r)` over `|r| <= ln(2) / 2`: 2^-57.9 in double, 2^-28.3 in single precision, before rounding.
 
-/// Elementary functions as branch-free code that vectorises inside [`Simd::run`](super::dispatch::Simd::run).
+#![allow(clippy::excessive_precision, reason = "coefficients as their sources print them")]
+
+use super::dispatch::{Kernel, MulAdd, Simd};
+use crate::scalar::Scalar;
+
+/// Elementary functions as branch-free code that vectorises inside [`Simd::run`].
+///
+/// Errors are the largest that the tests of this file found at any level, in units in the last place of
+/// the exact result: f32 over every 97th bit pattern, f64 over 10^6 random arguments.
 pub trait Transcendental: Sized + Copy {
+    /// An argument at which [`exp_nonpositive`](Self::exp_nonpositive) is exactly 0, and the lowest it takes.
+    const EXP_FLOOR: Self;
+
     /// `self * b + c` with one rounding, by the hardware.
     fn fused_mul_add(self, b: Self, c: Self) -> Self;
+
+    /// e to the power of `self`.
+    ///
+    /// Valid range: everything. Arguments below -708.05 (f64) or -86.99 (f32) give 0: subnormal results,
+    /// and the normal ones within a factor √2 of them. Too large arguments give +∞, NaN gives NaN.
+    ///
+    /// Maximal error: 1.02 ULP (f64), 1.01 ULP (f32).
+    fn exp<M: MulAdd>(self) -> Self;
+
+    /// e to the power of `self`, cheaper than [`exp`](Self::exp).
+    ///
+    /// Valid range: from [`EXP_FLOOR`](Self::EXP_FLOOR) to 0, and NaN, which gives NaN. Arguments below
+    /// -708.74 (f64) or -87.68 (f32) give 0.
+    ///
+    /// Maximal error: 1.04 ULP (f64), 1.00 ULP (f32), where the result is a normal number.
+    fn exp_nonpositive<M: MulAdd>(self) -> Self;
+
+    /// Natural logarithm.
+    ///
+    /// Valid range: everything. ±0 gives -∞, negative numbers give NaN, +∞ gives +∞, NaN gives NaN.
+    ///
+    /// Maximal error: 0.83 ULP (f64), 0.79 ULP (f32), subnormal arguments included.
+    fn ln<M: MulAdd>(self) -> Self;
 }
 
 macro_rules! transcendental {
-    ($type:ident) => {
+    (
+        $type:ident, bits: $bits:ident, mantissa_bits: $mantissa_bits:literal, bias: $bias:literal,
+        exp_floor: $exp_floor:literal, exp_ceiling: $exp_ceiling:literal,
+        exp_ln_2: [$exp_ln_2_high:literal, $exp_ln_2_low:literal],
+        log_ln_2: [$log_ln_2_high:literal, $log_ln_2_low:literal],
+    ) => {
         impl Transcendental for $type {
+            const EXP_FLOOR: Self = $exp_floor;
+
             #[inline(always)]
             fn fused_mul_add(self, b: Self, c: Self) -> Self {
                 self.mul_add(b, c)
             }
+
+            #[inline(always)]
+            fn exp<M: MulAdd>(self) -> Self {
+                // Half the power of two, then doubled: 2^n itself can be just too large to represent. Its
+                // range begins one binade above that of `exp_nonpositive`.
+                const FLOOR: $type = $exp_floor + std::$type::consts::LN_2;
+                // Comparisons in this order pass NaN through.
+                let x = if self < FLOOR { FLOOR } else { self };
+                let x = if x > $exp_ceiling { $exp_ceiling } else { x };
+                let (power, mantissa) = <$type>::exp_parts::<M>(x, $bias - 1.0);
+                (2.0 * mantissa) * power
+            }
+
+            #[inline(always)]
+            fn exp_nonpositive<M: MulAdd>(self) -> Self {
+                let (power, mantissa) = <$type>::exp_parts::<M>(self, $bias);
+                mantissa * power
+            }
+
+            #[inline(always)]
+            fn ln<M: MulAdd>(self) -> Self {
+                const MANTISSA: $type = (1_u64 << $mantissa_bits) as $type;
+                const EXPONENT_BITS: $bits = !0 << $mantissa_bits;
+                const ONE_BITS: $bits = (1.0 as $type).to_bits();
+
+                let subnormal = self < <$type>::MIN_POSITIVE;
+                let x = if subnormal { self * MANTISSA } else { self };
+                let k_of_scaling = if subnormal { -($mantissa_bits as $type) } else { 0.0 };
+
+                // x = 2^k z with z from sqrt(1/2) to sqrt(2), by integers on the bits of x.
+                let above = x.to_bits().wrapping_sub(std::$type::consts::FRAC_1_SQRT_2.to_bits());
+                let exponent = above & EXPONENT_BITS;
+                let z = <$type>::from_bits(x.to_bits().wrapping_sub(exponent));
+                // k + bias is written into the mantissa of 2^(mantissa bits): no integer conversion.
+                let k_and_bias = exponent.wrapping_add(ONE_BITS) >> $mantissa_bits;
+                let k = <$type>::from_bits(k_and_bias | MANTISSA.to_bits()) - (MANTISSA + $bias);
+                let k = k + k_of_scaling;
+
+                // ln(1 + f) = f - (f²/2 - s (f²/2 + R(s²))), s = f / (2 + f); fdlibm's e_log.c.
+                let f = z - 1.0;
+                let s = f / (2.0 + f);
+                let half_square = 0.5 * f * f;
+                let remainder = <$type>::ln_remainder::<M>(s * s);
+                let correction = M::mul_add(s, half_square + remainder, k * $log_ln_2_low);
+                let ln = k * $log_ln_2_high - ((half_square - correction) - f);
+
+                let ln = if self < <$type>::INFINITY { ln } else { self };
+                let ln = if self == 0.0 { <$type>::NEG_INFINITY } else { ln };
+                if self < 0.0 { <$type>::NAN } else { ln }
+            }
+        }
+
+        impl ExpParts for $type {
+            #[inline(always)]
+            fn exp_parts<M: MulAdd>(x: Self, bias: Self) -> (Self, Self) {
+                // Adding 1.5 * 2^(mantissa bits) rounds to an integer and leaves it in the lowest bits, from
+                // where it is moved into the place of the exponent.
+                let shift = 1.5 * (1_u64 << $mantissa_bits) as $type + bias;
+                let shifted = M::mul_add(x, std::$type::consts::LOG2_E, shift);
+                let power = <$type>::from_bits(shifted.to_bits() << $mantissa_bits);
+                let n = shifted - shift;
+                let r = M::mul_add(n, -$exp_ln_2_low, M::mul_add(n, -$exp_ln_2_high, x));
+                let square = r * r;
+                // Added last, the 1 decides the rounding; plain Horner form errs by up to 2 ULP.
+                let mantissa = 1.0 + M::mul_add(square, <$type>::exp_remainder::<M>(r, square), r);
+                (power, mantissa)
+            }
         }
     };
 }
-transcendental!(f32);
-transcendental!(f64);
+
+/// What [`Transcendental::exp`] and its cheaper form share.
+trait ExpParts: Sized {
+    /// With n = round(x / ln 2): the number whose exponent bits are n + `bias`, and exp(x) / 2^n.
+    fn exp_parts<M: MulAdd>(x: Self, bias: Self) -> (Self, Self);
+}
+
+/// The polynomials, of a degree for each precision.
+trait Remainders: Sized {
+    /// (exp(r) - 1 - r) / r², for |r| <= ln(2) / 2.
+    fn exp_remainder<M: MulAdd>(r: Self, square: Self) -> Self;
+    /// 2 atanh(s) / s - 2, for w = s² and |s| <= 3 - √8.
+    fn ln_remainder<M: MulAdd>(w: Self) -> Self;
+}
+
+transcendental!(
+    f32, bits: u32, mantissa_bits: 23, bias: 127.0,
+    exp_floor: -88.0, exp_ceiling: 88.73,
+    // e_expf.c
+    exp_ln_2: [6.931_457_519_5e-1, 1.428_606_765_3e-6],
+    // e_logf.c
+    log_ln_2: [6.931_381_225_6e-1, 9.058_000_614_5e-6],
+);
+transcendental!(
+    f64, bits: u64, mantissa_bits: 52, bias: 1023.0,
+    exp_floor: -709.0, exp_ceiling: 709.79,
+    // e_exp.c and e_log.c
+    exp_ln_2: [6.931_471_803_691_238_164_90e-1, 1.908_214_929_270_587_700_02e-10],
+    log_ln_2: [6.931_471_803_691_238_164_90e-1, 1.908_214_929_270_587_700_02e-10],
+);
+
+impl Remainders for f32 {
+    #[inline(always)]
+    fn exp_remainder<M: MulAdd>(r: f32, square: f32) -> f32 {
+        let low = M::mul_add(r, 1.666_652_1e-1, 4.999_999_4e-1);
+        let high = M::mul_add(r, 8.368_745e-3, 4.166_839e-2);
+        M::mul_add(square, M::mul_add(square, 1.381_455_1e-3, high), low)
+    }
+
+    #[inline(always)]
+    fn ln_remainder<M: MulAdd>(w: f32) -> f32 {
+        let w2 = w * w;
+        let even = w2 * M::mul_add(w2, 2.427_907_884_1e-1, 4.000_097_215_2e-1);
+        let odd = w * M::mul_add(w2, 2.849_878_668_8e-1, 6.666_666_269_3e-1);
+        even + odd
+    }
+}
+
+impl Remainders for f64 {
+    #[inline(always)]
+    fn exp_remainder<M: MulAdd>(r: f64, square: f64) -> f64 {
+        // Pairs of coefficients in r, then Horner's rule in r²: half as long a chain as Horner's rule in r.
+        let pair_0 = M::mul_add(r, 1.666_666_666_666_641e-1, 5.000_000_000_000_011e-1);
+        let pair_2 = M::mul_add(r, 8.333_333_333_494_98e-3, 4.166_666_666_652_972_5e-2);
+        let pair_4 = M::mul_add(r, 1.984_126_950_577_056_4e-4, 1.388_888_894_376_023_3e-3);
+        let pair_6 = M::mul_add(r, 2.755_758_680_590_407_8e-6, 2.480_149_294_936_181e-5);
+        let pair_8 = M::mul_add(r, 2.500_001_837_640_453e-8, 2.763_030_634_462_171e-7);
+        let sum = M::mul_add(square, pair_8, pair_6);
+        let sum = M::mul_add(square, sum, pair_4);
+        let sum = M::mul_add(square, sum, pair_2);
+        M::mul_add(square, sum, pair_0)
+    }
+
+    #[inline(always)]
+    fn ln_remainder<M: MulAdd>(w: f64) -> f64 {
+        let w2 = w * w;
+        let even = M::mul_add(w2, 1.531_383_769_920_937_332e-1, 2.222_219_843_214_978_396e-1);
+        let even = w2 * M::mul_add(w2, even, 3.999_999_999_940_941_908e-1);
+        let odd = M::mul_add(w2, 1.479_819_860_511_658_591e-1, 1.818_357_216_161_805_012e-1);
+        let odd = M::mul_add(w2, odd, 2.857_142_874_366_239_149e-1);
+        let odd = w * M::mul_add(w2, odd, 6.666_666_666_666_735_130e-1);
+        even + odd
+    }
+}
+
+struct InPlace<'a, T, const EXP: bool>(&'a mut [T]);
+
+impl<T: Scalar, const EXP: bool> Kernel for InPlace<'_, T, EXP> {
+    type Output = ();
+    #[inline(always)]
+    fn run<M: MulAdd>(self) {
+        for x in self.0 {
+            *x = if EXP { x.exp::<M>() } else { x.ln::<M>() };
+        }
+    }
+}
+
+/// Replaces every number by its [`Transcendental::exp`].
+pub fn exp_in_place<T: Scalar>(simd: Simd, numbers: &mut [T]) {
+    simd.run(InPlace::<T, true>(numbers));
+}
+
+/// Replaces every number by its [`Transcendental::ln`].
+pub fn ln_in_place<T: Scalar>(simd: Simd, numbers: &mut [T]) {
+    simd.run(InPlace::<T, false>(numbers));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+    /// An unevaluated sum of two f64, the second below the rounding of the first: 106 bits.
+    #[derive(Clone, Copy)]
+    struct DoubleDouble(f64, f64);
+
+    impl DoubleDouble {
+        /// ln 2 to 106 bits, and what is left of it.
+        const LN_2: Self = Self(std::f64::consts::LN_2, 2.319_046_813_846_299_6e-17);
+        const LN_2_REST: f64 = 5.707_708_438_416_212e-34;
+
+        fn two_sum(a: f64, b: f64) -> Self {
+            let sum = a + b;
+            let b_part = sum - a;
+            Self(sum, (a - (sum - b_part)) + (b - b_part))
+        }
+        fn add(self, other: Self) -> Self {
+            let Self(sum, error) = Self::two_sum(self.0, other.0);
+            Self::two_sum(sum, error + self.1 + other.1)
+        }
+        fn mul(self, other: Self) -> Self {
+            let product = self.0 * other.0;
+            let error = self.0.mul_add(other.0, -product) + self.0 * other.1 + self.1 * other.0;
+            Self::two_sum(product, error)
+        }
+        fn scale(self, power_of_two: f64) -> Self {
+            Self(self.0 * power_of_two, self.1 * power_of_two)
+        }
+        /// exp as 2^k times the result: Taylor series of exp(r / 256), squared eight times.
+        fn exp(self) -> (Self, i32) {
+            let k = (self.0 / std::f64::consts::LN_2).round();
+            let r = self.add(Self(-k, 0.0).mul(Self::LN_2)).add(Self(-k * Self::LN_2_REST, 0.0));
+            let r = r.scale(1.0 / 256.0);
+            let mut sum = Self(1.0, 0.0);
+            for i in (1..16).rev() {
+                let quotient = r.0 / f64::from(i);
+                let rest = (-quotient).mul_add(f64::from(i), r.0) + r.1;
+                sum = Self(1.0, 0.0).add(sum.mul(Self::two_sum(quotient, rest / f64::from(i))));
+            }
+            for _ in 0..8 {
+                sum = sum.mul(sum);
+            }
+            (sum, k as i32)
+        }
+        /// ln of a number by one Newton step from the std one: y + (x exp(-y) - 1), to second order.
+        fn ln(x: f64) -> Self {
+            let y = Self(x.ln(), 0.0);
+            let (exp, k) = Self(-y.0, 0.0).exp();
+            let half = 2_f64.powi(k / 2);
+            let product = Self(x, 0.0).scale(half).scale(2_f64.powi(k - k / 2)).mul(exp);
+            let excess = product.add(Self(-1.0, 0.0));
+            y.add(excess).add(excess.mul(excess).scale(-0.5))
+        }
+        /// Distance of `value` from 2^k times this, in ULP of the latter.
+        fn ulp(self, k: i32, value: f64) -> f64 {
+            let value = value * 2_f64.powi(-(k / 2)) * 2_f64.powi(-(k - k / 2));
+            let ulp = self.0.abs().next_up() - self.0.abs();
+            ((value - self.0) - self.1).abs() / ulp
+        }
+    }
+
+    fn ulp_f32(value: f32, exact: f64) -> f64 {
+        let nearest = (exact as f32).abs();
+        let ulp = f64::from(nearest.next_up()) - f64::from(nearest);
+        (f64::from(value) - exact).abs() / ulp
+    }
+
+    struct ExpNonpositive<'a, T>(&'a mut [T]);
+    impl<T: Scalar> Kernel for ExpNonpositive<'_, T> {
+        type Output = ();
+        #[inline(always)]
+        fn run<M: MulAdd>(self) {
+            for x in self.0 {
+                *x = x.exp_nonpositive::<M>();
+            }
+        }
+    }
+
+    fn exp_nonpositive_in_place<T: Scalar>(simd: Simd, numbers: &mut [T]) {
+        simd.run(ExpNonpositive(numbers));
+    }
+
+    /// Asserts that no error over `arguments` exceeds `limit`, and prints the largest.
+    fn assert_ulp<T: Scalar>(
+        name: &str,
+        function: fn(Simd, &mut [T]),
+        arguments: &[T],
+        error: impl Fn(T, T) -> f64,
+        limit: f64,
+    ) {
+        for (level, simd) in Simd::available() {
+            let mut results = arguments.to_vec();
+            function(simd, &mut results);
+            let (worst, at) = arguments
+                .iter()
+                .zip(&results)
+                .map(|(x, y)| (error(*x, *y), *x))
+                .fold((0.0, T::ZERO), |worst, e| if e.0 <= worst.0 { worst } else { e });
+            println!("{name} {} {level:?}: {worst:.3} ULP at {at}", T::NAME);
+            assert!(worst <= limit, "{name} {} {level:?}: {worst} ULP at {at}", T::NAME);
+        }
+    }
+
+    fn uniform(count: usize, low: f64, high: f64) -> Vec<f64> {
+        let mut random = rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(1);
+        (0..count)
+            .map(|_| low + (high - low) * (random.next_u64() as f64 / 2_f64.powi(64)))
+            .collect()
+    }
+
+    fn every_97th_f32() -> Vec<f32> {
+        (0..=u32::MAX).step_by(97).map(f32::from_bits).collect()
+    }
+
+    /// Random arguments of exp, dense where it is near 1 and at the ends of its range.
+    fn exp_arguments() -> Vec<f64> {
+        let mut x = uniform(600_000, -708.0, 709.78);
+        x.extend(uniform(200_000, -1.0, 1.0));
+        x.extend(uniform(100_000, 709.0, 709.78));
+        x.extend(uniform(100_000, -708.0, -707.0));
+        x
+    }
+
+    #[test]
+    fn exp_has_the_documented_error() {
+        let exact = |x: f64| DoubleDouble(x, 0.0).exp();
+        let error = |x, y| exact(x).0.ulp(exact(x).1, y);
+        assert_ulp("exp", exp_in_place, &exp_arguments(), error, 1.02);
+        let nonpositive: Vec<f64> =
+            exp_arguments().iter().map(|x| -x.abs()).filter(|x| *x >= -708.39).collect();
+        assert_ulp("exp_nonpositive", exp_nonpositive_in_place, &nonpositive, error, 1.04);
+
+        let error = |x: f32, y| ulp_f32(y, f64::from(x).exp());
+        let x: Vec<f32> =
+            every_97th_f32().into_iter().filter(|x| (-86.98..=88.722).contains(x)).collect();
+        assert_ulp("exp", exp_in_place, &x, error, 1.01);
+        let x: Vec<f32> =
+            every_97th_f32().into_iter().filter(|x| (-87.33..=0.0).contains(x)).collect();
+        assert_ulp("exp_nonpositive", exp_nonpositive_in_place, &x, error, 1.00);
+    }
+
+    #[test]
+    fn ln_has_the_documented_error() {
+        let mut x: Vec<f64> =
+            uniform(500_000, -1074.0, 1024.0).into_iter().map(f64::exp2).collect();
+        x.extend(uniform(300_000, 0.5, 2.0));
+        x.extend(uniform(200_000, 0.99, 1.01));
+        x.retain(|x| *x > 0.0 && *x != 1.0);
+        assert_ulp("ln", ln_in_place, &x, |x, y| DoubleDouble::ln(x).ulp(0, y), 0.83);
+
+        let x: Vec<f32> =
+            every_97th_f32().into_iter().filter(|x| *x > 0.0 && x.is_finite()).collect();
+        assert_ulp("ln", ln_in_place, &x, |x, y| ulp_f32(y, f64::from(x).ln()), 0.79);
+    }
+
+    /// One value in every lane of whole registers and of a tail.
+    fn everywhere<T: Scalar>(simd: Simd, function: fn(Simd, &mut [T]), x: T) -> T {
+        let mut numbers = [x; 37];
+        function(simd, &mut numbers);
+        let same =
+            |y: &T| *y == numbers[0] || (y.to_f64().is_nan() && numbers[0].to_f64().is_nan());
+        assert!(numbers.iter().all(same));
+        numbers[0]
+    }
+
+    macro_rules! special_values {
+        ($name:ident, $type:ident, exp_zero: $exp_zero:literal, exp_nonpositive_zero: $nonpositive_zero:literal,
+         exp_max: $exp_max:literal) => {
+            #[test]
+            fn $name() {
+                for (level, simd) in Simd::available() {
+                    let exp = |x: $type| everywhere(simd, exp_in_place, x);
+                    let exp_nonpositive = |x: $type| everywhere(simd, exp_nonpositive_in_place, x);
+                    let ln = |x: $type| everywhere(simd, ln_in_place, x);
+                    let infinity = $type::INFINITY;
+
+                    for zero in [0.0, -0.0, $type::from_bits(1), -$type::MIN_POSITIVE] {
+                        assert_eq!(exp(zero), 1.0, "{level:?} {zero:e}");
+                    }
+                    for low in [-infinity, $type::MIN, -1e9, -1000.0, $exp_zero] {
+                        assert_eq!(exp(low), 0.0, "{level:?} {low}");
+                    }
+                    for low in [$type::EXP_FLOOR, $nonpositive_zero] {
+                        assert_eq!(exp_nonpositive(low), 0.0, "{level:?} {low}");
+                    }
+                    assert_eq!(exp_nonpositive(0.0), 1.0);
+                    assert!(exp($exp_zero + 0.02) >= $type::MIN_POSITIVE);
+                    assert!(exp_nonpositive($nonpositive_zero + 0.02) > 0.0);
+                    assert!(
+                        (exp($exp_max) / ($exp_max as $type).exp() - 1.0).abs()
+                            < 4.0 * $type::EPSILON
+                    );
+                    for high in [$exp_max + 0.02, 1000.0, 1e9, $type::MAX, infinity] {
+                        assert_eq!(exp(high), infinity, "{level:?} {high}");
+                    }
+
+                    assert_eq!(ln(0.0), -infinity);
+                    assert_eq!(ln(-0.0), -infinity);
+                    assert_eq!(ln(infinity), infinity);
+                    assert_eq!(ln(1.0), 0.0);
+                    for negative in [-$type::from_bits(1), -1.0, $type::MIN, -infinity] {
+                        assert!(ln(negative).is_nan(), "{level:?} {negative}");
+                    }
+                    let quiet_nan = $type::NAN.to_bits();
+                    for nan in [quiet_nan, quiet_nan | 1, quiet_nan | 0x5_5555] {
+                        for nan in [$type::from_bits(nan), -$type::from_bits(nan)] {
+                            assert!(exp(nan).is_nan(), "{level:?}");
+                            assert!(exp_nonpositive(nan).is_nan(), "{level:?}");
+                            assert!(ln(nan).is_nan(), "{level:?}");
+                        }
+                    }
+                }
+            }
+        };
+    }
+    special_values!(special_values_f32, f32, exp_zero: -87.0, exp_nonpositive_zero: -87.69, exp_max: 88.72);
+    special_values!(special_values_f64, f64, exp_zero: -708.06, exp_nonpositive_zero: -708.75, exp_max: 709.78);
+}

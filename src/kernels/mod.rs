@@ -11,5 +11,5 @@ pub mod math;
 pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
-pub mod statistics;
 pub mod softmax;
+pub mod statistics;

@@ -1,4 +1,4 @@
-//! Slow, plain oracles of the kernels, for tests and benches.
+//! What the kernels compute, written slowly and obviously, in f64, with std's functions.
 
 use super::statistics::Statistic;
 
@@ -9,4 +9,69 @@ pub fn statistic(statistic: Statistic, x: &[f64]) -> f64 {
         Statistic::Product(i, j) => x[i as usize] * x[j as usize],
         Statistic::SquaredNorm => x.iter().map(|v| v * v).sum(),
     }
+}
+
+/// A row of logits for each point, to the posterior of each point and its sums.
+#[derive(Debug)]
+pub struct Posterior {
+    /// `weight * responsibility`, a row for each point.
+    pub responsibilities: Vec<Vec<f64>>,
+    /// Log-evidence of each point.
+    pub log_evidence: Vec<f64>,
+    /// Entropy of each point's posterior.
+    pub entropy: Vec<f64>,
+    /// Sum of `responsibilities` over points.
+    pub mass: Vec<f64>,
+}
+
+/// Posterior over components of each point.
+pub fn softmax(logits: &[Vec<f64>], weights: &[f64]) -> Posterior {
+    let n_components = logits.first().map_or(0, Vec::len);
+    let mut posterior = Posterior {
+        responsibilities: Vec::new(),
+        log_evidence: Vec::new(),
+        entropy: Vec::new(),
+        mass: vec![0.0; n_components],
+    };
+    for (row, weight) in logits.iter().zip(weights) {
+        let max = argmax(row).1;
+        let sum: f64 = row.iter().map(|logit| (logit - max).exp()).sum();
+        let mut entropy = 0.0;
+        let mut responsibilities = Vec::new();
+        for (logit, mass) in row.iter().zip(&mut posterior.mass) {
+            let responsibility = (logit - max).exp() / sum;
+            if responsibility != 0.0 {
+                entropy -= responsibility * (logit - max - sum.ln());
+            }
+            responsibilities.push(weight * responsibility);
+            *mass += weight * responsibility;
+        }
+        posterior.responsibilities.push(responsibilities);
+        posterior.log_evidence.push(log_sum_exp(row));
+        posterior.entropy.push(entropy);
+    }
+    posterior
+}
+
+/// ln sum exp; -∞ where every logit is, NaN where any logit is.
+pub fn log_sum_exp(logits: &[f64]) -> f64 {
+    let max = argmax(logits).1;
+    if max == f64::NEG_INFINITY {
+        return max;
+    }
+    max + logits.iter().map(|logit| (logit - max).exp()).sum::<f64>().ln()
+}
+
+/// The first index of the largest logit, and that logit; NaN wins.
+pub fn argmax(logits: &[f64]) -> (usize, f64) {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit.is_nan() {
+            return (index, logit);
+        }
+        if logit > best.1 {
+            best = (index, logit);
+        }
+    }
+    best
 }

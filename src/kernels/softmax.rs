@@ -1,0 +1,617 @@
+//! From logits to posteriors: softmax, argmax and ln sum exp over the components of each point.
+//!
+//! The logits of a tile are a column-major matrix, one column a component. A strip of neighbouring points
+//! goes through all columns before the next strip does, so that it stays in the L1 cache between the passes
+//! over it (maximum, exponentials, normalisation); a lane of a register is a point.
+//!
+//! A column stride that is a multiple of 2 KiB lets all columns of a strip compete for a few cache sets. Pad
+//! it by a cache line, as [`padded_stride`] does.
+
+use std::ops::AddAssign;
+
+use super::dispatch::{Kernel, MulAdd, Simd};
+use crate::scalar::Scalar;
+
+/// Points of a full strip.
+const STRIP: usize = 32;
+/// Points of the strips after the last full one; then follow single points.
+const SHORT_STRIP: usize = 8;
+
+/// Sums over points, each times its weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Log-evidence, in nats. Not finite if any point has no finite log-evidence, whatever its weight.
+    pub log_evidence: f64,
+    /// Squared log-evidence.
+    pub log_evidence_squares: f64,
+    /// Entropy of the posterior over components, in nats.
+    pub posterior_entropy: f64,
+}
+
+impl AddAssign for Totals {
+    #[inline(always)]
+    fn add_assign(&mut self, other: Self) {
+        self.log_evidence += other.log_evidence;
+        self.log_evidence_squares += other.log_evidence_squares;
+        self.posterior_entropy += other.posterior_entropy;
+    }
+}
+
+/// The least stride of columns of `n_points` that begins no two neighbours in the same cache set.
+pub fn padded_stride<T>(n_points: usize) -> usize {
+    const CACHE_LINE: usize = 64;
+    let per_line = CACHE_LINE / size_of::<T>();
+    // An odd number of lines.
+    (n_points.div_ceil(per_line) | 1) * per_line
+}
+
+/// Replaces the logits of a tile by responsibilities times the weight of their point.
+///
+/// Column c of the tile is `logits[c * stride..][..n_points]`; there are `mass.len()` columns. What lies
+/// between columns is left alone. The sum of the new column c is added to `mass[c]`.
+///
+/// A logit of -∞ gives the responsibility 0 and adds nothing to the entropy. A point whose logits are all
+/// -∞, or of which one is NaN or +∞, gets responsibilities NaN and a log-evidence of -∞ or NaN; these reach
+/// the totals and the masses, but no other point.
+///
+/// # Panics
+/// If the slices are too short, or `stride` is less than `n_points`.
+pub fn softmax<T: Scalar>(
+    simd: Simd,
+    logits: &mut [T],
+    stride: usize,
+    n_points: usize,
+    weights: Option<&[f64]>,
+    mass: &mut [f64],
+) -> Totals {
+    check(logits, stride, n_points, weights, mass.len());
+    simd.run(Softmax { logits, stride, n_points, weights, mass })
+}
+
+/// Labels each point with the component of its largest logit, the first of equals.
+///
+/// The tile is as for [`softmax`], of `labels.len()` points. The log-evidence of a point is its largest
+/// logit, the entropy of its posterior 0; its weight is added to the mass of its component. NaN counts as
+/// the largest.
+///
+/// # Panics
+/// As for [`softmax`]; or if there are more than 2^24 components, beyond which f32 lanes cannot count.
+pub fn argmax<T: Scalar>(
+    simd: Simd,
+    logits: &[T],
+    stride: usize,
+    weights: Option<&[f64]>,
+    labels: &mut [u32],
+    mass: &mut [f64],
+) -> Totals {
+    check(logits, stride, labels.len(), weights, mass.len());
+    assert!(mass.len() <= 1 << 24, "too many components");
+    simd.run(Argmax { logits, stride, weights, labels, mass })
+}
+
+/// Writes the log-evidence of each point, ln sum_c exp(logit_c), in nats.
+///
+/// The tile is as for [`softmax`], of `log_evidence.len()` points and `n_components` columns. A point whose
+/// logits are all -∞ gets -∞; one of which one is NaN or +∞ gets NaN.
+///
+/// # Panics
+/// As for [`softmax`].
+pub fn log_sum_exp<T: Scalar>(
+    simd: Simd,
+    logits: &[T],
+    stride: usize,
+    n_components: usize,
+    log_evidence: &mut [f64],
+) {
+    check(logits, stride, log_evidence.len(), None, n_components);
+    simd.run(LogSumExp { logits, stride, n_components, log_evidence });
+}
+
+fn check<T>(
+    logits: &[T],
+    stride: usize,
+    n_points: usize,
+    weights: Option<&[f64]>,
+    n_components: usize,
+) {
+    assert!(stride >= n_points, "columns overlap");
+    assert!(weights.is_none_or(|weights| weights.len() >= n_points), "too few weights");
+    let last = n_components.saturating_sub(1);
+    assert!(n_components == 0 || logits.len() >= last * stride + n_points, "too few logits");
+}
+
+/// A kernel over strips of W neighbouring points. W is known to the compiler, which so keeps what is per
+/// point in registers, or at least unrolls whole registers.
+trait Strips {
+    /// Does the points from `start` to `start + W`.
+    fn strip<M: MulAdd, const W: usize>(&mut self, start: usize) -> Totals;
+
+    #[inline(always)]
+    fn all<M: MulAdd>(&mut self, n_points: usize) -> Totals {
+        let mut totals = Totals::default();
+        let mut start = 0;
+        while n_points - start >= STRIP {
+            totals += self.strip::<M, STRIP>(start);
+            start += STRIP;
+        }
+        while n_points - start >= SHORT_STRIP {
+            totals += self.strip::<M, SHORT_STRIP>(start);
+            start += SHORT_STRIP;
+        }
+        while start < n_points {
+            totals += self.strip::<M, 1>(start);
+            start += 1;
+        }
+        totals
+    }
+}
+
+/// The columns of a strip, in order.
+#[inline(always)]
+fn columns<T, const W: usize>(
+    logits: &[T],
+    stride: usize,
+    start: usize,
+    n_components: usize,
+) -> impl Iterator<Item = &[T; W]> {
+    (0..n_components)
+        .map(move |c| logits[c * stride + start..].first_chunk().expect("checked on entry"))
+}
+
+/// Sum by halves: W additions of which W / 2, W / 4, ... can be done at once.
+#[inline(always)]
+fn sum<T: Scalar, const W: usize>(mut terms: [T; W]) -> T {
+    let mut half = W / 2;
+    while half > 0 {
+        for i in 0..half {
+            terms[i] += terms[i + half];
+        }
+        half /= 2;
+    }
+    terms[0]
+}
+
+#[inline(always)]
+fn strip_weights<const W: usize>(weights: Option<&[f64]>, start: usize) -> [f64; W] {
+    match weights {
+        Some(weights) => *weights[start..].first_chunk().expect("checked on entry"),
+        None => [1.0; W],
+    }
+}
+
+#[inline(always)]
+fn totals<T: Scalar, const W: usize>(
+    weights: &[f64; W],
+    log_evidence: &[T; W],
+    entropy: &[T; W],
+) -> Totals {
+    let mut log_evidences = [0.0; W];
+    let mut squares = [0.0; W];
+    let mut entropies = [0.0; W];
+    for i in 0..W {
+        let log_evidence = log_evidence[i].to_f64();
+        log_evidences[i] = weights[i] * log_evidence;
+        squares[i] = weights[i] * log_evidence * log_evidence;
+        entropies[i] = weights[i] * entropy[i].to_f64();
+    }
+    Totals {
+        log_evidence: sum(log_evidences),
+        log_evidence_squares: sum(squares),
+        posterior_entropy: sum(entropies),
+    }
+}
+
+/// The number that a point's logits are shifted by: their maximum, or 0 if there is nothing above -∞, so
+/// that the shifted logits are -∞ and not NaN. Passes over NaN, which then shows in the sum.
+#[inline(always)]
+fn strip_shift<'a, T: Scalar, const W: usize>(columns: impl Iterator<Item = &'a [T; W]>) -> [T; W] {
+    let mut max = [T::NEG_INFINITY; W];
+    for column in columns {
+        for i in 0..W {
+            max[i] = if column[i] > max[i] { column[i] } else { max[i] };
+        }
+    }
+    for max in &mut max {
+        *max = if *max > T::NEG_INFINITY { *max } else { T::ZERO };
+    }
+    max
+}
+
+/// The shifted logit, raised to where exp is 0 already, lest 0 * -∞ be NaN; and its exp.
+#[inline(always)]
+fn shifted_exp<M: MulAdd, T: Scalar>(logit: T, shift: T) -> (T, T) {
+    let shifted = logit - shift;
+    let shifted = if shifted < T::EXP_FLOOR { T::EXP_FLOOR } else { shifted };
+    (shifted, shifted.exp_nonpositive::<M>())
+}
+
+struct Softmax<'a, T> {
+    logits: &'a mut [T],
+    stride: usize,
+    n_points: usize,
+    weights: Option<&'a [f64]>,
+    mass: &'a mut [f64],
+}
+
+impl<T: Scalar> Kernel for Softmax<'_, T> {
+    type Output = Totals;
+    #[inline(always)]
+    fn run<M: MulAdd>(mut self) -> Totals {
+        self.all::<M>(self.n_points)
+    }
+}
+
+impl<T: Scalar> Strips for Softmax<'_, T> {
+    #[inline(always)]
+    fn strip<M: MulAdd, const W: usize>(&mut self, start: usize) -> Totals {
+        let shift = strip_shift::<T, W>(columns(self.logits, self.stride, start, self.mass.len()));
+
+        // s = sum e^y and t = sum y e^y, with y the shifted logits.
+        let mut s = [T::ZERO; W];
+        let mut t = [T::ZERO; W];
+        for c in 0..self.mass.len() {
+            let column = self.column_mut::<W>(start, c);
+            for i in 0..W {
+                let (y, exp) = shifted_exp::<M, T>(column[i], shift[i]);
+                s[i] += exp;
+                t[i] = M::mul_add(exp, y, t[i]);
+                column[i] = exp;
+            }
+        }
+
+        let weights = strip_weights::<W>(self.weights, start);
+        let mut log_evidence = [T::ZERO; W];
+        let mut entropy = [T::ZERO; W];
+        let mut scale = [T::ZERO; W];
+        for i in 0..W {
+            let ln_s = s[i].ln::<M>();
+            log_evidence[i] = shift[i] + ln_s;
+            entropy[i] = ln_s - t[i] / s[i];
+            scale[i] = T::from_f64(weights[i]) / s[i];
+        }
+
+        for c in 0..self.mass.len() {
+            let column = self.column_mut::<W>(start, c);
+            for i in 0..W {
+                column[i] *= scale[i];
+            }
+            self.mass[c] += sum(*column).to_f64();
+        }
+        totals(&weights, &log_evidence, &entropy)
+    }
+}
+
+impl<T> Softmax<'_, T> {
+    #[inline(always)]
+    fn column_mut<const W: usize>(&mut self, start: usize, c: usize) -> &mut [T; W] {
+        self.logits[c * self.stride + start..].first_chunk_mut().expect("checked on entry")
+    }
+}
+
+struct LogSumExp<'a, T> {
+    logits: &'a [T],
+    stride: usize,
+    n_components: usize,
+    log_evidence: &'a mut [f64],
+}
+
+impl<T: Scalar> Kernel for LogSumExp<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<M: MulAdd>(mut self) {
+        self.all::<M>(self.log_evidence.len());
+    }
+}
+
+impl<T: Scalar> Strips for LogSumExp<'_, T> {
+    #[inline(always)]
+    fn strip<M: MulAdd, const W: usize>(&mut self, start: usize) -> Totals {
+        let columns = || columns::<T, W>(self.logits, self.stride, start, self.n_components);
+        let shift = strip_shift(columns());
+        let mut s = [T::ZERO; W];
+        for column in columns() {
+            for i in 0..W {
+                s[i] += shifted_exp::<M, T>(column[i], shift[i]).1;
+            }
+        }
+        for (i, log_evidence) in self.log_evidence[start..][..W].iter_mut().enumerate() {
+            *log_evidence = (shift[i] + s[i].ln::<M>()).to_f64();
+        }
+        Totals::default()
+    }
+}
+
+struct Argmax<'a, T> {
+    logits: &'a [T],
+    stride: usize,
+    weights: Option<&'a [f64]>,
+    labels: &'a mut [u32],
+    mass: &'a mut [f64],
+}
+
+impl<T: Scalar> Kernel for Argmax<'_, T> {
+    type Output = Totals;
+    #[inline(always)]
+    fn run<M: MulAdd>(mut self) -> Totals {
+        self.all::<M>(self.labels.len())
+    }
+}
+
+impl<T: Scalar> Strips for Argmax<'_, T> {
+    #[inline(always)]
+    fn strip<M: MulAdd, const W: usize>(&mut self, start: usize) -> Totals {
+        let mut max = [T::NEG_INFINITY; W];
+        // As floating-point numbers, lanes of the logits' width.
+        let mut index = [T::ZERO; W];
+        let mut c = T::ZERO;
+        for column in columns::<T, W>(self.logits, self.stride, start, self.mass.len()) {
+            for i in 0..W {
+                let z = column[i];
+                // NaN is larger than any number, and nothing is larger than NaN.
+                #[allow(clippy::eq_op, reason = "the comparison that vectorises")]
+                let larger = (z > max[i]) | (z != z);
+                max[i] = if larger { z } else { max[i] };
+                index[i] = if larger { c } else { index[i] };
+            }
+            c += T::ONE;
+        }
+        let weights = strip_weights::<W>(self.weights, start);
+        for i in 0..W {
+            let label = index[i].to_f64() as u32;
+            self.labels[start + i] = label;
+            if let Some(mass) = self.mass.get_mut(label as usize) {
+                *mass += weights[i];
+            }
+        }
+        totals(&weights, &max, &[T::ZERO; W])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+    const POINTS: [usize; 9] = [0, 1, 7, 8, 9, 31, 64, 255, 256];
+    const COMPONENTS: [usize; 5] = [1, 2, 3, 16, 65];
+    /// What lies between columns, and must stay there.
+    const GUARD: f64 = 12345.0;
+
+    /// A tile and the same numbers in rows.
+    struct Tile<T> {
+        logits: Vec<T>,
+        rows: Vec<Vec<f64>>,
+        stride: usize,
+    }
+
+    impl<T: Scalar> Tile<T> {
+        fn new(
+            n_points: usize,
+            n_components: usize,
+            mut logit: impl FnMut(usize, usize) -> f64,
+        ) -> Self {
+            let stride = n_points + 3;
+            let mut logits = vec![T::from_f64(GUARD); stride * n_components];
+            for n in 0..n_points {
+                for c in 0..n_components {
+                    logits[c * stride + n] = T::from_f64(logit(n, c));
+                }
+            }
+            let logit = |n, c| T::to_f64(logits[c * stride + n]);
+            let rows =
+                (0..n_points).map(|n| (0..n_components).map(|c| logit(n, c)).collect()).collect();
+            Self { logits, rows, stride }
+        }
+    }
+
+    fn random() -> impl FnMut() -> f64 {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        move || random.next_u64() as f64 / 2_f64.powi(64)
+    }
+
+    /// Equal, or both NaN, or near in units of `scale`.
+    fn assert_near<T: Scalar>(value: f64, expected: f64, scale: f64, context: &str) {
+        let near = (value - expected).abs() <= T::EPSILON * scale;
+        assert!(
+            near || value == expected || (value.is_nan() && expected.is_nan()),
+            "{value} is not {expected}: {context}"
+        );
+    }
+
+    /// Every kernel at every level against the reference.
+    fn check_tile<T: Scalar>(
+        tile: &Tile<T>,
+        n_components: usize,
+        weights: Option<&[f64]>,
+        name: &str,
+    ) {
+        let n_points = tile.rows.len();
+        let ones = vec![1.0; n_points];
+        let point_weights = weights.unwrap_or(&ones);
+        let expected = reference::softmax(&tile.rows, point_weights);
+        // By parts, so that this sum's own rounding stays below the tolerance.
+        let weighted = |values: &[f64], power| -> f64 {
+            let term = |(value, weight): (&f64, &f64)| weight * value.powi(power);
+            let parts = values.chunks(16).zip(point_weights.chunks(16));
+            parts.map(|(values, weights)| values.iter().zip(weights).map(term).sum::<f64>()).sum()
+        };
+        let magnitude = |n: usize| {
+            tile.rows[n].iter().filter(|z| z.is_finite()).fold(0.0, |m: f64, z| m.max(z.abs()))
+        };
+        let largest = (0..n_points).map(magnitude).fold(1.0, f64::max);
+        let total_weight: f64 = point_weights.iter().sum();
+
+        for (level, simd) in Simd::available() {
+            let context = format!(
+                "{name}, {} {level:?}, {n_points} points, {n_components} components",
+                T::NAME
+            );
+
+            let mut responsibilities = tile.logits.clone();
+            let mut mass = vec![0.5; n_components];
+            let totals =
+                softmax(simd, &mut responsibilities, tile.stride, n_points, weights, &mut mass);
+            // Rounding of sums over components, and of the largest logits that are not cut off.
+            let errors = 16.0 + n_components as f64;
+            for (index, value) in responsibilities.iter().enumerate() {
+                let (c, n) = (index / tile.stride, index % tile.stride);
+                if n >= n_points {
+                    assert_eq!(value.to_f64(), GUARD, "{context}");
+                    continue;
+                }
+                let mut exact = expected.responsibilities[n][c];
+                if !expected.log_evidence[n].is_finite() {
+                    exact = f64::NAN;
+                }
+                // Rounding of the shifted logit; and the smallest exp before it is 0.
+                let below = (tile.rows[n][c] - expected.log_evidence[n]).abs().min(1000.0);
+                let scale =
+                    (errors + below) * exact.abs() + T::EXP_FLOOR.to_f64().exp() * 4.0 / T::EPSILON;
+                assert_near::<T>(value.to_f64(), exact, scale, &context);
+            }
+            let broken = expected.log_evidence.iter().any(|evidence| !evidence.is_finite());
+            for (mass, exact) in mass.iter().zip(&expected.mass) {
+                let exact = if broken { f64::NAN } else { exact + 0.5 };
+                assert_near::<T>(*mass, exact, 100.0 * exact, &context);
+            }
+
+            let evidence = weighted(&expected.log_evidence, 1);
+            let squares = weighted(&expected.log_evidence, 2);
+            let entropy = if broken { f64::NAN } else { weighted(&expected.entropy, 1) };
+            assert_near::<T>(
+                totals.log_evidence,
+                evidence,
+                errors * largest * total_weight,
+                &context,
+            );
+            let scale = 2.0 * errors * largest * largest * total_weight;
+            assert_near::<T>(totals.log_evidence_squares, squares, scale, &context);
+            assert_near::<T>(
+                totals.posterior_entropy,
+                entropy,
+                100.0 * errors * total_weight,
+                &context,
+            );
+
+            let mut log_evidence = vec![0.0; n_points];
+            log_sum_exp(simd, &tile.logits, tile.stride, n_components, &mut log_evidence);
+            for (n, (value, exact)) in log_evidence.iter().zip(&expected.log_evidence).enumerate() {
+                assert_near::<T>(*value, *exact, errors * (1.0 + magnitude(n)), &context);
+            }
+
+            let mut labels = vec![u32::MAX; n_points];
+            let mut mass = vec![0.5; n_components];
+            let totals = argmax(simd, &tile.logits, tile.stride, weights, &mut labels, &mut mass);
+            let mut exact_mass = vec![0.5; n_components];
+            let mut exact_evidence = Vec::new();
+            for ((label, row), weight) in labels.iter().zip(&tile.rows).zip(point_weights) {
+                let (exact_label, max) = reference::argmax(row);
+                assert_eq!(*label as usize, exact_label, "{context}");
+                exact_mass[exact_label] += weight;
+                exact_evidence.push(max);
+            }
+            assert_eq!(mass, exact_mass, "{context}");
+            let scale = errors * largest * total_weight;
+            assert_near::<f64>(
+                totals.log_evidence,
+                weighted(&exact_evidence, 1),
+                10.0 * scale,
+                &context,
+            );
+            let scale = scale * largest;
+            assert_near::<f64>(
+                totals.log_evidence_squares,
+                weighted(&exact_evidence, 2),
+                10.0 * scale,
+                &context,
+            );
+            assert_eq!(totals.posterior_entropy, 0.0, "{context}");
+        }
+    }
+
+    fn check_shapes<T: Scalar>() {
+        let mut random = random();
+        for n_points in POINTS {
+            for n_components in COMPONENTS {
+                let spread = [1.0, 40.0, 1000.0][n_points % 3];
+                let tile = Tile::<T>::new(n_points, n_components, |_, _| spread * (random() - 0.7));
+                check_tile(&tile, n_components, None, "random");
+                // Multiples of a quarter, so that hard masses are exact; a third of them 0.
+                let weights: Vec<f64> = (0..n_points).map(|n| (n % 3) as f64 * 0.25).collect();
+                check_tile(&tile, n_components, Some(&weights), "weighted");
+            }
+        }
+    }
+
+    fn check_extremes<T: Scalar>() {
+        let inf = f64::INFINITY;
+        for n_points in POINTS {
+            for n_components in COMPONENTS {
+                let check = |name, logit: fn(usize, usize) -> f64| {
+                    check_tile(
+                        &Tile::<T>::new(n_points, n_components, logit),
+                        n_components,
+                        None,
+                        name,
+                    );
+                };
+                check("all equal", |_, _| -3.5);
+                check("spread of 1e30", |n, c| if (n + c) % 2 == 0 { 1e17 } else { -1e30 });
+                check("first is -∞", |_, c| if c == 0 { -f64::INFINITY } else { -(c as f64) });
+                check("rising from -∞", |n, c| if c < n % 5 { -f64::INFINITY } else { c as f64 });
+            }
+        }
+        // One bad point among good ones, in a full strip, a short one and alone.
+        for bad in [3, 34, 40] {
+            for (name, value) in [("NaN", f64::NAN), ("all -∞", -inf)] {
+                let logit =
+                    |n, c| if n == bad && (c == 1 || value == -inf) { value } else { -(c as f64) };
+                let tile = Tile::<T>::new(41, 3, logit);
+                check_tile(&tile, 3, None, name);
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_equal_the_reference_f32() {
+        check_shapes::<f32>();
+    }
+
+    #[test]
+    fn kernels_equal_the_reference_f64() {
+        check_shapes::<f64>();
+    }
+
+    #[test]
+    fn extreme_logits_f32() {
+        check_extremes::<f32>();
+    }
+
+    #[test]
+    fn extreme_logits_f64() {
+        check_extremes::<f64>();
+    }
+
+    #[test]
+    fn no_components_no_evidence() {
+        let mut log_evidence = [0.0; 3];
+        log_sum_exp::<f64>(Simd::detect(), &[], 3, 0, &mut log_evidence);
+        assert_eq!(log_evidence, [f64::NEG_INFINITY; 3]);
+    }
+
+    #[test]
+    #[should_panic(expected = "too few logits")]
+    fn short_tiles_are_refused() {
+        softmax(Simd::detect(), &mut [0.0; 19], 10, 10, None, &mut [0.0; 2]);
+    }
+
+    #[test]
+    fn padded_strides_are_odd_in_cache_lines() {
+        assert_eq!(padded_stride::<f64>(256), 264);
+        assert_eq!(padded_stride::<f64>(257), 264);
+        assert_eq!(padded_stride::<f32>(256), 272);
+        assert_eq!(padded_stride::<f32>(1), 16);
+    }
+}

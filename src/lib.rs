@@ -1,4 +1,5 @@
 #![doc = "Mixtures of exponential families, learned by fast blocked EM and watched by entropy sums."]
+pub mod atomic;
 pub mod block;
 pub mod data;
 pub mod error;

@@ -2,21 +2,34 @@
 //!
 //! | source | file | reads |
 //! |---|---|---|
-//! | [`Points`](memory::Points) | `memory.rs` | slices, vectors and faer views, without a copy |
+//! | [`Points`] | `memory.rs` | slices, vectors and faer views, without a copy |
 //! | [`NpyFile`](npy::NpyFile) | `npy.rs` | NumPy `.npy`, by positioned reads |
 //! | [`RawFile`](raw::RawFile) | `raw.rs` | headerless little-endian values, by positioned reads |
-//! | [`text`](text) | `text.rs` | CSV, TSV and white-space separated text, into memory |
+//! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory |
+//! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
 //!
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
+pub mod memory;
+pub mod npy;
+pub mod raw;
+pub mod text;
+mod values;
+pub mod weights;
+
+pub use values::Dtype;
+
 use crate::block::{Block, BlockBuf};
-use crate::error::Result;
+use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
+use memory::Points;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// A finite sequence of weighted points that can be read in any order, from several threads.
 ///
 /// # Errors
-/// `read` fails with a [`DataError`](crate::error::DataError) that names the source and the row. It must
+/// `read` fails with a [`DataError`] that names the source and the row. It must
 /// return exactly the points asked for, and the same ones each time.
 pub trait DataSource<T: Scalar>: Sync {
     /// What to call this source in messages: a path, or `"memory"`.
@@ -37,5 +50,213 @@ pub trait DataSource<T: Scalar>: Sync {
     ///
     /// # Panics
     /// May panic if `start + count > len()`.
-    fn read<'a>(&'a self, start: u64, count: usize, buffer: &'a mut BlockBuf<T>) -> Result<Block<'a, T>>;
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>>;
+}
+
+impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn dim(&self) -> usize {
+        (**self).dim()
+    }
+
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        (**self).read(start, count, buffer)
+    }
+}
+
+/// A format of files of points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// NumPy's `.npy`.
+    Npy,
+    /// Values separated by commas, semicolons, tabs or white space.
+    Text,
+    /// Headerless little-endian numbers.
+    Raw,
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "npy" => Ok(Self::Npy),
+            "text" => Ok(Self::Text),
+            "raw" => Ok(Self::Raw),
+            _ => Err(Error::Config(format!("unknown format {name:?}, expected npy, text or raw"))),
+        }
+    }
+}
+
+/// How to open a file of points; the default detects its format.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The format, if it should not be detected.
+    pub format: Option<Format>,
+    /// Type of the values and dimension of the points of a raw file.
+    pub raw: Option<(Dtype, usize)>,
+    /// The column of a text file that holds the weights: its name, or its index from 0.
+    pub weights_column: Option<String>,
+    /// A file of weights, one a point.
+    pub weights: Option<PathBuf>,
+}
+
+/// Opens a file of points.
+///
+/// The format is the one asked for, else what the extension says (`.npy`; `.csv`, `.tsv`, `.txt`, `.dat`, ...;
+/// `.bin`, `.raw`, `.f32`, `.f64`), else raw if `raw` is given, else what the first bytes say.
+///
+/// # Errors
+/// [`Error::Io`] if a file cannot be opened; [`DataError`] if it is not what its format expects;
+/// [`Error::Config`] if options are missing or exclude each other.
+///
+/// # Example
+/// ```
+/// use entropysum::data::{self, OpenOptions};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("points.csv");
+/// std::fs::write(&path, "x,y,copies\n1,2,1\n3,4,2\n")?;
+/// let options = OpenOptions { weights_column: Some("copies".to_owned()), ..Default::default() };
+/// let points = data::open::<f32>(&path, &options)?;
+/// assert_eq!((points.len(), points.dim()), (2, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn open<T: Scalar>(
+    path: impl AsRef<Path>,
+    options: &OpenOptions,
+) -> Result<Box<dyn DataSource<T>>> {
+    let path = path.as_ref();
+    let refuse = |message| Err(Error::Config(format!("{}: {message}", path.display())));
+    if options.weights_column.is_some() && options.weights.is_some() {
+        return refuse("a weights column and a file of weights exclude each other");
+    }
+    let format = match options.format {
+        Some(format) => format,
+        None => detect_format(path, options.raw.is_some())?,
+    };
+    if format != Format::Text && options.weights_column.is_some() {
+        return refuse("only a text file has a weights column; name a file of weights instead");
+    }
+    if format != Format::Raw && options.raw.is_some() {
+        return refuse("only a raw file needs a type and a dimension, and this is not one");
+    }
+
+    let source: Box<dyn DataSource<T>> = match (format, options.raw) {
+        (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
+        (Format::Text, _) => {
+            Box::new(text::read_text(path, options.weights_column.as_deref())?.points)
+        }
+        (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
+        (Format::Raw, None) => {
+            // A file that is not there is the better thing to complain about.
+            values::open_readable(path)?;
+            return refuse(
+                "a raw file says nothing of itself: give the type of its values and the dimension",
+            );
+        }
+    };
+    match &options.weights {
+        None => Ok(source),
+        Some(weights) => {
+            let weights = read_weights(weights, source.len())?;
+            Ok(Box::new(weights::Weighted::new(source, weights)?))
+        }
+    }
+}
+
+fn detect_format(path: &Path, raw: bool) -> Result<Format> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    match extension.as_str() {
+        "npy" => return Ok(Format::Npy),
+        "csv" | "tsv" => return Ok(Format::Text),
+        "npz" => {
+            let message = "an archive of arrays, expected one array: save it with numpy.save";
+            return Err(DataError::new(path.display().to_string(), message).into());
+        }
+        // The names of numbers without a header, and those that say nothing.
+        _ if raw => return Ok(Format::Raw),
+        "bin" | "raw" | "f32" | "f64" => return Ok(Format::Raw),
+        "txt" | "dat" | "data" | "tab" | "asc" => return Ok(Format::Text),
+        _ => {}
+    }
+    let (mut file, metadata) = values::open_readable(path)?;
+    // What is read from a pipe is gone, and only text can be read from one.
+    if !metadata.is_file() {
+        return Ok(Format::Text);
+    }
+    let mut magic = [0; npy::MAGIC.len()];
+    let is_npy = std::io::Read::read_exact(&mut file, &mut magic).is_ok() && magic == npy::MAGIC;
+    Ok(if is_npy { Format::Npy } else { Format::Text })
+}
+
+/// Reads a file of one weight for each of `points` points.
+fn read_weights(path: &Path, points: u64) -> Result<Vec<f64>> {
+    let source = open::<f64>(path, &OpenOptions::default())?;
+    if source.dim() != 1 {
+        let message = format!("found {} columns, expected 1 with the weights", source.dim());
+        return Err(DataError::new(source.name(), message).into());
+    }
+    let weights = load(&*source)?.view().col(0).iter().copied().collect::<Vec<_>>();
+    weights::check_weights(&source.name(), &weights, points)?;
+    Ok(weights)
+}
+
+/// Bytes of points that [`load`] reads at once.
+const LOAD_BYTES: usize = 4 << 20;
+
+/// Reads a whole source into memory, with its name and its weights.
+///
+/// # Errors
+/// Those of [`DataSource::read`]; a [`DataError`] if the points do not fit into memory.
+pub fn load<T: Scalar>(source: &dyn DataSource<T>) -> Result<Points<'static, T>> {
+    let (len, dim) = (source.len(), source.dim());
+    let mut values = Vec::new();
+    let size = usize::try_from(len).ok().and_then(|len| len.checked_mul(dim));
+    if size.is_none_or(|size| values.try_reserve_exact(size).is_err()) {
+        let message = format!("{len} x {dim} values of type {} do not fit into memory", T::NAME);
+        return Err(DataError::new(source.name(), message).into());
+    }
+
+    let mut weights = None;
+    let mut buffer = BlockBuf::default();
+    let rows = (LOAD_BYTES / size_of::<T>() / dim.max(1)).max(1) as u64;
+    let mut start = 0;
+    while start < len {
+        let count = rows.min(len - start) as usize;
+        let block = source.read(start, count, &mut buffer)?;
+        for row in block.points.row_iter() {
+            match row.try_as_row_major() {
+                Some(row) => values.extend_from_slice(row.as_slice()),
+                None => values.extend(row.iter().copied()),
+            }
+        }
+        if let Some(some) = block.weights {
+            weights.get_or_insert_with(|| Vec::with_capacity(len as usize)).extend_from_slice(some);
+        }
+        start += count as u64;
+    }
+
+    let points = Points::owned(values, dim)?.named(source.name());
+    match weights {
+        None => Ok(points),
+        Some(weights) => points.with_weights(weights),
+    }
 }

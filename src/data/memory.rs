@@ -1,0 +1,181 @@
+//! Points that are in memory already.
+
+use super::DataSource;
+use super::weights::check_weights;
+use crate::block::{Block, BlockBuf};
+use crate::error::{DataError, Result};
+use crate::scalar::Scalar;
+use faer::MatRef;
+
+/// Points in memory, borrowed or owned; reading them copies nothing.
+///
+/// # Example
+/// ```
+/// use entropysum::data::{DataSource, memory::Points};
+/// let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+/// let points = Points::from_rows(&values, 2)?.with_weights(vec![1.0, 1.0, 0.5])?;
+/// assert_eq!((points.len(), points.dim()), (3, 2));
+/// assert_eq!(points.view()[(2, 0)], 5.0);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Points<'a, T> {
+    values: Values<'a, T>,
+    dim: usize,
+    weights: Option<Vec<f64>>,
+    name: String,
+}
+
+#[derive(Clone, Debug)]
+enum Values<'a, T> {
+    Borrowed(MatRef<'a, T>),
+    /// Row-major.
+    Owned(Vec<T>),
+}
+
+impl<'a, T: Scalar> Points<'a, T> {
+    /// Borrows points that lie one after another.
+    ///
+    /// # Errors
+    /// [`DataError`] if `dim` is 0 or the length is not a multiple of it.
+    pub fn from_rows(values: &'a [T], dim: usize) -> Result<Self> {
+        let rows = count_rows(values.len(), dim)?;
+        Ok(Self::new(Values::Borrowed(MatRef::from_row_major_slice(values, rows, dim)), dim))
+    }
+
+    /// Borrows a matrix with one row a point, whatever its strides.
+    ///
+    /// # Errors
+    /// [`DataError`] if it has no columns.
+    pub fn from_mat(points: MatRef<'a, T>) -> Result<Self> {
+        count_rows(0, points.ncols())?;
+        Ok(Self::new(Values::Borrowed(points), points.ncols()))
+    }
+
+    /// Takes over points that lie one after another.
+    ///
+    /// # Errors
+    /// [`DataError`] if `dim` is 0 or the length is not a multiple of it.
+    pub fn owned(values: Vec<T>, dim: usize) -> Result<Self> {
+        count_rows(values.len(), dim)?;
+        Ok(Self::new(Values::Owned(values), dim))
+    }
+
+    fn new(values: Values<'a, T>, dim: usize) -> Self {
+        Self { values, dim, weights: None, name: "memory".to_owned() }
+    }
+
+    /// The same points, each counted as often as its weight says.
+    ///
+    /// # Errors
+    /// As [`check_weights`].
+    pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self> {
+        check_weights(&self.name, &weights, self.view().nrows() as u64)?;
+        self.weights = Some(weights);
+        Ok(self)
+    }
+
+    /// The same points under another name in messages.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// All points: one row a point.
+    pub fn view(&self) -> MatRef<'_, T> {
+        match &self.values {
+            Values::Borrowed(points) => *points,
+            Values::Owned(values) => {
+                MatRef::from_row_major_slice(values, values.len() / self.dim, self.dim)
+            }
+        }
+    }
+
+    /// The weights, if there are any.
+    pub fn weights(&self) -> Option<&[f64]> {
+        self.weights.as_deref()
+    }
+}
+
+fn count_rows(values: usize, dim: usize) -> Result<usize> {
+    let message = match values.checked_rem(dim) {
+        Some(0) => return Ok(values / dim),
+        Some(_) => format!("found {values} values, expected a multiple of the dimension {dim}"),
+        None => "points have dimension 0, expected at least 1".to_owned(),
+    };
+    Err(DataError::new("memory", message).into())
+}
+
+impl<T: Scalar> DataSource<T> for Points<'_, T> {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn len(&self) -> u64 {
+        self.view().nrows() as u64
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        _: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        Ok(Block { points: self.view(), weights: self.weights(), first: 0 }
+            .slice(start as usize, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faer::Mat;
+
+    #[test]
+    fn every_kind_of_memory_gives_the_same_blocks_without_a_copy() {
+        let values: Vec<f32> = (0u8..12).map(f32::from).collect();
+        let columns = Mat::from_fn(4, 3, |i, j| (3 * i + j) as f32);
+        let reversed = Mat::from_fn(4, 3, |i, j| (3 * (3 - i) + j) as f32);
+        let weights = vec![1.0, 2.0, 3.0, 4.0];
+        for points in [
+            Points::from_rows(&values, 3).unwrap(),
+            Points::owned(values.clone(), 3).unwrap(),
+            Points::from_mat(columns.as_ref()).unwrap(),
+            Points::from_mat(reversed.as_ref().reverse_rows()).unwrap(),
+        ] {
+            let points = points.with_weights(weights.clone()).unwrap();
+            let mut buffer = BlockBuf::default();
+            let block = points.read(1, 2, &mut buffer).unwrap();
+            assert_eq!(block.points, columns.as_ref().subrows(1, 2));
+            assert_eq!(block.points.as_ptr(), points.view().subrows(1, 2).as_ptr());
+            assert_eq!((block.weights, block.first), (Some(&[2.0, 3.0][..]), 1));
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let message = |points: Result<Points<f64>>| points.unwrap_err().to_string();
+        let odd = "memory: found 5 values, expected a multiple of the dimension 2";
+        assert_eq!(message(Points::from_rows(&[0.0; 5], 2)), odd);
+        assert_eq!(message(Points::owned(vec![0.0; 5], 2)), odd);
+        let flat = "memory: points have dimension 0, expected at least 1";
+        assert_eq!(message(Points::from_rows(&[], 0)), flat);
+        assert_eq!(message(Points::owned(vec![], 0)), flat);
+        assert_eq!(message(Points::from_mat(Mat::new().as_ref())), flat);
+    }
+
+    #[test]
+    fn names_and_weights_are_kept() {
+        let points = Points::owned(vec![0.0f64; 2], 1).unwrap();
+        assert_eq!(points.name(), "memory");
+        let points = points.named("iris");
+        assert_eq!(points.name(), "iris");
+        let fault = points.with_weights(vec![1.0, -1.0]).unwrap_err().to_string();
+        assert!(fault.starts_with("iris: row 1: weight -1 "), "{fault}");
+        assert!(Points::owned(Vec::<f64>::new(), 3).unwrap().is_empty());
+    }
+}

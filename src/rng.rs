@@ -50,7 +50,7 @@ mod tests {
         assert_ne!(first(1, 2), first(1, 3));
         assert_ne!(first(1, 2), first(2, 2));
         // Value stability: a change here changes every seeded result.
-        assert_eq!(first(0, 0), 0x16A9_DD45_B5D9_1B81, "{:#X}", first(0, 0));
+        assert_eq!(first(0, 0), 0x84F0_9BF3_07C1_073A);
     }
 
     #[test]

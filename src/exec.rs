@@ -66,9 +66,14 @@ impl Executor {
         work: impl Fn(usize, &mut L) -> Result<()> + Sync,
     ) -> Result<()> {
         let results: Vec<Result<()>> = match &self.pool {
-            Some(pool) if lanes.len() > 1 => {
-                pool.install(|| lanes.par_iter_mut().enumerate().with_max_len(1).map(|(i, lane)| work(i, lane)).collect())
-            }
+            Some(pool) if lanes.len() > 1 => pool.install(|| {
+                lanes
+                    .par_iter_mut()
+                    .enumerate()
+                    .with_max_len(1)
+                    .map(|(i, lane)| work(i, lane))
+                    .collect()
+            }),
             _ => lanes.iter_mut().enumerate().map(|(i, lane)| work(i, lane)).collect(),
         };
         results.into_iter().collect()

@@ -36,7 +36,8 @@ pub struct Score {
 impl Score {
     /// Bayesian information criterion `-2 W ℓ + p ln W`; lower is better, as in scikit-learn.
     pub fn bic(&self) -> f64 {
-        -2.0 * self.total_weight * self.log_likelihood + self.n_parameters as f64 * self.total_weight.ln()
+        -2.0 * self.total_weight * self.log_likelihood
+            + self.n_parameters as f64 * self.total_weight.ln()
     }
 
     /// Akaike information criterion `-2 W ℓ + 2 p`; lower is better.
@@ -73,7 +74,8 @@ pub fn score<T: Scalar, S: DataSource<T> + ?Sized>(
                 }
                 Some(weights) => {
                     sums[0] += weights.iter().sum::<f64>();
-                    sums[1] += tile.log_density.iter().zip(weights).map(|(l, w)| l * w).sum::<f64>();
+                    sums[1] +=
+                        tile.log_density.iter().zip(weights).map(|(l, w)| l * w).sum::<f64>();
                 }
             }
             sums[2] += tile.posterior_entropy;
@@ -164,7 +166,9 @@ pub fn predict_proba<T: Scalar, S: DataSource<T> + ?Sized>(
         false,
         |out: &mut Vec<f64>, tile| {
             for i in 0..tile.log_density.len() {
-                out.extend(tile.responsibilities.chunks(tile.stride).map(|column| column[i].to_f64()));
+                out.extend(
+                    tile.responsibilities.chunks(tile.stride).map(|column| column[i].to_f64()),
+                );
             }
         },
         |first, out| sink(first, &out),
@@ -191,8 +195,9 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
     let packed = model.pack_for_scoring::<T>(executor.simd());
     let n = source.len();
     let n_lanes = n.div_ceil(CHUNK as u64).min(LANES as u64) as usize;
-    let mut lanes: Vec<_> =
-        (0..n_lanes).map(|_| (BlockBuf::default(), model.scoring_workspace(&packed), R::default())).collect();
+    let mut lanes: Vec<_> = (0..n_lanes)
+        .map(|_| (BlockBuf::default(), model.scoring_workspace(&packed), R::default()))
+        .collect();
     let mut start = 0;
     while start < n {
         executor.for_each(&mut lanes, |index, (buffer, workspace, result)| {
@@ -253,7 +258,8 @@ pub fn sample(
     let dim = model.family().dim();
     let samplers: Vec<_> =
         (0..model.n_components()).map(|c| model.family().sampler(model.theta(c))).collect();
-    let mut lanes = vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES as u64) as usize];
+    let mut lanes =
+        vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES as u64) as usize];
     let mut start = 0;
     while start < n {
         executor.for_each(&mut lanes, |index, (points, labels)| {
@@ -263,7 +269,8 @@ pub fn sample(
             labels.clear();
             let mut rng = rng::stream(seed, first / CHUNK as u64);
             for point in points.chunks_mut(dim) {
-                let c = rng::weighted(&mut rng, model.weights().iter().copied()).expect("weights sum to 1");
+                let c = rng::weighted(&mut rng, model.weights().iter().copied())
+                    .expect("weights sum to 1");
                 samplers[c](&mut rng, point);
                 labels.push(c as u32);
             }

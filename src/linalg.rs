@@ -19,7 +19,8 @@ impl Cholesky {
         debug_assert_eq!(matrix.len(), dim * dim);
         let mut factor = MatRef::from_row_major_slice(matrix, dim, dim).to_owned();
         let params = <cholesky::llt::factor::LltParams as Auto<f64>>::auto().into();
-        let scratch = cholesky::llt::factor::cholesky_in_place_scratch::<f64>(dim, Par::Seq, params);
+        let scratch =
+            cholesky::llt::factor::cholesky_in_place_scratch::<f64>(dim, Par::Seq, params);
         cholesky::llt::factor::cholesky_in_place(
             factor.as_mut(),
             Default::default(),
@@ -29,7 +30,9 @@ impl Cholesky {
         )
         .ok()?;
         // A pivot that is NaN, or so small that its inverse overflows, passes faer's test.
-        (0..dim).all(|i| factor[(i, i)].is_normal() && factor[(i, i)].recip().is_finite()).then_some(())?;
+        (0..dim)
+            .all(|i| factor[(i, i)].is_normal() && factor[(i, i)].recip().is_finite())
+            .then_some(())?;
         for column in 1..dim {
             factor.col_mut(column).subrows_mut(0, column).fill(0.0);
         }
@@ -50,7 +53,11 @@ impl Cholesky {
     pub(crate) fn inverse_factor(&self) -> Mat<f64> {
         let dim = self.factor.nrows();
         let mut inverse = Mat::zeros(dim, dim);
-        triangular_inverse::invert_lower_triangular(inverse.as_mut(), self.factor.as_ref(), Par::Seq);
+        triangular_inverse::invert_lower_triangular(
+            inverse.as_mut(),
+            self.factor.as_ref(),
+            Par::Seq,
+        );
         inverse
     }
 
@@ -115,7 +122,9 @@ mod tests {
 
     #[test]
     fn matrices_that_are_not_positive_definite_have_no_factor() {
-        for bad in [[1.0, 2.0, 2.0, 1.0], [0.0; 4], [f64::NAN, 0.0, 0.0, 1.0], [-1.0, 0.0, 0.0, 1.0]] {
+        for bad in
+            [[1.0, 2.0, 2.0, 1.0], [0.0; 4], [f64::NAN, 0.0, 0.0, 1.0], [-1.0, 0.0, 0.0, 1.0]]
+        {
             assert!(Cholesky::new(&bad, 2).is_none(), "{bad:?}");
         }
     }

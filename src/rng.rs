@@ -23,7 +23,10 @@ pub(crate) fn below(rng: &mut Xoshiro256PlusPlus, n: u64) -> u64 {
 }
 
 /// An index drawn in proportion to non-negative weights; the last positive one takes what rounding leaves.
-pub(crate) fn weighted(rng: &mut Xoshiro256PlusPlus, weights: impl Iterator<Item = f64> + Clone) -> Option<usize> {
+pub(crate) fn weighted(
+    rng: &mut Xoshiro256PlusPlus,
+    weights: impl Iterator<Item = f64> + Clone,
+) -> Option<usize> {
     let total: f64 = weights.clone().sum();
     let mut left = uniform(rng) * total;
     let mut chosen = None;

@@ -92,7 +92,8 @@ impl SuffStats {
 
     /// Summed statistics of one component; L values.
     pub fn sums(&self, component: usize) -> &[f64] {
-        &self.values[self.sums_start() + component * self.shape.statistics..][..self.shape.statistics]
+        &self.values[self.sums_start() + component * self.shape.statistics..]
+            [..self.shape.statistics]
     }
 
     /// Mutable [`sums`](Self::sums).
@@ -137,7 +138,10 @@ impl SuffStats {
     /// # Panics
     /// If shapes or centres differ.
     pub fn add(&mut self, other: &Self) {
-        assert!(self.shape == other.shape && self.centres == other.centres, "statistics of unlike models");
+        assert!(
+            self.shape == other.shape && self.centres == other.centres,
+            "statistics of unlike models"
+        );
         for (sum, value) in self.values.iter_mut().zip(&other.values) {
             *sum += value;
         }
@@ -148,7 +152,10 @@ impl SuffStats {
     /// # Panics
     /// If shapes or centres differ.
     pub fn blend(&mut self, step: f64, other: &Self) {
-        assert!(self.shape == other.shape && self.centres == other.centres, "statistics of unlike models");
+        assert!(
+            self.shape == other.shape && self.centres == other.centres,
+            "statistics of unlike models"
+        );
         for (sum, value) in self.values.iter_mut().zip(&other.values) {
             *sum += step * (value - *sum);
         }

@@ -45,7 +45,12 @@ fn follows_the_golden_trajectory<T: Scalar>(data: &str, tolerance: f64) {
         for (record, step) in records.iter().zip(golden) {
             let what = |name: &str| format!("{data} {covariance} {} {name}", record.iteration);
             let value = |name: &str| step[name].as_f64().unwrap();
-            assert_close(record.log_likelihood, value("loglik"), tolerance, &what("log-likelihood"));
+            assert_close(
+                record.log_likelihood,
+                value("loglik"),
+                tolerance,
+                &what("log-likelihood"),
+            );
             assert_close(
                 record.entropy_sum.posterior,
                 value("mean_posterior_entropy"),
@@ -58,7 +63,12 @@ fn follows_the_golden_trajectory<T: Scalar>(data: &str, tolerance: f64) {
                 tolerance,
                 &what("entropy sum"),
             );
-            assert_close(record.lower_bound, value("elbo_after_m"), tolerance, &what("lower bound"));
+            assert_close(
+                record.lower_bound,
+                value("elbo_after_m"),
+                tolerance,
+                &what("lower bound"),
+            );
             let delta = (record.delta() - value("entropy_sum_minus_loglik")).abs();
             assert!(delta <= tolerance * value("loglik").abs(), "{}: {delta:e}", what("delta"));
         }
@@ -68,11 +78,21 @@ fn follows_the_golden_trajectory<T: Scalar>(data: &str, tolerance: f64) {
                 let found = fit.model.parameter(name).unwrap();
                 assert_all_close(&found, &numbers(&last[golden]), 10.0 * tolerance, covariance);
             }
-            assert_all_close(fit.model.weights(), &numbers(&last["pi"]), 10.0 * tolerance, covariance);
+            assert_all_close(
+                fit.model.weights(),
+                &numbers(&last["pi"]),
+                10.0 * tolerance,
+                covariance,
+            );
         }
         let score = entropysum::inference::score(&fit.model, &points, &executor).unwrap();
         let expected = golden[steps]["loglik"].as_f64().unwrap();
-        assert_close(score.log_likelihood, expected, tolerance, &format!("{data} {covariance} final"));
+        assert_close(
+            score.log_likelihood,
+            expected,
+            tolerance,
+            &format!("{data} {covariance} final"),
+        );
     }
 }
 
@@ -114,9 +134,13 @@ fn hard_em_with_equal_weights_is_k_means() {
     .with_fixed_weights(true);
     let steps = golden["iterations"].as_array().unwrap();
     let config = Config { max_iter: steps.len(), ..exact_ml() };
-    let fit = em::fit(start, &points, &Executor::new(Some(1)).unwrap(), &config, &mut |_: &IterRecord| {
-        ControlFlow::<StopReason>::Continue(())
-    })
+    let fit = em::fit(
+        start,
+        &points,
+        &Executor::new(Some(1)).unwrap(),
+        &config,
+        &mut |_: &IterRecord| ControlFlow::<StopReason>::Continue(()),
+    )
     .unwrap();
     for (record, step) in fit.history.records.iter().zip(steps) {
         let value = |name: &str| step.get(name).and_then(Value::as_f64).unwrap();
@@ -124,7 +148,12 @@ fn hard_em_with_equal_weights_is_k_means() {
         assert_close(record.lower_bound, value("elbo_uniform_pi"), 1e-12, "bound");
         let observable = 2.0 * (2.0 * std::f64::consts::PI * std::f64::consts::E * sigma2).ln();
         assert_close(record.entropy_sum.observable, observable, 1e-12, "observable entropy");
-        assert_close(record.entropy_sum.total(), value("entropy_sum_uniform_pi"), 1e-12, "entropy sum");
+        assert_close(
+            record.entropy_sum.total(),
+            value("entropy_sum_uniform_pi"),
+            1e-12,
+            "entropy sum",
+        );
         assert_eq!(record.entropy_sum.posterior, 0.0);
     }
 }

@@ -73,7 +73,10 @@ pub enum Init {
 /// assert!((means[0] - 4.5).abs() < 1e-6 && (means[1] - 54.5).abs() < 1e-6);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-#[allow(clippy::too_many_arguments, reason = "what to fit, how to start, on what, how, watched by whom")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what to fit, how to start, on what, how, watched by whom"
+)]
 pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
     family: Arc<dyn ExponentialFamily>,
     n_components: usize,
@@ -105,7 +108,8 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
         if let Some(event) = event {
             fitted.warnings.insert(0, event.to_string());
         }
-        let objective = |fit: &Fit<Mixture>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
+        let objective =
+            |fit: &Fit<Mixture>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
         if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
             best = Some(fitted);
         }
@@ -145,20 +149,25 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         )));
     }
     let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
-    let sample = subsample(source, wanted.max(MIN_SUBSAMPLE), &mut rng::stream(config.seed, 3 * run))?;
+    let sample =
+        subsample(source, wanted.max(MIN_SUBSAMPLE), &mut rng::stream(config.seed, 3 * run))?;
     let mut rng = rng::stream(config.seed, 3 * run + 1);
     let (labels, placed) = match init {
         Init::Random => {
-            let labels = (0..sample.len()).map(|_| rng::below(&mut rng, n_components as u64) as u32).collect();
+            let labels = (0..sample.len())
+                .map(|_| rng::below(&mut rng, n_components as u64) as u32)
+                .collect();
             (labels, n_components)
         }
-        Init::RandomFromData => cluster(&sample, n_components, Seeding::Uniform, 0, executor, &mut rng)?,
+        Init::RandomFromData => {
+            cluster(&sample, n_components, Seeding::Uniform, 0, executor, &mut rng)?
+        }
         _ => cluster(&sample, n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?,
     };
     let stats = labelled_stats(&*family, executor.simd(), &sample, &labels, placed);
     let model = from_stats(family, &stats, config.regularization)?;
-    let event =
-        (placed < n_components).then_some(Event::FewerDistinctPoints { asked: n_components, placed });
+    let event = (placed < n_components)
+        .then_some(Event::FewerDistinctPoints { asked: n_components, placed });
     Ok((model, event))
 }
 
@@ -257,7 +266,10 @@ fn cluster<T: Scalar>(
         }
     };
     let placed = centres.len();
-    let components = centres.iter().map(|&i| scaled[i * dim..][..dim].iter().map(|v| v.to_f64()).collect()).collect();
+    let components = centres
+        .iter()
+        .map(|&i| scaled[i * dim..][..dim].iter().map(|v| v.to_f64()).collect())
+        .collect();
     let family = Arc::new(Gaussian::new(Covariance::TiedSpherical, dim));
     let model = Mixture::new(
         family,
@@ -323,7 +335,8 @@ fn k_means_plus_plus<T: Scalar>(
     nearest(executor.simd(), tile, n, &coordinates(first), &distances, &mut next);
     std::mem::swap(&mut distances, &mut next);
     let mut centres = vec![first];
-    let mut lanes: Vec<(usize, Vec<T>, f64)> = (0..candidates).map(|_| (0, vec![T::ZERO; n], 0.0)).collect();
+    let mut lanes: Vec<(usize, Vec<T>, f64)> =
+        (0..candidates).map(|_| (0, vec![T::ZERO; n], 0.0)).collect();
     while centres.len() < n_components {
         for lane in &mut lanes {
             match rng::weighted(rng, (0..n).map(|i| weight(i) * distances[i].to_f64())) {
@@ -336,7 +349,8 @@ fn k_means_plus_plus<T: Scalar>(
             *potential = updated.iter().enumerate().map(|(i, d)| weight(i) * d.to_f64()).sum();
             Ok(())
         })?;
-        let best = (0..candidates).min_by(|&a, &b| lanes[a].2.total_cmp(&lanes[b].2)).expect("candidates");
+        let best =
+            (0..candidates).min_by(|&a, &b| lanes[a].2.total_cmp(&lanes[b].2)).expect("candidates");
         centres.push(lanes[best].0);
         std::mem::swap(&mut distances, &mut lanes[best].1);
     }
@@ -365,7 +379,10 @@ fn labelled_stats<T: Scalar>(
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
             let total: f64 = members.iter().map(|&i| sample.weight(i)).sum();
             for (d, value) in centre.iter_mut().enumerate() {
-                let sum: f64 = members.iter().map(|&i| sample.weight(i) * sample.values[i * dim + d].to_f64()).sum();
+                let sum: f64 = members
+                    .iter()
+                    .map(|&i| sample.weight(i) * sample.values[i * dim + d].to_f64())
+                    .sum();
                 *value = T::from_f64(if total > 0.0 { sum / total } else { 0.0 });
             }
         }
@@ -382,9 +399,16 @@ fn labelled_stats<T: Scalar>(
     for (c, members) in members.iter().enumerate() {
         let centre = &centres[c * centre_dim..][..centre_dim];
         for members in members.chunks(TILE) {
-            let rows: Vec<T> = members.iter().flat_map(|&i| &sample.values[i * dim..][..dim]).copied().collect();
+            let rows: Vec<T> =
+                members.iter().flat_map(|&i| &sample.values[i * dim..][..dim]).copied().collect();
             let n = members.len();
-            statistics::load(simd, MatRef::from_row_major_slice(&rows, n, dim), centre, &mut tile, TILE);
+            statistics::load(
+                simd,
+                MatRef::from_row_major_slice(&rows, n, dim),
+                centre,
+                &mut tile,
+                TILE,
+            );
             let weights: Vec<T> = members.iter().map(|&i| T::from_f64(sample.weight(i))).collect();
             let mass: f64 = members.iter().map(|&i| sample.weight(i)).sum();
             stats.mass_mut()[c] += mass;
@@ -404,15 +428,19 @@ fn from_stats(
     stats: &SuffStats,
     regularization: Regularization,
 ) -> Result<Mixture> {
-    let size = |shared| family.parameters().iter().filter(|s| s.shared == shared).map(|s| s.len()).sum();
+    let size =
+        |shared| family.parameters().iter().filter(|s| s.shared == shared).map(|s| s.len()).sum();
     let n_components = stats.shape().components;
-    let mut parameters =
-        Parameters { components: vec![vec![0.0; size(false)]; n_components], shared: vec![0.0; size(true)] };
+    let mut parameters = Parameters {
+        components: vec![vec![0.0; size(false)]; n_components],
+        shared: vec![0.0; size(true)],
+    };
     let update: Vec<bool> = stats.mass().iter().map(|&mass| mass > 0.0).collect();
     family.maximize(stats, &update, regularization, &mut parameters);
     let total: f64 = stats.mass().iter().sum();
     let mut kept = update.iter();
     parameters.components.retain(|_| *kept.next().expect("one flag a component"));
-    let weights = stats.mass().iter().filter(|&&mass| mass > 0.0).map(|mass| mass / total).collect();
+    let weights =
+        stats.mass().iter().filter(|&&mass| mass > 0.0).map(|mass| mass / total).collect();
     Mixture::new(family, weights, parameters)
 }

@@ -87,7 +87,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         }
         model.complete(&packed, &mut total, self.constants.as_ref());
         if !(total.total_weight() > 0.0) {
-            return Err(Error::Data(DataError::new(self.source.name(), "the weights of all points are zero")));
+            return Err(Error::Data(DataError::new(
+                self.source.name(),
+                "the weights of all points are zero",
+            )));
         }
         if self.constants.is_none() && model.constants_are_reusable(&packed) {
             self.constants = Some(total.clone());
@@ -97,13 +100,19 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
 }
 
 /// Finds the point that made the log-evidence of a block no finite number.
-pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(source: &S, block: Block<'_, T>) -> DataError {
+pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &S,
+    block: Block<'_, T>,
+) -> DataError {
     for i in 0..block.len() {
         for d in 0..block.dim() {
             let value = block.points[(i, d)];
             if !value.is_finite() {
-                return DataError::new(source.name(), format!("the value is {value}, expected a finite number"))
-                    .at(block.first + i as u64, Some(d));
+                return DataError::new(
+                    source.name(),
+                    format!("the value is {value}, expected a finite number"),
+                )
+                .at(block.first + i as u64, Some(d));
             }
         }
     }

@@ -45,11 +45,12 @@ impl Shape {
         }
     }
 
-
     pub(super) fn statistics(self, dim: usize) -> Vec<Statistic> {
         let dim = dim as u32;
         match self {
-            Self::Full => (0..dim).flat_map(|i| (i..dim).map(move |j| Statistic::Product(i, j))).collect(),
+            Self::Full => {
+                (0..dim).flat_map(|i| (i..dim).map(move |j| Statistic::Product(i, j))).collect()
+            }
             Self::Diagonal => (0..dim).map(|i| Statistic::Product(i, i)).collect(),
             Self::Spherical => vec![Statistic::SquaredNorm],
         }
@@ -161,9 +162,14 @@ impl Shape {
                     return false;
                 }
                 let scale: Vec<f64> = floor.iter().map(|f| f.sqrt()).collect();
-                let scaled: Vec<f64> =
-                    (0..dim * dim).map(|k| covariance[k] / scale[k / dim] / scale[k % dim]).collect();
-                let eigen = if scaled.iter().all(|v| v.is_finite()) { symmetric_eigen(&scaled, dim) } else { None };
+                let scaled: Vec<f64> = (0..dim * dim)
+                    .map(|k| covariance[k] / scale[k / dim] / scale[k % dim])
+                    .collect();
+                let eigen = if scaled.iter().all(|v| v.is_finite()) {
+                    symmetric_eigen(&scaled, dim)
+                } else {
+                    None
+                };
                 let Some((values, vectors)) = eigen else {
                     *covariance = (0..dim * dim)
                         .map(|k| if k / dim == k % dim { floor[k / dim] } else { 0.0 })
@@ -196,10 +202,13 @@ impl Shape {
             Self::Full => {
                 let cholesky = Cholesky::new(covariance, dim)?;
                 let inverse = cholesky.inverse();
-                let natural = (0..dim)
-                    .flat_map(|i| (i..dim).map(move |j| (i, j)))
-                    .map(|(i, j)| if i == j { -0.5 * inverse[i * dim + j] } else { -inverse[i * dim + j] })
-                    .collect();
+                let natural =
+                    (0..dim)
+                        .flat_map(|i| (i..dim).map(move |j| (i, j)))
+                        .map(|(i, j)| {
+                            if i == j { -0.5 * inverse[i * dim + j] } else { -inverse[i * dim + j] }
+                        })
+                        .collect();
                 (natural, cholesky.log_det(), Some(cholesky))
             }
             Self::Diagonal => {
@@ -212,7 +221,13 @@ impl Shape {
                 (vec![-0.5 / covariance[0]], dim as f64 * covariance[0].ln(), None)
             }
         };
-        Some(Precision { shape: self, dim, natural, log_det_2pi: log_det + dim as f64 * TAU.ln(), cholesky })
+        Some(Precision {
+            shape: self,
+            dim,
+            natural,
+            log_det_2pi: log_det + dim as f64 * TAU.ln(),
+            cholesky,
+        })
     }
 }
 
@@ -254,7 +269,9 @@ impl Precision {
                 let rows = (0..self.dim).flat_map(|i| (0..self.dim).map(move |j| (i, j)));
                 Whitening::Dense(rows.map(|at| inverse_factor[at]).collect())
             }
-            Shape::Diagonal => Whitening::Diagonal(self.natural.iter().map(|v| (-2.0 * v).sqrt()).collect()),
+            Shape::Diagonal => {
+                Whitening::Diagonal(self.natural.iter().map(|v| (-2.0 * v).sqrt()).collect())
+            }
             Shape::Spherical => Whitening::Scale((-2.0 * self.natural[0]).sqrt()),
         }
     }
@@ -268,7 +285,8 @@ impl Precision {
                 for i in 0..self.dim {
                     // -½ Λ_ii stands once, -Λ_ij once for the two entries of the matrix.
                     squares += 4.0 * self.natural[k].powi(2);
-                    squares += 2.0 * self.natural[k + 1..k + self.dim - i].iter().map(|v| v * v).sum::<f64>();
+                    squares += 2.0
+                        * self.natural[k + 1..k + self.dim - i].iter().map(|v| v * v).sum::<f64>();
                     k += self.dim - i;
                 }
                 squares.sqrt()

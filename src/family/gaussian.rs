@@ -13,8 +13,8 @@
 
 use super::covariance::{Precision, Shape};
 use super::{
-    CentredForm, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters, Regularization, Sampler,
-    Statistic, Theta,
+    CentredForm, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters, Regularization,
+    Sampler, Statistic, Theta,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
@@ -132,7 +132,11 @@ impl Gaussian {
     }
 
     /// Calls `f` with each component and its precision; a tied one is factorised once.
-    fn for_each_precision(&self, parameters: &Parameters, mut f: impl FnMut(usize, Theta<'_>, &Precision)) {
+    fn for_each_precision(
+        &self,
+        parameters: &Parameters,
+        mut f: impl FnMut(usize, Theta<'_>, &Precision),
+    ) {
         let mut precision = None;
         for c in 0..parameters.components.len() {
             let theta = parameters.theta(c);
@@ -159,11 +163,21 @@ impl Gaussian {
     }
 
     /// Lower limits of the variances, from the statistics alone: see the two constants.
-    fn floors(&self, stats: &SuffStats, means: &[Vec<f64>], pooled: &[f64], relative: f64) -> Vec<f64> {
+    fn floors(
+        &self,
+        stats: &SuffStats,
+        means: &[Vec<f64>],
+        pooled: &[f64],
+        relative: f64,
+    ) -> Vec<f64> {
         let total = stats.mass().iter().sum::<f64>();
         let moment = |d: usize, power: i32| {
             let centre = means[0][d];
-            let sum = means.iter().zip(stats.mass()).map(|(m, w)| w * (m[d] - centre).powi(power)).sum::<f64>();
+            let sum = means
+                .iter()
+                .zip(stats.mass())
+                .map(|(m, w)| w * (m[d] - centre).powi(power))
+                .sum::<f64>();
             sum / total
         };
         let variances: Vec<f64> =
@@ -171,7 +185,8 @@ impl Gaussian {
         // A constant column has no scale of its own; that of the widest column, of its own value or 1 serves.
         let widest = variances.iter().copied().fold(0.0, f64::max);
         let magnitude = means.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
-        let scale = [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
+        let scale =
+            [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
         (0..self.dim)
             .map(|d| {
                 let floor = (relative * pooled[d]).max(NUMERICAL_FLOOR * variances[d]);
@@ -227,7 +242,8 @@ impl ExponentialFamily for Gaussian {
             Shape::Diagonal => self.dim,
             Shape::Spherical => 1,
         };
-        n_components * self.dim + if self.is_tied() { covariance } else { n_components * covariance }
+        n_components * self.dim
+            + if self.is_tied() { covariance } else { n_components * covariance }
     }
 
     fn check(&self, theta: Theta<'_>) -> Result<(), String> {
@@ -240,7 +256,9 @@ impl ExponentialFamily for Gaussian {
                 for j in 0..i {
                     let (a, b) = (covariance[i * self.dim + j], covariance[j * self.dim + i]);
                     if (a - b).abs() > 1e-9 * (a.abs() + b.abs()) {
-                        return Err(format!("covariance is not symmetric: {a} at ({i}, {j}), {b} at ({j}, {i})"));
+                        return Err(format!(
+                            "covariance is not symmetric: {a} at ({i}, {j}), {b} at ({j}, {i})"
+                        ));
                     }
                 }
             }
@@ -258,13 +276,15 @@ impl ExponentialFamily for Gaussian {
             let centre = &centres[c * self.dim..][..self.dim];
             let eta = &mut eta[c * n_statistics..][..n_statistics];
             let (linear, quadratic) = eta.split_at_mut(self.dim);
-            let shift: Vec<f64> = self.mean_of(theta).iter().zip(centre).map(|(m, c)| m - c).collect();
+            let shift: Vec<f64> =
+                self.mean_of(theta).iter().zip(centre).map(|(m, c)| m - c).collect();
             precision.apply(&shift, linear);
             quadratic.copy_from_slice(&precision.natural[..quadratic.len()]);
             let energy: f64 = linear.iter().zip(&shift).map(|(a, b)| a * b).sum();
             // Points of this component lie within about three standard deviations of its mean; there the
             // terms of η · T(x) are at most λ_max |x|².
-            let variance: f64 = self.shape().variances(self.covariance_of(theta), self.dim).iter().sum();
+            let variance: f64 =
+                self.shape().variances(self.covariance_of(theta), self.dim).iter().sum();
             let radius = shift.iter().map(|s| s * s).sum::<f64>().sqrt() + 3.0 * variance.sqrt();
             packings.push(Packing {
                 log_partition: 0.5 * (energy + precision.log_det_2pi),
@@ -322,8 +342,11 @@ impl ExponentialFamily for Gaussian {
         let mut means: Vec<Vec<f64>> = Vec::with_capacity(n_components);
         for c in 0..n_components {
             let mass = stats.mass()[c];
-            let mean: Vec<f64> =
-                stats.sums(c)[..self.dim].iter().zip(stats.centre(c)).map(|(s, c)| c + s / mass).collect();
+            let mean: Vec<f64> = stats.sums(c)[..self.dim]
+                .iter()
+                .zip(stats.centre(c))
+                .map(|(s, c)| c + s / mass)
+                .collect();
             if update[c] && mean.iter().all(|m| m.is_finite()) {
                 means.push(mean);
             } else {
@@ -343,7 +366,11 @@ impl ExponentialFamily for Gaussian {
         }
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
-        let relative = if regularization.reg_covar.is_none() && !self.is_tied() { RELATIVE_FLOOR } else { 0.0 };
+        let relative = if regularization.reg_covar.is_none() && !self.is_tied() {
+            RELATIVE_FLOOR
+        } else {
+            0.0
+        };
         let floors = self.floors(stats, &means, &variances, relative);
         let regularize = |covariance: &mut Vec<f64>| {
             self.shape().add_ridge(covariance, self.dim, regularization.reg_covar.unwrap_or(0.0));
@@ -353,7 +380,10 @@ impl ExponentialFamily for Gaussian {
         if self.is_tied() && update.contains(&true) {
             let mut covariance = pooled;
             if regularize(&mut covariance) {
-                outcomes.iter_mut().filter(|o| **o == Outcome::Maximized).for_each(|o| *o = Outcome::Floored);
+                outcomes
+                    .iter_mut()
+                    .filter(|o| **o == Outcome::Maximized)
+                    .for_each(|o| *o = Outcome::Floored);
             }
             parameters.shared = covariance;
         }
@@ -364,7 +394,8 @@ impl ExponentialFamily for Gaussian {
             let theta = &mut parameters.components[c];
             theta[..self.dim].copy_from_slice(mean);
             if !self.is_tied() {
-                let mut covariance = self.shape().covariance(&scatters[c], stats.mass()[c], self.dim);
+                let mut covariance =
+                    self.shape().covariance(&scatters[c], stats.mass()[c], self.dim);
                 if regularize(&mut covariance) {
                     outcomes[c] = Outcome::Floored;
                 }
@@ -389,12 +420,16 @@ impl ExponentialFamily for Gaussian {
         let mut axis = vec![0.0; self.dim];
         match self.shape() {
             Shape::Full => {
-                let Some((values, vectors)) = symmetric_eigen(covariance, self.dim) else { return false };
+                let Some((values, vectors)) = symmetric_eigen(covariance, self.dim) else {
+                    return false;
+                };
                 let deviation = values[self.dim - 1].max(0.0).sqrt();
                 (0..self.dim).for_each(|i| axis[i] = deviation * vectors[(i, self.dim - 1)]);
             }
             Shape::Diagonal => {
-                let widest = (0..self.dim).max_by(|&a, &b| covariance[a].total_cmp(&covariance[b])).unwrap_or(0);
+                let widest = (0..self.dim)
+                    .max_by(|&a, &b| covariance[a].total_cmp(&covariance[b]))
+                    .unwrap_or(0);
                 axis[widest] = covariance[widest].sqrt();
             }
             Shape::Spherical => axis.fill((covariance[0] / self.dim as f64).sqrt()),
@@ -413,8 +448,8 @@ impl ExponentialFamily for Gaussian {
         let (dim, mean, covariance) = (self.dim, self.mean_of(theta), self.covariance_of(theta));
         match self.shape() {
             Shape::Full => {
-                let cholesky =
-                    Cholesky::new(covariance, dim).expect("covariances of a model are positive definite");
+                let cholesky = Cholesky::new(covariance, dim)
+                    .expect("covariances of a model are positive definite");
                 Box::new(move |rng, point| {
                     point.copy_from_slice(mean);
                     for j in 0..dim {
@@ -426,7 +461,8 @@ impl ExponentialFamily for Gaussian {
                 })
             }
             shape => {
-                let deviations: Vec<f64> = shape.variances(covariance, dim).iter().map(|v| v.sqrt()).collect();
+                let deviations: Vec<f64> =
+                    shape.variances(covariance, dim).iter().map(|v| v.sqrt()).collect();
                 Box::new(move |rng, point| {
                     for d in 0..dim {
                         let z: f64 = StandardNormal.sample(rng);

@@ -40,7 +40,10 @@ pub fn build(name: &str, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
         Some((_, build)) => Ok(build(dim)),
         None => {
             let known: Vec<_> = names().collect();
-            Err(Error::Model(format!("no model is called {name:?}; there are {}", known.join(", "))))
+            Err(Error::Model(format!(
+                "no model is called {name:?}; there are {}",
+                known.join(", ")
+            )))
         }
     }
 }

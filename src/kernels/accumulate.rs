@@ -36,7 +36,12 @@ pub fn weighted_sums<T: Scalar>(
     let (columns, out) = scratch.split_at_mut(panel * tile.stride);
     for (statistics, sums) in statistics.chunks(panel).zip(sums.chunks_mut(panel)) {
         evaluate(simd, statistics, tile.values, tile.dim, tile.n_points, tile.stride, columns);
-        let t = MatRef::from_column_major_slice_with_stride(columns, tile.n_points, statistics.len(), tile.stride);
+        let t = MatRef::from_column_major_slice_with_stride(
+            columns,
+            tile.n_points,
+            statistics.len(),
+            tile.stride,
+        );
         let out = &mut out[..statistics.len()];
         matmul(
             MatMut::from_column_major_slice_mut(out, statistics.len(), 1),
@@ -63,7 +68,8 @@ mod tests {
             for n in [0, 1, 5, 64] {
                 for panels in [1, 2, 3] {
                     let stride = n + 2;
-                    let values: Vec<T> = (0..2 * stride).map(|k| T::from_f64((k % 7) as f64 - 3.0)).collect();
+                    let values: Vec<T> =
+                        (0..2 * stride).map(|k| T::from_f64((k % 7) as f64 - 3.0)).collect();
                     let weights: Vec<T> = (0..n).map(|i| T::from_f64(0.5 + i as f64)).collect();
                     let mut scratch = vec![T::ZERO; panels * (stride + 1)];
                     let mut sums = [1.0; 3];
@@ -76,7 +82,9 @@ mod tests {
                                 weights[i].to_f64() * reference::statistic(statistic, &point)
                             })
                             .sum();
-                        assert!((sums[l] - 1.0 - expected).abs() <= tolerance * (1.0 + expected.abs()));
+                        assert!(
+                            (sums[l] - 1.0 - expected).abs() <= tolerance * (1.0 + expected.abs())
+                        );
                     }
                 }
             }

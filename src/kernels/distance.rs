@@ -7,7 +7,14 @@ use crate::scalar::Scalar;
 ///
 /// # Shapes
 /// `tile: D` columns of `out.len()` points, `stride` apart; `centre: D`.
-pub fn nearest<T: Scalar>(simd: Simd, tile: &[T], stride: usize, centre: &[T], nearest: &[T], out: &mut [T]) {
+pub fn nearest<T: Scalar>(
+    simd: Simd,
+    tile: &[T],
+    stride: usize,
+    centre: &[T],
+    nearest: &[T],
+    out: &mut [T],
+) {
     simd.run(Nearest { tile, stride, centre, nearest, out });
 }
 

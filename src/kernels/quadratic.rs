@@ -55,7 +55,8 @@ pub fn quadratic<T: Scalar>(
         Whitening::Scale(scale) => (y, Scales::One(*scale)),
         Whitening::Diagonal(scales) => (y, Scales::Each(scales)),
         Whitening::Dense(factor) => {
-            let rows = |values| MatRef::from_column_major_slice_with_stride(values, n_points, dim, stride);
+            let rows =
+                |values| MatRef::from_column_major_slice_with_stride(values, n_points, dim, stride);
             matmul(
                 MatMut::from_column_major_slice_with_stride_mut(scratch, n_points, dim, stride),
                 Accum::Replace,
@@ -148,13 +149,25 @@ mod tests {
                     let mut out = vec![T::ZERO; n];
                     let mut scratch = vec![T::ZERO; stride * dim];
                     let bias = T::from_f64(0.75);
-                    quadratic(simd, &mut y, n, stride, &offset, &whitening, bias, &mut scratch, &mut out);
+                    quadratic(
+                        simd,
+                        &mut y,
+                        n,
+                        stride,
+                        &offset,
+                        &whitening,
+                        bias,
+                        &mut scratch,
+                        &mut out,
+                    );
                     for i in 0..n {
                         let y = |d: usize| (tile[d * stride + i] - offset[d]).to_f64();
                         let whitened = |r: usize| match &whitening {
                             Whitening::Scale(s) => s.to_f64() * y(r),
                             Whitening::Diagonal(s) => s[r].to_f64() * y(r),
-                            Whitening::Dense(f) => (0..dim).map(|d| f[r * dim + d].to_f64() * y(d)).sum(),
+                            Whitening::Dense(f) => {
+                                (0..dim).map(|d| f[r * dim + d].to_f64() * y(d)).sum()
+                            }
                         };
                         let norm: f64 = (0..dim).map(|r| whitened(r).powi(2)).sum();
                         let expected = 0.75 - 0.5 * norm;

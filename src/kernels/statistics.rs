@@ -26,12 +26,26 @@ pub enum Statistic {
 ///
 /// # Shapes
 /// `points: B × D` (any strides), `centre: D` or empty, `tile: D` columns of `B` values, `stride` apart.
-pub fn load<T: Scalar>(simd: Simd, points: MatRef<'_, T>, centre: &[T], tile: &mut [T], stride: usize) {
+pub fn load<T: Scalar>(
+    simd: Simd,
+    points: MatRef<'_, T>,
+    centre: &[T],
+    tile: &mut [T],
+    stride: usize,
+) {
     let (n_points, dim) = (points.nrows(), points.ncols());
     debug_assert!(stride >= n_points && (centre.len() == dim || centre.is_empty()));
     if points.col_stride() == 1 && n_points > 0 {
         let row_stride = points.row_stride();
-        simd.run(LoadRows { row: |i| points.row(i), n_points, dim, centre, tile, stride, row_stride });
+        simd.run(LoadRows {
+            row: |i| points.row(i),
+            n_points,
+            dim,
+            centre,
+            tile,
+            stride,
+            row_stride,
+        });
     } else {
         for (d, column) in tile.chunks_mut(stride).take(dim).enumerate() {
             let shift = centre.get(d).copied().unwrap_or(T::ZERO);
@@ -147,7 +161,8 @@ mod tests {
         for (_, simd) in Simd::available() {
             for (n, dim) in [(0, 1), (1, 1), (3, 2), (15, 3), (16, 5), (17, 1), (33, 7)] {
                 let x = points::<T>(n, dim);
-                let row_major: Vec<T> = (0..n).flat_map(|i| (0..dim).map(move |j| (i, j))).map(|at| x[at]).collect();
+                let row_major: Vec<T> =
+                    (0..n).flat_map(|i| (0..dim).map(move |j| (i, j))).map(|at| x[at]).collect();
                 let rows = MatRef::from_row_major_slice(&row_major, n, dim);
                 let centre: Vec<T> = (0..dim).map(|d| T::from_f64(d as f64 / 2.0)).collect();
                 let stride = n + 3;
@@ -182,7 +197,11 @@ mod tests {
                     let point: Vec<f64> = (0..3).map(|d| x[(i, d)].to_f64()).collect();
                     for (l, &statistic) in panel.iter().enumerate() {
                         let expected = reference::statistic(statistic, &point);
-                        assert_eq!(out[l * stride + i].to_f64(), expected, "{level:?} {statistic:?}");
+                        assert_eq!(
+                            out[l * stride + i].to_f64(),
+                            expected,
+                            "{level:?} {statistic:?}"
+                        );
                     }
                 }
             }

@@ -15,7 +15,9 @@
 use super::{Constants, EStep, EntropySum, GenerativeModel, entropy_of_weights};
 use crate::block::Block;
 use crate::error::{Error, Result};
-use crate::family::{ExponentialFamily, Outcome, Parameters, Regularization, Statistic, Theta, Whitening};
+use crate::family::{
+    ExponentialFamily, Outcome, Parameters, Regularization, Statistic, Theta, Whitening,
+};
 use crate::kernels::accumulate::{Tile, weighted_sums};
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
@@ -85,23 +87,34 @@ impl Mixture {
     ) -> Result<Self> {
         let invalid = |message: String| Err(Error::Model(format!("{}: {message}", family.name())));
         let specs = family.parameters();
-        let size = |shared| specs.iter().filter(|s| s.shared == shared).map(|s| s.len()).sum::<usize>();
+        let size =
+            |shared| specs.iter().filter(|s| s.shared == shared).map(|s| s.len()).sum::<usize>();
         if weights.is_empty() {
             return invalid("a mixture needs at least one component".into());
         }
         if parameters.components.len() != weights.len() {
-            return invalid(format!("{} weights, {} components", weights.len(), parameters.components.len()));
+            return invalid(format!(
+                "{} weights, {} components",
+                weights.len(),
+                parameters.components.len()
+            ));
         }
         if let Some(c) = parameters.components.iter().position(|theta| theta.len() != size(false)) {
             let found = parameters.components[c].len();
-            return invalid(format!("component {c} has {found} parameters, expected {}", size(false)));
+            return invalid(format!(
+                "component {c} has {found} parameters, expected {}",
+                size(false)
+            ));
         }
         if parameters.shared.len() != size(true) {
             let found = parameters.shared.len();
             return invalid(format!("{found} shared parameters, expected {}", size(true)));
         }
         if let Some(c) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-            return invalid(format!("weight of component {c} is {}, expected a number ≥ 0", weights[c]));
+            return invalid(format!(
+                "weight of component {c} is {}, expected a number ≥ 0",
+                weights[c]
+            ));
         }
         let total: f64 = weights.iter().sum();
         if (total - 1.0).abs() > 1e-6 {
@@ -135,7 +148,8 @@ impl Mixture {
         weights: Vec<f64>,
         array: impl Fn(&str) -> Option<&'a [f64]>,
     ) -> Result<Self> {
-        let mut parameters = Parameters { components: vec![Vec::new(); weights.len()], shared: Vec::new() };
+        let mut parameters =
+            Parameters { components: vec![Vec::new(); weights.len()], shared: Vec::new() };
         for spec in family.parameters() {
             let rows = if spec.shared { 1 } else { weights.len() };
             let values = array(spec.name).unwrap_or_default();
@@ -151,7 +165,9 @@ impl Mixture {
             if spec.shared {
                 parameters.shared.extend_from_slice(values);
             } else {
-                for (theta, row) in parameters.components.iter_mut().zip(values.chunks(spec.len().max(1))) {
+                for (theta, row) in
+                    parameters.components.iter_mut().zip(values.chunks(spec.len().max(1)))
+                {
                     theta.extend_from_slice(row);
                 }
             }
@@ -245,7 +261,12 @@ impl Mixture {
                 return Some(if spec.shared {
                     self.parameters.shared[range].to_vec()
                 } else {
-                    self.parameters.components.iter().flat_map(|theta| &theta[range.clone()]).copied().collect()
+                    self.parameters
+                        .components
+                        .iter()
+                        .flat_map(|theta| &theta[range.clone()])
+                        .copied()
+                        .collect()
                 });
             }
         }
@@ -312,7 +333,8 @@ impl GenerativeModel for Mixture {
             .map(|c| !self.frozen[c] && stats.mass()[c] * points >= DEAD_POINTS)
             .collect();
         let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
-        let floored: Vec<usize> = (0..outcomes.len()).filter(|&c| outcomes[c] == Outcome::Floored).collect();
+        let floored: Vec<usize> =
+            (0..outcomes.len()).filter(|&c| outcomes[c] == Outcome::Floored).collect();
         if floored.is_empty() { Vec::new() } else { vec![Event::Floored { components: floored }] }
     }
 
@@ -359,7 +381,8 @@ impl GenerativeModel for Mixture {
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior: entropy_of_weights(&self.weights),
-            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>() / total,
+            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
+                / total,
             base_measure: stats.log_base_measure() / total,
         }
     }
@@ -439,8 +462,10 @@ impl Mixture {
         let centres = exact_centre.repeat(n_components);
         let packings = self.family.natural(&self.parameters, &centres, &mut natural);
 
-        let cancels = |c: usize| T::EPSILON * packings[c].cancellation > cancellation_tolerance::<T>();
-        let mut needs_centre: Vec<bool> = (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
+        let cancels =
+            |c: usize| T::EPSILON * packings[c].cancellation > cancellation_tolerance::<T>();
+        let mut needs_centre: Vec<bool> =
+            (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
         if shape.shared > 0 && needs_centre.contains(&true) {
             // Shared statistics are summed about one centre, or about each component's own: not mixed.
             needs_centre.fill(true);
@@ -452,15 +477,23 @@ impl Mixture {
         let mut packed_natural = Vec::with_capacity(n_packed * n_statistics);
         let mut bias = Vec::with_capacity(n_packed);
         for &c in &order[..n_packed] {
-            packed_natural.extend(natural[c * n_statistics..][..n_statistics].iter().map(|&v| T::from_f64(v)));
+            packed_natural.extend(
+                natural[c * n_statistics..][..n_statistics].iter().map(|&v| T::from_f64(v)),
+            );
             bias.push(T::from_f64(self.weights[c].ln() - packings[c].log_partition));
         }
         let centred = order[n_packed..]
             .iter()
             .map(|&c| {
-                let form = self.family.centred(self.theta(c)).expect("only location families cancel");
+                let form =
+                    self.family.centred(self.theta(c)).expect("only location families cancel");
                 let centre = round(&form.mean);
-                let offset = form.mean.iter().zip(&centre).map(|(m, c)| T::from_f64(m - c.to_f64())).collect();
+                let offset = form
+                    .mean
+                    .iter()
+                    .zip(&centre)
+                    .map(|(m, c)| T::from_f64(m - c.to_f64()))
+                    .collect();
                 let bias = T::from_f64(self.weights[c].ln() + form.bias);
                 Centred { centre, offset, whitening: form.whitening.rounded(), bias }
             })
@@ -474,7 +507,11 @@ impl Mixture {
         let shared_form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
         Packed {
             simd,
-            tiling: Tiling::new::<T>(self.family.dim(), n_statistics.max(shape.shared), n_components),
+            tiling: Tiling::new::<T>(
+                self.family.dim(),
+                n_statistics.max(shape.shared),
+                n_components,
+            ),
             posterior: self.posterior,
             shape,
             statistics: self.family.statistics(),
@@ -498,7 +535,11 @@ impl Mixture {
         let columns = |n: usize| vec![T::ZERO; n * stride];
         Workspace {
             points: columns(dim),
-            scratch: columns(if packed.centred.is_empty() && packed.shared_whitening.is_none() { 0 } else { dim }),
+            scratch: columns(if packed.centred.is_empty() && packed.shared_whitening.is_none() {
+                0
+            } else {
+                dim
+            }),
             statistics: vec![T::ZERO; panel * (stride + 1)],
             logits: columns(packed.shape.components),
             labels: vec![0; points],
@@ -538,11 +579,26 @@ impl<T: Scalar> Packed<T> {
         for (column, &bias) in packed.chunks_mut(stride).zip(&self.bias) {
             column[..n].fill(bias);
         }
-        let natural = MatRef::from_column_major_slice(&self.natural, self.statistics.len(), self.n_packed);
-        let mut logits = MatMut::from_column_major_slice_with_stride_mut(packed, n, self.n_packed, stride);
+        let natural =
+            MatRef::from_column_major_slice(&self.natural, self.statistics.len(), self.n_packed);
+        let mut logits =
+            MatMut::from_column_major_slice_with_stride_mut(packed, n, self.n_packed, stride);
         for (first, panel) in self.panels() {
-            statistics::evaluate(self.simd, panel, &workspace.points, dim, n, stride, &mut workspace.statistics);
-            let t = MatRef::from_column_major_slice_with_stride(&workspace.statistics, n, panel.len(), stride);
+            statistics::evaluate(
+                self.simd,
+                panel,
+                &workspace.points,
+                dim,
+                n,
+                stride,
+                &mut workspace.statistics,
+            );
+            let t = MatRef::from_column_major_slice_with_stride(
+                &workspace.statistics,
+                n,
+                panel.len(),
+                stride,
+            );
             let natural = natural.subrows(first, panel.len());
             matmul(logits.as_mut(), Accum::Add, t, natural, T::ONE, Par::Seq);
         }
@@ -553,14 +609,23 @@ impl<T: Scalar> Packed<T> {
     }
 
     /// Adds `T' R` of a tile to the sums, `R` being what the logits have become.
-    fn accumulate(&self, points: MatRef<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+    fn accumulate(
+        &self,
+        points: MatRef<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
         let one_panel = self.statistics.len() <= self.tiling.panel;
         let (packed, centred) = workspace.logits.split_at(self.n_packed * stride);
         if self.n_packed > 0 {
-            let responsibilities = MatRef::from_column_major_slice_with_stride(packed, n, self.n_packed, stride);
-            let mut sums =
-                MatMut::from_column_major_slice_mut(&mut workspace.sums, self.statistics.len(), self.n_packed);
+            let responsibilities =
+                MatRef::from_column_major_slice_with_stride(packed, n, self.n_packed, stride);
+            let mut sums = MatMut::from_column_major_slice_mut(
+                &mut workspace.sums,
+                self.statistics.len(),
+                self.n_packed,
+            );
             for (first, panel) in self.panels() {
                 if !one_panel {
                     statistics::evaluate(
@@ -573,7 +638,12 @@ impl<T: Scalar> Packed<T> {
                         &mut workspace.statistics,
                     );
                 }
-                let t = MatRef::from_column_major_slice_with_stride(&workspace.statistics, n, panel.len(), stride);
+                let t = MatRef::from_column_major_slice_with_stride(
+                    &workspace.statistics,
+                    n,
+                    panel.len(),
+                    stride,
+                );
                 let sums = sums.as_mut().subrows_mut(first, panel.len());
                 matmul(sums, Accum::Add, t.transpose(), responsibilities, T::ONE, Par::Seq);
             }
@@ -585,13 +655,32 @@ impl<T: Scalar> Packed<T> {
             statistics::load(self.simd, points, &form.centre, &mut workspace.points, stride);
             let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             let scratch = &mut workspace.statistics;
-            weighted_sums(self.simd, &self.statistics, tile, responsibilities, scratch, stats.sums_mut(component));
-            weighted_sums(self.simd, &self.shared, tile, responsibilities, scratch, stats.shared_mut());
+            weighted_sums(
+                self.simd,
+                &self.statistics,
+                tile,
+                responsibilities,
+                scratch,
+                stats.sums_mut(component),
+            );
+            weighted_sums(
+                self.simd,
+                &self.shared,
+                tile,
+                responsibilities,
+                scratch,
+                stats.shared_mut(),
+            );
         }
     }
 
     /// Adds the statistics of labelled points: the sums of hard posteriors.
-    fn accumulate_labels(&self, block: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+    fn accumulate_labels(
+        &self,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
         let (n, dim, stride) = (block.len(), block.dim(), self.tiling.stride);
         let one_panel = self.statistics.len() <= self.tiling.panel;
         let labels = &workspace.labels[..n];
@@ -608,11 +697,13 @@ impl<T: Scalar> Packed<T> {
                         &mut workspace.statistics,
                     );
                 }
-                for (l, column) in workspace.statistics.chunks(stride).take(panel.len()).enumerate() {
+                for (l, column) in workspace.statistics.chunks(stride).take(panel.len()).enumerate()
+                {
                     for (i, (&label, value)) in labels.iter().zip(column).enumerate() {
                         if (label as usize) < self.n_packed {
                             let weight = block.weights.map_or(1.0, |weights| weights[i]);
-                            stats.sums_mut(self.order[label as usize])[first + l] += weight * value.to_f64();
+                            stats.sums_mut(self.order[label as usize])[first + l] +=
+                                weight * value.to_f64();
                         }
                     }
                 }
@@ -631,7 +722,14 @@ impl<T: Scalar> Packed<T> {
             let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             let (weights, scratch) = (&workspace.logits[..n], &mut workspace.statistics);
             let component = self.order[self.n_packed + k];
-            weighted_sums(self.simd, &self.statistics, tile, weights, scratch, stats.sums_mut(component));
+            weighted_sums(
+                self.simd,
+                &self.statistics,
+                tile,
+                weights,
+                scratch,
+                stats.sums_mut(component),
+            );
             weighted_sums(self.simd, &self.shared, tile, weights, scratch, stats.shared_mut());
         }
     }
@@ -650,7 +748,9 @@ impl<T: Scalar> EStep<T> for Mixture {
             Some(old)
                 if old.sums.len() == packed.n_packed * packed.shape.statistics
                     && (packed.centred.is_empty() || !old.scratch.is_empty())
-                    && (packed.constants == Constants::Known || packed.shared.is_empty() || !old.weights.is_empty()) =>
+                    && (packed.constants == Constants::Known
+                        || packed.shared.is_empty()
+                        || !old.weights.is_empty()) =>
             {
                 old
             }
@@ -700,17 +800,23 @@ impl<T: Scalar> EStep<T> for Mixture {
                     &mut workspace.mass,
                 ),
             };
-            *stats.total_weight_mut() += tile.weights.map_or(n as f64, |weights| weights.iter().sum());
+            *stats.total_weight_mut() +=
+                tile.weights.map_or(n as f64, |weights| weights.iter().sum());
             *stats.n_points_mut() += n as f64;
             *stats.log_evidence_mut() += totals.log_evidence;
             *stats.posterior_entropy_mut() += totals.posterior_entropy;
             for (&c, mass) in packed.order.iter().zip(&workspace.mass) {
                 stats.mass_mut()[c] += mass;
             }
-            if packed.constants == Constants::Sum && packed.centred.is_empty() && !packed.shared.is_empty() {
+            if packed.constants == Constants::Sum
+                && packed.centred.is_empty()
+                && !packed.shared.is_empty()
+            {
                 let weights = &mut workspace.weights[..n];
                 match tile.weights {
-                    Some(from) => weights.iter_mut().zip(from).for_each(|(to, &w)| *to = T::from_f64(w)),
+                    Some(from) => {
+                        weights.iter_mut().zip(from).for_each(|(to, &w)| *to = T::from_f64(w))
+                    }
                     None => weights.fill(T::ONE),
                 }
                 let view = Tile { values: &workspace.points, dim: tile.dim(), n_points: n, stride };
@@ -739,7 +845,9 @@ impl<T: Scalar> EStep<T> for Mixture {
             return;
         }
         workspace.pending = 0;
-        for (&c, sums) in packed.order[..packed.n_packed].iter().zip(workspace.sums.chunks_mut(packed.shape.statistics))
+        for (&c, sums) in packed.order[..packed.n_packed]
+            .iter()
+            .zip(workspace.sums.chunks_mut(packed.shape.statistics))
         {
             for (total, sum) in stats.sums_mut(c).iter_mut().zip(sums) {
                 *total += sum.to_f64();
@@ -755,7 +863,8 @@ impl<T: Scalar> EStep<T> for Mixture {
                 stats.shared_mut().copy_from_slice(known.shared());
             }
         }
-        let shared: f64 = packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
+        let shared: f64 =
+            packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
         *stats.log_evidence_mut() += shared + stats.log_base_measure();
     }
 
@@ -803,13 +912,23 @@ impl Mixture {
         mut visit: impl FnMut(ScoredTile<'_, T>),
     ) {
         let stride = packed.tiling.stride;
-        let mut reordered = if packed.centred.is_empty() { Vec::new() } else { vec![T::ZERO; workspace.logits.len()] };
+        let mut reordered = if packed.centred.is_empty() {
+            Vec::new()
+        } else {
+            vec![T::ZERO; workspace.logits.len()]
+        };
         for start in (0..block.len()).step_by(packed.tiling.points) {
             let tile = block.slice(start, packed.tiling.points.min(block.len() - start));
             let n = tile.len();
             packed.logits(tile.points, workspace);
             let log_density = &mut workspace.values[..n];
-            softmax::log_sum_exp(packed.simd, &workspace.logits, stride, packed.shape.components, log_density);
+            softmax::log_sum_exp(
+                packed.simd,
+                &workspace.logits,
+                stride,
+                packed.shape.components,
+                log_density,
+            );
             if let Some(whitening) = &packed.shared_whitening {
                 let zeros = vec![T::ZERO; tile.dim()];
                 let out = &mut workspace.statistics[..n];
@@ -830,8 +949,14 @@ impl Mixture {
             }
             workspace.mass.fill(0.0);
             let weights = if weighted { tile.weights } else { None };
-            let totals =
-                softmax::softmax(packed.simd, &mut workspace.logits, stride, n, weights, &mut workspace.mass);
+            let totals = softmax::softmax(
+                packed.simd,
+                &mut workspace.logits,
+                stride,
+                n,
+                weights,
+                &mut workspace.mass,
+            );
             let mut responsibilities = &workspace.logits[..];
             if !packed.centred.is_empty() {
                 for (column, &c) in workspace.logits.chunks(stride).zip(&packed.order) {

@@ -19,7 +19,8 @@ pub enum Monitor {
 
 impl Monitor {
     /// Every monitor.
-    pub const ALL: [Self; 4] = [Self::EntropySum, Self::LogLikelihood, Self::LowerBound, Self::Delta];
+    pub const ALL: [Self; 4] =
+        [Self::EntropySum, Self::LogLikelihood, Self::LowerBound, Self::Delta];
 
     /// Name on the command line and in files.
     pub fn name(self) -> &'static str {

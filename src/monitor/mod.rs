@@ -98,13 +98,23 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Floored { components } => write!(f, "variances of component(s) {components:?} stand at their floor"),
-            Self::Split { component, donor } => {
-                write!(f, "component {component} had no points left; it now shares the place of component {donor}")
+            Self::Floored { components } => {
+                write!(f, "variances of component(s) {components:?} stand at their floor")
             }
-            Self::Discarded { component, reason } => write!(f, "component {component} was discarded: {reason}"),
+            Self::Split { component, donor } => {
+                write!(
+                    f,
+                    "component {component} had no points left; it now shares the place of component {donor}"
+                )
+            }
+            Self::Discarded { component, reason } => {
+                write!(f, "component {component} was discarded: {reason}")
+            }
             Self::FewerDistinctPoints { asked, placed } => {
-                write!(f, "the data hold fewer distinct points than components: {placed} of {asked} components placed")
+                write!(
+                    f,
+                    "the data hold fewer distinct points than components: {placed} of {asked} components placed"
+                )
             }
         }
     }

@@ -49,7 +49,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
     /// If reading fails, or a point has no finite log-evidence: then the first such point is named.
     pub fn sweep<M: EStep<T, Workspace = W>>(&mut self, model: &M) -> Result<SuffStats> {
         let known = if self.constants.is_some() { Constants::Known } else { Constants::Sum };
-        let packed = model.pack(self.executor.simd(), known);
+        let packed = model.pack(self.executor.simd(), self.source.len(), known);
         let empty = model.new_stats(&packed);
         let (n, dim) = (self.source.len(), self.source.dim());
         let by_memory = (LANE_MEMORY / (8 * empty.as_slice().len())) as u64;

@@ -32,10 +32,10 @@ use std::sync::Arc;
 /// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
 ///
 /// The bound is `ε (|μ - centre| + 3 σ)² λ_max(Σ⁻¹)` with the working precision's `ε`. In `f64` 1e-10 keeps
-/// trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` no such
-/// promise is possible and 1e-2 per point averages out over points (tests/precision.rs measures it).
-fn cancellation_tolerance<T: Scalar>() -> f64 {
-    if T::EPSILON < 1e-10 { 1e-10 } else { 1e-2 }
+/// trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` errors of
+/// single points are of either sign and average out, so that 1e-6 √N per point keeps means over N points within 1e-6.
+fn cancellation_tolerance<T: Scalar>(n_points: u64) -> f64 {
+    if T::EPSILON < 1e-10 { 1e-10 } else { (1e-6 * (n_points as f64).sqrt()).min(1e-2) }
 }
 
 /// A component with less than this many points' worth of mass is dead: its statistics define nothing.
@@ -452,7 +452,13 @@ pub struct Workspace<T> {
 }
 
 impl Mixture {
-    fn pack_for<T: Scalar>(&self, simd: Simd, constants: Constants, scoring: bool) -> Packed<T> {
+    fn pack_for<T: Scalar>(
+        &self,
+        simd: Simd,
+        tolerance: f64,
+        constants: Constants,
+        scoring: bool,
+    ) -> Packed<T> {
         let shape = self.shape();
         let (n_components, n_statistics) = (shape.components, shape.statistics);
         let round = |values: &[f64]| values.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>();
@@ -462,8 +468,7 @@ impl Mixture {
         let centres = exact_centre.repeat(n_components);
         let packings = self.family.natural(&self.parameters, &centres, &mut natural);
 
-        let cancels =
-            |c: usize| T::EPSILON * packings[c].cancellation > cancellation_tolerance::<T>();
+        let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
         let mut needs_centre: Vec<bool> =
             (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
         if shape.shared > 0 && needs_centre.contains(&true) {
@@ -739,8 +744,8 @@ impl<T: Scalar> EStep<T> for Mixture {
     type Packed = Packed<T>;
     type Workspace = Workspace<T>;
 
-    fn pack(&self, simd: Simd, constants: Constants) -> Packed<T> {
-        self.pack_for(simd, constants, false)
+    fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Packed<T> {
+        self.pack_for(simd, cancellation_tolerance::<T>(n_points), constants, false)
     }
 
     fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
@@ -892,8 +897,10 @@ pub struct ScoredTile<'a, T> {
 
 impl Mixture {
     /// Packs the parameters for [`score`](Self::score).
+    ///
+    /// Single points are scored to 1e-4 nats in `f32`, as far as its packed logits are concerned.
     pub(crate) fn pack_for_scoring<T: Scalar>(&self, simd: Simd) -> Packed<T> {
-        self.pack_for(simd, Constants::Known, true)
+        self.pack_for(simd, cancellation_tolerance::<T>(10_000), Constants::Known, true)
     }
 
     /// Scratch memory for [`score`](Self::score).

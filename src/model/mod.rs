@@ -52,8 +52,8 @@ pub trait EStep<T: Scalar>: GenerativeModel {
     /// Scratch memory of one lane, kept between sweeps.
     type Workspace: Send;
 
-    /// Packs the parameters for a sweep.
-    fn pack(&self, simd: Simd, constants: Constants) -> Self::Packed;
+    /// Packs the parameters for a sweep over `n_points`.
+    fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Self::Packed;
 
     /// Scratch memory for sweeps with parameters of this shape; `old` is that of the sweep before.
     fn workspace(&self, packed: &Self::Packed, old: Option<Self::Workspace>) -> Self::Workspace;

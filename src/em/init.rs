@@ -8,7 +8,7 @@ use super::config::Config;
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::data::memory::Points;
-use crate::error::{Error, Result};
+use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::{Covariance, ExponentialFamily, Gaussian, Parameters, Regularization};
 use crate::inference;
@@ -165,6 +165,10 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         _ => cluster(&sample, n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?,
     };
     let stats = labelled_stats(&*family, executor.simd(), &sample, &labels, placed);
+    if !stats.is_finite() {
+        let message = format!("squares of the values overflow {}; values are too large", T::NAME);
+        return Err(DataError::new(source.name(), message).into());
+    }
     let model = from_stats(family, &stats, config.regularization)?;
     let event = (placed < n_components)
         .then_some(Event::FewerDistinctPoints { asked: n_components, placed });

@@ -70,6 +70,8 @@ pub struct Mixture {
     parameters: Parameters,
     frozen: Vec<bool>,
     fixed_weights: bool,
+    /// Components out of use, of weight zero, until [`compact`](Self::compact) removes them.
+    discarded: Vec<bool>,
     /// The point about which packed statistics are taken; empty where the family has no location.
     centre: Vec<f64>,
 }
@@ -128,6 +130,7 @@ impl Mixture {
         let weights: Vec<f64> = weights.iter().map(|w| w / total).collect();
         let mut mixture = Self {
             frozen: vec![false; weights.len()],
+            discarded: vec![false; weights.len()],
             family,
             posterior: Posterior::Exact,
             weights,
@@ -287,9 +290,9 @@ impl Mixture {
         self.weights.iter().zip(entropies).map(part).collect()
     }
 
-    /// Removes components of weight zero.
+    /// Removes discarded components.
     pub fn compact(&mut self) {
-        let keep: Vec<bool> = self.weights.iter().map(|&w| w > 0.0).collect();
+        let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
         fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
             let mut flags = keep.iter();
             values.retain(|_| *flags.next().expect("one flag a component"));
@@ -297,6 +300,7 @@ impl Mixture {
         retain(&mut self.parameters.components, &keep);
         retain(&mut self.frozen, &keep);
         retain(&mut self.weights, &keep);
+        retain(&mut self.discarded, &keep);
     }
 
     fn shape(&self) -> StatsShape {
@@ -309,6 +313,7 @@ impl Mixture {
     }
 
     fn discard(&mut self, component: usize, reason: String) -> Event {
+        self.discarded[component] = true;
         self.weights[component] = 0.0;
         let total: f64 = self.weights.iter().sum();
         self.weights.iter_mut().for_each(|w| *w /= total);
@@ -345,14 +350,18 @@ impl GenerativeModel for Mixture {
         let mut events = Vec::new();
         for c in 0..self.n_components() {
             let n = stats.mass()[c] * points;
-            let discarded = self.weights[c] == 0.0 && n == 0.0;
             // A component of fixed weight cannot be discarded; it waits for points.
-            if discarded || self.frozen[c] || self.fixed_weights || n >= DEAD_POINTS {
+            if self.discarded[c] || self.frozen[c] || self.fixed_weights || n >= DEAD_POINTS {
                 continue;
             }
             let contributions = self.entropy_contributions();
             let donor = (0..self.n_components())
-                .filter(|&d| d != c && !self.frozen[d] && stats.mass()[d] * points >= 2.0)
+                .filter(|&d| {
+                    d != c
+                        && !self.frozen[d]
+                        && !self.discarded[d]
+                        && stats.mass()[d] * points >= 2.0
+                })
                 .max_by(|&a, &b| contributions[a].total_cmp(&contributions[b]));
             if let (Some(donor), true) = (donor, *splits_left > 0) {
                 let mut halves = [Vec::new(), Vec::new()];
@@ -396,7 +405,7 @@ impl GenerativeModel for Mixture {
     }
 
     fn active_components(&self) -> usize {
-        self.weights.iter().filter(|&&w| w > 0.0).count()
+        self.discarded.iter().filter(|&&discarded| !discarded).count()
     }
 }
 

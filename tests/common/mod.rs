@@ -46,3 +46,34 @@ pub fn assert_all_close(found: &[f64], expected: &[f64], tolerance: f64, what: &
         assert_close(*f, *e, tolerance, &format!("{what}[{i}]"));
     }
 }
+
+/// A reproducible stream of numbers in [0, 1), good enough for tests.
+pub struct Uniforms(u64);
+
+impl Uniforms {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 * 2f64.powi(-53)
+    }
+
+    /// Roughly normal, by twelve uniforms.
+    pub fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.next()).sum::<f64>() - 6.0
+    }
+}
+
+/// Points of `n_components` round clusters, `distance` apart, in turn.
+pub fn clusters(n: usize, dim: usize, n_components: usize, distance: f64, seed: u64) -> Vec<f64> {
+    let mut u = Uniforms::new(seed);
+    let means: Vec<f64> = (0..n_components * dim).map(|_| distance * u.normal()).collect();
+    (0..n)
+        .flat_map(|i| (0..dim).map(move |d| (i % n_components) * dim + d))
+        .map(|at| means[at] + u.normal())
+        .collect()
+}

@@ -1,412 +1,26 @@
-//! Mixtures of exponential families (Definition 5, Props. 4 and 5).
-//!
-//! `p(x) = Σ_c π_c h(x) exp(η_c · T(x) - A(η_c))`. Over a tile of B points the E-step is
-//!
-//! ```text
-//! T = T(X)           B × L   statistics           kernels::statistics
-//! Z = T H + b        B × C   b_c = ln π_c - A_c   faer's matmul
-//! R = softmax(Z)     B × C                        kernels::softmax
-//! S += T' R          L × C                        faer's matmul
-//! ```
-//!
-//! and nothing of size N × C exists. Components whose packed logits would cancel (narrow, and far from the centre
-//! of the data) take the centred kernel instead: see [`CANCELLATION_TOLERANCE`].
+//! The data plane of mixtures: E-steps and scores of blocks.
 
-use super::{Constants, EStep, EntropySum, GenerativeModel, entropy_of_weights};
+use super::{Mixture, Posterior};
 use crate::block::Block;
-use crate::error::{Error, Result};
-use crate::family::{
-    ExponentialFamily, Outcome, Parameters, Regularization, Statistic, Theta, Whitening,
-};
+use crate::family::{Statistic, Whitening};
 use crate::kernels::accumulate::{Tile, weighted_sums};
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
+use crate::kernels::products::ProductGroups;
 use crate::kernels::{quadratic, softmax, statistics};
-use crate::monitor::Event;
+use crate::model::{Constants, EStep};
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use std::sync::Arc;
 
 /// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
 ///
-/// The bound is `ε (|μ - centre| + 3 σ)² λ_max(Σ⁻¹)` with the working precision's `ε`. In `f64` 1e-10 keeps
+/// The bound is `ε (|μ - centre| + σ)² λ_max(Σ⁻¹)`, `σ² = tr Σ`, with the working precision's `ε`. In `f64` 1e-10 keeps
 /// trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` errors of
 /// single points are of either sign and average out, so that 1e-6 √N per point keeps means over N points within 1e-6.
 fn cancellation_tolerance<T: Scalar>(n_points: u64) -> f64 {
     if T::EPSILON < 1e-10 { 1e-10 } else { (1e-6 * (n_points as f64).sqrt()).min(1e-2) }
-}
-
-/// A component with less than this many points' worth of mass is dead: its statistics define nothing.
-const DEAD_POINTS: f64 = 1e-2;
-
-/// The variational family: which distributions over components the E-step chooses from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Posterior {
-    /// All of them: `q_n` is the exact posterior.
-    #[default]
-    Exact,
-    /// Those that put all mass on one component (classification EM; k-means is the limit).
-    Hard,
-}
-
-impl Posterior {
-    /// Name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Hard => "hard",
-        }
-    }
-}
-
-/// A mixture of C distributions of one exponential family.
-#[derive(Clone, Debug)]
-pub struct Mixture {
-    family: Arc<dyn ExponentialFamily>,
-    posterior: Posterior,
-    weights: Vec<f64>,
-    parameters: Parameters,
-    frozen: Vec<bool>,
-    fixed_weights: bool,
-    /// Components out of use, of weight zero, until [`compact`](Self::compact) removes them.
-    discarded: Vec<bool>,
-    /// The point about which packed statistics are taken; empty where the family has no location.
-    centre: Vec<f64>,
-}
-
-impl Mixture {
-    /// A mixture with given parameters.
-    ///
-    /// # Errors
-    /// If shapes differ, weights are no distribution (up to 1e-6, which rounding in a file may cost), or the family
-    /// refuses the parameters of a component.
-    pub fn new(
-        family: Arc<dyn ExponentialFamily>,
-        weights: Vec<f64>,
-        parameters: Parameters,
-    ) -> Result<Self> {
-        let invalid = |message: String| Err(Error::Model(format!("{}: {message}", family.name())));
-        let specs = family.parameters();
-        let size =
-            |shared| specs.iter().filter(|s| s.shared == shared).map(|s| s.len()).sum::<usize>();
-        if weights.is_empty() {
-            return invalid("a mixture needs at least one component".into());
-        }
-        if parameters.components.len() != weights.len() {
-            return invalid(format!(
-                "{} weights, {} components",
-                weights.len(),
-                parameters.components.len()
-            ));
-        }
-        if let Some(c) = parameters.components.iter().position(|theta| theta.len() != size(false)) {
-            let found = parameters.components[c].len();
-            return invalid(format!(
-                "component {c} has {found} parameters, expected {}",
-                size(false)
-            ));
-        }
-        if parameters.shared.len() != size(true) {
-            let found = parameters.shared.len();
-            return invalid(format!("{found} shared parameters, expected {}", size(true)));
-        }
-        if let Some(c) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-            return invalid(format!(
-                "weight of component {c} is {}, expected a number ≥ 0",
-                weights[c]
-            ));
-        }
-        let total: f64 = weights.iter().sum();
-        if (total - 1.0).abs() > 1e-6 {
-            return invalid(format!("weights sum to {total}, expected 1"));
-        }
-        for c in 0..weights.len() {
-            if let Err(message) = family.check(parameters.theta(c)) {
-                return invalid(format!("component {c}: {message}"));
-            }
-        }
-        let weights: Vec<f64> = weights.iter().map(|w| w / total).collect();
-        let mut mixture = Self {
-            frozen: vec![false; weights.len()],
-            discarded: vec![false; weights.len()],
-            family,
-            posterior: Posterior::Exact,
-            weights,
-            parameters,
-            fixed_weights: false,
-            centre: Vec::new(),
-        };
-        mixture.recentre();
-        Ok(mixture)
-    }
-
-    /// A mixture from named arrays of parameters, the inverse of [`parameter`](Self::parameter).
-    ///
-    /// # Errors
-    /// As [`new`](Self::new); also if an array is missing or of the wrong length.
-    pub fn from_arrays<'a>(
-        family: Arc<dyn ExponentialFamily>,
-        weights: Vec<f64>,
-        array: impl Fn(&str) -> Option<&'a [f64]>,
-    ) -> Result<Self> {
-        let mut parameters =
-            Parameters { components: vec![Vec::new(); weights.len()], shared: Vec::new() };
-        for spec in family.parameters() {
-            let rows = if spec.shared { 1 } else { weights.len() };
-            let values = array(spec.name).unwrap_or_default();
-            if values.len() != rows * spec.len() {
-                return Err(Error::Model(format!(
-                    "{}: {:?} holds {} number(s), expected {}",
-                    family.name(),
-                    spec.name,
-                    values.len(),
-                    rows * spec.len()
-                )));
-            }
-            if spec.shared {
-                parameters.shared.extend_from_slice(values);
-            } else {
-                for (theta, row) in
-                    parameters.components.iter_mut().zip(values.chunks(spec.len().max(1)))
-                {
-                    theta.extend_from_slice(row);
-                }
-            }
-        }
-        Self::new(family, weights, parameters)
-    }
-
-    /// Takes packed statistics about the mean of the mixture, from the next E-step on.
-    fn recentre(&mut self) {
-        if self.family.is_location() {
-            self.centre = vec![0.0; self.family.dim()];
-            for c in 0..self.weights.len() {
-                let location = self.family.location(self.parameters.theta(c));
-                for (sum, value) in self.centre.iter_mut().zip(location) {
-                    *sum += self.weights[c] * value;
-                }
-            }
-        }
-    }
-
-    /// The same mixture with another variational family.
-    pub fn with_posterior(mut self, posterior: Posterior) -> Self {
-        self.posterior = posterior;
-        self
-    }
-
-    /// The same mixture with some components' parameters held where they are.
-    ///
-    /// # Panics
-    /// If `frozen` has not one flag a component.
-    pub fn with_frozen(mut self, frozen: Vec<bool>) -> Self {
-        assert_eq!(frozen.len(), self.weights.len(), "one flag a component");
-        self.frozen = frozen;
-        self
-    }
-
-    /// The same mixture with its weights held where they are, or free.
-    pub fn with_fixed_weights(mut self, fixed: bool) -> Self {
-        self.fixed_weights = fixed;
-        self
-    }
-
-    /// The family of the components.
-    pub fn family(&self) -> &dyn ExponentialFamily {
-        &*self.family
-    }
-
-    /// The variational family.
-    pub fn posterior(&self) -> Posterior {
-        self.posterior
-    }
-
-    /// Number of components C.
-    pub fn n_components(&self) -> usize {
-        self.weights.len()
-    }
-
-    /// Mixing weights `π`; C values that sum to 1.
-    pub fn weights(&self) -> &[f64] {
-        &self.weights
-    }
-
-    /// Standard parameters.
-    pub fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    /// Parameters of one component.
-    pub fn theta(&self, component: usize) -> Theta<'_> {
-        self.parameters.theta(component)
-    }
-
-    /// A named array of parameters, row-major: one row a component, or a single one where all share it.
-    ///
-    /// ```
-    /// # use entropysum::{family::{registry, Parameters}, model::Mixture};
-    /// let family = registry::build("gaussian-diag", 2)?;
-    /// let components = vec![vec![0.0, 1.0, 0.5, 0.5], vec![4.0, 5.0, 1.0, 2.0]];
-    /// let mixture = Mixture::new(family, vec![0.5, 0.5], Parameters { components, shared: vec![] })?;
-    /// assert_eq!(mixture.parameter("means").unwrap(), [0.0, 1.0, 4.0, 5.0]);
-    /// assert_eq!(mixture.parameter("rates"), None);
-    /// # Ok::<(), entropysum::error::Error>(())
-    /// ```
-    pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
-        let mut starts = [0, 0];
-        for spec in self.family.parameters() {
-            let start = &mut starts[usize::from(spec.shared)];
-            let range = *start..*start + spec.len();
-            *start = range.end;
-            if spec.name == name {
-                return Some(if spec.shared {
-                    self.parameters.shared[range].to_vec()
-                } else {
-                    self.parameters
-                        .components
-                        .iter()
-                        .flat_map(|theta| &theta[range.clone()])
-                        .copied()
-                        .collect()
-                });
-            }
-        }
-        None
-    }
-
-    /// Number of free parameters: C - 1 weights and the family's.
-    pub fn n_parameters(&self) -> usize {
-        self.n_components() - 1 + self.family.n_free_parameters(self.n_components())
-    }
-
-    /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of prior and observable entropy, in nats.
-    ///
-    /// Their sum is `H[p(c)] + E H[p(x | c)]`: a diffuse or heavy component has a large part, a tight one a small one.
-    pub fn entropy_contributions(&self) -> Vec<f64> {
-        let entropies = self.family.pseudo_entropies(&self.parameters);
-        let part = |(&w, h): (&f64, f64)| if w > 0.0 { w * (h - w.ln()) } else { 0.0 };
-        self.weights.iter().zip(entropies).map(part).collect()
-    }
-
-    /// Removes discarded components.
-    pub fn compact(&mut self) {
-        let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
-        fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
-            let mut flags = keep.iter();
-            values.retain(|_| *flags.next().expect("one flag a component"));
-        }
-        retain(&mut self.parameters.components, &keep);
-        retain(&mut self.frozen, &keep);
-        retain(&mut self.weights, &keep);
-        retain(&mut self.discarded, &keep);
-    }
-
-    fn shape(&self) -> StatsShape {
-        StatsShape {
-            components: self.n_components(),
-            statistics: self.family.statistics().len(),
-            shared: self.family.shared_statistics().len(),
-            centre: self.centre.len(),
-        }
-    }
-
-    fn discard(&mut self, component: usize, reason: String) -> Event {
-        self.discarded[component] = true;
-        self.weights[component] = 0.0;
-        let total: f64 = self.weights.iter().sum();
-        self.weights.iter_mut().for_each(|w| *w /= total);
-        Event::Discarded { component, reason }
-    }
-}
-
-impl GenerativeModel for Mixture {
-    fn dim(&self) -> usize {
-        self.family.dim()
-    }
-
-    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
-        let total: f64 = stats.mass().iter().sum();
-        if !self.fixed_weights {
-            for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
-                *weight = mass / total;
-            }
-        }
-        let points = stats.n_points() / total;
-        let update: Vec<bool> = (0..self.n_components())
-            .map(|c| !self.frozen[c] && stats.mass()[c] * points >= DEAD_POINTS)
-            .collect();
-        let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
-        let floored: Vec<usize> =
-            (0..outcomes.len()).filter(|&c| outcomes[c] == Outcome::Floored).collect();
-        if floored.is_empty() { Vec::new() } else { vec![Event::Floored { components: floored }] }
-    }
-
-    /// The ladder for components that their statistics no longer define: split the component with the largest
-    /// entropy contribution while splits are left, then discard.
-    fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
-        let points = stats.n_points() / stats.mass().iter().sum::<f64>();
-        let mut events = Vec::new();
-        for c in 0..self.n_components() {
-            let n = stats.mass()[c] * points;
-            // A component of fixed weight cannot be discarded; it waits for points.
-            if self.discarded[c] || self.frozen[c] || self.fixed_weights || n >= DEAD_POINTS {
-                continue;
-            }
-            let contributions = self.entropy_contributions();
-            let donor = (0..self.n_components())
-                .filter(|&d| {
-                    d != c
-                        && !self.frozen[d]
-                        && !self.discarded[d]
-                        && stats.mass()[d] * points >= 2.0
-                })
-                .max_by(|&a, &b| contributions[a].total_cmp(&contributions[b]));
-            if let (Some(donor), true) = (donor, *splits_left > 0) {
-                let mut halves = [Vec::new(), Vec::new()];
-                let [first, second] = &mut halves;
-                if self.family.split(self.theta(donor), [first, second]) {
-                    [self.parameters.components[donor], self.parameters.components[c]] = halves;
-                    let weight = (self.weights[donor] + self.weights[c]) / 2.0;
-                    self.weights[donor] = weight;
-                    self.weights[c] = weight;
-                    *splits_left -= 1;
-                    events.push(Event::Split { component: c, donor });
-                    continue;
-                }
-            }
-            if self.active_components() > 1 {
-                events.push(self.discard(c, format!("{n:.3} points' worth of mass")));
-            }
-        }
-        events
-    }
-
-    fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
-        let total = stats.total_weight();
-        let entropies = self.family.pseudo_entropies(&self.parameters);
-        let observable = stats.mass().iter().zip(entropies);
-        EntropySum {
-            posterior: stats.posterior_entropy() / total,
-            prior: entropy_of_weights(&self.weights),
-            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
-                / total,
-            base_measure: stats.log_base_measure() / total,
-        }
-    }
-
-    fn lower_bound(&self, stats: &SuffStats) -> f64 {
-        let prior = stats.mass().iter().zip(&self.weights);
-        let prior: f64 = prior.map(|(m, w)| if *m > 0.0 { m * w.ln() } else { 0.0 }).sum();
-        let observable = self.family.log_likelihood(&self.parameters, stats);
-        let sum = stats.posterior_entropy() + prior + observable + stats.log_base_measure();
-        sum / stats.total_weight()
-    }
-
-    fn active_components(&self) -> usize {
-        self.discarded.iter().filter(|&&discarded| !discarded).count()
-    }
 }
 
 /// The parameters of a mixture as the kernels want them.
@@ -426,8 +40,13 @@ pub struct Packed<T> {
     /// Component of each column of the logits: packed ones first, then centred ones.
     order: Vec<usize>,
     n_packed: usize,
-    /// L × `n_packed`, column-major.
+    /// Statistics that are evaluated panel by panel: all, or those before a run of all products.
+    n_direct: usize,
+    /// `n_direct` × `n_packed`, column-major.
     natural: Vec<T>,
+    /// The products, where few components make it cheaper not to evaluate them.
+    products: Option<ProductGroups>,
+    product_coefficients: Vec<T>,
     bias: Vec<T>,
     centred: Vec<Centred<T>>,
 }
@@ -451,8 +70,11 @@ pub struct Workspace<T> {
     logits: Vec<T>,
     labels: Vec<u32>,
     mass: Vec<f64>,
-    /// Sums of packed components since the last flush, L × `n_packed`, in working precision.
+    /// Sums of packed components since the last flush, `n_direct` × `n_packed`, in working precision.
     sums: Vec<T>,
+    /// The same of grouped products, and scratch columns for them.
+    product_sums: Vec<T>,
+    products: Vec<T>,
     pending: usize,
     /// Sample weights of a tile and room for its shared statistics; empty where they are known.
     weights: Vec<T>,
@@ -488,12 +110,25 @@ impl Mixture {
         let n_packed = order.len();
         order.extend((0..n_components).filter(|&c| needs_centre[c]));
 
-        let mut packed_natural = Vec::with_capacity(n_packed * n_statistics);
+        let statistics = self.family.statistics();
+        let run = match self.posterior {
+            Posterior::Exact => statistics::all_products_from(&statistics, self.family.dim()),
+            Posterior::Hard => None, // labels are summed point by point, from evaluated statistics
+        };
+        let products = run.and(ProductGroups::new(self.family.dim(), n_packed));
+        let n_direct = if products.is_some() { run.unwrap_or(n_statistics) } else { n_statistics };
+        let mut product_coefficients = vec![T::ZERO; products.map_or(0, ProductGroups::len)];
+        if let Some(groups) = products {
+            groups.for_each(|k, product, at| {
+                product_coefficients[at] =
+                    T::from_f64(natural[order[k] * n_statistics + n_direct + product]);
+            });
+        }
+
+        let mut packed_natural = Vec::with_capacity(n_packed * n_direct);
         let mut bias = Vec::with_capacity(n_packed);
         for &c in &order[..n_packed] {
-            packed_natural.extend(
-                natural[c * n_statistics..][..n_statistics].iter().map(|&v| T::from_f64(v)),
-            );
+            packed_natural.extend(round(&natural[c * n_statistics..][..n_direct]));
             bias.push(T::from_f64(self.weights[c].ln() - packings[c].log_partition));
         }
         let centred = order[n_packed..]
@@ -521,14 +156,10 @@ impl Mixture {
         let shared_form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
         Packed {
             simd,
-            tiling: Tiling::new::<T>(
-                self.family.dim(),
-                n_statistics.max(shape.shared),
-                n_components,
-            ),
+            tiling: Tiling::new::<T>(self.family.dim(), n_direct.max(shape.shared), n_components),
             posterior: self.posterior,
             shape,
-            statistics: self.family.statistics(),
+            statistics,
             shared: self.family.shared_statistics(),
             shared_natural,
             shared_whitening: shared_form.map(|form| form.whitening.rounded()),
@@ -536,7 +167,10 @@ impl Mixture {
             centre,
             order,
             n_packed,
+            n_direct,
             natural: packed_natural,
+            products,
+            product_coefficients,
             bias,
             centred,
         }
@@ -558,7 +192,9 @@ impl Mixture {
             logits: columns(packed.shape.components),
             labels: vec![0; points],
             mass: vec![0.0; packed.shape.components],
-            sums: vec![T::ZERO; packed.n_packed * packed.shape.statistics],
+            sums: vec![T::ZERO; packed.n_packed * packed.n_direct],
+            product_sums: vec![T::ZERO; packed.product_coefficients.len()],
+            products: columns(packed.products.map_or(0, ProductGroups::scratch_columns)),
             pending: 0,
             weights: vec![T::ZERO; if sums_shared { points } else { 0 }],
             shared_scratch: vec![T::ZERO; if sums_shared { panel * (stride + 1) } else { 0 }],
@@ -593,8 +229,7 @@ impl<T: Scalar> Packed<T> {
         for (column, &bias) in packed.chunks_mut(stride).zip(&self.bias) {
             column[..n].fill(bias);
         }
-        let natural =
-            MatRef::from_column_major_slice(&self.natural, self.statistics.len(), self.n_packed);
+        let natural = MatRef::from_column_major_slice(&self.natural, self.n_direct, self.n_packed);
         let mut logits =
             MatMut::from_column_major_slice_with_stride_mut(packed, n, self.n_packed, stride);
         for (first, panel) in self.panels() {
@@ -616,10 +251,22 @@ impl<T: Scalar> Packed<T> {
             let natural = natural.subrows(first, panel.len());
             matmul(logits.as_mut(), Accum::Add, t, natural, T::ONE, Par::Seq);
         }
+        if let Some(products) = self.products {
+            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+            products.logits(
+                self.simd,
+                tile,
+                &self.product_coefficients,
+                &mut workspace.products,
+                packed,
+            );
+        }
     }
 
     fn panels(&self) -> impl Iterator<Item = (usize, &[Statistic])> {
-        (0..).step_by(self.tiling.panel).zip(self.statistics.chunks(self.tiling.panel))
+        (0..)
+            .step_by(self.tiling.panel)
+            .zip(self.statistics[..self.n_direct].chunks(self.tiling.panel))
     }
 
     /// Adds `T' R` of a tile to the sums, `R` being what the logits have become.
@@ -630,14 +277,14 @@ impl<T: Scalar> Packed<T> {
         workspace: &mut Workspace<T>,
     ) {
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
-        let one_panel = self.statistics.len() <= self.tiling.panel;
+        let one_panel = self.n_direct <= self.tiling.panel;
         let (packed, centred) = workspace.logits.split_at(self.n_packed * stride);
         if self.n_packed > 0 {
             let responsibilities =
                 MatRef::from_column_major_slice_with_stride(packed, n, self.n_packed, stride);
             let mut sums = MatMut::from_column_major_slice_mut(
                 &mut workspace.sums,
-                self.statistics.len(),
+                self.n_direct,
                 self.n_packed,
             );
             for (first, panel) in self.panels() {
@@ -660,6 +307,11 @@ impl<T: Scalar> Packed<T> {
                 );
                 let sums = sums.as_mut().subrows_mut(first, panel.len());
                 matmul(sums, Accum::Add, t.transpose(), responsibilities, T::ONE, Par::Seq);
+            }
+            if let Some(products) = self.products {
+                let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+                let sums = &mut workspace.product_sums;
+                products.sums(self.simd, tile, packed, &mut workspace.products, sums);
             }
             workspace.pending += n;
         }
@@ -696,7 +348,7 @@ impl<T: Scalar> Packed<T> {
         workspace: &mut Workspace<T>,
     ) {
         let (n, dim, stride) = (block.len(), block.dim(), self.tiling.stride);
-        let one_panel = self.statistics.len() <= self.tiling.panel;
+        let one_panel = self.n_direct <= self.tiling.panel;
         let labels = &workspace.labels[..n];
         if self.n_packed > 0 {
             for (first, panel) in self.panels() {
@@ -760,7 +412,8 @@ impl<T: Scalar> EStep<T> for Mixture {
     fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
         match old {
             Some(old)
-                if old.sums.len() == packed.n_packed * packed.shape.statistics
+                if old.sums.len() == packed.n_packed * packed.n_direct
+                    && old.product_sums.len() == packed.product_coefficients.len()
                     && (packed.centred.is_empty() || !old.scratch.is_empty())
                     && (packed.constants == Constants::Known
                         || packed.shared.is_empty()
@@ -861,12 +514,19 @@ impl<T: Scalar> EStep<T> for Mixture {
         workspace.pending = 0;
         for (&c, sums) in packed.order[..packed.n_packed]
             .iter()
-            .zip(workspace.sums.chunks_mut(packed.shape.statistics))
+            .zip(workspace.sums.chunks_mut(packed.n_direct.max(1)))
         {
             for (total, sum) in stats.sums_mut(c).iter_mut().zip(sums) {
                 *total += sum.to_f64();
                 *sum = T::ZERO;
             }
+        }
+        if let Some(products) = packed.products {
+            products.for_each(|k, product, at| {
+                stats.sums_mut(packed.order[k])[packed.n_direct + product] +=
+                    workspace.product_sums[at].to_f64();
+            });
+            workspace.product_sums.fill(T::ZERO);
         }
     }
 

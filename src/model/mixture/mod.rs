@@ -112,6 +112,9 @@ impl Mixture {
                 return invalid(format!("component {c}: {message}"));
             }
         }
+        // Weights that sum to 1 as nearly as sums go stay as they are, so that files give back the same bits.
+        let is_rounding = (total - 1.0).abs() <= weights.len() as f64 * f64::EPSILON;
+        let total = if is_rounding { 1.0 } else { total };
         let weights: Vec<f64> = weights.iter().map(|w| w / total).collect();
         let mut mixture = Self {
             frozen: vec![false; weights.len()],

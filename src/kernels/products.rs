@@ -40,6 +40,11 @@ impl ProductGroups {
         (components > 0 && 3 * components <= dim).then_some(Self { dim, components, width })
     }
 
+    /// The same grouping of dimensions for another number of components.
+    pub fn with_components(self, components: usize) -> Self {
+        Self { components, ..self }
+    }
+
     /// Start of each group, its number of dimensions, and where its matrix starts in a packed buffer.
     fn groups(self) -> impl Iterator<Item = Group> {
         let mut offset = 0;

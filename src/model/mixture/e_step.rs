@@ -13,6 +13,7 @@ use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use std::ops::Range;
 
 /// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
 ///
@@ -54,7 +55,7 @@ pub struct Packed<T> {
 }
 
 /// A component that takes the centred kernel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Centred<T> {
     centre: Vec<T>,
     /// Mean minus centre: what rounding the centre to `T` has lost.
@@ -342,6 +343,108 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
+    fn tiles<'b>(&self, block: Block<'b, T>) -> impl Iterator<Item = Block<'b, T>> + use<'b, T> {
+        let points = self.tiling.points;
+        (0..block.len())
+            .step_by(points)
+            .map(move |start| block.slice(start, points.min(block.len() - start)))
+    }
+
+    /// Turns the logits of a tile into posteriors: weighted responsibilities in `workspace.logits`, or
+    /// `workspace.labels`. Adds all statistics but the sums.
+    fn posteriors(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        let (n, stride) = (tile.len(), self.tiling.stride);
+        self.logits(tile.points, workspace);
+        workspace.mass.fill(0.0);
+        let (logits, mass) = (&mut workspace.logits, &mut workspace.mass);
+        let totals = match self.posterior {
+            Posterior::Exact => softmax::softmax(self.simd, logits, stride, n, tile.weights, mass),
+            Posterior::Hard => softmax::argmax(
+                self.simd,
+                logits,
+                stride,
+                tile.weights,
+                &mut workspace.labels[..n],
+                mass,
+            ),
+        };
+        *stats.total_weight_mut() += tile.weights.map_or(n as f64, |weights| weights.iter().sum());
+        *stats.n_points_mut() += n as f64;
+        *stats.log_evidence_mut() += totals.log_evidence;
+        *stats.posterior_entropy_mut() += totals.posterior_entropy;
+        for (&c, mass) in self.order.iter().zip(&workspace.mass) {
+            stats.mass_mut()[c] += mass;
+        }
+        if self.constants == Constants::Sum && self.centred.is_empty() && !self.shared.is_empty() {
+            let weights = &mut workspace.weights[..n];
+            match tile.weights {
+                Some(from) => {
+                    weights.iter_mut().zip(from).for_each(|(to, &w)| *to = T::from_f64(w))
+                }
+                None => weights.fill(T::ONE),
+            }
+            let view = Tile { values: &workspace.points, dim: tile.dim(), n_points: n, stride };
+            let scratch = &mut workspace.shared_scratch;
+            weighted_sums(self.simd, &self.shared, view, weights, scratch, stats.shared_mut());
+        }
+    }
+
+    /// The same parameters for some columns of the logits only, as far as sums need them.
+    fn slice(&self, columns: Range<usize>) -> Self {
+        let n_packed = self.n_packed.min(columns.end).saturating_sub(columns.start);
+        let products =
+            self.products.map(|groups| groups.with_components(n_packed)).filter(|_| n_packed > 0);
+        let centred = columns.start.max(self.n_packed) - self.n_packed
+            ..columns.end.max(self.n_packed) - self.n_packed;
+        Self {
+            shape: StatsShape { components: columns.len(), ..self.shape },
+            posterior: Posterior::Exact,
+            statistics: self.statistics.clone(),
+            shared: self.shared.clone(),
+            shared_natural: Vec::new(),
+            shared_whitening: None,
+            centre: self.centre.clone(),
+            order: (0..columns.len()).collect(),
+            n_packed,
+            natural: Vec::new(),
+            products,
+            product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
+            bias: Vec::new(),
+            centred: self.centred[centred].to_vec(),
+            ..*self
+        }
+    }
+
+    /// `f32` sums run over a thousand points at most before they are added up in `f64`.
+    fn flush_if_due(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        if size_of::<T>() == 4 && workspace.pending >= 1024 {
+            self.flush(stats, workspace);
+        }
+    }
+
+    /// Moves the sums of packed components into the statistics.
+    fn flush(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        if workspace.pending == 0 {
+            return;
+        }
+        workspace.pending = 0;
+        for (&c, sums) in
+            self.order[..self.n_packed].iter().zip(workspace.sums.chunks_mut(self.n_direct.max(1)))
+        {
+            for (total, sum) in stats.sums_mut(c).iter_mut().zip(sums) {
+                *total += sum.to_f64();
+                *sum = T::ZERO;
+            }
+        }
+        if let Some(products) = self.products {
+            products.for_each(|k, product, at| {
+                stats.sums_mut(self.order[k])[self.n_direct + product] +=
+                    workspace.product_sums[at].to_f64();
+            });
+            workspace.product_sums.fill(T::ZERO);
+        }
+    }
+
     /// Adds the statistics of labelled points: the sums of hard posteriors.
     fn accumulate_labels(
         &self,
@@ -445,91 +548,93 @@ impl<T: Scalar> EStep<T> for Mixture {
         stats: &mut SuffStats,
         workspace: &mut Workspace<T>,
     ) {
-        let stride = packed.tiling.stride;
-        for start in (0..block.len()).step_by(packed.tiling.points) {
-            let tile = block.slice(start, packed.tiling.points.min(block.len() - start));
-            let n = tile.len();
-            packed.logits(tile.points, workspace);
-            workspace.mass.fill(0.0);
-            let totals = match packed.posterior {
-                Posterior::Exact => softmax::softmax(
-                    packed.simd,
-                    &mut workspace.logits,
-                    stride,
-                    n,
-                    tile.weights,
-                    &mut workspace.mass,
-                ),
-                Posterior::Hard => softmax::argmax(
-                    packed.simd,
-                    &workspace.logits,
-                    stride,
-                    tile.weights,
-                    &mut workspace.labels[..n],
-                    &mut workspace.mass,
-                ),
-            };
-            *stats.total_weight_mut() +=
-                tile.weights.map_or(n as f64, |weights| weights.iter().sum());
-            *stats.n_points_mut() += n as f64;
-            *stats.log_evidence_mut() += totals.log_evidence;
-            *stats.posterior_entropy_mut() += totals.posterior_entropy;
-            for (&c, mass) in packed.order.iter().zip(&workspace.mass) {
-                stats.mass_mut()[c] += mass;
-            }
-            if packed.constants == Constants::Sum
-                && packed.centred.is_empty()
-                && !packed.shared.is_empty()
-            {
-                let weights = &mut workspace.weights[..n];
-                match tile.weights {
-                    Some(from) => {
-                        weights.iter_mut().zip(from).for_each(|(to, &w)| *to = T::from_f64(w))
-                    }
-                    None => weights.fill(T::ONE),
-                }
-                let view = Tile { values: &workspace.points, dim: tile.dim(), n_points: n, stride };
-                weighted_sums(
-                    packed.simd,
-                    &packed.shared,
-                    view,
-                    weights,
-                    &mut workspace.shared_scratch,
-                    stats.shared_mut(),
-                );
-            }
+        for tile in packed.tiles(block) {
+            packed.posteriors(tile, stats, workspace);
             match packed.posterior {
                 Posterior::Exact => packed.accumulate(tile.points, stats, workspace),
                 Posterior::Hard => packed.accumulate_labels(tile, stats, workspace),
             }
-            // f32 sums run over a thousand points at most before they are added up in f64.
-            if size_of::<T>() == 4 && workspace.pending >= 1024 {
-                EStep::<T>::flush(self, packed, stats, workspace);
+            packed.flush_if_due(stats, workspace);
+        }
+    }
+
+    fn posteriors(
+        &self,
+        packed: &Packed<T>,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+        responsibilities: &mut [T],
+    ) {
+        let stride = packed.tiling.stride;
+        for tile in packed.tiles(block) {
+            packed.posteriors(tile, stats, workspace);
+            let start = (tile.first - block.first) as usize;
+            for (k, out) in responsibilities.chunks_mut(block.len()).enumerate() {
+                let out = &mut out[start..start + tile.len()];
+                match packed.posterior {
+                    Posterior::Exact => {
+                        out.copy_from_slice(&workspace.logits[k * stride..][..tile.len()])
+                    }
+                    Posterior::Hard => {
+                        for (i, (out, &label)) in out.iter_mut().zip(&workspace.labels).enumerate()
+                        {
+                            let weight = tile.weights.map_or(1.0, |weights| weights[i]);
+                            *out = T::from_f64(if label as usize == k { weight } else { 0.0 });
+                        }
+                    }
+                }
             }
         }
     }
 
-    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
-        if workspace.pending == 0 {
-            return;
-        }
-        workspace.pending = 0;
-        for (&c, sums) in packed.order[..packed.n_packed]
-            .iter()
-            .zip(workspace.sums.chunks_mut(packed.n_direct.max(1)))
-        {
-            for (total, sum) in stats.sums_mut(c).iter_mut().zip(sums) {
-                *total += sum.to_f64();
-                *sum = T::ZERO;
+    fn slice(&self, packed: &Packed<T>, columns: Range<usize>) -> Packed<T> {
+        packed.slice(columns)
+    }
+
+    fn accumulate(
+        &self,
+        slice: &Packed<T>,
+        block: Block<'_, T>,
+        responsibilities: &[T],
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
+        let stride = slice.tiling.stride;
+        for tile in slice.tiles(block) {
+            let start = (tile.first - block.first) as usize;
+            for (column, out) in
+                responsibilities.chunks(block.len()).zip(workspace.logits.chunks_mut(stride))
+            {
+                out[..tile.len()].copy_from_slice(&column[start..start + tile.len()]);
             }
+            statistics::load(slice.simd, tile.points, &slice.centre, &mut workspace.points, stride);
+            if slice.n_direct <= slice.tiling.panel {
+                let statistics = &slice.statistics[..slice.n_direct];
+                let (x, t) = (&workspace.points, &mut workspace.statistics);
+                statistics::evaluate(slice.simd, statistics, x, tile.dim(), tile.len(), stride, t);
+            }
+            slice.accumulate(tile.points, stats, workspace);
+            slice.flush_if_due(stats, workspace);
         }
-        if let Some(products) = packed.products {
-            products.for_each(|k, product, at| {
-                stats.sums_mut(packed.order[k])[packed.n_direct + product] +=
-                    workspace.product_sums[at].to_f64();
-            });
-            workspace.product_sums.fill(T::ZERO);
+    }
+
+    fn merge_slice(
+        &self,
+        packed: &Packed<T>,
+        first: usize,
+        slice: &SuffStats,
+        stats: &mut SuffStats,
+    ) {
+        for k in 0..slice.shape().components {
+            let sums = stats.sums_mut(packed.order[first + k]);
+            sums.iter_mut().zip(slice.sums(k)).for_each(|(total, sum)| *total += sum);
         }
+        stats.shared_mut().iter_mut().zip(slice.shared()).for_each(|(total, sum)| *total += sum);
+    }
+
+    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        packed.flush(stats, workspace);
     }
 
     fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&SuffStats>) {

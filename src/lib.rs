@@ -14,3 +14,4 @@ pub mod monitor;
 mod rng;
 pub mod scalar;
 pub mod stats;
+pub mod store;

@@ -40,7 +40,7 @@ impl Place {
     /// With three clusters in `points.csv`.
     fn with_points() -> Self {
         let place = Self::new();
-        place.write("points.csv", &clusters(900));
+        place.write("points.csv", clusters(900));
         place
     }
 

@@ -240,7 +240,7 @@ pub struct ComputeArgs {
 #[derive(Debug, Args)]
 pub struct ThreadsArgs {
     /// Number of threads; results do not depend on it [default: all cores]
-    #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = positive)]
+    #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = threads)]
     pub threads: Option<u64>,
 }
 
@@ -299,6 +299,14 @@ fn positive(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if number >= 1 => Ok(number),
         _ => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
+/// Threads beyond any machine's cores only fight each other; very many never get to work.
+fn threads(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if (1..=1024).contains(&number) => Ok(number),
+        _ => Err("expected a whole number from 1 to 1024".to_owned()),
     }
 }
 

@@ -61,10 +61,9 @@ impl Progress {
         // This draws only on a terminal.
         let target =
             if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let style = "{prefix}iteration {pos}/{len}, at most {eta} left  {wide_msg}";
         let bar = ProgressBar::with_draw_target(Some(max_iter as u64), target)
-            .with_style(ProgressStyle::with_template(style).expect("a valid template"))
-            .with_message("starting");
+            .with_style(style("{msg}"))
+            .with_message("finding a start");
         bar.enable_steady_tick(Duration::from_millis(500));
         Self { bar, monitor, n_init, ended_by_interrupt: false }
     }
@@ -75,9 +74,15 @@ impl Progress {
     }
 }
 
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a valid template")
+}
+
 impl Observer for Progress {
     fn on_start(&mut self, run: usize) {
         self.bar.reset();
+        self.bar.set_message("");
+        self.bar.set_style(style("{prefix}iteration {pos}/{len}, at most {eta} left  {wide_msg}"));
         if self.n_init > 1 {
             self.bar.set_prefix(format!("start {}/{}, ", run + 1, self.n_init));
         }

@@ -17,7 +17,7 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::distance::nearest;
 use crate::kernels::statistics;
 use crate::model::{Mixture, Posterior};
-use crate::monitor::{Event, Observer, Silent};
+use crate::monitor::{Event, Observer, Silent, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
@@ -108,10 +108,15 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
         if let Some(event) = event {
             fitted.warnings.insert(0, event.to_string());
         }
+        let interrupted = fitted.stop_reason == StopReason::Interrupted;
         let objective =
             |fit: &Fit<Mixture>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
         if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
             best = Some(fitted);
+        }
+        // Who asks for an end means that of all starts.
+        if interrupted {
+            break;
         }
     }
     Ok(best.expect("at least one run"))

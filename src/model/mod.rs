@@ -27,6 +27,9 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// Repairs what the M-step could not: splits, discards. Not an M-step; the bound may fall.
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event>;
 
+    /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
+    fn finish(&mut self);
+
     /// The entropy sum (Eqns 3, 50) of these parameters with the posteriors that made the statistics.
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum;
 

@@ -55,7 +55,7 @@ pub struct Mixture {
     parameters: Parameters,
     frozen: Vec<bool>,
     fixed_weights: bool,
-    /// Components out of use, of weight zero, until [`compact`](Self::compact) removes them.
+    /// Components out of use, of weight zero, until the fit ends.
     discarded: Vec<bool>,
     /// The point about which packed statistics are taken; empty where the family has no location.
     centre: Vec<f64>,
@@ -278,19 +278,6 @@ impl Mixture {
         self.weights.iter().zip(entropies).map(part).collect()
     }
 
-    /// Removes discarded components.
-    pub fn compact(&mut self) {
-        let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
-        fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
-            let mut flags = keep.iter();
-            values.retain(|_| *flags.next().expect("one flag a component"));
-        }
-        retain(&mut self.parameters.components, &keep);
-        retain(&mut self.frozen, &keep);
-        retain(&mut self.weights, &keep);
-        retain(&mut self.discarded, &keep);
-    }
-
     fn shape(&self) -> StatsShape {
         StatsShape {
             components: self.n_components(),
@@ -390,6 +377,19 @@ impl GenerativeModel for Mixture {
         let observable = self.family.log_likelihood(&self.parameters, stats);
         let sum = stats.posterior_entropy() + prior + observable + stats.log_base_measure();
         sum / stats.total_weight()
+    }
+
+    fn finish(&mut self) {
+        let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
+        fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
+            let mut flags = keep.iter();
+            values.retain(|_| *flags.next().expect("one flag a component"));
+        }
+        retain(&mut self.parameters.components, &keep);
+        retain(&mut self.frozen, &keep);
+        retain(&mut self.weights, &keep);
+        retain(&mut self.discarded, &keep);
+        self.recentre();
     }
 
     fn active_components(&self) -> usize {

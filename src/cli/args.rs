@@ -66,6 +66,15 @@ Example:
   entropysum info model.safetensors --json > model.json
   entropysum fit points.csv --init model.json -o model.safetensors")]
     Info(InfoArgs),
+    /// Measure what sweeps and monitors cost on this machine
+    #[command(after_help = "\
+'sweep' compares E-steps with what matrix products and memory reach here. 'monitor' compares the log-likelihood that a
+sweep yields, a separate ELBO pass, and the entropy sum.
+
+Example:
+  entropysum bench sweep --model gaussian-diag -k 64 --dim 16 --n 1000000
+  entropysum bench monitor -k 4,64 --dim 2,16 --n 10000,100000 -o monitor.csv --plot monitor.svg")]
+    Bench(BenchArgs),
 }
 
 const MODEL: &str = "Model";
@@ -203,6 +212,43 @@ pub struct InfoArgs {
     /// Print all parameters as one JSON object, which --init takes
     #[arg(long)]
     pub json: bool,
+}
+
+/// Shapes to measure: all combinations of the lists.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum)]
+    pub command: BenchCommand,
+    /// Families, separated by commas
+    #[arg(long, value_name = "NAMES", help_heading = MODEL, value_delimiter = ',', default_value = DEFAULT_MODEL, value_parser = PossibleValuesParser::new(registry::names()))]
+    pub model: Vec<String>,
+    /// Numbers of components
+    #[arg(short = 'k', long, value_name = "K,...", help_heading = MODEL, value_delimiter = ',', default_value = "8,64", value_parser = positive)]
+    pub components: Vec<u64>,
+    /// Dimensions of the points
+    #[arg(long, value_name = "D,...", help_heading = DATA, value_delimiter = ',', default_value = "4,16", value_parser = positive)]
+    pub dim: Vec<u64>,
+    /// Numbers of points
+    #[arg(long, value_name = "N,...", help_heading = DATA, value_delimiter = ',', default_value = "10000,100000", value_parser = positive)]
+    pub n: Vec<u64>,
+    /// Write the table as CSV
+    #[arg(short, long, value_name = "FILE.csv", help_heading = OUTPUT)]
+    pub output: Option<PathBuf>,
+    /// Draw it against the number of points
+    #[arg(long, value_name = "FILE.svg", help_heading = OUTPUT)]
+    pub plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// What `bench` measures.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum BenchCommand {
+    /// E-step sweeps
+    Sweep,
+    /// Ways to watch convergence
+    Monitor,
 }
 
 /// A file of points and how to read it.

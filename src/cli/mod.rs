@@ -1,9 +1,10 @@
 //! The command line: a thin layer over the library.
 //!
-//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`]), watched by
+//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`bench`]), watched by
 //! [`progress`], and what comes out is written and printed ([`output`]).
 
 mod args;
+mod bench;
 mod output;
 mod progress;
 mod run;

@@ -4,6 +4,7 @@ use crate::cli::args::{
     Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, Precision, PredictArgs, SampleArgs,
     ScoreArgs, Start, ThreadsArgs,
 };
+use crate::cli::bench;
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
 use entropysum::atomic::write_atomically;
@@ -44,6 +45,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Score(args) => in_precision!(args.compute, score(args)),
         Command::Sample(args) => sample(args),
         Command::Info(args) => info(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

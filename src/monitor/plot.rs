@@ -44,6 +44,39 @@ pub fn write_svg(path: impl AsRef<Path>, history: &History, title: &str) -> Resu
     write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 
+/// A named line through points (x, y).
+pub type Curve = (String, Vec<(f64, f64)>);
+
+/// Writes curves over one pair of axes as SVG, the vertical one logarithmic.
+///
+/// # Errors
+/// [`Error::Config`] if there is no point, [`Error::Io`] if the file cannot be written.
+pub fn write_curves(
+    path: impl AsRef<Path>,
+    title: &str,
+    [x_label, y_label]: [&str; 2],
+    curves: &[Curve],
+) -> Result<()> {
+    let path = path.as_ref();
+    if curves.iter().all(|(_, points)| points.is_empty()) {
+        return Err(Error::Config(format!("{}: there is nothing to plot", path.display())));
+    }
+    let colours = [colour::BLUE, colour::VERMILION, colour::GREEN, colour::PURPLE, colour::SKY];
+    let mut panel =
+        Panel::new(x_label, y_label).with_log_y(1e-12).with_legend(LegendPosition::OutsideRightTop);
+    for (k, (label, points)) in curves.iter().enumerate() {
+        let style =
+            if k < colours.len() { LineStyle::Solid } else { LineStyle::Custom("6 3".into()) };
+        panel = panel.with(Line::new(label, points.iter().copied()).styled(
+            colours[k % colours.len()],
+            2.0,
+            style,
+        ));
+    }
+    let svg = render(title, &[panel]);
+    write_atomically(path, |file| file.write_all(svg.as_bytes()))
+}
+
 /// Colours of Okabe and Ito's palette, which all eyes tell apart.
 mod colour {
     pub const BLUE: &str = "#0072b2";

@@ -1,0 +1,330 @@
+//! `entropysum bench`: what sweeps and monitors cost on the user's own machine.
+//!
+//! Every time is the least of several runs: other work on the machine can only add to it. Answers are checked before
+//! anything is timed.
+
+use crate::cli::args::{BenchArgs, BenchCommand, Precision};
+use crate::cli::output::{self, Target};
+use crate::cli::progress;
+use entropysum::atomic::write_atomically;
+use entropysum::data::memory::Points;
+use entropysum::em::sweep::Sweeper;
+use entropysum::em::{Config, Init, init};
+use entropysum::error::{Error, Result};
+use entropysum::exec::Executor;
+use entropysum::family::registry;
+use entropysum::inference;
+use entropysum::model::{GenerativeModel, Mixture};
+use entropysum::monitor::plot;
+use entropysum::scalar::Scalar;
+use entropysum::stats::SuffStats;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Seconds that a measurement repeats for, after its first run.
+const REPEAT_FOR: f64 = 0.4;
+
+/// Order of the products that measure the rate of large matrix products: several times what a cache holds.
+const GEMM_ORDER: usize = 1536;
+
+/// Values per thread that measure the memory's bandwidth: far beyond any cache a thread has to itself.
+const BANDWIDTH_VALUES: usize = 32 << 20;
+
+/// Runs `bench monitor` or `bench sweep`.
+pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let targets =
+        [args.output.as_deref().map(Target::history), args.plot.as_deref().map(Target::plot)];
+    output::check_targets(&targets.into_iter().flatten().collect::<Vec<_>>(), &[])?;
+    match args.compute.precision {
+        Precision::F32 => measure::<f32>(args)?,
+        Precision::F64 => measure::<f64>(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One shape of a benchmark.
+#[derive(Clone, Debug)]
+struct Shape {
+    model: String,
+    n_points: usize,
+    n_components: usize,
+    dim: usize,
+}
+
+/// A row of the table: the shape and what was measured, by column.
+struct Row {
+    shape: Shape,
+    values: Vec<f64>,
+}
+
+fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
+    let executor = Executor::new(args.compute.threads.threads.map(|threads| threads as usize))?;
+    let rates = match args.command {
+        BenchCommand::Sweep => Some(Rates::measure::<T>(executor.threads())),
+        BenchCommand::Monitor => None,
+    };
+    let columns = columns(args.command);
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} thread(s), {}, times in seconds, least of several runs",
+        executor.threads(),
+        T::NAME
+    );
+    if let Some(rates) = &rates {
+        let (gemm, bandwidth) = (rates.gemm / 1e9, rates.bandwidth / 1e9);
+        let _ = writeln!(
+            text,
+            "large matrix products {gemm:.1} GFLOP/s, memory reads {bandwidth:.1} GB/s"
+        );
+    }
+    let _ = write!(text, "{:<24} {:>9} {:>5} {:>5}", "model", "n", "k", "dim");
+    columns.iter().for_each(|column| {
+        let _ = write!(text, " {column:>16}");
+    });
+    output::print(&format!("{text}\n"))?;
+    let mut rows: Vec<Row> = Vec::new();
+    for model in &args.model {
+        for &dim in &args.dim {
+            for &k in &args.components {
+                for &n in &args.n {
+                    let shape = Shape {
+                        model: model.clone(),
+                        n_points: n as usize,
+                        n_components: k as usize,
+                        dim: dim as usize,
+                    };
+                    progress::check_interrupt()?;
+                    let name = format!("{:<24} {n:>9} {k:>5} {dim:>5}", shape.model);
+                    let bytes = n * dim * (size_of::<T>() as u64 + 8);
+                    if output::available_memory().is_some_and(|available| bytes > available / 2) {
+                        output::print(&format!(
+                            "{name}  skipped: the points would fill the memory\n"
+                        ))?;
+                        continue;
+                    }
+                    let values = match &rates {
+                        Some(rates) => sweep::<T>(&shape, rates, &executor)?,
+                        None => monitor::<T>(&shape, &executor)?,
+                    };
+                    let cells: String =
+                        values.iter().map(|value| format!(" {value:>16.4e}")).collect();
+                    output::print(&format!("{name}{cells}\n"))?;
+                    rows.push(Row { shape, values });
+                }
+            }
+        }
+    }
+    if let Some(path) = &args.output {
+        write_atomically(path, |file| {
+            use std::io::Write;
+            writeln!(file, "model,n,k,dim,precision,threads,{}", columns.join(","))?;
+            for Row { shape, values } in &rows {
+                let Shape { model, n_points, n_components, dim } = shape;
+                write!(
+                    file,
+                    "{model},{n_points},{n_components},{dim},{},{}",
+                    T::NAME,
+                    executor.threads()
+                )?;
+                values.iter().try_for_each(|value| write!(file, ",{value:e}"))?;
+                writeln!(file)?;
+            }
+            Ok(())
+        })?;
+    }
+    match &args.plot {
+        Some(path) => draw(path, args.command, &rows),
+        None => Ok(()),
+    }
+}
+
+fn columns(command: BenchCommand) -> &'static [&'static str] {
+    match command {
+        BenchCommand::Sweep => &[
+            "sweep",
+            "points_per_s",
+            "gflop_per_s",
+            "part_of_gemm",
+            "gbyte_per_s",
+            "part_of_memory",
+        ],
+        BenchCommand::Monitor => &[
+            "sweep",
+            "log_likelihood",
+            "elbo_pass",
+            "entropy_sum",
+            "pass_per_sum",
+            "sum_per_sweep",
+        ],
+    }
+}
+
+/// One curve a model and number of components, dimension by dimension, against the number of points.
+fn draw(path: &std::path::Path, command: BenchCommand, rows: &[Row]) -> Result<()> {
+    let (title, label, value) = match command {
+        BenchCommand::Sweep => ("Points per second of a sweep", "points per second", 1),
+        BenchCommand::Monitor => {
+            ("An ELBO pass against an entropy sum", "ELBO pass / entropy sum", 4)
+        }
+    };
+    let mut curves: Vec<plot::Curve> = Vec::new();
+    for row in rows {
+        let Shape { model, n_points, n_components, dim } = &row.shape;
+        let name = format!("{model} K={n_components} D={dim}");
+        let point = ((*n_points as f64).log10(), row.values[value]);
+        match curves.iter_mut().find(|(label, _)| *label == name) {
+            Some((_, points)) => points.push(point),
+            None => curves.push((name, vec![point])),
+        }
+    }
+    plot::write_curves(path, title, ["log10 of the number of points", label], &curves)
+}
+
+/// Points from a mixture of round clusters, and a start of the model to be measured.
+fn workload<T: Scalar>(
+    shape: &Shape,
+    executor: &Executor,
+) -> Result<(Points<'static, T>, Mixture)> {
+    let Shape { model, n_points, n_components, dim } = shape;
+    let (k, dim) = (*n_components, *dim);
+    // Means about four standard deviations apart, from a fixed low-discrepancy sequence.
+    let spread = 4.0 / (2.0 * dim as f64).sqrt();
+    let means: Vec<f64> = (0..k * dim)
+        .map(|i| spread * (3.4 * ((i as f64 * 0.618_033_988_749_895).fract() - 0.5)))
+        .collect();
+    let (weights, variances) = (vec![1.0 / k as f64; k], vec![1.0; k]);
+    let generator =
+        Mixture::from_arrays(registry::build("gaussian-spherical", dim)?, weights, |name| {
+            Some(if name == "means" { &means } else { &variances })
+        })?;
+    let mut values: Vec<T> = Vec::with_capacity(n_points * dim);
+    inference::sample(&generator, *n_points as u64, 1, executor, |points, _| {
+        values.extend(points.iter().map(|&value| T::from_f64(value)));
+        Ok(())
+    })?;
+    let points = Points::owned(values, dim)?;
+    let family = registry::build(model, dim)?;
+    let config = Config::default();
+    let (start, _) = init::start(family, k, &Init::RandomFromData, &points, executor, &config, 0)?;
+    Ok((points, start))
+}
+
+/// Least time of `work`, after a first run that warms caches up.
+fn least_seconds<R>(mut work: impl FnMut() -> Result<R>) -> Result<f64> {
+    work()?;
+    let (begun, mut least) = (Instant::now(), f64::INFINITY);
+    while least.is_infinite() || begun.elapsed().as_secs_f64() < REPEAT_FOR {
+        let start = Instant::now();
+        black_box(work()?);
+        least = least.min(start.elapsed().as_secs_f64());
+    }
+    Ok(least)
+}
+
+fn sweep<T: Scalar>(shape: &Shape, rates: &Rates, executor: &Executor) -> Result<Vec<f64>> {
+    let (points, model) = workload::<T>(shape, executor)?;
+    let mut sweeper = Sweeper::<T, _, _>::new(&points, executor);
+    check_statistics(&sweeper.sweep(&model)?, &model, &points, executor)?;
+    let seconds = least_seconds(|| sweeper.sweep(&model))?;
+    let n = shape.n_points as f64;
+    let flops = 4.0 * n * (shape.n_components * model.family().statistics().len()) as f64 / seconds;
+    let bytes = n * (shape.dim * size_of::<T>()) as f64 / seconds;
+    Ok(vec![
+        seconds,
+        n / seconds,
+        flops / 1e9,
+        flops / rates.gemm,
+        bytes / 1e9,
+        bytes / rates.bandwidth,
+    ])
+}
+
+/// The sweep must have seen all points, and its log-evidence must be what scoring finds by another route.
+fn check_statistics<T: Scalar>(
+    stats: &SuffStats,
+    model: &Mixture,
+    points: &Points<'_, T>,
+    executor: &Executor,
+) -> Result<()> {
+    let score = inference::score(model, points, executor)?;
+    let mass: f64 = stats.mass().iter().sum();
+    let difference = (stats.log_evidence() / stats.total_weight() - score.log_likelihood).abs();
+    let tolerance = 1e3 * T::EPSILON;
+    if (mass - stats.n_points()).abs() > tolerance * mass
+        || difference > tolerance * score.log_likelihood.abs()
+    {
+        return Err(Error::Model(format!(
+            "a sweep and a score differ by {difference:e} nats per point"
+        )));
+    }
+    Ok(())
+}
+
+/// The three monitors: (a) the log-likelihood that falls out of a sweep, (b) a separate pass over the data at the new
+/// parameters, (c) the entropy sum of the new parameters from the statistics.
+fn monitor<T: Scalar>(shape: &Shape, executor: &Executor) -> Result<Vec<f64>> {
+    let (points, mut model) = workload::<T>(shape, executor)?;
+    let mut sweeper = Sweeper::<T, _, _>::new(&points, executor);
+    let stats = sweeper.sweep(&model)?;
+    check_statistics(&stats, &model, &points, executor)?;
+    let sweep = least_seconds(|| sweeper.sweep(&model))?;
+    let floors = model.m_step(&stats, Config::default().regularization);
+    let (sum, bound) = (model.entropy_sum(&stats).total(), model.lower_bound(&stats));
+    let pass = inference::score(&model, &points, executor)?.log_likelihood;
+    let rounding = 1e3 * T::EPSILON * bound.abs();
+    // Where a floor binds the M-step is not exact, and the two differ by the gap.
+    let unequal = floors.is_empty() && (sum - bound).abs() > 1e-9 * bound.abs();
+    if unequal || pass < bound - rounding {
+        return Err(Error::Model(format!(
+            "entropy sum {sum}, bound {bound}, log-likelihood {pass} do not agree"
+        )));
+    }
+    let likelihood =
+        least_seconds(|| Ok(black_box(&stats).log_evidence() / black_box(&stats).total_weight()))?;
+    let elbo = least_seconds(|| inference::score(&model, &points, executor))?;
+    let entropies = least_seconds(|| Ok(model.entropy_sum(black_box(&stats)).total()))?;
+    Ok(vec![sweep, likelihood, elbo, entropies, elbo / entropies, entropies / sweep])
+}
+
+/// What the machine can do, on as many threads as are measured with.
+struct Rates {
+    /// FLOP/s of large matrix products, one a thread.
+    gemm: f64,
+    /// Bytes/s read from memory.
+    bandwidth: f64,
+}
+
+impl Rates {
+    fn measure<T: Scalar>(threads: usize) -> Self {
+        let order = GEMM_ORDER;
+        let fastest = |work: &(dyn Fn() + Sync)| {
+            let run = || {
+                let start = Instant::now();
+                std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+                start.elapsed().as_secs_f64()
+            };
+            (0..5).map(|_| run()).fold(f64::INFINITY, f64::min)
+        };
+        let a = Mat::<T>::from_fn(order, order, |i, j| T::from_f64(((i + 3 * j) % 7) as f64));
+        let product = fastest(&|| {
+            let mut c = Mat::<T>::zeros(order, order);
+            for _ in 0..2 {
+                matmul(c.as_mut(), Accum::Add, a.as_ref(), a.as_ref(), T::ONE, Par::Seq);
+            }
+            black_box(&c);
+        });
+        let values = vec![1u64; BANDWIDTH_VALUES];
+        let reads = fastest(&|| {
+            black_box(values.iter().fold(0u64, |sum, value| sum.wrapping_add(*value)));
+        });
+        Self {
+            gemm: (4 * threads) as f64 * (order as f64).powi(3) / product,
+            bandwidth: (8 * BANDWIDTH_VALUES * threads) as f64 / reads,
+        }
+    }
+}

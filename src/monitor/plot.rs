@@ -63,7 +63,7 @@ pub fn write_curves(
     }
     let colours = [colour::BLUE, colour::VERMILION, colour::GREEN, colour::PURPLE, colour::SKY];
     let mut panel =
-        Panel::new(x_label, y_label).with_log_y(1e-12).with_legend(LegendPosition::OutsideRightTop);
+        Panel::new(x_label, y_label).with_log_y(1e-12).with_legend(LegendPosition::InsideTopLeft);
     for (k, (label, points)) in curves.iter().enumerate() {
         let style =
             if k < colours.len() { LineStyle::Solid } else { LineStyle::Custom("6 3".into()) };

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! and nothing of size N × C exists. Components whose packed logits would cancel (narrow, and far from the centre
-//! of the data) take the centred kernel instead: see [`CANCELLATION_TOLERANCE`].
+//! of the data) take the centred kernel instead: see `cancellation_tolerance`.
 
 use super::{Constants, EStep, EntropySum, GenerativeModel, entropy_of_weights};
 use crate::block::Block;

@@ -12,8 +12,11 @@ use crate::model::mixture::ScoredTile;
 use crate::rng;
 use crate::scalar::Scalar;
 
-/// Points that one lane scores before results are handed on.
+/// Points that one lane scores before results are handed on, if a point yields one number.
 const CHUNK: usize = 4096;
+
+/// Numbers that one lane may hold before they are handed on.
+const CHUNK_VALUES: usize = 1 << 18;
 
 /// Lanes of a round; results of a round are in memory together.
 const LANES: usize = 16;
@@ -66,6 +69,7 @@ pub fn score<T: Scalar, S: DataSource<T> + ?Sized>(
         source,
         executor,
         true,
+        CHUNK,
         |sums: &mut [f64; 3], tile| {
             match tile.weights {
                 None => {
@@ -114,6 +118,7 @@ pub fn score_samples<T: Scalar, S: DataSource<T> + ?Sized>(
         source,
         executor,
         false,
+        CHUNK,
         |out: &mut Vec<f64>, tile| out.extend_from_slice(tile.log_density),
         |first, out| sink(first, &out),
     )
@@ -134,6 +139,7 @@ pub fn predict<T: Scalar, S: DataSource<T> + ?Sized>(
         source,
         executor,
         false,
+        CHUNK,
         |out: &mut Vec<u32>, tile| {
             let mut best = vec![(0, T::ZERO); tile.log_density.len()];
             for (c, column) in tile.responsibilities.chunks(tile.stride).enumerate() {
@@ -164,6 +170,7 @@ pub fn predict_proba<T: Scalar, S: DataSource<T> + ?Sized>(
         source,
         executor,
         false,
+        (CHUNK_VALUES / model.n_components()).clamp(256, CHUNK),
         |out: &mut Vec<f64>, tile| {
             for i in 0..tile.log_density.len() {
                 out.extend(
@@ -181,6 +188,7 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
     source: &S,
     executor: &Executor,
     weighted: bool,
+    chunk: usize,
     visit: impl Fn(&mut R, ScoredTile<'_, T>) + Sync,
     mut sink: impl FnMut(u64, R) -> Result<()>,
 ) -> Result<()> {
@@ -194,19 +202,19 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
     }
     let packed = model.pack_for_scoring::<T>(executor.simd());
     let n = source.len();
-    let n_lanes = n.div_ceil(CHUNK as u64).min(LANES as u64) as usize;
+    let n_lanes = n.div_ceil(chunk as u64).min(LANES as u64) as usize;
     let mut lanes: Vec<_> = (0..n_lanes)
         .map(|_| (BlockBuf::default(), model.scoring_workspace(&packed), R::default()))
         .collect();
     let mut start = 0;
     while start < n {
         executor.for_each(&mut lanes, |index, (buffer, workspace, result)| {
-            let first = start + (index * CHUNK) as u64;
+            let first = start + (index * chunk) as u64;
             *result = R::default();
             if first >= n {
                 return Ok(());
             }
-            let block = source.read(first, CHUNK.min((n - first) as usize), buffer)?;
+            let block = source.read(first, chunk.min((n - first) as usize), buffer)?;
             let mut finite = true;
             model.score(&packed, block, weighted, workspace, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());
@@ -215,12 +223,12 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
             if finite { Ok(()) } else { Err(first_fault(source, block).into()) }
         })?;
         for (index, (_, _, result)) in lanes.iter_mut().enumerate() {
-            let first = start + (index * CHUNK) as u64;
+            let first = start + (index * chunk) as u64;
             if first < n {
                 sink(first, std::mem::take(result))?;
             }
         }
-        start += (n_lanes * CHUNK) as u64;
+        start += (n_lanes * chunk) as u64;
     }
     Ok(())
 }

@@ -47,6 +47,7 @@
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, densities, scores and samples of a fitted model |
+//! | model files | [`store`] | a [`Mixture`] as safetensors or JSON, the same bits back |
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
 //! throughout and never see a point. Lower layers do not know the higher ones; `tests/layers.rs` checks it.
@@ -97,10 +98,6 @@
     clippy::undocumented_unsafe_blocks,
     rustdoc::broken_intra_doc_links
 )]
-#![allow(
-    clippy::neg_cmp_op_on_partial_ord,
-    reason = "`!(x > 0.0)` is how NaN is refused with the rest"
-)]
 
 pub mod atomic;
 pub mod block;
@@ -117,6 +114,7 @@ pub mod monitor;
 mod rng;
 pub mod scalar;
 pub mod stats;
+pub mod store;
 
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;

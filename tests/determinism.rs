@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{clusters, rounded};
+use common::{assert_all_close, clusters, rounded};
 use entropysum::data::memory::Points;
+use entropysum::em::sweep::Sweeper;
 use entropysum::em::{Config, Init, fit_mixture};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
@@ -64,4 +65,61 @@ fn fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads() {
             assert!(one == bits_of_a_fit::<f32>(name, posterior, 7), "{name} f32");
         }
     }
+}
+
+/// Models too large for a copy of their sums in every lane are swept in two halves: the same numbers, and the same bits
+/// on any number of threads.
+fn halves_match_lanes<T: Scalar>(tolerance: f64) {
+    let (n, dim, components) = (5_003, 12, 4);
+    let mut values = clusters(n, dim, components, 2.0, 8);
+    // One narrow cluster far away takes the centred kernel.
+    values.iter_mut().enumerate().filter(|(k, _)| (k / dim) % components == 1).for_each(
+        |(_, v)| {
+            *v = 4e4 + 1e-2 * *v;
+        },
+    );
+    let x: Vec<T> = rounded(&values);
+    let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
+    let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
+    let config = Config { max_iter: 2, ..Config::default() };
+    for name in registry::names() {
+        for posterior in [Posterior::Exact, Posterior::Hard] {
+            let executor = Executor::new(Some(2)).unwrap();
+            let family = registry::build(name, dim).unwrap();
+            let init = Init::default();
+            let model = fit_mixture(
+                family,
+                components,
+                posterior,
+                &init,
+                &points,
+                &executor,
+                &config,
+                &mut Silent,
+            )
+            .unwrap()
+            .model;
+            let lanes = Sweeper::<T, _, _>::new(&points, &executor).sweep(&model).unwrap();
+            let halves = [1, 2, 7].map(|threads| {
+                let executor = Executor::new(Some(threads)).unwrap();
+                let mut sweeper = Sweeper::<T, _, _>::new(&points, &executor).with_lane_memory(0);
+                let first = sweeper.sweep(&model).unwrap();
+                assert_eq!(
+                    first,
+                    sweeper.sweep(&model).unwrap(),
+                    "{name}: a second sweep knows the constants"
+                );
+                first
+            });
+            assert!(halves[0] == halves[1] && halves[0] == halves[2], "{name} {posterior:?}");
+            assert_eq!(lanes.centres(), halves[0].centres());
+            assert_all_close(halves[0].as_slice(), lanes.as_slice(), tolerance, name);
+        }
+    }
+}
+
+#[test]
+fn sweeps_in_two_halves_have_the_same_sums_and_the_same_bits_on_any_threads() {
+    halves_match_lanes::<f64>(1e-11);
+    halves_match_lanes::<f32>(2e-5);
 }

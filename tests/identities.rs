@@ -1,5 +1,4 @@
 //! The theory's identities, at random responsibilities and on every covariance structure.
-#![allow(clippy::needless_range_loop, reason = "n and c are the indices of the formulas")]
 
 mod common;
 

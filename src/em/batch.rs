@@ -132,6 +132,7 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
             break StopReason::MaxSeconds;
         }
     };
+    model.finish();
     Ok(Fit { model, history, stop_reason, warnings, seconds: start.elapsed().as_secs_f64() })
 }
 

@@ -17,12 +17,13 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::distance::nearest;
 use crate::kernels::statistics;
 use crate::model::{Mixture, Posterior};
-use crate::monitor::{Event, Observer, Silent};
+use crate::monitor::{Event, Observer, Silent, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::MatRef;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Points of the subsample per component. FAISS trains on at most 256 a centroid, and more gain nothing measurable.
 const POINTS_PER_COMPONENT: u64 = 256;
@@ -90,6 +91,7 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
     if config.n_init == 0 {
         return Err(Error::Config("n_init must be at least 1".into()));
     }
+    let begun = Instant::now();
     let mut best: Option<Fit<Mixture>> = None;
     for run in 0..config.n_init {
         let (model, event) = match init {
@@ -103,15 +105,23 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
             _ => start(family.clone(), n_components, init, source, executor, config, run as u64)?,
         };
         observer.on_start(run);
-        let mut fitted = fit(model.with_posterior(posterior), source, executor, config, observer)?;
-        fitted.model.compact();
+        // The time limit is one for all starts, each of which does at least one iteration.
+        let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
+        let run_config = Config { max_time: left, ..config.clone() };
+        let mut fitted =
+            fit(model.with_posterior(posterior), source, executor, &run_config, observer)?;
         if let Some(event) = event {
             fitted.warnings.insert(0, event.to_string());
         }
+        let interrupted = fitted.stop_reason == StopReason::Interrupted;
         let objective =
             |fit: &Fit<Mixture>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
         if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
             best = Some(fitted);
+        }
+        // Who asks for an end means that of all starts.
+        if interrupted || config.max_time.is_some_and(|limit| begun.elapsed() >= limit) {
+            break;
         }
     }
     Ok(best.expect("at least one run"))

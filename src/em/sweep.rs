@@ -6,7 +6,7 @@ use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::model::{Constants, EStep};
 use crate::scalar::Scalar;
-use crate::stats::SuffStats;
+use crate::stats::{StatsShape, SuffStats};
 
 /// Lanes at most. A multiple of the thread counts in use, and enough to even out their speeds.
 const MAX_LANES: u64 = 32;
@@ -16,6 +16,18 @@ const MIN_POINTS_PER_LANE: u64 = 2048;
 
 /// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
 const LANE_MEMORY: usize = 64 << 20;
+
+/// Lanes that [`LANE_MEMORY`] must suffice for. Models with larger sums are swept in two halves.
+const MIN_LANES: usize = 4;
+
+/// Bytes of responsibilities between the two halves.
+const RESPONSIBILITY_BYTES: usize = 16 << 20;
+
+/// Points at most between the two halves; with fewer components than that is worth, the cache decides.
+const MAX_HALVED_POINTS: u64 = 16_384;
+
+/// Parts of the sums in the second half: the most threads that it keeps busy.
+const SLICES: usize = 32;
 
 /// Bytes read from a source at a time: a system call costs nothing beside it, and it stays in the level-2 cache.
 const READ_BYTES: usize = 1 << 19;
@@ -28,6 +40,7 @@ pub struct Sweeper<'a, T, S: ?Sized, W> {
     lanes: Vec<Lane<T, W>>,
     /// Statistics of the last sweep that summed the constants.
     constants: Option<SuffStats>,
+    lane_memory: usize,
 }
 
 #[derive(Debug)]
@@ -40,7 +53,13 @@ struct Lane<T, W> {
 impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
     /// Sweeps over `source` on the threads of `executor`.
     pub fn new(source: &'a S, executor: &'a Executor) -> Self {
-        Self { source, executor, lanes: Vec::new(), constants: None }
+        Self { source, executor, lanes: Vec::new(), constants: None, lane_memory: LANE_MEMORY }
+    }
+
+    /// Another bound, in bytes, for the sums of all lanes together. Sweeps in two halves where it is tight.
+    pub fn with_lane_memory(mut self, bytes: usize) -> Self {
+        self.lane_memory = bytes;
+        self
     }
 
     /// The statistics of all points under the exact or hard posteriors of `model`.
@@ -51,40 +70,11 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         let known = if self.constants.is_some() { Constants::Known } else { Constants::Sum };
         let packed = model.pack(self.executor.simd(), self.source.len(), known);
         let empty = model.new_stats(&packed);
-        let (n, dim) = (self.source.len(), self.source.dim());
-        let by_memory = (LANE_MEMORY / (8 * empty.as_slice().len())) as u64;
-        let n_lanes = (n / MIN_POINTS_PER_LANE).min(by_memory).clamp(1, MAX_LANES);
-        self.lanes.resize_with(n_lanes as usize, || Lane {
-            buffer: BlockBuf::default(),
-            workspace: None,
-            stats: None,
-        });
-        let per_lane = n.div_ceil(n_lanes);
-        let per_read = (READ_BYTES / (size_of::<T>() * dim)).next_multiple_of(1024) as u64;
-        let source = self.source;
-        self.executor.for_each(&mut self.lanes, |index, lane| {
-            let mut workspace = model.workspace(&packed, lane.workspace.take());
-            let mut stats = empty.clone();
-            let end = n.min((index as u64 + 1) * per_lane);
-            let mut start = n.min(index as u64 * per_lane);
-            while start < end {
-                let count = per_read.min(end - start) as usize;
-                let block = source.read(start, count, &mut lane.buffer)?;
-                model.e_step(&packed, block, &mut stats, &mut workspace);
-                if !stats.log_evidence().is_finite() {
-                    return Err(first_fault(source, block).into());
-                }
-                start += count as u64;
-            }
-            model.flush(&packed, &mut stats, &mut workspace);
-            lane.stats = Some(stats);
-            lane.workspace = Some(workspace);
-            Ok(())
-        })?;
-        let mut total = empty;
-        for lane in &mut self.lanes {
-            total.add(&lane.stats.take().expect("every lane ran"));
-        }
+        let mut total = if 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory {
+            self.sweep_lanes(model, &packed, empty)?
+        } else {
+            self.sweep_halves(model, &packed, empty)?
+        };
         model.complete(&packed, &mut total, self.constants.as_ref());
         if !(total.total_weight() > 0.0) {
             return Err(Error::Data(DataError::new(
@@ -96,6 +86,151 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
             self.constants = Some(total.clone());
         }
         Ok(total)
+    }
+
+    /// Each lane goes through its share of the points with statistics of its own.
+    fn sweep_lanes<M: EStep<T, Workspace = W>>(
+        &mut self,
+        model: &M,
+        packed: &M::Packed,
+        empty: SuffStats,
+    ) -> Result<SuffStats> {
+        let n = self.source.len();
+        let by_memory = self.lane_memory / (8 * empty.as_slice().len());
+        // Powers of two share out evenly on the usual numbers of threads.
+        let by_memory = 1 << by_memory.max(1).ilog2();
+        let n_lanes = (n / MIN_POINTS_PER_LANE).min(by_memory).clamp(1, MAX_LANES);
+        self.prepare_lanes(n_lanes as usize);
+        let per_lane = n.div_ceil(n_lanes);
+        let per_read = self.points_per_read();
+        let source = self.source;
+        self.executor.for_each(&mut self.lanes, |index, lane| {
+            let mut workspace = model.workspace(packed, lane.workspace.take());
+            let mut stats = empty.clone();
+            let end = n.min((index as u64 + 1) * per_lane);
+            let mut start = n.min(index as u64 * per_lane);
+            while start < end {
+                let count = per_read.min(end - start) as usize;
+                let block = source.read(start, count, &mut lane.buffer)?;
+                model.e_step(packed, block, &mut stats, &mut workspace);
+                if !stats.log_evidence().is_finite() {
+                    return Err(first_fault(source, block).into());
+                }
+                start += count as u64;
+            }
+            model.flush(packed, &mut stats, &mut workspace);
+            lane.stats = Some(stats);
+            lane.workspace = Some(workspace);
+            Ok(())
+        })?;
+        let mut total = empty;
+        for lane in &mut self.lanes {
+            total.add(&lane.stats.take().expect("every lane ran"));
+        }
+        Ok(total)
+    }
+
+    /// Points by the ten thousand: first their posteriors, in parallel over points, then their sums, in parallel over
+    /// components. The sums exist once, and every number is added up in the same order on any number of threads.
+    fn sweep_halves<M: EStep<T, Workspace = W>>(
+        &mut self,
+        model: &M,
+        packed: &M::Packed,
+        empty: SuffStats,
+    ) -> Result<SuffStats> {
+        let (n, source) = (self.source.len(), self.source);
+        let shape = empty.shape();
+        let per_part = (RESPONSIBILITY_BYTES / (size_of::<T>() * shape.components)) as u64;
+        let per_part = per_part.clamp(MIN_POINTS_PER_LANE, MAX_HALVED_POINTS);
+        let per_lane = per_part.div_ceil(MAX_LANES).next_multiple_of(256);
+        self.prepare_lanes(per_part.div_ceil(per_lane) as usize);
+        let without_sums = StatsShape { statistics: 0, centre: 0, ..shape };
+        let mut responsibilities: Vec<Vec<T>> = vec![Vec::new(); self.lanes.len()];
+        let per_slice = shape.components.div_ceil(SLICES);
+        let mut slices: Vec<_> = (0..shape.components)
+            .step_by(per_slice)
+            .map(|first| {
+                let slice = model.slice(packed, first..(first + per_slice).min(shape.components));
+                let stats = model.new_stats(&slice);
+                let workspace = model.workspace(&slice, None);
+                (first, slice, stats, workspace, BlockBuf::default())
+            })
+            .collect();
+        let mut part = 0;
+        while part < n {
+            let end = n.min(part + per_part);
+            let range = |index: usize| {
+                let start = end.min(part + index as u64 * per_lane);
+                (start, (end.min(start + per_lane) - start) as usize)
+            };
+            let mut halves: Vec<_> = self.lanes.iter_mut().zip(&mut responsibilities).collect();
+            self.executor.for_each(&mut halves, |index, (lane, responsibilities)| {
+                let (start, count) = range(index);
+                let stats =
+                    lane.stats.get_or_insert_with(|| SuffStats::zeros(without_sums, Vec::new()));
+                let mut workspace =
+                    lane.workspace.take().unwrap_or_else(|| model.workspace(packed, None));
+                responsibilities.resize(count * shape.components, T::ZERO);
+                if count > 0 {
+                    let block = source.read(start, count, &mut lane.buffer)?;
+                    model.posteriors(packed, block, stats, &mut workspace, responsibilities);
+                    if !stats.log_evidence().is_finite() {
+                        return Err(first_fault(source, block).into());
+                    }
+                }
+                lane.workspace = Some(workspace);
+                Ok(())
+            })?;
+            let responsibilities = &responsibilities;
+            self.executor.for_each(
+                &mut slices,
+                |_, (first, slice, stats, workspace, buffer)| {
+                    let n_columns = stats.shape().components;
+                    for (index, responsibilities) in responsibilities.iter().enumerate() {
+                        let (start, count) = range(index);
+                        if count > 0 {
+                            let block = source.read(start, count, buffer)?;
+                            let columns = &responsibilities[*first * count..][..n_columns * count];
+                            model.accumulate(slice, block, columns, stats, workspace);
+                        }
+                    }
+                    Ok(())
+                },
+            )?;
+            part = end;
+        }
+        let mut total = empty;
+        for lane in &mut self.lanes {
+            let stats = lane.stats.take().expect("every lane ran");
+            *total.total_weight_mut() += stats.total_weight();
+            *total.n_points_mut() += stats.n_points();
+            *total.posterior_entropy_mut() += stats.posterior_entropy();
+            *total.log_evidence_mut() += stats.log_evidence();
+            *total.log_base_measure_mut() += stats.log_base_measure();
+            total.mass_mut().iter_mut().zip(stats.mass()).for_each(|(sum, mass)| *sum += mass);
+            total
+                .shared_mut()
+                .iter_mut()
+                .zip(stats.shared())
+                .for_each(|(sum, shared)| *sum += shared);
+        }
+        for (first, slice, mut stats, mut workspace, _) in slices {
+            model.flush(&slice, &mut stats, &mut workspace);
+            model.merge_slice(packed, first, &stats, &mut total);
+        }
+        Ok(total)
+    }
+
+    fn prepare_lanes(&mut self, n_lanes: usize) {
+        self.lanes.resize_with(n_lanes, || Lane {
+            buffer: BlockBuf::default(),
+            workspace: None,
+            stats: None,
+        });
+    }
+
+    fn points_per_read(&self) -> u64 {
+        (READ_BYTES / (size_of::<T>() * self.source.dim())).next_multiple_of(1024) as u64
     }
 }
 

@@ -195,6 +195,16 @@ impl Shape {
         }
     }
 
+    /// `ln det(2π Σ)`; `None` where `Σ` is not positive definite.
+    pub(super) fn log_det_2pi(self, covariance: &[f64], dim: usize) -> Option<f64> {
+        let log_det = match self {
+            Self::Full => Cholesky::new(covariance, dim)?.log_det(),
+            Self::Diagonal => covariance.iter().map(|v| v.ln()).sum(),
+            Self::Spherical => dim as f64 * covariance[0].ln(),
+        };
+        Some(log_det + dim as f64 * TAU.ln())
+    }
+
     /// Factorises a covariance; `None` where it is not positive definite.
     pub(super) fn precision(self, covariance: &[f64], dim: usize) -> Option<Precision> {
         let valid = |v: f64| v > 0.0 && v.is_finite() && v.recip().is_finite();
@@ -276,20 +286,26 @@ impl Precision {
         }
     }
 
-    /// An upper bound of the largest eigenvalue of `Λ`; its Frobenius norm where `Λ` is dense.
+    /// An upper bound of the largest eigenvalue of `Λ`: the lesser of its Frobenius norm and its largest row sum.
     pub(super) fn largest_eigenvalue_bound(&self) -> f64 {
         match self.shape {
             Shape::Full => {
                 let mut squares = 0.0;
+                let mut row_sums = vec![0.0; self.dim];
                 let mut k = 0;
                 for i in 0..self.dim {
                     // -½ Λ_ii stands once, -Λ_ij once for the two entries of the matrix.
                     squares += 4.0 * self.natural[k].powi(2);
-                    squares += 2.0
-                        * self.natural[k + 1..k + self.dim - i].iter().map(|v| v * v).sum::<f64>();
+                    row_sums[i] += 2.0 * self.natural[k].abs();
+                    for j in i + 1..self.dim {
+                        let entry = self.natural[k + j - i].abs();
+                        squares += 2.0 * entry * entry;
+                        row_sums[i] += entry;
+                        row_sums[j] += entry;
+                    }
                     k += self.dim - i;
                 }
-                squares.sqrt()
+                squares.sqrt().min(row_sums.into_iter().fold(0.0, f64::max))
             }
             _ => self.natural.iter().fold(0.0, |largest: f64, v| largest.max(-2.0 * v)),
         }

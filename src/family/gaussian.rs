@@ -281,11 +281,11 @@ impl ExponentialFamily for Gaussian {
             precision.apply(&shift, linear);
             quadratic.copy_from_slice(&precision.natural[..quadratic.len()]);
             let energy: f64 = linear.iter().zip(&shift).map(|(a, b)| a * b).sum();
-            // Points of this component lie within about three standard deviations of its mean; there the
-            // terms of η · T(x) are at most λ_max |x|².
-            let variance: f64 =
-                self.shape().variances(self.covariance_of(theta), self.dim).iter().sum();
-            let radius = shift.iter().map(|s| s * s).sum::<f64>().sqrt() + 3.0 * variance.sqrt();
+            // At the root mean square distance of the component's points the terms of η · T(x) are at most
+            // λ_max |x|², while their sum is about D / 2.
+            let variances = self.shape().variances(self.covariance_of(theta), self.dim);
+            let distance = shift.iter().map(|s| s * s).sum::<f64>().sqrt();
+            let radius = distance + variances.iter().sum::<f64>().sqrt();
             packings.push(Packing {
                 log_partition: 0.5 * (energy + precision.log_det_2pi),
                 cancellation: precision.largest_eigenvalue_bound() * radius * radius,
@@ -301,11 +301,17 @@ impl ExponentialFamily for Gaussian {
     }
 
     fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64> {
-        let mut entropies = Vec::new();
-        self.for_each_precision(parameters, |_, _, precision| {
-            entropies.push(0.5 * (precision.log_det_2pi + self.dim as f64));
-        });
-        entropies
+        let entropy = |c| {
+            let covariance = self.covariance_of(parameters.theta(c));
+            let log_det = self.shape().log_det_2pi(covariance, self.dim);
+            0.5 * (log_det.expect("covariances of a model are positive definite") + self.dim as f64)
+        };
+        let n_components = parameters.components.len();
+        if self.is_tied() {
+            vec![entropy(0); n_components]
+        } else {
+            (0..n_components).map(entropy).collect()
+        }
     }
 
     fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]) {

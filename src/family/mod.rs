@@ -91,8 +91,8 @@ pub enum Outcome {
 pub struct Packing {
     /// Log-partition `A(η)`.
     pub log_partition: f64,
-    /// Upper bound of the rounding error of `η · T(x)` at points that the component is responsible for, in units
-    /// of the working precision's epsilon. 0 where terms cannot cancel.
+    /// Size of the terms of `η · T(x)` at a typical point of the component: what rounding errors of the working
+    /// precision are relative to. 0 where terms cannot cancel.
     pub cancellation: f64,
 }
 

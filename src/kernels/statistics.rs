@@ -22,6 +22,14 @@ pub enum Statistic {
     SquaredNorm,
 }
 
+/// Index from which the statistics are exactly all products `x_i x_j`, `i ≤ j`, by rows of the upper triangle.
+pub fn all_products_from(statistics: &[Statistic], dim: usize) -> Option<usize> {
+    let first = statistics.len().checked_sub(dim * (dim + 1) / 2)?;
+    let pairs =
+        (0..dim as u32).flat_map(|i| (i..dim as u32).map(move |j| Statistic::Product(i, j)));
+    statistics[first..].iter().copied().eq(pairs).then_some(first)
+}
+
 /// Copies the points of a block, minus `centre`, into a tile.
 ///
 /// # Shapes
@@ -36,16 +44,7 @@ pub fn load<T: Scalar>(
     let (n_points, dim) = (points.nrows(), points.ncols());
     debug_assert!(stride >= n_points && (centre.len() == dim || centre.is_empty()));
     if points.col_stride() == 1 && n_points > 0 {
-        let row_stride = points.row_stride();
-        simd.run(LoadRows {
-            row: |i| points.row(i),
-            n_points,
-            dim,
-            centre,
-            tile,
-            stride,
-            row_stride,
-        });
+        simd.run(LoadRows { row: |i| points.row(i), n_points, dim, centre, tile, stride });
     } else {
         for (d, column) in tile.chunks_mut(stride).take(dim).enumerate() {
             let shift = centre.get(d).copied().unwrap_or(T::ZERO);
@@ -63,7 +62,6 @@ struct LoadRows<'a, 'b, T, F> {
     centre: &'a [T],
     tile: &'b mut [T],
     stride: usize,
-    row_stride: isize,
 }
 
 impl<'a, T: Scalar, F: Fn(usize) -> faer::RowRef<'a, T>> Kernel for LoadRows<'a, '_, T, F> {
@@ -73,7 +71,6 @@ impl<'a, T: Scalar, F: Fn(usize) -> faer::RowRef<'a, T>> Kernel for LoadRows<'a,
     #[inline(always)]
     fn run<M: MulAdd>(self) {
         const ROWS: usize = 16;
-        let _ = self.row_stride;
         let mut start = 0;
         while start < self.n_points {
             let count = ROWS.min(self.n_points - start);
@@ -206,6 +203,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_run_of_all_products_is_recognised() {
+        use Statistic::{Product, Value};
+        let all = [Value(0), Product(0, 0), Product(0, 1), Product(1, 1)];
+        assert_eq!(all_products_from(&all, 2), Some(1));
+        assert_eq!(all_products_from(&all[1..], 2), Some(0));
+        assert_eq!(all_products_from(&all[..3], 2), None);
+        assert_eq!(all_products_from(&[Product(0, 0), Product(1, 1)], 2), None);
+        assert_eq!(all_products_from(&[Product(0, 0), Product(1, 0), Product(1, 1)], 2), None);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::fmt;
 ///
 /// let terms = EntropySum { posterior: 0.3, prior: 0.7, observable: 2.0, base_measure: 0.0 };
 /// assert!((terms.total() - -2.4).abs() < 1e-15);
+/// let narrow = EntropySum { observable: -1.5, ..terms };
+/// assert_eq!(narrow.to_string(), "1.100000 = 0.300000 (posterior) - 0.700000 (prior) + 1.500000 (observable)");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EntropySum {
@@ -33,16 +35,15 @@ impl EntropySum {
 
 impl fmt::Display for EntropySum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:.6} = {:.6} (posterior) - {:.6} (prior) - {:.6} (observable)",
-            self.total(),
-            self.posterior,
-            self.prior,
-            self.observable
-        )?;
-        if self.base_measure != 0.0 {
-            write!(f, " + {:.6} (base measure)", self.base_measure)?;
+        write!(f, "{:.6} = {:.6} (posterior)", self.total(), self.posterior)?;
+        for (term, name) in [
+            (-self.prior, "prior"),
+            (-self.observable, "observable"),
+            (self.base_measure, "base measure"),
+        ] {
+            if term != 0.0 || name != "base measure" {
+                write!(f, " {} {:.6} ({name})", if term > 0.0 { '+' } else { '-' }, term.abs())?;
+            }
         }
         Ok(())
     }
@@ -50,5 +51,6 @@ impl fmt::Display for EntropySum {
 
 /// Entropy `-Σ_c π_c ln π_c` of a categorical distribution, in nats; `0 ln 0 = 0`.
 pub fn entropy_of_weights(weights: &[f64]) -> f64 {
-    -weights.iter().map(|&w| if w > 0.0 { w * w.ln() } else { 0.0 }).sum::<f64>()
+    // Subtracted from zero, so that a single component has entropy 0 and not -0.
+    0.0 - weights.iter().map(|&w| if w > 0.0 { w * w.ln() } else { 0.0 }).sum::<f64>()
 }

@@ -12,6 +12,7 @@ use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
+use std::ops::Range;
 
 /// A model `p(z) p(x | z)` learned by EM from sufficient statistics.
 ///
@@ -25,6 +26,9 @@ pub trait GenerativeModel: Clone + Send + Sync {
 
     /// Repairs what the M-step could not: splits, discards. Not an M-step; the bound may fall.
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event>;
+
+    /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
+    fn finish(&mut self);
 
     /// The entropy sum (Eqns 3, 50) of these parameters with the posteriors that made the statistics.
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum;
@@ -68,6 +72,39 @@ pub trait EStep<T: Scalar>: GenerativeModel {
         block: Block<'_, T>,
         stats: &mut SuffStats,
         workspace: &mut Self::Workspace,
+    );
+
+    /// The first half of an E-step whose sums are too large to have a copy in every lane: adds all statistics but
+    /// the sums, and writes weighted responsibilities, one column of `block.len()` a column of the logits.
+    fn posteriors(
+        &self,
+        packed: &Self::Packed,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Self::Workspace,
+        responsibilities: &mut [T],
+    );
+
+    /// What the second half needs for some columns of the logits.
+    fn slice(&self, packed: &Self::Packed, columns: Range<usize>) -> Self::Packed;
+
+    /// The second half: adds the sums of a block for the columns of a slice.
+    fn accumulate(
+        &self,
+        slice: &Self::Packed,
+        block: Block<'_, T>,
+        responsibilities: &[T],
+        stats: &mut SuffStats,
+        workspace: &mut Self::Workspace,
+    );
+
+    /// Adds the sums of a slice, from column `first` on, to the statistics of the whole.
+    fn merge_slice(
+        &self,
+        packed: &Self::Packed,
+        first: usize,
+        slice: &SuffStats,
+        stats: &mut SuffStats,
     );
 
     /// Moves what the workspace still holds into the statistics.

@@ -32,7 +32,8 @@ impl Monitor {
         }
     }
 
-    fn value(self, record: &IterRecord) -> f64 {
+    /// The value that is watched.
+    pub fn value(self, record: &IterRecord) -> f64 {
         match self {
             Self::EntropySum => record.entropy_sum.total(),
             Self::LogLikelihood => record.log_likelihood,

@@ -2,6 +2,8 @@
 
 pub mod convergence;
 pub mod history;
+#[cfg(feature = "cli")]
+pub mod plot;
 
 pub use convergence::{Convergence, Monitor};
 pub use history::History;

@@ -1,0 +1,348 @@
+//! What can be typed: names, types, defaults and help.
+
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use entropysum::data::Dtype;
+use entropysum::em::Config;
+use entropysum::family::registry;
+use entropysum::model::Posterior;
+use entropysum::monitor::Monitor;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Learn mixtures of exponential families by fast EM, and watch it by entropy sums
+#[derive(Debug, Parser)]
+#[command(name = "entropysum", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+DATA is one point a row: .npy, text (.csv, .tsv, ...), or numbers without a header (--dtype and --dim).
+All values are natural logarithms (nats) per point.
+
+Example:
+  entropysum fit points.csv -k 5 -o model.safetensors
+  entropysum predict model.safetensors points.csv -o labels.csv
+
+'entropysum COMMAND --help' tells more.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Negative numbers are allowed everywhere so that they get a better message than "unexpected argument".
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Learn a mixture from points
+    #[command(after_help = "\
+Ctrl-C ends the fit after the current sweep and saves everything; a second one ends it at once.
+
+Example:
+  entropysum fit points.csv -k 5 --n-init 3 --seed 1 --plot history.svg -o model.safetensors")]
+    #[command(allow_negative_numbers = true)]
+    Fit(FitArgs),
+    /// Write the most probable component of each point
+    #[command(after_help = "\
+Example:
+  entropysum predict model.safetensors points.npy -o labels.npy
+  entropysum predict model.safetensors points.npy -o posteriors.npy --proba")]
+    #[command(allow_negative_numbers = true)]
+    Predict(PredictArgs),
+    /// Tell how well a model describes points
+    #[command(after_help = "\
+Example:
+  entropysum score model.safetensors points.npy -o log_densities.npy")]
+    #[command(allow_negative_numbers = true)]
+    Score(ScoreArgs),
+    /// Draw points from a model
+    #[command(after_help = "\
+The same seed draws the same points, on any number of threads.
+
+Example:
+  entropysum sample model.safetensors -n 1000000 -o points.npy --labels labels.npy")]
+    #[command(allow_negative_numbers = true)]
+    Sample(SampleArgs),
+    /// Show a model
+    #[command(after_help = "\
+Example:
+  entropysum info model.safetensors --json > model.json
+  entropysum fit points.csv --init model.json -o model.safetensors")]
+    Info(InfoArgs),
+}
+
+const MODEL: &str = "Model";
+const STOPPING: &str = "Stopping";
+const DATA: &str = "Data";
+const OUTPUT: &str = "Output";
+const COMPUTING: &str = "Computing";
+
+/// The model of a fit that names none.
+pub const DEFAULT_MODEL: &str = "gaussian-full";
+
+#[derive(Debug, Args)]
+pub struct FitArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+
+    /// Family of the components [default: gaussian-full, or that of --init FILE]
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(registry::names()))]
+    pub model: Option<String>,
+    /// Number of components [default: that of --init FILE]
+    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
+    pub components: Option<u64>,
+    /// Posteriors of the E-step [default: exact, or those of --init FILE]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
+    pub posterior: Option<Posterior>,
+    /// Start: kmeans++, random, random-from-data, or a saved model to go on from
+    #[arg(long, value_name = "START", help_heading = MODEL, default_value = Start::NAMES[0], value_parser = OsStringValueParser::new().map(Start::from))]
+    pub init: Start,
+    /// Number of fresh starts, of which the best is kept
+    #[arg(long, value_name = "R", help_heading = MODEL, default_value = "1", value_parser = positive)]
+    pub n_init: u64,
+    /// Add E to all variances, in squared units of the data [default: only hold them above a small floor]
+    #[arg(long, value_name = "E", help_heading = MODEL, value_parser = not_negative)]
+    pub reg_covar: Option<f64>,
+    /// Seed of all random choices
+    #[arg(long, value_name = "S", help_heading = MODEL, default_value_t = Config::default().seed)]
+    pub seed: u64,
+
+    /// Iterations at most
+    #[arg(long, value_name = "N", help_heading = STOPPING, default_value = "200", value_parser = positive)]
+    pub max_iter: u64,
+    /// Stop when the monitored value changes by at most this
+    #[arg(long, value_name = "TOL", help_heading = STOPPING, default_value = "1e-5", value_parser = not_negative)]
+    pub tol: f64,
+    /// Stop when it changes by at most this part of itself
+    #[arg(long, value_name = "RTOL", help_heading = STOPPING, default_value = "0", value_parser = not_negative)]
+    pub rtol: f64,
+    /// The monitored value
+    #[arg(long, value_name = "VALUE", help_heading = STOPPING, default_value = Monitor::default().name(), value_parser = named(Monitor::ALL, Monitor::name))]
+    pub monitor: Monitor,
+    /// Stop each start after the first iteration that ends later than this
+    #[arg(long, value_name = "S", help_heading = STOPPING, value_parser = seconds)]
+    pub max_seconds: Option<Duration>,
+
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
+    /// Save the model: .safetensors or .json
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: Option<PathBuf>,
+    /// Save a table of all iterations: .csv
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub history: Option<PathBuf>,
+    /// Draw all iterations: .svg
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub plot: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+    /// No progress and no warnings on standard error; the result is still printed
+    #[arg(short, long, help_heading = OUTPUT)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The model, as 'fit' saved it
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// Where to write: .npy or .csv
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: PathBuf,
+    /// Write the posterior probabilities of all components instead of labels
+    #[arg(long, help_heading = OUTPUT)]
+    pub proba: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// The model, as 'fit' saved it
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// Write the log-density of each point: .npy or .csv
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// The model, as 'fit' saved it
+    pub model: PathBuf,
+    /// Number of points
+    #[arg(short, value_name = "N", value_parser = positive)]
+    pub n: u64,
+    /// Where to write the points: .npy or .csv
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write the component of each point too: .npy or .csv
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Seed of all random choices
+    #[arg(long, value_name = "S", default_value_t = Config::default().seed)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// The model, as 'fit' saved it
+    pub model: PathBuf,
+    /// Print all parameters as one JSON object, which --init takes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A file of points and how to read it.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// The points, one a row: .npy, text, or raw numbers
+    pub data: PathBuf,
+    /// Column of a text file that holds weights: its name, or its index from 0
+    #[arg(long, value_name = "NAME|INDEX", help_heading = DATA)]
+    pub weights_column: Option<String>,
+    /// Type of the little-endian numbers of a raw file: f32, f64, u8, ...
+    #[arg(long, value_name = "TYPE", help_heading = DATA, requires = "dim")]
+    pub dtype: Option<Dtype>,
+    /// Dimension of the points of a raw file
+    #[arg(long, value_name = "D", help_heading = DATA, requires = "dtype", value_parser = positive)]
+    pub dim: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct WeightsArgs {
+    /// File of weights, one a point
+    #[arg(long, value_name = "FILE", help_heading = DATA, conflicts_with = "weights_column")]
+    pub weights: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ComputeArgs {
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+    /// Precision of computations with points; sums are always f64
+    #[arg(long, value_name = "TYPE", help_heading = COMPUTING, default_value = "f64", value_parser = named([Precision::F32, Precision::F64], Precision::name))]
+    pub precision: Precision,
+}
+
+#[derive(Debug, Args)]
+pub struct ThreadsArgs {
+    /// Number of threads; results do not depend on it [default: all cores]
+    #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = threads)]
+    pub threads: Option<u64>,
+}
+
+/// Precision of the data plane.
+#[derive(Clone, Copy, Debug)]
+pub enum Precision {
+    F32,
+    F64,
+}
+
+impl Precision {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+        }
+    }
+}
+
+/// Where a fit begins.
+#[derive(Clone, Debug)]
+pub enum Start {
+    KMeansPlusPlus,
+    Random,
+    RandomFromData,
+    File(PathBuf),
+}
+
+impl Start {
+    /// Names of the starts that are no files.
+    pub const NAMES: [&str; 3] = ["kmeans++", "random", "random-from-data"];
+}
+
+impl From<OsString> for Start {
+    fn from(text: OsString) -> Self {
+        match Self::NAMES.iter().position(|name| text == *name) {
+            Some(0) => Self::KMeansPlusPlus,
+            Some(1) => Self::Random,
+            Some(_) => Self::RandomFromData,
+            None => Self::File(text.into()),
+        }
+    }
+}
+
+/// One of some values, by its name.
+fn named<V: Copy + Send + Sync + 'static, const N: usize>(
+    values: [V; N],
+    name: fn(V) -> &'static str,
+) -> impl TypedValueParser<Value = V> {
+    PossibleValuesParser::new(values.map(name)).map(move |text| {
+        *values.iter().find(|value| name(**value) == text).expect("clap took one of the names")
+    })
+}
+
+fn positive(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if number >= 1 => Ok(number),
+        _ => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
+/// Threads beyond any machine's cores only fight each other; very many never get to work.
+fn threads(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if (1..=1024).contains(&number) => Ok(number),
+        _ => Err("expected a whole number from 1 to 1024".to_owned()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a number of at least 0".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = not_negative(text)?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "that is for ever; leave it out".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let cli = Cli::try_parse_from(["entropysum", "fit", "points.npy"]).unwrap();
+        let Command::Fit(args) = cli.command else { panic!("{cli:?}") };
+        let config = Config::default();
+        assert_eq!(
+            (args.max_iter as usize, args.tol, args.rtol, args.n_init as usize, args.seed),
+            (config.max_iter, config.tol, config.rtol, config.n_init, config.seed)
+        );
+        assert_eq!((args.monitor, args.max_seconds), (config.monitor, config.max_time));
+        assert!(matches!(args.init, Start::KMeansPlusPlus));
+        assert!(registry::names().any(|name| name == DEFAULT_MODEL));
+    }
+}

@@ -1,0 +1,451 @@
+//! Where results go, and what they look like.
+
+use entropysum::atomic::AtomicFile;
+use entropysum::data::Dtype;
+use entropysum::data::npy::NpyWriter;
+use entropysum::data::text::CsvWriter;
+use entropysum::em::Fit;
+use entropysum::error::{Error, Result};
+use entropysum::exec::Executor;
+use entropysum::inference::Score;
+use entropysum::model::Mixture;
+use entropysum::monitor::{Monitor, StopReason};
+use entropysum::store;
+use serde_json::{Value, json};
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// A message on standard error, which may well be closed.
+pub fn complain(kind: &str, message: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{kind}: {message}");
+}
+
+/// Prints the result of a command.
+///
+/// # Errors
+/// If it cannot be written. A reader that has seen enough (`| head`) is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("standard output", fault))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A file that a command will write.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    path: &'a Path,
+    extensions: &'static [&'static str],
+}
+
+impl<'a> Target<'a> {
+    /// A matrix or a vector.
+    pub fn table(path: &'a Path) -> Self {
+        Self { path, extensions: &["npy", "csv"] }
+    }
+
+    /// A model.
+    pub fn model(path: &'a Path) -> Self {
+        Self { path, extensions: &["safetensors", "json"] }
+    }
+
+    /// The history of a fit.
+    pub fn history(path: &'a Path) -> Self {
+        Self { path, extensions: &["csv"] }
+    }
+
+    /// A drawing.
+    pub fn plot(path: &'a Path) -> Self {
+        Self { path, extensions: &["svg"] }
+    }
+
+    fn check(self) -> Result<()> {
+        let path = self.path;
+        if is_stream(path) {
+            return Ok(());
+        }
+        if path.is_dir() {
+            let message = format!("{}: this is a directory, expected a file", path.display());
+            return Err(Error::Config(message));
+        }
+        if !self.extensions.contains(&extension(path).as_str()) {
+            let expected: Vec<String> = self.extensions.iter().map(|it| format!(".{it}")).collect();
+            return Err(Error::Config(format!(
+                "{}: the name of this output must end in {}",
+                path.display(),
+                expected.join(" or ")
+            )));
+        }
+        // The temporary file goes away at once; that it could be made tells that the directory can be written.
+        AtomicFile::create(path).map(drop)
+    }
+}
+
+/// Checks, before any work, that all outputs can be written and that none replaces an input or another output.
+///
+/// # Errors
+/// Names the first that is not so.
+pub fn check_targets(targets: &[Target<'_>], inputs: &[&Path]) -> Result<()> {
+    let mut taken: Vec<(PathBuf, &str)> =
+        inputs.iter().map(|input| (real_path(input), "an input")).collect();
+    for target in targets {
+        target.check()?;
+        let path = real_path(target.path);
+        if let Some((_, what)) = taken.iter().find(|(known, _)| *known == path)
+            && !is_stream(target.path)
+        {
+            let message = format!("{}: this output is also {what}", target.path.display());
+            return Err(Error::Config(message));
+        }
+        taken.push((path, "another output"));
+    }
+    Ok(())
+}
+
+/// Whether a path names something that bytes flow into, such as `/dev/stdout` or a pipe, and no replaceable file.
+fn is_stream(path: &Path) -> bool {
+    let open = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
+    path.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir())
+        || open.iter().any(|known| path.starts_with(known))
+}
+
+/// The file that a path means, whether or not it is there yet.
+fn real_path(path: &Path) -> PathBuf {
+    let beside = || {
+        let folder = path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
+        Ok::<_, io::Error>(folder.canonicalize()?.join(path.file_name().unwrap_or_default()))
+    };
+    path.canonicalize().or_else(|_| beside()).unwrap_or_else(|_| path.to_owned())
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+/// A matrix or vector that is written block by block: `.npy`, else CSV.
+#[derive(Debug)]
+pub enum Table {
+    Npy(NpyWriter),
+    Csv(CsvWriter),
+}
+
+impl Table {
+    /// Starts a vector.
+    ///
+    /// # Errors
+    /// If the file cannot be created.
+    pub fn vector(path: &Path, dtype: Dtype, name: &str) -> Result<Self> {
+        Ok(match extension(path).as_str() {
+            "npy" => Self::Npy(NpyWriter::create(path, dtype, None)?),
+            _ => Self::Csv(CsvWriter::create(path, &[name])?),
+        })
+    }
+
+    /// Starts a matrix of `f64`, whose columns are called `prefix` and their number.
+    ///
+    /// # Errors
+    /// If the file cannot be created.
+    pub fn matrix(path: &Path, columns: usize, prefix: &str) -> Result<Self> {
+        Ok(match extension(path).as_str() {
+            "npy" => Self::Npy(NpyWriter::create(path, Dtype::F64, Some(columns))?),
+            _ => {
+                let header: Vec<String> = (0..columns).map(|i| format!("{prefix}{i}")).collect();
+                Self::Csv(CsvWriter::create(path, &header)?)
+            }
+        })
+    }
+
+    /// Appends rows of numbers.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&mut self, values: &[f64]) -> Result<()> {
+        match self {
+            Self::Npy(writer) => writer.write(values),
+            Self::Csv(writer) => writer.write_rows(values),
+        }
+    }
+
+    /// Appends labels.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
+        let labels: Vec<i64> = labels.iter().map(|&label| label.into()).collect();
+        match self {
+            Self::Npy(writer) => writer.write(&labels),
+            Self::Csv(writer) => writer.write_labels(&labels),
+        }
+    }
+
+    /// Completes the file and gives it its name.
+    ///
+    /// # Errors
+    /// If it cannot be written; there is no file then.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Self::Npy(writer) => writer.finish(),
+            Self::Csv(writer) => writer.finish(),
+        }
+    }
+}
+
+/// All there is to tell of a fit.
+#[derive(Debug)]
+pub struct FitReport<'a> {
+    pub fit: &'a Fit<Mixture>,
+    pub stop_reason: StopReason,
+    /// Of the returned parameters on the points of the fit.
+    pub score: &'a Score,
+    pub monitor: Monitor,
+    pub executor: &'a Executor,
+    pub precision: &'a str,
+    pub seed: u64,
+    /// Seconds from the opening of the data on, with all starts.
+    pub seconds_total: f64,
+}
+
+impl FitReport<'_> {
+    fn iterations(&self) -> usize {
+        self.fit.history.records.len()
+    }
+
+    fn seconds_per_iteration(&self) -> f64 {
+        self.fit.seconds / self.iterations() as f64
+    }
+
+    fn points_per_second(&self) -> f64 {
+        self.score.n_points as f64 / self.seconds_per_iteration()
+    }
+
+    /// The report as one JSON object; numbers that are not finite become null.
+    pub fn json(&self) -> Value {
+        let (model, score) = (&self.fit.model, self.score);
+        let last = self.fit.last().expect("a fit has at least one iteration");
+        let sum = &last.entropy_sum;
+        json!({
+            "model": model.family().name(),
+            "n_points": score.n_points,
+            "dim": model.family().dim(),
+            "n_components": model.n_components(),
+            "iterations": self.iterations(),
+            "converged": self.stop_reason == StopReason::Converged,
+            "stop_reason": self.stop_reason.name(),
+            "monitor": self.monitor.name(),
+            "entropy_sum": {
+                "total": sum.total(),
+                "posterior": sum.posterior,
+                "prior": sum.prior,
+                "observable": sum.observable,
+                "base_measure": sum.base_measure,
+            },
+            "lower_bound": last.lower_bound,
+            "gap": last.gap(),
+            "log_likelihood": score.log_likelihood,
+            "bic": score.bic(),
+            "aic": score.aic(),
+            "icl": score.icl(),
+            "n_parameters": score.n_parameters,
+            "entropy_contributions": model.entropy_contributions(),
+            "weights": model.weights(),
+            "seconds": self.fit.seconds,
+            "seconds_per_iteration": self.seconds_per_iteration(),
+            "points_per_second": self.points_per_second(),
+            "seconds_total": self.seconds_total,
+            "peak_memory_bytes": peak_memory(),
+            "threads": self.executor.threads(),
+            "precision": self.precision,
+            "posterior": model.posterior().name(),
+            "seed": self.seed,
+            "warnings": self.fit.warnings,
+        })
+    }
+
+    /// The report for people.
+    pub fn text(&self) -> String {
+        let (model, score) = (&self.fit.model, self.score);
+        let last = self.fit.last().expect("a fit has at least one iteration");
+        let iterations = self.iterations();
+        let why = match self.stop_reason {
+            StopReason::Converged => {
+                format!("converged: {} changed by {:.1e}", self.monitor.name(), last.change)
+            }
+            StopReason::MaxIterations => "not converged: stopped by --max-iter".to_owned(),
+            StopReason::MaxSeconds => "not converged: stopped by --max-seconds".to_owned(),
+            StopReason::Interrupted => "not converged: interrupted".to_owned(),
+            other => other.name().to_owned(),
+        };
+        let mut lines = vec![
+            ("model", describe(model)),
+            ("points", format!("{} of dimension {}", score.n_points, model.family().dim())),
+            ("iterations", format!("{iterations}, {why}")),
+            ("entropy sum", last.entropy_sum.to_string()),
+        ];
+        lines.extend(score_lines(score));
+        let time = format!(
+            "{} s an iteration, {} points/s, {} s in all",
+            significant(self.seconds_per_iteration(), 3),
+            magnitude(self.points_per_second()),
+            significant(self.seconds_total, 3)
+        );
+        lines.push(("time", time));
+        aligned(&lines) + "\n" + &component_table(model)
+    }
+}
+
+/// A score as one JSON object.
+pub fn score_json(score: &Score) -> Value {
+    json!({
+        "n_points": score.n_points,
+        "total_weight": score.total_weight,
+        "log_likelihood": score.log_likelihood,
+        "bic": score.bic(),
+        "aic": score.aic(),
+        "icl": score.icl(),
+        "n_parameters": score.n_parameters,
+    })
+}
+
+/// A score for people.
+pub fn score_text(model: &Mixture, score: &Score) -> String {
+    let points = match score.total_weight {
+        weight if weight == score.n_points as f64 => score.n_points.to_string(),
+        weight => format!("{} of total weight {}", score.n_points, significant(weight, 6)),
+    };
+    let mut lines = vec![("model", describe(model)), ("points", points)];
+    lines.extend(score_lines(score));
+    aligned(&lines)
+}
+
+fn score_lines(score: &Score) -> [(&'static str, String); 2] {
+    let criteria = format!("{:.2}, AIC {:.2}, ICL {:.2}", score.bic(), score.aic(), score.icl());
+    [("log-likelihood", format!("{:.6} per point", score.log_likelihood)), ("BIC", criteria)]
+}
+
+/// A model as one JSON object, which [`store::load`] reads.
+pub fn model_json(model: &Mixture) -> Value {
+    let mut value = store::to_json(model);
+    value["n_parameters"] = model.n_parameters().into();
+    value["entropy_contributions"] = model.entropy_contributions().into();
+    value
+}
+
+/// A model for people.
+pub fn model_text(model: &Mixture) -> String {
+    let lines = [
+        ("model", describe(model)),
+        ("dimension", model.family().dim().to_string()),
+        ("parameters", format!("{} free", model.n_parameters())),
+        ("posterior", model.posterior().name().to_owned()),
+    ];
+    aligned(&lines) + "\n" + &component_table(model)
+}
+
+fn describe(model: &Mixture) -> String {
+    let components = model.n_components();
+    let plural = if components == 1 { "" } else { "s" };
+    format!("{}, {components} component{plural}", model.family().name())
+}
+
+/// Lines of a name and a value, the values below each other.
+fn aligned(lines: &[(&str, String)]) -> String {
+    lines.iter().map(|(name, value)| format!("{name:<16}{value}\n")).collect()
+}
+
+/// The heaviest components first, each with the first values of its first array of parameters.
+fn component_table(model: &Mixture) -> String {
+    const ROWS: usize = 50;
+    const VALUES: usize = 6;
+    let specs = model.family().parameters();
+    let first = specs.iter().find(|spec| !spec.shared);
+    let values = first.and_then(|spec| model.parameter(spec.name)).unwrap_or_default();
+    let width = first.map_or(0, |spec| spec.len());
+    let contributions = model.entropy_contributions();
+    let mut order: Vec<usize> = (0..model.n_components()).collect();
+    order.sort_by(|&a, &b| model.weights()[b].total_cmp(&model.weights()[a]));
+
+    let name = first.map_or("", |spec| spec.name);
+    let mut text = format!("component    weight   entropy part  {name}\n");
+    for &c in order.iter().take(ROWS) {
+        let (weight, part) = (model.weights()[c], contributions[c]);
+        let _ = write!(text, "{c:>9}  {weight:>8.6}  {part:>13.6} ");
+        for value in values[c * width..][..width].iter().take(VALUES) {
+            let _ = write!(text, " {:>11}", significant(*value, 6));
+        }
+        text += if width > VALUES { " ...\n" } else { "\n" };
+    }
+    if order.len() > ROWS {
+        let _ = writeln!(text, "          and {} lighter ones", order.len() - ROWS);
+    }
+    text
+}
+
+/// A number with so many significant digits.
+fn significant(value: f64, digits: usize) -> String {
+    let exponent = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
+    if !(-4.0..digits as f64).contains(&exponent) {
+        return format!("{value:.*e}", digits - 1);
+    }
+    format!("{value:.*}", (digits as f64 - 1.0 - exponent) as usize)
+}
+
+/// A large number with a unit: `1.23 M`.
+pub fn magnitude(value: f64) -> String {
+    let units = [(1e9, " G"), (1e6, " M"), (1e3, " k")];
+    let (scale, unit) = units.into_iter().find(|(s, _)| value >= *s).unwrap_or((1.0, ""));
+    format!("{:.2}{unit}", value / scale)
+}
+
+/// The largest amount of memory this process has had, where the operating system tells.
+fn peak_memory() -> Option<u64> {
+    proc_bytes("/proc/self/status", "VmHWM:")
+}
+
+/// The memory that programs can still have, where the operating system tells.
+pub fn available_memory() -> Option<u64> {
+    proc_bytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// An entry in kB of a file of `/proc`.
+fn proc_bytes(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let entry = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(entry.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, expected) in [
+            (0.0, "0.00000"),
+            (1.0, "1.00000"),
+            (-12.345678, "-12.3457"),
+            (0.00012345678, "0.000123457"),
+            (123456.7, "123457"),
+            (1234567.0, "1.23457e6"),
+            (1e-9, "1.00000e-9"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(significant(value, 6), expected);
+        }
+        assert_eq!([12.0, 1234.0, 2.5e9].map(magnitude), ["12.00", "1.23 k", "2.50 G"]);
+    }
+
+    #[test]
+    fn paths_to_one_file_are_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let other = folder.path().join(".").join("file");
+        assert_eq!(real_path(&path), real_path(&other));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(real_path(&path), real_path(&other));
+        assert_ne!(real_path(&path), real_path(folder.path()));
+    }
+}

@@ -1,0 +1,760 @@
+//! The data plane of mixtures: E-steps and scores of blocks.
+
+use super::{Mixture, Posterior};
+use crate::block::Block;
+use crate::family::{Statistic, Whitening};
+use crate::kernels::accumulate::{Tile, weighted_sums};
+use crate::kernels::blocking::Tiling;
+use crate::kernels::dispatch::Simd;
+use crate::kernels::products::ProductGroups;
+use crate::kernels::{quadratic, softmax, statistics};
+use crate::model::{Constants, EStep};
+use crate::scalar::Scalar;
+use crate::stats::{StatsShape, SuffStats};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use std::ops::Range;
+
+/// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
+///
+/// The error is about `ε (|μ - centre| + σ)² λ_max(Σ⁻¹)`, `σ² = tr Σ`, with the working precision's `ε`. In `f64` 1e-10
+/// keeps trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` errors
+/// of single points average out, so a mean over many points bears more. Few points get the strict limit, 1e-6: the
+/// slower kernel costs them nothing that anyone would notice, and the errors of rounded values that repeat, as those of
+/// iris do, do not average out.
+fn cancellation_tolerance<T: Scalar>(n_points: u64) -> f64 {
+    if T::EPSILON < 1e-10 { 1e-10 } else { (2e-9 * n_points as f64).clamp(1e-6, 1e-3) }
+}
+
+/// The parameters of a mixture as the kernels want them.
+#[derive(Debug)]
+pub struct Packed<T> {
+    simd: Simd,
+    tiling: Tiling,
+    posterior: Posterior,
+    shape: StatsShape,
+    statistics: Vec<Statistic>,
+    /// Shared statistics that the sweep must sum about `centre`.
+    shared: Vec<Statistic>,
+    shared_natural: Vec<f64>,
+    shared_whitening: Option<Whitening<T>>,
+    constants: Constants,
+    centre: Vec<T>,
+    /// Component of each column of the logits: packed ones first, then centred ones.
+    order: Vec<usize>,
+    n_packed: usize,
+    /// Statistics that are evaluated panel by panel: all, or those before a run of all products.
+    n_direct: usize,
+    /// `n_direct` × `n_packed`, column-major.
+    natural: Vec<T>,
+    /// The products, where few components make it cheaper not to evaluate them.
+    products: Option<ProductGroups>,
+    product_coefficients: Vec<T>,
+    bias: Vec<T>,
+    centred: Vec<Centred<T>>,
+}
+
+/// A component that takes the centred kernel.
+#[derive(Clone, Debug)]
+struct Centred<T> {
+    centre: Vec<T>,
+    /// Mean minus centre: what rounding the centre to `T` has lost.
+    offset: Vec<T>,
+    whitening: Whitening<T>,
+    bias: T,
+}
+
+/// Scratch memory of one lane.
+#[derive(Debug)]
+pub struct Workspace<T> {
+    points: Vec<T>,
+    scratch: Vec<T>,
+    statistics: Vec<T>,
+    logits: Vec<T>,
+    labels: Vec<u32>,
+    mass: Vec<f64>,
+    /// Sums of packed components since the last flush, `n_direct` × `n_packed`, in working precision.
+    sums: Vec<T>,
+    /// The same of grouped products, and scratch columns for them.
+    product_sums: Vec<T>,
+    products: Vec<T>,
+    pending: usize,
+    /// Sample weights of a tile and room for its shared statistics; empty where they are known.
+    weights: Vec<T>,
+    shared_scratch: Vec<T>,
+    values: Vec<f64>,
+}
+
+impl Mixture {
+    fn pack_for<T: Scalar>(
+        &self,
+        simd: Simd,
+        tolerance: f64,
+        constants: Constants,
+        scoring: bool,
+    ) -> Packed<T> {
+        let shape = self.shape();
+        let (n_components, n_statistics) = (shape.components, shape.statistics);
+        let round = |values: &[f64]| values.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>();
+        let centre = round(&self.centre);
+        let exact_centre: Vec<f64> = centre.iter().map(|v| v.to_f64()).collect();
+        let mut natural = vec![0.0; n_components * n_statistics];
+        let centres = exact_centre.repeat(n_components);
+        let packings = self.family.natural(&self.parameters, &centres, &mut natural);
+
+        let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
+        let mut needs_centre: Vec<bool> =
+            (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
+        if shape.shared > 0 && needs_centre.contains(&true) {
+            // Shared statistics are summed about one centre, or about each component's own: not mixed.
+            needs_centre.fill(true);
+        }
+        let mut order: Vec<usize> = (0..n_components).filter(|&c| !needs_centre[c]).collect();
+        let n_packed = order.len();
+        order.extend((0..n_components).filter(|&c| needs_centre[c]));
+
+        let statistics = self.family.statistics();
+        let run = match self.posterior {
+            Posterior::Exact => statistics::all_products_from(&statistics, self.family.dim()),
+            Posterior::Hard => None, // labels are summed point by point, from evaluated statistics
+        };
+        let products = run.and(ProductGroups::new(self.family.dim(), n_packed));
+        let n_direct = if products.is_some() { run.unwrap_or(n_statistics) } else { n_statistics };
+        let mut product_coefficients = vec![T::ZERO; products.map_or(0, ProductGroups::len)];
+        if let Some(groups) = products {
+            groups.for_each(|k, product, at| {
+                product_coefficients[at] =
+                    T::from_f64(natural[order[k] * n_statistics + n_direct + product]);
+            });
+        }
+
+        let mut packed_natural = Vec::with_capacity(n_packed * n_direct);
+        let mut bias = Vec::with_capacity(n_packed);
+        for &c in &order[..n_packed] {
+            packed_natural.extend(round(&natural[c * n_statistics..][..n_direct]));
+            bias.push(T::from_f64(self.weights[c].ln() - packings[c].log_partition));
+        }
+        let centred = order[n_packed..]
+            .iter()
+            .map(|&c| {
+                let form =
+                    self.family.centred(self.theta(c)).expect("only location families cancel");
+                let centre = round(&form.mean);
+                let offset = form
+                    .mean
+                    .iter()
+                    .zip(&centre)
+                    .map(|(m, c)| T::from_f64(m - c.to_f64()))
+                    .collect();
+                let bias = T::from_f64(self.weights[c].ln() + form.bias);
+                Centred { centre, offset, whitening: form.whitening.rounded(), bias }
+            })
+            .collect();
+
+        let tied = shape.shared > 0 && n_packed > 0;
+        let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
+        if tied {
+            self.family.shared_natural(&self.parameters.shared, &mut shared_natural);
+        }
+        let shared_form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
+        Packed {
+            simd,
+            tiling: Tiling::new::<T>(self.family.dim(), n_direct.max(shape.shared), n_components),
+            posterior: self.posterior,
+            shape,
+            statistics,
+            shared: self.family.shared_statistics(),
+            shared_natural,
+            shared_whitening: shared_form.map(|form| form.whitening.rounded()),
+            constants,
+            centre,
+            order,
+            n_packed,
+            n_direct,
+            natural: packed_natural,
+            products,
+            product_coefficients,
+            bias,
+            centred,
+        }
+    }
+
+    fn workspace_for<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
+        let Tiling { points, stride, panel } = packed.tiling;
+        let dim = self.family.dim();
+        let sums_shared = packed.constants == Constants::Sum && !packed.shared.is_empty();
+        let columns = |n: usize| vec![T::ZERO; n * stride];
+        Workspace {
+            points: columns(dim),
+            scratch: columns(if packed.centred.is_empty() && packed.shared_whitening.is_none() {
+                0
+            } else {
+                dim
+            }),
+            statistics: vec![T::ZERO; panel * (stride + 1)],
+            logits: columns(packed.shape.components),
+            labels: vec![0; points],
+            mass: vec![0.0; packed.shape.components],
+            sums: vec![T::ZERO; packed.n_packed * packed.n_direct],
+            product_sums: vec![T::ZERO; packed.product_coefficients.len()],
+            products: columns(packed.products.map_or(0, ProductGroups::scratch_columns)),
+            pending: 0,
+            weights: vec![T::ZERO; if sums_shared { points } else { 0 }],
+            shared_scratch: vec![T::ZERO; if sums_shared { panel * (stride + 1) } else { 0 }],
+            values: vec![0.0; points],
+        }
+    }
+}
+
+impl<T: Scalar> Packed<T> {
+    /// Fills the logits of a tile; `workspace.points` then holds the tile about the common centre.
+    fn logits(&self, points: MatRef<'_, T>, workspace: &mut Workspace<T>) {
+        let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
+        let (packed, centred) = workspace.logits.split_at_mut(self.n_packed * stride);
+        for (out, form) in centred.chunks_mut(stride).zip(&self.centred) {
+            statistics::load(self.simd, points, &form.centre, &mut workspace.points, stride);
+            quadratic::quadratic(
+                self.simd,
+                &mut workspace.points,
+                n,
+                stride,
+                &form.offset,
+                &form.whitening,
+                form.bias,
+                &mut workspace.scratch,
+                out,
+            );
+        }
+        statistics::load(self.simd, points, &self.centre, &mut workspace.points, stride);
+        if self.n_packed == 0 {
+            return;
+        }
+        for (column, &bias) in packed.chunks_mut(stride).zip(&self.bias) {
+            column[..n].fill(bias);
+        }
+        let natural = MatRef::from_column_major_slice(&self.natural, self.n_direct, self.n_packed);
+        let mut logits =
+            MatMut::from_column_major_slice_with_stride_mut(packed, n, self.n_packed, stride);
+        for (first, panel) in self.panels() {
+            statistics::evaluate(
+                self.simd,
+                panel,
+                &workspace.points,
+                dim,
+                n,
+                stride,
+                &mut workspace.statistics,
+            );
+            let t = MatRef::from_column_major_slice_with_stride(
+                &workspace.statistics,
+                n,
+                panel.len(),
+                stride,
+            );
+            let natural = natural.subrows(first, panel.len());
+            matmul(logits.as_mut(), Accum::Add, t, natural, T::ONE, Par::Seq);
+        }
+        if let Some(products) = self.products {
+            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+            products.logits(
+                self.simd,
+                tile,
+                &self.product_coefficients,
+                &mut workspace.products,
+                packed,
+            );
+        }
+    }
+
+    fn panels(&self) -> impl Iterator<Item = (usize, &[Statistic])> {
+        (0..)
+            .step_by(self.tiling.panel)
+            .zip(self.statistics[..self.n_direct].chunks(self.tiling.panel))
+    }
+
+    /// Adds `T' R` of a tile to the sums, `R` being what the logits have become.
+    fn accumulate(
+        &self,
+        points: MatRef<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
+        let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
+        let one_panel = self.n_direct <= self.tiling.panel;
+        let (packed, centred) = workspace.logits.split_at(self.n_packed * stride);
+        if self.n_packed > 0 {
+            let responsibilities =
+                MatRef::from_column_major_slice_with_stride(packed, n, self.n_packed, stride);
+            let mut sums = MatMut::from_column_major_slice_mut(
+                &mut workspace.sums,
+                self.n_direct,
+                self.n_packed,
+            );
+            for (first, panel) in self.panels() {
+                if !one_panel {
+                    statistics::evaluate(
+                        self.simd,
+                        panel,
+                        &workspace.points,
+                        dim,
+                        n,
+                        stride,
+                        &mut workspace.statistics,
+                    );
+                }
+                let t = MatRef::from_column_major_slice_with_stride(
+                    &workspace.statistics,
+                    n,
+                    panel.len(),
+                    stride,
+                );
+                let sums = sums.as_mut().subrows_mut(first, panel.len());
+                matmul(sums, Accum::Add, t.transpose(), responsibilities, T::ONE, Par::Seq);
+            }
+            if let Some(products) = self.products {
+                let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+                let sums = &mut workspace.product_sums;
+                products.sums(self.simd, tile, packed, &mut workspace.products, sums);
+            }
+            workspace.pending += n;
+        }
+        for (k, form) in self.centred.iter().enumerate() {
+            let component = self.order[self.n_packed + k];
+            let responsibilities = &centred[k * stride..][..n];
+            statistics::load(self.simd, points, &form.centre, &mut workspace.points, stride);
+            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+            let scratch = &mut workspace.statistics;
+            weighted_sums(
+                self.simd,
+                &self.statistics,
+                tile,
+                responsibilities,
+                scratch,
+                stats.sums_mut(component),
+            );
+            weighted_sums(
+                self.simd,
+                &self.shared,
+                tile,
+                responsibilities,
+                scratch,
+                stats.shared_mut(),
+            );
+        }
+    }
+
+    fn tiles<'b>(&self, block: Block<'b, T>) -> impl Iterator<Item = Block<'b, T>> + use<'b, T> {
+        let points = self.tiling.points;
+        (0..block.len())
+            .step_by(points)
+            .map(move |start| block.slice(start, points.min(block.len() - start)))
+    }
+
+    /// Turns the logits of a tile into posteriors: weighted responsibilities in `workspace.logits`, or
+    /// `workspace.labels`. Adds all statistics but the sums.
+    fn posteriors(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        let (n, stride) = (tile.len(), self.tiling.stride);
+        self.logits(tile.points, workspace);
+        workspace.mass.fill(0.0);
+        let (logits, mass) = (&mut workspace.logits, &mut workspace.mass);
+        let totals = match self.posterior {
+            Posterior::Exact => softmax::softmax(self.simd, logits, stride, n, tile.weights, mass),
+            Posterior::Hard => softmax::argmax(
+                self.simd,
+                logits,
+                stride,
+                tile.weights,
+                &mut workspace.labels[..n],
+                mass,
+            ),
+        };
+        *stats.total_weight_mut() += tile.weights.map_or(n as f64, |weights| weights.iter().sum());
+        *stats.n_points_mut() += n as f64;
+        *stats.log_evidence_mut() += totals.log_evidence;
+        *stats.posterior_entropy_mut() += totals.posterior_entropy;
+        for (&c, mass) in self.order.iter().zip(&workspace.mass) {
+            stats.mass_mut()[c] += mass;
+        }
+        if self.constants == Constants::Sum && self.centred.is_empty() && !self.shared.is_empty() {
+            let weights = &mut workspace.weights[..n];
+            match tile.weights {
+                Some(from) => {
+                    weights.iter_mut().zip(from).for_each(|(to, &w)| *to = T::from_f64(w))
+                }
+                None => weights.fill(T::ONE),
+            }
+            let view = Tile { values: &workspace.points, dim: tile.dim(), n_points: n, stride };
+            let scratch = &mut workspace.shared_scratch;
+            weighted_sums(self.simd, &self.shared, view, weights, scratch, stats.shared_mut());
+        }
+    }
+
+    /// The same parameters for some columns of the logits only, as far as sums need them.
+    fn slice(&self, columns: Range<usize>) -> Self {
+        let n_packed = self.n_packed.min(columns.end).saturating_sub(columns.start);
+        let products =
+            self.products.map(|groups| groups.with_components(n_packed)).filter(|_| n_packed > 0);
+        let centred = columns.start.max(self.n_packed) - self.n_packed
+            ..columns.end.max(self.n_packed) - self.n_packed;
+        Self {
+            shape: StatsShape { components: columns.len(), ..self.shape },
+            posterior: Posterior::Exact,
+            statistics: self.statistics.clone(),
+            shared: self.shared.clone(),
+            shared_natural: Vec::new(),
+            shared_whitening: None,
+            centre: self.centre.clone(),
+            order: (0..columns.len()).collect(),
+            n_packed,
+            natural: Vec::new(),
+            products,
+            product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
+            bias: Vec::new(),
+            centred: self.centred[centred].to_vec(),
+            ..*self
+        }
+    }
+
+    /// `f32` sums run over a thousand points at most before they are added up in `f64`.
+    fn flush_if_due(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        if size_of::<T>() == 4 && workspace.pending >= 1024 {
+            self.flush(stats, workspace);
+        }
+    }
+
+    /// Moves the sums of packed components into the statistics.
+    fn flush(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        if workspace.pending == 0 {
+            return;
+        }
+        workspace.pending = 0;
+        for (&c, sums) in
+            self.order[..self.n_packed].iter().zip(workspace.sums.chunks_mut(self.n_direct.max(1)))
+        {
+            for (total, sum) in stats.sums_mut(c).iter_mut().zip(sums) {
+                *total += sum.to_f64();
+                *sum = T::ZERO;
+            }
+        }
+        if let Some(products) = self.products {
+            products.for_each(|k, product, at| {
+                stats.sums_mut(self.order[k])[self.n_direct + product] +=
+                    workspace.product_sums[at].to_f64();
+            });
+            workspace.product_sums.fill(T::ZERO);
+        }
+    }
+
+    /// Adds the statistics of labelled points: the sums of hard posteriors.
+    fn accumulate_labels(
+        &self,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
+        let (n, dim, stride) = (block.len(), block.dim(), self.tiling.stride);
+        let one_panel = self.n_direct <= self.tiling.panel;
+        let labels = &workspace.labels[..n];
+        if self.n_packed > 0 {
+            for (first, panel) in self.panels() {
+                if !one_panel {
+                    statistics::evaluate(
+                        self.simd,
+                        panel,
+                        &workspace.points,
+                        dim,
+                        n,
+                        stride,
+                        &mut workspace.statistics,
+                    );
+                }
+                for (l, column) in workspace.statistics.chunks(stride).take(panel.len()).enumerate()
+                {
+                    for (i, (&label, value)) in labels.iter().zip(column).enumerate() {
+                        if (label as usize) < self.n_packed {
+                            let weight = block.weights.map_or(1.0, |weights| weights[i]);
+                            stats.sums_mut(self.order[label as usize])[first + l] +=
+                                weight * value.to_f64();
+                        }
+                    }
+                }
+            }
+        }
+        for (k, form) in self.centred.iter().enumerate() {
+            let label = (self.n_packed + k) as u32;
+            if !labels.contains(&label) {
+                continue;
+            }
+            for (i, weight) in workspace.logits[..n].iter_mut().enumerate() {
+                let own = labels[i] == label;
+                *weight = T::from_f64(if own { block.weights.map_or(1.0, |w| w[i]) } else { 0.0 });
+            }
+            statistics::load(self.simd, block.points, &form.centre, &mut workspace.points, stride);
+            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+            let (weights, scratch) = (&workspace.logits[..n], &mut workspace.statistics);
+            let component = self.order[self.n_packed + k];
+            weighted_sums(
+                self.simd,
+                &self.statistics,
+                tile,
+                weights,
+                scratch,
+                stats.sums_mut(component),
+            );
+            weighted_sums(self.simd, &self.shared, tile, weights, scratch, stats.shared_mut());
+        }
+    }
+}
+
+impl<T: Scalar> EStep<T> for Mixture {
+    type Packed = Packed<T>;
+    type Workspace = Workspace<T>;
+
+    fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Packed<T> {
+        self.pack_for(simd, cancellation_tolerance::<T>(n_points), constants, false)
+    }
+
+    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
+        match old {
+            Some(old)
+                if old.sums.len() == packed.n_packed * packed.n_direct
+                    && old.product_sums.len() == packed.product_coefficients.len()
+                    && (packed.centred.is_empty() || !old.scratch.is_empty())
+                    && (packed.constants == Constants::Known
+                        || packed.shared.is_empty()
+                        || !old.weights.is_empty()) =>
+            {
+                old
+            }
+            _ => self.workspace_for(packed),
+        }
+    }
+
+    fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
+        let mut centres: Vec<f64> = packed.centre.iter().map(|v| v.to_f64()).collect::<Vec<_>>();
+        centres = centres.repeat(packed.shape.components);
+        for (form, &c) in packed.centred.iter().zip(&packed.order[packed.n_packed..]) {
+            for (to, from) in centres[c * form.centre.len()..].iter_mut().zip(&form.centre) {
+                *to = from.to_f64();
+            }
+        }
+        SuffStats::zeros(packed.shape, centres)
+    }
+
+    fn e_step(
+        &self,
+        packed: &Packed<T>,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
+        for tile in packed.tiles(block) {
+            packed.posteriors(tile, stats, workspace);
+            match packed.posterior {
+                Posterior::Exact => packed.accumulate(tile.points, stats, workspace),
+                Posterior::Hard => packed.accumulate_labels(tile, stats, workspace),
+            }
+            packed.flush_if_due(stats, workspace);
+        }
+    }
+
+    fn posteriors(
+        &self,
+        packed: &Packed<T>,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+        responsibilities: &mut [T],
+    ) {
+        let stride = packed.tiling.stride;
+        for tile in packed.tiles(block) {
+            packed.posteriors(tile, stats, workspace);
+            let start = (tile.first - block.first) as usize;
+            for (k, out) in responsibilities.chunks_mut(block.len()).enumerate() {
+                let out = &mut out[start..start + tile.len()];
+                match packed.posterior {
+                    Posterior::Exact => {
+                        out.copy_from_slice(&workspace.logits[k * stride..][..tile.len()])
+                    }
+                    Posterior::Hard => {
+                        for (i, (out, &label)) in out.iter_mut().zip(&workspace.labels).enumerate()
+                        {
+                            let weight = tile.weights.map_or(1.0, |weights| weights[i]);
+                            *out = T::from_f64(if label as usize == k { weight } else { 0.0 });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn slice(&self, packed: &Packed<T>, columns: Range<usize>) -> Packed<T> {
+        packed.slice(columns)
+    }
+
+    fn accumulate(
+        &self,
+        slice: &Packed<T>,
+        block: Block<'_, T>,
+        responsibilities: &[T],
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
+        let stride = slice.tiling.stride;
+        for tile in slice.tiles(block) {
+            let start = (tile.first - block.first) as usize;
+            for (column, out) in
+                responsibilities.chunks(block.len()).zip(workspace.logits.chunks_mut(stride))
+            {
+                out[..tile.len()].copy_from_slice(&column[start..start + tile.len()]);
+            }
+            statistics::load(slice.simd, tile.points, &slice.centre, &mut workspace.points, stride);
+            if slice.n_direct <= slice.tiling.panel {
+                let statistics = &slice.statistics[..slice.n_direct];
+                let (x, t) = (&workspace.points, &mut workspace.statistics);
+                statistics::evaluate(slice.simd, statistics, x, tile.dim(), tile.len(), stride, t);
+            }
+            slice.accumulate(tile.points, stats, workspace);
+            slice.flush_if_due(stats, workspace);
+        }
+    }
+
+    fn merge_slice(
+        &self,
+        packed: &Packed<T>,
+        first: usize,
+        slice: &SuffStats,
+        stats: &mut SuffStats,
+    ) {
+        for k in 0..slice.shape().components {
+            let sums = stats.sums_mut(packed.order[first + k]);
+            sums.iter_mut().zip(slice.sums(k)).for_each(|(total, sum)| *total += sum);
+        }
+        stats.shared_mut().iter_mut().zip(slice.shared()).for_each(|(total, sum)| *total += sum);
+    }
+
+    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        packed.flush(stats, workspace);
+    }
+
+    fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&SuffStats>) {
+        if let (Constants::Known, Some(known)) = (packed.constants, known) {
+            *stats.log_base_measure_mut() = known.log_base_measure();
+            if packed.centred.is_empty() {
+                stats.shared_mut().copy_from_slice(known.shared());
+            }
+        }
+        let shared: f64 =
+            packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
+        *stats.log_evidence_mut() += shared + stats.log_base_measure();
+    }
+
+    fn constants_are_reusable(&self, packed: &Packed<T>) -> bool {
+        packed.shared.is_empty() || packed.centred.is_empty()
+    }
+}
+
+/// What a scored tile of points yields.
+#[derive(Debug)]
+pub struct ScoredTile<'a, T> {
+    /// Index of the first point in the source.
+    pub first: u64,
+    /// Sample weights.
+    pub weights: Option<&'a [f64]>,
+    /// Log-density of each point, in nats.
+    pub log_density: &'a [f64],
+    /// Posterior probability of each component, one column a component, `stride` apart; in the order of the model.
+    pub responsibilities: &'a [T],
+    /// Distance between columns of the responsibilities.
+    pub stride: usize,
+    /// Sum of the posterior entropies of the tile, weighted where asked for.
+    pub posterior_entropy: f64,
+}
+
+impl Mixture {
+    /// Packs the parameters for [`score`](Self::score).
+    ///
+    /// Single points are scored to 1e-4 nats in `f32`, as far as its packed logits are concerned.
+    pub(crate) fn pack_for_scoring<T: Scalar>(&self, simd: Simd) -> Packed<T> {
+        self.pack_for(simd, cancellation_tolerance::<T>(50_000), Constants::Known, true)
+    }
+
+    /// Scratch memory for [`score`](Self::score).
+    pub(crate) fn scoring_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
+        self.workspace_for(packed)
+    }
+
+    /// Log-densities and exact posteriors of a block, handed to `visit` tile by tile; responsibilities and
+    /// entropies times the weights of their points where `weighted`.
+    pub(crate) fn score<T: Scalar>(
+        &self,
+        packed: &Packed<T>,
+        block: Block<'_, T>,
+        weighted: bool,
+        workspace: &mut Workspace<T>,
+        mut visit: impl FnMut(ScoredTile<'_, T>),
+    ) {
+        let stride = packed.tiling.stride;
+        let mut reordered = if packed.centred.is_empty() {
+            Vec::new()
+        } else {
+            vec![T::ZERO; workspace.logits.len()]
+        };
+        for start in (0..block.len()).step_by(packed.tiling.points) {
+            let tile = block.slice(start, packed.tiling.points.min(block.len() - start));
+            let n = tile.len();
+            packed.logits(tile.points, workspace);
+            let log_density = &mut workspace.values[..n];
+            softmax::log_sum_exp(
+                packed.simd,
+                &workspace.logits,
+                stride,
+                packed.shape.components,
+                log_density,
+            );
+            if let Some(whitening) = &packed.shared_whitening {
+                let zeros = vec![T::ZERO; tile.dim()];
+                let out = &mut workspace.statistics[..n];
+                quadratic::quadratic(
+                    packed.simd,
+                    &mut workspace.points,
+                    n,
+                    stride,
+                    &zeros,
+                    whitening,
+                    T::ZERO,
+                    &mut workspace.scratch,
+                    out,
+                );
+                for (density, shared) in log_density.iter_mut().zip(out) {
+                    *density += shared.to_f64();
+                }
+            }
+            workspace.mass.fill(0.0);
+            let weights = if weighted { tile.weights } else { None };
+            let totals = softmax::softmax(
+                packed.simd,
+                &mut workspace.logits,
+                stride,
+                n,
+                weights,
+                &mut workspace.mass,
+            );
+            let mut responsibilities = &workspace.logits[..];
+            if !packed.centred.is_empty() {
+                for (column, &c) in workspace.logits.chunks(stride).zip(&packed.order) {
+                    reordered[c * stride..][..stride].copy_from_slice(column);
+                }
+                responsibilities = &reordered;
+            }
+            visit(ScoredTile {
+                first: tile.first,
+                weights: tile.weights,
+                log_density: &workspace.values[..n],
+                responsibilities,
+                stride,
+                posterior_entropy: totals.posterior_entropy,
+            });
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Mixtures of exponential families (Definition 5, Props. 4 and 5).
+//!
+//! `p(x) = Σ_c π_c h(x) exp(η_c · T(x) - A(η_c))`. Over a tile of B points the E-step is
+//!
+//! ```text
+//! T = T(X)           B × L   statistics           kernels::statistics
+//! Z = T H + b        B × C   b_c = ln π_c - A_c   faer's matmul
+//! R = softmax(Z)     B × C                        kernels::softmax
+//! S += T' R          L × C                        faer's matmul
+//! ```
+//!
+//! and nothing of size N × C exists. Components whose packed logits would cancel (narrow, and far from the centre
+//! of the data) take the centred kernel instead; `e_step.rs` says when.
+
+mod e_step;
+
+pub use e_step::{Packed, ScoredTile, Workspace};
+
+use super::{EntropySum, GenerativeModel, entropy_of_weights};
+use crate::error::{Error, Result};
+use crate::family::{ExponentialFamily, Outcome, Parameters, Regularization, Theta};
+use crate::monitor::Event;
+use crate::stats::{StatsShape, SuffStats};
+use std::sync::Arc;
+
+/// A component with less than this many points' worth of mass is dead: its statistics define nothing.
+const DEAD_POINTS: f64 = 1e-2;
+
+/// The variational family: which distributions over components the E-step chooses from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Posterior {
+    /// All of them: `q_n` is the exact posterior.
+    #[default]
+    Exact,
+    /// Those that put all mass on one component (classification EM; k-means is the limit).
+    Hard,
+}
+
+impl Posterior {
+    /// Name on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Hard => "hard",
+        }
+    }
+}
+
+/// A mixture of C distributions of one exponential family.
+#[derive(Clone, Debug)]
+pub struct Mixture {
+    family: Arc<dyn ExponentialFamily>,
+    posterior: Posterior,
+    weights: Vec<f64>,
+    parameters: Parameters,
+    frozen: Vec<bool>,
+    fixed_weights: bool,
+    /// Components out of use, of weight zero, until the fit ends.
+    discarded: Vec<bool>,
+    /// The point about which packed statistics are taken; empty where the family has no location.
+    centre: Vec<f64>,
+}
+
+impl Mixture {
+    /// A mixture with given parameters.
+    ///
+    /// # Errors
+    /// If shapes differ, weights are no distribution (up to 1e-6, which rounding in a file may cost), or the family
+    /// refuses the parameters of a component.
+    pub fn new(
+        family: Arc<dyn ExponentialFamily>,
+        weights: Vec<f64>,
+        parameters: Parameters,
+    ) -> Result<Self> {
+        let invalid = |message: String| Err(Error::Model(format!("{}: {message}", family.name())));
+        let specs = family.parameters();
+        let size =
+            |shared| specs.iter().filter(|s| s.shared == shared).map(|s| s.len()).sum::<usize>();
+        if weights.is_empty() {
+            return invalid("a mixture needs at least one component".into());
+        }
+        if parameters.components.len() != weights.len() {
+            return invalid(format!(
+                "{} weights, {} components",
+                weights.len(),
+                parameters.components.len()
+            ));
+        }
+        if let Some(c) = parameters.components.iter().position(|theta| theta.len() != size(false)) {
+            let found = parameters.components[c].len();
+            return invalid(format!(
+                "component {c} has {found} parameters, expected {}",
+                size(false)
+            ));
+        }
+        if parameters.shared.len() != size(true) {
+            let found = parameters.shared.len();
+            return invalid(format!("{found} shared parameters, expected {}", size(true)));
+        }
+        if let Some(c) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
+            return invalid(format!(
+                "weight of component {c} is {}, expected a number ≥ 0",
+                weights[c]
+            ));
+        }
+        let total: f64 = weights.iter().sum();
+        if (total - 1.0).abs() > 1e-6 {
+            return invalid(format!("weights sum to {total}, expected 1"));
+        }
+        for c in 0..weights.len() {
+            if let Err(message) = family.check(parameters.theta(c)) {
+                return invalid(format!("component {c}: {message}"));
+            }
+        }
+        // Weights that sum to 1 as nearly as sums go stay as they are, so that files give back the same bits.
+        let is_rounding = (total - 1.0).abs() <= weights.len() as f64 * f64::EPSILON;
+        let total = if is_rounding { 1.0 } else { total };
+        let weights: Vec<f64> = weights.iter().map(|w| w / total).collect();
+        let mut mixture = Self {
+            frozen: vec![false; weights.len()],
+            discarded: vec![false; weights.len()],
+            family,
+            posterior: Posterior::Exact,
+            weights,
+            parameters,
+            fixed_weights: false,
+            centre: Vec::new(),
+        };
+        mixture.recentre();
+        Ok(mixture)
+    }
+
+    /// A mixture from named arrays of parameters, the inverse of [`parameter`](Self::parameter).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); also if an array is missing or of the wrong length.
+    pub fn from_arrays<'a>(
+        family: Arc<dyn ExponentialFamily>,
+        weights: Vec<f64>,
+        array: impl Fn(&str) -> Option<&'a [f64]>,
+    ) -> Result<Self> {
+        let mut parameters =
+            Parameters { components: vec![Vec::new(); weights.len()], shared: Vec::new() };
+        for spec in family.parameters() {
+            let rows = if spec.shared { 1 } else { weights.len() };
+            let values = array(spec.name).unwrap_or_default();
+            if values.len() != rows * spec.len() {
+                return Err(Error::Model(format!(
+                    "{}: {:?} holds {} number(s), expected {}",
+                    family.name(),
+                    spec.name,
+                    values.len(),
+                    rows * spec.len()
+                )));
+            }
+            if spec.shared {
+                parameters.shared.extend_from_slice(values);
+            } else {
+                for (theta, row) in
+                    parameters.components.iter_mut().zip(values.chunks(spec.len().max(1)))
+                {
+                    theta.extend_from_slice(row);
+                }
+            }
+        }
+        Self::new(family, weights, parameters)
+    }
+
+    /// Takes packed statistics about the mean of the mixture, from the next E-step on.
+    fn recentre(&mut self) {
+        if self.family.is_location() {
+            self.centre = vec![0.0; self.family.dim()];
+            for c in 0..self.weights.len() {
+                let location = self.family.location(self.parameters.theta(c));
+                for (sum, value) in self.centre.iter_mut().zip(location) {
+                    *sum += self.weights[c] * value;
+                }
+            }
+        }
+    }
+
+    /// The same mixture with another variational family.
+    pub fn with_posterior(mut self, posterior: Posterior) -> Self {
+        self.posterior = posterior;
+        self
+    }
+
+    /// The same mixture with some components' parameters held where they are.
+    ///
+    /// # Panics
+    /// If `frozen` has not one flag a component.
+    pub fn with_frozen(mut self, frozen: Vec<bool>) -> Self {
+        assert_eq!(frozen.len(), self.weights.len(), "one flag a component");
+        self.frozen = frozen;
+        self
+    }
+
+    /// The same mixture with its weights held where they are, or free.
+    pub fn with_fixed_weights(mut self, fixed: bool) -> Self {
+        self.fixed_weights = fixed;
+        self
+    }
+
+    /// The family of the components.
+    pub fn family(&self) -> &dyn ExponentialFamily {
+        &*self.family
+    }
+
+    /// The variational family.
+    pub fn posterior(&self) -> Posterior {
+        self.posterior
+    }
+
+    /// Number of components C.
+    pub fn n_components(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Mixing weights `π`; C values that sum to 1.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// Standard parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Parameters of one component.
+    pub fn theta(&self, component: usize) -> Theta<'_> {
+        self.parameters.theta(component)
+    }
+
+    /// A named array of parameters, row-major: one row a component, or a single one where all share it.
+    ///
+    /// ```
+    /// # use entropysum::{family::{registry, Parameters}, model::Mixture};
+    /// let family = registry::build("gaussian-diag", 2)?;
+    /// let components = vec![vec![0.0, 1.0, 0.5, 0.5], vec![4.0, 5.0, 1.0, 2.0]];
+    /// let mixture = Mixture::new(family, vec![0.5, 0.5], Parameters { components, shared: vec![] })?;
+    /// assert_eq!(mixture.parameter("means").unwrap(), [0.0, 1.0, 4.0, 5.0]);
+    /// assert_eq!(mixture.parameter("rates"), None);
+    /// # Ok::<(), entropysum::error::Error>(())
+    /// ```
+    pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
+        let mut starts = [0, 0];
+        for spec in self.family.parameters() {
+            let start = &mut starts[usize::from(spec.shared)];
+            let range = *start..*start + spec.len();
+            *start = range.end;
+            if spec.name == name {
+                return Some(if spec.shared {
+                    self.parameters.shared[range].to_vec()
+                } else {
+                    self.parameters
+                        .components
+                        .iter()
+                        .flat_map(|theta| &theta[range.clone()])
+                        .copied()
+                        .collect()
+                });
+            }
+        }
+        None
+    }
+
+    /// Number of free parameters: C - 1 weights and the family's.
+    pub fn n_parameters(&self) -> usize {
+        self.n_components() - 1 + self.family.n_free_parameters(self.n_components())
+    }
+
+    /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of prior and observable entropy, in nats.
+    ///
+    /// Their sum is `H[p(c)] + E H[p(x | c)]`: a diffuse or heavy component has a large part, a tight one a small one.
+    pub fn entropy_contributions(&self) -> Vec<f64> {
+        let entropies = self.family.pseudo_entropies(&self.parameters);
+        let part = |(&w, h): (&f64, f64)| if w > 0.0 { w * (h - w.ln()) } else { 0.0 };
+        self.weights.iter().zip(entropies).map(part).collect()
+    }
+
+    fn shape(&self) -> StatsShape {
+        StatsShape {
+            components: self.n_components(),
+            statistics: self.family.statistics().len(),
+            shared: self.family.shared_statistics().len(),
+            centre: self.centre.len(),
+        }
+    }
+
+    fn discard(&mut self, component: usize, reason: String) -> Event {
+        self.discarded[component] = true;
+        self.weights[component] = 0.0;
+        let total: f64 = self.weights.iter().sum();
+        self.weights.iter_mut().for_each(|w| *w /= total);
+        Event::Discarded { component, reason }
+    }
+}
+
+impl GenerativeModel for Mixture {
+    fn dim(&self) -> usize {
+        self.family.dim()
+    }
+
+    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+        let total: f64 = stats.mass().iter().sum();
+        if !self.fixed_weights {
+            for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
+                *weight = mass / total;
+            }
+        }
+        let points = stats.n_points() / total;
+        let update: Vec<bool> = (0..self.n_components())
+            .map(|c| !self.frozen[c] && stats.mass()[c] * points >= DEAD_POINTS)
+            .collect();
+        let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
+        let floored: Vec<usize> =
+            (0..outcomes.len()).filter(|&c| outcomes[c] == Outcome::Floored).collect();
+        if floored.is_empty() { Vec::new() } else { vec![Event::Floored { components: floored }] }
+    }
+
+    /// The ladder for components that their statistics no longer define: split the component with the largest
+    /// entropy contribution while splits are left, then discard.
+    fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
+        let points = stats.n_points() / stats.mass().iter().sum::<f64>();
+        let mut events = Vec::new();
+        for c in 0..self.n_components() {
+            let n = stats.mass()[c] * points;
+            // A component of fixed weight cannot be discarded; it waits for points.
+            if self.discarded[c] || self.frozen[c] || self.fixed_weights || n >= DEAD_POINTS {
+                continue;
+            }
+            let contributions = self.entropy_contributions();
+            let donor = (0..self.n_components())
+                .filter(|&d| {
+                    d != c
+                        && !self.frozen[d]
+                        && !self.discarded[d]
+                        && stats.mass()[d] * points >= 2.0
+                })
+                .max_by(|&a, &b| contributions[a].total_cmp(&contributions[b]));
+            if let (Some(donor), true) = (donor, *splits_left > 0) {
+                let mut halves = [Vec::new(), Vec::new()];
+                let [first, second] = &mut halves;
+                if self.family.split(self.theta(donor), [first, second]) {
+                    [self.parameters.components[donor], self.parameters.components[c]] = halves;
+                    let weight = (self.weights[donor] + self.weights[c]) / 2.0;
+                    self.weights[donor] = weight;
+                    self.weights[c] = weight;
+                    *splits_left -= 1;
+                    events.push(Event::Split { component: c, donor });
+                    continue;
+                }
+            }
+            if self.active_components() > 1 {
+                events.push(self.discard(c, format!("{n:.3} points' worth of mass")));
+            }
+        }
+        events
+    }
+
+    fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
+        let total = stats.total_weight();
+        let entropies = self.family.pseudo_entropies(&self.parameters);
+        let observable = stats.mass().iter().zip(entropies);
+        EntropySum {
+            posterior: stats.posterior_entropy() / total,
+            prior: entropy_of_weights(&self.weights),
+            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
+                / total,
+            base_measure: stats.log_base_measure() / total,
+        }
+    }
+
+    fn lower_bound(&self, stats: &SuffStats) -> f64 {
+        let prior = stats.mass().iter().zip(&self.weights);
+        let prior: f64 = prior.map(|(m, w)| if *m > 0.0 { m * w.ln() } else { 0.0 }).sum();
+        let observable = self.family.log_likelihood(&self.parameters, stats);
+        let sum = stats.posterior_entropy() + prior + observable + stats.log_base_measure();
+        sum / stats.total_weight()
+    }
+
+    fn finish(&mut self) {
+        let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
+        fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
+            let mut flags = keep.iter();
+            values.retain(|_| *flags.next().expect("one flag a component"));
+        }
+        retain(&mut self.parameters.components, &keep);
+        retain(&mut self.frozen, &keep);
+        retain(&mut self.weights, &keep);
+        retain(&mut self.discarded, &keep);
+        self.recentre();
+    }
+
+    fn active_components(&self) -> usize {
+        self.discarded.iter().filter(|&&discarded| !discarded).count()
+    }
+}

@@ -1,0 +1,433 @@
+//! The history of a fit as a picture.
+
+use super::{History, IterRecord};
+use crate::atomic::write_atomically;
+use crate::error::{Error, Result};
+use kuva::backend::svg::SvgBackend;
+use kuva::plot::{LegendPosition, LinePlot, LineStyle, ScatterPlot};
+use kuva::render::figure::Figure;
+use kuva::render::layout::{ComputedLayout, Layout, TickFormat};
+use kuva::render::plots::Plot;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Values of the lower panel are not drawn below this: a tenth of `f64`'s epsilon, where all is rounding.
+const FLOOR: f64 = 1e-17;
+
+/// Lines of this many points or fewer show them.
+const MAX_MARKERS: usize = 30;
+
+/// Writes the history as SVG: above, entropy sum, lower bound and log-likelihood; below, on a logarithmic axis, what
+/// separates them.
+///
+/// Values at the same place belong to the same parameters: the log-likelihood of a record, which is that before its
+/// M-step, is drawn one iteration earlier. Values that are not finite are left out, and so are gaps and deltas that
+/// are not positive.
+///
+/// # Errors
+/// [`Error::Config`] if there are no records, [`Error::Io`] if the file cannot be written.
+///
+/// ```
+/// use entropysum::monitor::{History, plot};
+///
+/// let fault = plot::write_svg("empty.svg", &History::default(), "Nothing").unwrap_err();
+/// assert_eq!(fault.to_string(), "empty.svg: a history without records cannot be plotted");
+/// ```
+pub fn write_svg(path: impl AsRef<Path>, history: &History, title: &str) -> Result<()> {
+    let path = path.as_ref();
+    if history.records.is_empty() {
+        let message = format!("{}: a history without records cannot be plotted", path.display());
+        return Err(Error::Config(message));
+    }
+    let svg = render(title, &[monitors(history), differences(history)]);
+    write_atomically(path, |file| file.write_all(svg.as_bytes()))
+}
+
+/// Colours of Okabe and Ito's palette, which all eyes tell apart.
+mod colour {
+    pub const BLUE: &str = "#0072b2";
+    pub const SKY: &str = "#a6d8f5";
+    pub const VERMILION: &str = "#d55e00";
+    pub const GREEN: &str = "#009e73";
+    pub const PURPLE: &str = "#b0588f";
+}
+
+fn monitors(history: &History) -> Panel {
+    let line = |label: &str, shift: usize, value: fn(&IterRecord) -> f64| {
+        let points = history.records.iter();
+        Line::new(label, points.map(|r| ((r.iteration - shift.min(r.iteration)) as f64, value(r))))
+    };
+    // Entropy sum and lower bound coincide: one is drawn as a band behind the other.
+    Panel::new("iteration", "nats per point")
+        .with_legend(LegendPosition::InsideBottomRight)
+        .with(line("lower bound", 0, |r| r.lower_bound).styled(colour::SKY, 7.0, LineStyle::Solid))
+        .with(line("entropy sum", 0, |r| r.entropy_sum.total()).styled(
+            colour::BLUE,
+            2.0,
+            LineStyle::Solid,
+        ))
+        .with(line("log-likelihood", 1, |r| r.log_likelihood).styled(
+            colour::VERMILION,
+            2.0,
+            LineStyle::Custom("6 4".into()),
+        ))
+}
+
+fn differences(history: &History) -> Panel {
+    let line = |label: &str, value: fn(&IterRecord) -> f64| {
+        Line::new(label, history.records.iter().map(|r| (r.iteration as f64, value(r))))
+    };
+    Panel::new("iteration", "nats per point")
+        .with_log_y(FLOOR)
+        .with_legend(LegendPosition::InsideTopRight)
+        .with(line("delta = entropy sum − log-likelihood", IterRecord::delta).styled(
+            colour::PURPLE,
+            2.0,
+            LineStyle::Solid,
+        ))
+        .with(line("|gap| = |lower bound − entropy sum|", |r| r.gap().abs()).styled(
+            colour::GREEN,
+            2.0,
+            LineStyle::Custom("2 3".into()),
+        ))
+}
+
+/// A line of a panel.
+pub(crate) struct Line {
+    label: String,
+    points: Vec<(f64, f64)>,
+    colour: &'static str,
+    width: f64,
+    style: LineStyle,
+}
+
+impl Line {
+    /// A line through points, without those that are not finite or too large to compute with.
+    pub(crate) fn new(label: &str, points: impl Iterator<Item = (f64, f64)>) -> Self {
+        Self {
+            label: label.into(),
+            points: points.filter(|(x, y)| x.is_finite() && y.abs() < 1e300).collect(),
+            colour: colour::BLUE,
+            width: 2.0,
+            style: LineStyle::Solid,
+        }
+    }
+
+    /// The same line in another colour, width in pixels and style.
+    pub(crate) fn styled(mut self, colour: &'static str, width: f64, style: LineStyle) -> Self {
+        (self.colour, self.width, self.style) = (colour, width, style);
+        self
+    }
+}
+
+/// A pair of axes and the lines between them. Numbers on the horizontal axis are whole.
+pub(crate) struct Panel {
+    x_label: String,
+    y_label: String,
+    log_floor: Option<f64>,
+    legend: LegendPosition,
+    lines: Vec<Line>,
+}
+
+impl Panel {
+    pub(crate) fn new(x_label: &str, y_label: &str) -> Self {
+        Self {
+            x_label: x_label.into(),
+            y_label: y_label.into(),
+            log_floor: None,
+            legend: LegendPosition::InsideTopRight,
+            lines: Vec::new(),
+        }
+    }
+
+    /// The same panel with a line on top of the others.
+    pub(crate) fn with(mut self, line: Line) -> Self {
+        self.lines.push(line);
+        self
+    }
+
+    /// The same panel with a logarithmic vertical axis: values that are not positive are left out, values below
+    /// `floor` are drawn there.
+    pub(crate) fn with_log_y(mut self, floor: f64) -> Self {
+        self.log_floor = Some(floor);
+        self
+    }
+
+    /// The same panel with its legend elsewhere.
+    pub(crate) fn with_legend(mut self, legend: LegendPosition) -> Self {
+        self.legend = legend;
+        self
+    }
+
+    fn points(&self, line: &Line) -> Vec<(f64, f64)> {
+        match self.log_floor {
+            None => line.points.clone(),
+            // kuva's own logarithmic axes have no ticks below 1e-10.
+            Some(floor) => {
+                let positive = line.points.iter().filter(|(_, y)| *y > 0.0);
+                positive.map(|&(x, y)| (x, y.max(floor).log10())).collect()
+            }
+        }
+    }
+
+    fn draw(&self, x: Axis) -> (Vec<Plot>, Layout) {
+        let lines: Vec<_> = self.lines.iter().map(|line| (line, self.points(line))).collect();
+        let has_markers = lines.iter().all(|(_, points)| points.len() <= MAX_MARKERS);
+        let ys = Range::of(lines.iter().flat_map(|(_, points)| points).map(|point| point.1));
+        let mut plots = Vec::new();
+        for (line, points) in lines {
+            if has_markers {
+                let markers = ScatterPlot::new().with_data(points.iter().copied());
+                let size = 0.5 * line.width + 1.75;
+                plots.push(Plot::Scatter(markers.with_color(line.colour).with_size(size)));
+            }
+            plots.push(Plot::Line(
+                LinePlot::new()
+                    .with_data(points)
+                    .with_color(line.colour)
+                    .with_stroke_width(line.width)
+                    .with_line_style(line.style.clone())
+                    .with_legend(line.label.as_str()),
+            ));
+        }
+
+        let (y, format) = match self.log_floor {
+            None => {
+                let y = ys.widened().padded(0.05, 0.05).axis(|width| nice_step(width / 6.0));
+                (y, linear_ticks(y))
+            }
+            // Lines may be anywhere, so the legend gets room of its own.
+            Some(_) => (
+                ys.decades().widened().padded(0.05, 0.35).axis(|width| (width / 8.0).ceil()),
+                TickFormat::Custom(Arc::new(power_of_ten)),
+            ),
+        };
+        let mut layout = Layout::auto_from_plots(&plots)
+            .with_x_label(self.x_label.as_str())
+            .with_y_label(self.y_label.as_str())
+            .with_legend_position(self.legend)
+            .with_x_axis_min(x.low)
+            .with_x_axis_max(x.high)
+            .with_x_tick_step(x.step)
+            .with_x_tick_format(TickFormat::Integer)
+            .with_y_axis_min(y.low)
+            .with_y_axis_max(y.high)
+            .with_y_tick_step(y.step)
+            .with_y_tick_format(format)
+            .with_label_size(14)
+            .with_tick_size(12)
+            .with_body_size(12);
+        // kuva measures margins from these, not from the limits of the axes.
+        (layout.x_range, layout.y_range) = ((x.low, x.high), (y.low, y.high));
+        (plots, layout)
+    }
+}
+
+/// Draws panels one below the other, with their axes aligned.
+pub(crate) fn render(title: &str, panels: &[Panel]) -> String {
+    let points = panels.iter().flat_map(|panel| &panel.lines).flat_map(|line| &line.points);
+    let xs = Range::of(points.map(|point| point.0));
+    let x = xs.widened().padded(0.015, 0.015).axis(|width| nice_step(width / 12.0).max(1.0));
+    let (plots, layouts): (Vec<_>, Vec<_>) = panels.iter().map(|panel| panel.draw(x)).unzip();
+    let left = layouts
+        .iter()
+        .map(|layout| ComputedLayout::from_layout(layout).margin_left)
+        .fold(0.0, f64::max);
+    let mut layouts: Vec<_> =
+        layouts.into_iter().map(|layout| layout.with_force_margins(left, 24.0)).collect();
+    let (height, title_height) = (320.0, 40.0);
+    // As the title of the first panel, since that of a figure stands too close to its edge.
+    if let Some(first) = layouts.first_mut() {
+        (first.title, first.title_size) = (Some(shorten(title)), 17);
+    }
+    let figure = Figure::new(panels.len(), 1)
+        .with_cell_size(760.0, height)
+        .with_row_height(0, height + title_height)
+        .with_plots(plots)
+        .with_layouts(layouts);
+    SvgBackend::new().render_scene(&figure.render())
+}
+
+/// A title that fits.
+fn shorten(title: &str) -> String {
+    const MAX: usize = 75;
+    if title.chars().count() <= MAX {
+        return title.into();
+    }
+    title.chars().take(MAX - 1).chain(['…']).collect()
+}
+
+/// From the smallest to the largest of some values.
+#[derive(Clone, Copy)]
+struct Range {
+    low: f64,
+    high: f64,
+}
+
+/// An axis from `low` to `high` with ticks at multiples of `step`.
+#[derive(Clone, Copy)]
+struct Axis {
+    low: f64,
+    high: f64,
+    step: f64,
+}
+
+impl Range {
+    /// The range of the values; 0 to 1 if there are none.
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let start = Self { low: f64::INFINITY, high: f64::NEG_INFINITY };
+        let range = values.fold(start, |range, value| Self {
+            low: range.low.min(value),
+            high: range.high.max(value),
+        });
+        if range.low <= range.high { range } else { Self { low: 0.0, high: 1.0 } }
+    }
+
+    /// A range wide enough that rounding does not show: a constant is put in the middle of one.
+    fn widened(self) -> Self {
+        let size = self.low.abs().max(self.high.abs());
+        if self.high - self.low > 1e-10 * size {
+            return self;
+        }
+        let margin = if size > 0.0 { 0.1 * size } else { 1.0 };
+        Self { low: self.low - margin, high: self.high + margin }
+    }
+
+    /// The range from one whole number to another, of decades.
+    fn decades(self) -> Self {
+        Self { low: self.low.floor(), high: self.high.ceil() }
+    }
+
+    /// The range with margins, as parts of its width.
+    fn padded(self, below: f64, above: f64) -> Self {
+        let width = self.high - self.low;
+        Self { low: self.low - below * width, high: self.high + above * width }
+    }
+
+    fn axis(self, step: impl Fn(f64) -> f64) -> Axis {
+        Axis { low: self.low, high: self.high, step: step(self.high - self.low) }
+    }
+}
+
+/// The smallest of 1, 2, 5 times a power of ten that is at least `step`.
+fn nice_step(step: f64) -> f64 {
+    let power = 10f64.powf(step.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].map(|it| it * power).into_iter().find(|&it| it >= step).unwrap_or(step)
+}
+
+/// Numbers with as many decimals as the step needs; powers of ten where that is too many digits.
+fn linear_ticks(axis: Axis) -> TickFormat {
+    let largest = axis.low.abs().max(axis.high.abs());
+    let last = (axis.step.log10() + 1e-9).floor();
+    if largest < 1e7 && last > -13.0 {
+        return TickFormat::Fixed((-last).max(0.0) as usize);
+    }
+    let digits = (largest.log10().floor() - last).clamp(0.0, 15.0) as usize;
+    TickFormat::Custom(Arc::new(move |value| {
+        if value == 0.0 { "0".into() } else { format!("{value:.digits$e}") }
+    }))
+}
+
+/// `10⁻⁸` for -8.
+fn power_of_ten(exponent: f64) -> String {
+    let superscript = |digit: char| match digit {
+        '-' => '⁻',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        other => char::from_u32('⁰' as u32 + other as u32 - '0' as u32).unwrap_or(other),
+    };
+    let digits = format!("{}", exponent.round() as i64);
+    format!("10{}", digits.chars().map(superscript).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EntropySum;
+
+    /// A fit that converges to `limit` nats, `scale` below it at first.
+    fn history(n_records: usize, limit: f64, scale: f64) -> History {
+        let log_likelihood = |t: usize| limit - scale * (-0.3 * t as f64).exp();
+        let record = |t: usize| {
+            let total = 0.5 * (log_likelihood(t - 1) + log_likelihood(t));
+            IterRecord {
+                iteration: t,
+                seconds: 0.0,
+                points_seen: 0,
+                entropy_sum: EntropySum { observable: -total, ..EntropySum::default() },
+                lower_bound: total * (1.0 + f64::EPSILON * (t % 2) as f64),
+                log_likelihood: log_likelihood(t - 1),
+                change: 0.0,
+                active_components: 1,
+                events: Vec::new(),
+            }
+        };
+        History { records: (1..=n_records).map(record).collect() }
+    }
+
+    fn svg(history: &History, title: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.svg");
+        write_svg(&path, history, title).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "coordinates are finite");
+        for label in ["entropy sum", "lower bound", "log-likelihood", "|gap|", "nats per point"] {
+            assert!(svg.contains(label), "{label}");
+        }
+        svg
+    }
+
+    #[test]
+    fn histories_of_any_length_and_scale_are_drawn() {
+        for n_records in [1, 2, 30, 31, 200] {
+            for (limit, scale) in
+                [(-5.0, 3.0), (0.0, 0.0), (1.0, 0.0), (-4e9, 1e8), (-9.0, 1e-9), (1e308, 1e308)]
+            {
+                svg(&history(n_records, limit, scale), "a fit");
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_left_out() {
+        let mut holes = history(12, -5.0, 3.0);
+        holes.records[2].lower_bound = f64::NAN;
+        holes.records[4].log_likelihood = f64::NEG_INFINITY;
+        holes.records[6].entropy_sum.observable = f64::INFINITY;
+        svg(&holes, "holes");
+        for record in &mut holes.records {
+            record.lower_bound = f64::NAN;
+            record.log_likelihood = f64::NAN;
+            record.entropy_sum.observable = f64::NAN;
+        }
+        svg(&holes, "nothing left");
+    }
+
+    #[test]
+    fn titles_are_escaped_and_shortened() {
+        assert!(svg(&history(3, -5.0, 3.0), "a < b & c").contains("a &lt; b &amp; c"));
+        assert!(svg(&history(3, -5.0, 3.0), &"long ".repeat(100)).contains('…'));
+    }
+
+    #[test]
+    fn no_records_no_plot() {
+        let fault = write_svg("unused.svg", &History::default(), "").unwrap_err();
+        assert!(matches!(fault, Error::Config(_)), "{fault}");
+    }
+
+    #[test]
+    fn ticks_are_readable() {
+        assert_eq!(power_of_ten(-17.0), "10⁻¹⁷");
+        assert_eq!(power_of_ten(203.0), "10²⁰³");
+        let steps = [0.011, 0.02, 3.0, 7.0, 1000.0].map(nice_step);
+        assert_eq!(steps, [0.02, 0.02, 5.0, 10.0, 1000.0]);
+        let tick = |low, high, step, value| linear_ticks(Axis { low, high, step }).format(value);
+        assert_eq!(tick(-9.0, -5.0, 0.5, -6.5), "-6.5");
+        assert_eq!(tick(-4200.0, -3000.0, 200.0, -3400.0), "-3400");
+        assert_eq!(tick(-5.6e8, -5.2e8, 1e7, -5.4e8), "-5.4e8");
+        assert_eq!(tick(-1.0, 1.0, 0.001, 0.5), "0.500");
+    }
+}

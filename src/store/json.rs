@@ -1,0 +1,201 @@
+//! Mixtures as JSON.
+
+use super::{Array, FORMAT, VERSION, arrays, assemble, check_format, check_version, invalid};
+use crate::error::Result;
+use crate::model::Mixture;
+use serde_json::{Map, Value};
+
+/// A mixture as a JSON object, as [the module](super) describes it.
+///
+/// ```
+/// use entropysum::{family::{registry, Parameters}, model::Mixture, store};
+///
+/// let family = registry::build("gaussian-tied-spherical", 2)?;
+/// let parameters = Parameters { components: vec![vec![3.0, 4.0]], shared: vec![0.5] };
+/// let value = store::to_json(&Mixture::new(family, vec![1.0], parameters)?);
+/// assert_eq!(value["means"][0][1], 4.0);
+/// assert_eq!(value["covariances"], 0.5);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+pub fn to_json(mixture: &Mixture) -> Value {
+    let model = mixture.family().name();
+    let nests = !model.starts_with("gaussian-");
+    let mut object = Map::new();
+    object.insert("format".into(), FORMAT.into());
+    object.insert("version".into(), VERSION.into());
+    object.insert("model".into(), model.into());
+    object.insert("posterior".into(), mixture.posterior().name().into());
+    object.insert("n_components".into(), mixture.n_components().into());
+    object.insert("dim".into(), mixture.family().dim().into());
+    let mut parameters = Map::new();
+    for (name, array) in arrays(mixture) {
+        let target = if nests && name != "weights" { &mut parameters } else { &mut object };
+        target.insert(name.into(), nested(&array.values, &array.shape));
+    }
+    if nests {
+        object.insert("parameters".into(), parameters.into());
+    }
+    object.into()
+}
+
+/// The mixture that a JSON object describes, the inverse of [`to_json`].
+///
+/// # Errors
+/// [`Error::Model`](crate::error::Error::Model) names the key, and the index in its array, of what is missing or wrong.
+///
+/// ```
+/// let mut value = serde_json::json!({
+///     "model": "gaussian-spherical",
+///     "weights": [0.25, 0.75],
+///     "means": [[0, 0], [4, 0]],
+///     "covariances": [1, 2],
+/// });
+/// let mixture = entropysum::store::from_json(&value)?;
+/// assert_eq!(mixture.parameter("covariances").unwrap(), [1.0, 2.0]);
+///
+/// value["means"][1][0] = serde_json::Value::Null;
+/// let fault = entropysum::store::from_json(&value).unwrap_err();
+/// assert_eq!(fault.to_string(), r#""means"[1][0] is null, expected a number"#);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+pub fn from_json(value: &Value) -> Result<Mixture> {
+    let Value::Object(object) = value else {
+        return invalid(format!("found {}, expected an object", describe(value)));
+    };
+    if let Some(format) = text(object, "format")? {
+        check_format(format)?;
+    }
+    if let Some(version) = count(object, "version")? {
+        check_version(version)?;
+    }
+    let Some(model) = text(object, "model")? else {
+        return invalid("\"model\" is missing: not a model, or not one of entropysum");
+    };
+    let parameters = object.get("parameters").and_then(Value::as_object);
+    let mixture = assemble(model, text(object, "posterior")?, |name| {
+        match object.get(name).or_else(|| parameters?.get(name)) {
+            Some(value) => read_array(name, value),
+            None => invalid(format!("{name:?} is missing, which {model} needs")),
+        }
+    })?;
+    // Arrays say it all; a count that contradicts them shows that someone edited one and forgot the other.
+    let counts = [("n_components", mixture.n_components()), ("dim", mixture.family().dim())];
+    for (key, found) in counts {
+        if let Some(said) = count(object, key)?.filter(|&said| said != found as u64) {
+            return invalid(format!("{key:?} is {said}, but the arrays have {found}"));
+        }
+    }
+    Ok(mixture)
+}
+
+fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>> {
+    match object.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => invalid(format!("{key:?} is {}, expected a string", describe(other))),
+    }
+}
+
+fn count(object: &Map<String, Value>, key: &str) -> Result<Option<u64>> {
+    match object.get(key).map(|value| (value, value.as_u64())) {
+        None => Ok(None),
+        Some((_, Some(count))) => Ok(Some(count)),
+        Some((other, None)) => {
+            invalid(format!("{key:?} is {}, expected a whole number", describe(other)))
+        }
+    }
+}
+
+fn nested(values: &[f64], shape: &[usize]) -> Value {
+    match shape {
+        [] => values[0].into(),
+        [_] => values.into(),
+        [n, inner @ ..] => {
+            values.chunks((values.len() / n).max(1)).map(|chunk| nested(chunk, inner)).collect()
+        }
+    }
+}
+
+fn read_array(name: &str, value: &Value) -> Result<Array> {
+    // The first entries set the shape; all others have to follow.
+    let mut shape = Vec::new();
+    let mut first = Some(value);
+    while let Some(Value::Array(entries)) = first {
+        shape.push(entries.len());
+        first = entries.first();
+    }
+    let mut values = Vec::new();
+    fill(&format!("{name:?}"), value, &shape, &mut values)?;
+    Ok(Array { shape, values })
+}
+
+fn fill(place: &str, value: &Value, shape: &[usize], values: &mut Vec<f64>) -> Result<()> {
+    match (value, shape) {
+        (Value::Array(entries), [n, inner @ ..]) if entries.len() == *n => {
+            for (i, entry) in entries.iter().enumerate() {
+                match (entry, inner) {
+                    // Numbers, by far the most entries, need no name of their place.
+                    (Value::Number(number), []) => values.extend(number.as_f64()),
+                    _ => fill(&format!("{place}[{i}]"), entry, inner, values)?,
+                }
+            }
+            Ok(())
+        }
+        (Value::Number(number), []) => {
+            values.extend(number.as_f64());
+            Ok(())
+        }
+        (found, []) => invalid(format!("{place} is {}, expected a number", describe(found))),
+        (found, [n, ..]) => {
+            let found = describe(found);
+            invalid(format!("{place} is {found}, expected an array of {n} as those before it"))
+        }
+    }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Array(entries) => format!("an array of {}", entries.len()),
+        Value::Object(_) => "an object".into(),
+        Value::String(text) if text.chars().count() > 40 => "a long string".into(),
+        scalar => scalar.to_string(),
+    }
+}
+
+/// JSON for people: indented, but with arrays of numbers on one line.
+pub(super) fn pretty(value: &Value) -> String {
+    let mut text = String::new();
+    write_pretty(value, "\n", &mut text);
+    text.push('\n');
+    text
+}
+
+fn write_pretty(value: &Value, newline: &str, text: &mut String) {
+    let is_leaf = |value: &Value| !(value.is_array() || value.is_object());
+    let inner = format!("{newline}  ");
+    match value {
+        Value::Array(entries) if entries.iter().all(is_leaf) => {
+            let entries: Vec<_> = entries.iter().map(Value::to_string).collect();
+            *text += &format!("[{}]", entries.join(", "));
+        }
+        Value::Array(entries) => {
+            for (i, entry) in entries.iter().enumerate() {
+                *text += if i == 0 { "[" } else { "," };
+                *text += &inner;
+                write_pretty(entry, &inner, text);
+            }
+            *text += newline;
+            text.push(']');
+        }
+        Value::Object(entries) if !entries.is_empty() => {
+            for (i, (key, entry)) in entries.iter().enumerate() {
+                *text += if i == 0 { "{" } else { "," };
+                *text += &format!("{inner}{}: ", Value::from(key.as_str()));
+                write_pretty(entry, &inner, text);
+            }
+            *text += newline;
+            text.push('}');
+        }
+        leaf => *text += &leaf.to_string(),
+    }
+}

@@ -1,0 +1,812 @@
+//! The program from outside: what it prints, writes, refuses and leaves behind.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use entropysum::data::{self, OpenOptions};
+use entropysum::family::registry;
+use entropysum::monitor::history;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A directory of its own, in which commands run.
+struct Place(tempfile::TempDir);
+
+struct Outcome {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// With three clusters in `points.csv`.
+    fn with_points() -> Self {
+        let place = Self::new();
+        place.write("points.csv", clusters(900));
+        place
+    }
+
+    /// With these points and a model of them in `model.safetensors`.
+    fn with_model() -> Self {
+        let place = Self::with_points();
+        place.succeed("fit points.csv -k 3 -o model.safetensors -q");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|fault| panic!("{name}: {fault}"))
+    }
+
+    fn text(&self, name: &str) -> String {
+        String::from_utf8(self.read(name)).unwrap()
+    }
+
+    /// Names of all files, sorted.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entropysum"));
+        command.current_dir(self.0.path()).args(arguments.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Outcome {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    #[track_caller]
+    fn succeed(&self, arguments: &str) -> Outcome {
+        let outcome = self.run(arguments);
+        assert_eq!(outcome.code, Some(0), "{arguments}: {}", outcome.stderr);
+        outcome
+    }
+
+    #[track_caller]
+    fn json(&self, arguments: &str) -> Value {
+        let outcome = self.succeed(&format!("{arguments} --json"));
+        serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("{e}: {}", outcome.stdout))
+    }
+
+    /// All numbers of a file of points, row-major, and their dimension.
+    fn numbers(&self, name: &str) -> (Vec<f64>, usize) {
+        let source = data::open::<f64>(self.path(name), &OpenOptions::default()).unwrap();
+        let points = data::load(&*source).unwrap();
+        let rows = points.view().row_iter();
+        (rows.flat_map(|row| row.iter().copied().collect::<Vec<_>>()).collect(), source.dim())
+    }
+}
+
+/// Uniform numbers in [0, 1).
+fn uniform(n: usize) -> impl Iterator<Item = f64> {
+    let mut state = 12345u64;
+    (0..n).map(move |_| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 11) as f64 * 2f64.powi(-53)
+    })
+}
+
+/// Three clusters on a line, point `i` in cluster `i % 3`.
+fn clusters(n: usize) -> String {
+    let values: Vec<f64> = uniform(2 * n).collect();
+    let row = |(i, xy): (usize, &[f64])| {
+        let shift = 10.0 * (i % 3) as f64;
+        format!("{},{}\n", shift + xy[0] + xy[1], xy[1] - shift)
+    };
+    "x,y\n".to_owned() + &values.chunks(2).enumerate().map(row).collect::<String>()
+}
+
+/// Points without any structure, as raw `f32` of 4 dimensions: many components take long to settle in them.
+fn noise(n: usize) -> Vec<u8> {
+    uniform(4 * n).flat_map(|value| (value as f32).to_le_bytes()).collect()
+}
+
+#[track_caller]
+fn close(found: &Value, expected: &Value) {
+    close_to(found, expected, 1e-9);
+}
+
+/// Compares numbers, or arrays of them.
+#[track_caller]
+fn close_to(found: &Value, expected: &Value, tolerance: f64) {
+    let (found, expected) = (common::numbers(found), common::numbers(expected));
+    common::assert_all_close(&found, &expected, tolerance, "number");
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn fit_prints_one_json_object_with_all_keys() {
+    let place = Place::with_points();
+    let report = place.json("fit points.csv -k 3 --threads 2 --seed 7");
+    let expected = "model n_points dim n_components iterations converged stop_reason monitor entropy_sum \
+        lower_bound gap log_likelihood bic aic icl n_parameters entropy_contributions weights seconds \
+        seconds_per_iteration points_per_second seconds_total peak_memory_bytes threads precision posterior \
+        seed warnings";
+    assert_eq!(keys(&report), expected.split_whitespace().collect::<Vec<_>>());
+    let sum = &report["entropy_sum"];
+    assert_eq!(keys(sum), ["total", "posterior", "prior", "observable", "base_measure"]);
+    let term = |name: &str| sum[name].as_f64().unwrap();
+    let total = term("posterior") - term("prior") - term("observable") + term("base_measure");
+    assert!((term("total") - total).abs() < 1e-12);
+
+    for (key, value) in [
+        ("model", "gaussian-full"),
+        ("stop_reason", "converged"),
+        ("monitor", "entropy-sum"),
+        ("precision", "f64"),
+        ("posterior", "exact"),
+    ] {
+        assert_eq!(report[key], value, "{key}");
+    }
+    for (key, value) in [
+        ("n_points", 900),
+        ("dim", 2),
+        ("n_components", 3),
+        ("n_parameters", 17),
+        ("seed", 7),
+        ("threads", 2),
+    ] {
+        assert_eq!(report[key], value, "{key}");
+    }
+    assert_eq!(report["converged"], true);
+    assert!(report["gap"].as_f64().unwrap().abs() < 1e-9);
+    assert_eq!(report["warnings"], Value::Array(vec![]));
+    let numbers = |key: &str| -> Vec<f64> {
+        report[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+    };
+    assert!((numbers("weights").iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    let contributions: f64 = numbers("entropy_contributions").iter().sum();
+    assert!((contributions - term("prior") - term("observable")).abs() < 1e-9);
+    let seconds = report["seconds"].as_f64().unwrap();
+    let iterations = report["iterations"].as_f64().unwrap();
+    assert!(
+        (report["seconds_per_iteration"].as_f64().unwrap() * iterations - seconds).abs() < 1e-9
+    );
+    if cfg!(target_os = "linux") {
+        assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    }
+}
+
+#[test]
+fn fit_prints_a_summary_for_people() {
+    let place = Place::with_points();
+    let outcome = place.succeed("fit points.csv -k 3");
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    for (line, start) in lines.iter().zip([
+        "model           gaussian-full, 3 components",
+        "points          900 of dimension 2",
+        "iterations      ",
+        "entropy sum     -",
+        "log-likelihood  -",
+        "BIC             ",
+        "time            ",
+        "",
+        "component    weight   entropy part  means",
+    ]) {
+        assert!(line.starts_with(start), "{line:?} does not start with {start:?}");
+    }
+    let weights: Vec<f64> =
+        lines[9..].iter().map(|l| l.split_whitespace().nth(1).unwrap().parse().unwrap()).collect();
+    assert_eq!(weights.len(), 3);
+    assert!(weights.is_sorted_by(|a, b| a >= b), "{weights:?}");
+    assert_eq!(outcome.stderr, "", "no progress where there is no terminal");
+    let stopped = place.succeed("fit points.csv -k 3 --max-iter 1 --tol 0").stdout;
+    assert!(stopped.contains("not converged: stopped by --max-iter"), "{stopped}");
+    let stopped = place.json("fit points.csv -k 3 --max-seconds 0 --tol 0");
+    assert_eq!(
+        (&stopped["stop_reason"], &stopped["iterations"]),
+        (&"max_seconds".into(), &1.into())
+    );
+}
+
+#[test]
+fn labels_and_posteriors_agree_in_all_formats() {
+    let place = Place::with_model();
+    for arguments in ["-o l.npy", "-o l.csv", "-o p.npy --proba", "-o p.csv --proba"] {
+        place.succeed(&format!("predict model.safetensors points.csv {arguments}"));
+    }
+    assert!(place.text("l.csv").starts_with("label\n"));
+    assert!(place.text("p.csv").starts_with("p0,p1,p2\n"));
+    let (labels, width) = place.numbers("l.npy");
+    assert_eq!((labels.len(), width), (900, 1));
+    assert!(String::from_utf8_lossy(&place.read("l.npy")).contains("'<i8'"));
+    assert!(String::from_utf8_lossy(&place.read("l.npy")).contains("(900,)"));
+    assert_eq!(labels, place.numbers("l.csv").0);
+    // Each cluster has a component of its own.
+    assert!((0..900).all(|i| labels[i] == labels[i % 3]));
+    assert!(labels[0] != labels[1] && labels[1] != labels[2] && labels[0] != labels[2]);
+
+    let (posteriors, width) = place.numbers("p.npy");
+    assert_eq!(width, 3);
+    assert_eq!(posteriors, place.numbers("p.csv").0);
+    for (row, label) in posteriors.chunks(3).zip(&labels) {
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let best = (0..3).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
+        assert_eq!(best as f64, *label);
+    }
+}
+
+#[test]
+fn score_agrees_with_fit_and_with_its_own_densities() {
+    let place = Place::with_points();
+    let weights: String = uniform(900).map(|u| format!("{}\n", 1.0 + u)).collect();
+    place.write("weights.txt", &weights);
+    // In `f32` a model that was read may be packed about another centre than that of its fit.
+    for (precision, tolerance) in [("f32", 1e-4), ("f64", 1e-9)] {
+        for weighted in ["", "--weights weights.txt"] {
+            let options = format!("--precision {precision} {weighted}");
+            let fit = place.json(&format!("fit points.csv -k 3 -o m.json {options}"));
+            let score = place.json(&format!("score m.json points.csv -o d.npy {options}"));
+            let expected = "n_points total_weight log_likelihood bic aic icl n_parameters";
+            assert_eq!(keys(&score), expected.split_whitespace().collect::<Vec<_>>());
+            for key in ["n_points", "log_likelihood", "bic", "aic", "icl", "n_parameters"] {
+                close_to(&score[key], &fit[key], tolerance);
+            }
+            let weights: Vec<f64> = match weighted {
+                "" => vec![1.0; 900],
+                _ => weights.lines().map(|line| line.parse().unwrap()).collect(),
+            };
+            let total: f64 = weights.iter().sum();
+            close(&score["total_weight"], &total.into());
+            let (densities, width) = place.numbers("d.npy");
+            assert_eq!((densities.len(), width), (900, 1));
+            let mean = densities.iter().zip(weights).map(|(d, w)| d * w).sum::<f64>() / total;
+            close(&score["log_likelihood"], &mean.into());
+        }
+    }
+    let text = place.succeed("score m.json points.csv -o d.csv").stdout;
+    assert!(text.contains("points          900\nlog-likelihood  -"), "{text}");
+    assert!(place.text("d.csv").starts_with("log_density\n-"));
+}
+
+#[test]
+fn samples_come_from_the_model_and_from_the_seed() {
+    let place = Place::with_model();
+    let sample = |n: usize, rest: &str| {
+        place.succeed(&format!("sample model.safetensors -n {n} {rest}"));
+    };
+    sample(70_000, "-o a.npy --labels al.npy --seed 3 --threads 1");
+    sample(70_000, "-o b.npy --labels bl.npy --seed 3 --threads 7");
+    sample(70_000, "-o c.npy --labels cl.npy --seed 4");
+    sample(5, "-o d.csv --labels dl.csv --seed 3");
+    assert_eq!(place.read("a.npy"), place.read("b.npy"));
+    assert_eq!(place.read("al.npy"), place.read("bl.npy"));
+    assert_ne!(place.read("a.npy"), place.read("c.npy"));
+    let ((a, dim), (labels, _)) = (place.numbers("a.npy"), place.numbers("al.npy"));
+    assert_eq!((a.len(), dim, labels.len()), (140_000, 2, 70_000));
+    assert!(
+        place.text("d.csv").starts_with("x0,x1\n") && place.text("dl.csv").starts_with("label\n")
+    );
+    assert_eq!(
+        place.numbers("d.csv").0,
+        &a[..10],
+        "a shorter sample is the beginning of a longer one"
+    );
+    assert_eq!(place.numbers("dl.csv").0, &labels[..5]);
+    // The clusters are far apart, so labels of points are those that drew them.
+    place.succeed("predict model.safetensors a.npy -o predicted.npy");
+    assert_eq!(place.read("predicted.npy"), place.read("al.npy"));
+    let score = |name: &str| {
+        place.json(&format!("score model.safetensors {name}"))["log_likelihood"].as_f64()
+    };
+    assert!((score("a.npy").unwrap() - score("c.npy").unwrap()).abs() < 0.05);
+}
+
+#[test]
+fn the_history_is_the_fit() {
+    let place = Place::with_points();
+    for monitor in ["entropy-sum", "log-likelihood", "lower-bound", "delta"] {
+        let report = place
+            .json(&format!("fit points.csv -k 4 --monitor {monitor} --history h.csv --plot h.svg"));
+        let text = place.text("h.csv");
+        let mut lines = text.lines();
+        let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+        assert_eq!(header, history::COLUMNS);
+        let last: Vec<f64> =
+            lines.next_back().unwrap().split(',').map(|v| v.parse().unwrap()).collect();
+        assert_eq!(text.lines().count() as u64 - 1, report["iterations"].as_u64().unwrap());
+        let column = |name| last[header.iter().position(|it| *it == name).unwrap()];
+        assert_eq!(column("entropy_sum"), report["entropy_sum"]["total"].as_f64().unwrap());
+        assert_eq!(column("lower_bound"), report["lower_bound"].as_f64().unwrap());
+        assert_eq!(report["monitor"], monitor);
+        assert!(column("change").abs() <= 1e-5, "{monitor}");
+        assert!(place.text("h.svg").contains("<svg"));
+    }
+}
+
+#[test]
+fn a_fit_goes_on_from_any_file_of_the_model() {
+    let place = Place::with_points();
+    let first =
+        place.json("fit points.csv --model gaussian-diag -k 4 --max-iter 3 -o m.safetensors");
+    let info = place.succeed("info m.safetensors --json").stdout;
+    place.write("m.json", &info);
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["n_parameters"], first["n_parameters"]);
+    close(&info["entropy_contributions"], &first["entropy_contributions"]);
+    close(&info["weights"], &first["weights"]);
+    assert_eq!(place.succeed("info m.json --json").stdout, place.text("m.json"), "nothing is lost");
+
+    let one = place.json("fit points.csv --init m.json --max-iter 1 -o n.safetensors");
+    assert_eq!((&one["model"], &one["n_components"]), (&"gaussian-diag".into(), &4.into()));
+    // The M-step gains on the bound that the E-step makes equal to the log-likelihood.
+    let value = |report: &Value| report["entropy_sum"]["total"].as_f64().unwrap();
+    assert!(value(&one) >= value(&first) - 1e-9, "{} {}", value(&one), value(&first));
+    assert!(value(&one) >= first["log_likelihood"].as_f64().unwrap() - 1e-9);
+    let same = place.json("fit points.csv --init m.safetensors --max-iter 1 -o k.safetensors -k 4 --model gaussian-diag");
+    assert_eq!(value(&one), value(&same));
+    assert_eq!(place.read("n.safetensors"), place.read("k.safetensors"));
+    // A model may be replaced by what becomes of it.
+    place.succeed("fit points.csv --init k.safetensors -o k.safetensors");
+
+    place.succeed("fit points.csv -k 3 --posterior hard -o hard.json");
+    assert_eq!(place.json("fit points.csv --init hard.json")["posterior"], "hard");
+    assert_eq!(
+        place.json("fit points.csv --init hard.json --posterior exact")["posterior"],
+        "exact"
+    );
+}
+
+#[test]
+fn results_depend_on_the_seed_alone() {
+    let place = Place::new();
+    place.write("noise.f32", noise(20_000));
+    let fit = |name: &str, options: &str| {
+        place.succeed(&format!(
+            "fit noise.f32 --dtype f32 --dim 4 -k 6 --max-iter 8 --init random-from-data --n-init 2 \
+             -o {name}.safetensors --history {name}.csv {options}"
+        ));
+        let without_seconds = |line: &str| {
+            let cells: Vec<&str> = line.split(',').collect();
+            [&cells[..1], &cells[2..]].concat().join(",")
+        };
+        let history: Vec<String> =
+            place.text(&format!("{name}.csv")).lines().map(without_seconds).collect();
+        (place.read(&format!("{name}.safetensors")), history)
+    };
+    let first = fit("a", "--seed 5 --threads 1");
+    assert_eq!(first.1.len(), 9);
+    assert!(!first.1[0].contains("seconds"));
+    assert!(first == fit("b", "--seed 5 --threads 2"));
+    assert!(first == fit("c", "--seed 5 --threads 7"));
+    assert!(first != fit("d", "--seed 6 --threads 1"));
+}
+
+#[test]
+fn points_come_with_weights_or_without_a_header() {
+    let place = Place::new();
+    // A point of weight 2 counts as two points.
+    place.write("weighted.csv", "x,w\n0,2\n1,1\n2,1\n10,1\n11,2\n12,1\n");
+    place.write("twice.csv", "x\n0\n0\n1\n2\n10\n11\n11\n12\n");
+    place.write("plain.csv", "x\n0\n1\n2\n10\n11\n12\n");
+    let bytes: Vec<u8> =
+        [0f32, 1.0, 2.0, 10.0, 11.0, 12.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    place.write("plain.data", bytes);
+    place.write("w.csv", "2\n1\n1\n1\n2\n1\n");
+    let value = |arguments: &str| {
+        place.json(&format!("fit {arguments} -k 2 --model gaussian-diag"))["log_likelihood"].clone()
+    };
+    let expected = value("twice.csv");
+    assert_ne!(expected, value("plain.csv"));
+    close(&value("weighted.csv --weights-column w"), &expected);
+    close(&value("weighted.csv --weights-column 1"), &expected);
+    close(&value("plain.csv --weights w.csv"), &expected);
+    close(&value("plain.data --dtype f32 --dim 1 --weights w.csv"), &expected);
+    assert_eq!(value("plain.data --dtype f32 --dim 1"), value("plain.csv"));
+
+    place.succeed("fit plain.csv -k 2 -o m.json");
+    place.succeed("predict m.json plain.data --dtype f32 --dim 1 -o a.csv");
+    place.succeed("predict m.json weighted.csv --weights-column w -o b.csv");
+    assert_eq!(place.text("a.csv"), place.text("b.csv"));
+    let score = place.json("score m.json weighted.csv --weights-column w");
+    assert_eq!((&score["n_points"], &score["total_weight"]), (&6.into(), &8.0.into()));
+}
+
+#[test]
+fn warnings_are_told_unless_quiet() {
+    let place = Place::new();
+    place.write("few.csv", "1\n2\n2\n1\n");
+    let told = place.succeed("fit few.csv -k 3");
+    assert!(
+        told.stderr.contains("warning: the data hold fewer distinct points"),
+        "{}",
+        told.stderr
+    );
+    let quiet = place.succeed("fit few.csv -k 3 --quiet");
+    assert_eq!(quiet.stderr, "");
+    assert!(quiet.stdout.starts_with("model           gaussian-full, 2 components\n"));
+    let report = place.json("fit few.csv -k 3 -q");
+    assert_eq!(report["n_components"], 2);
+    assert!(report["warnings"][0].as_str().unwrap().contains("2 of 3"));
+}
+
+#[test]
+fn help_names_every_command_and_every_family() {
+    let place = Place::new();
+    let help = place.succeed("--help").stdout;
+    for command in ["fit", "predict", "score", "sample", "info"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{help}");
+        let own = place.succeed(&format!("{command} --help")).stdout;
+        assert!(own.contains(&format!("Example:\n  entropysum {command} ")), "{own}");
+    }
+    let fit = place.succeed("fit --help").stdout;
+    assert!(fit.contains("[default: 200]") && fit.contains("[default: 1e-5]"), "{fit}");
+    let wrong = place.run("fit points.csv --model gaussian-diagonal").stderr;
+    for name in registry::names() {
+        assert!(fit.contains(name) && wrong.contains(name), "{name}: {wrong}");
+    }
+    let version = format!("entropysum {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(place.succeed("--version").stdout, version);
+}
+
+#[test]
+fn mistakes_are_named_and_leave_nothing_behind() {
+    let place = Place::with_model();
+    place.write("wide.csv", "1,2,3\n4,5,6\n");
+    place.write("hole.csv", "1,2\n3,nan\n5,6\n");
+    place.write("ragged.csv", "1,2\n3\n");
+    place.write("words.csv", "1,2\nthree,4\n");
+    place.write("empty.csv", "");
+    place.write("raw.bin", [0u8; 24]);
+    place.write("no.json", "{\"model\": \"gaussian-full\"}");
+    place.write("text.npy", "not an array");
+    fs::create_dir(place.path("folder")).unwrap();
+    let before = place.names();
+    let fit = "fit points.csv -k 3";
+    let predict = "predict model.safetensors points.csv";
+    for (code, arguments, expected) in [
+        // What clap finds.
+        (2, "", "Usage: entropysum"),
+        (2, "fit", "<DATA>"),
+        (2, "fitt points.csv", "unrecognized subcommand 'fitt'"),
+        (
+            2,
+            "fit points.csv -k 0",
+            "invalid value '0' for '--components <K>': expected a whole number of at least 1",
+        ),
+        (2, "fit points.csv -k -1", "invalid value '-1'"),
+        (2, "fit points.csv -k 2.5", "expected a whole number"),
+        (
+            2,
+            &format!("{fit} --threads 0"),
+            "invalid value '0' for '--threads <T>': expected a whole number from 1 to 1024",
+        ),
+        (2, &format!("{fit} --threads 100000"), "from 1 to 1024"),
+        (2, &format!("{fit} --max-iter 0"), "at least 1"),
+        (2, &format!("{fit} --n-init 0"), "at least 1"),
+        (
+            2,
+            &format!("{fit} --tol -1"),
+            "invalid value '-1' for '--tol <TOL>': expected a number of at least 0",
+        ),
+        (2, &format!("{fit} --rtol nan"), "at least 0"),
+        (2, &format!("{fit} --reg-covar inf"), "at least 0"),
+        (2, &format!("{fit} --max-seconds 1e300"), "leave it out"),
+        (2, &format!("{fit} --seed -1"), "'--seed <S>'"),
+        (2, &format!("{fit} --model kmeans"), "possible values: gaussian-full"),
+        (2, &format!("{fit} --monitor loss"), "possible values: entropy-sum"),
+        (2, &format!("{fit} --posterior soft"), "possible values: exact, hard"),
+        (2, &format!("{fit} --precision f16"), "possible values: f32, f64"),
+        (2, &format!("{fit} --dtype f32"), "--dim <D>"),
+        (2, &format!("{fit} --dtype f99 --dim 2"), "f99"),
+        (2, &format!("{fit} --weights a --weights-column b"), "cannot be used with"),
+        (2, "predict model.safetensors points.csv", "--output <FILE>"),
+        (2, "sample model.safetensors -n 0 -o s.npy", "at least 1"),
+        // What is wrong with outputs, before any work.
+        (
+            1,
+            &format!("{fit} -o m.txt"),
+            "m.txt: the name of this output must end in .safetensors or .json",
+        ),
+        (1, &format!("{fit} -o m"), "m: the name of this output must end in"),
+        (1, &format!("{fit} --history h.npy"), "h.npy: the name of this output must end in .csv"),
+        (1, &format!("{fit} --plot h.png"), "h.png: the name of this output must end in .svg"),
+        (1, &format!("{fit} -o nowhere/m.json"), "there is no directory nowhere"),
+        (1, &format!("{fit} -o folder"), "folder: this is a directory"),
+        (1, &format!("{fit} --history points.csv"), "points.csv: this output is also an input"),
+        (1, &format!("{fit} --history folder/../points.csv"), "this output is also an input"),
+        (1, &format!("{fit} --weights w.csv --history w.csv"), "this output is also an input"),
+        (
+            1,
+            &format!("{predict} -o l.txt"),
+            "l.txt: the name of this output must end in .npy or .csv",
+        ),
+        (1, &format!("{predict} -o points.csv"), "this output is also an input"),
+        (1, "score model.safetensors points.csv -o d.dat", "d.dat: the name of this output"),
+        (
+            1,
+            "sample model.safetensors -n 5 -o s.npy --labels s.npy",
+            "s.npy: this output is also another output",
+        ),
+        (1, "sample model.safetensors -n 5 -o s.npy --labels s", "s: the name of this output"),
+        // What is wrong with models and starts.
+        (1, "fit points.csv", "give the number of components with -k"),
+        (
+            1,
+            &format!("{fit} --init kmean"),
+            "--init kmean: expected kmeans++, random, random-from-data, or a file",
+        ),
+        (
+            1,
+            "fit points.csv --init model.safetensors -k 4",
+            "-k 4 does not agree with --init model.safetensors, which has 3 component(s)",
+        ),
+        (
+            1,
+            "fit points.csv --init model.safetensors --model gaussian-tied",
+            "--model gaussian-tied does not agree with --init model.safetensors, which has gaussian-full",
+        ),
+        (
+            1,
+            "fit points.csv --init model.safetensors --n-init 2",
+            "--n-init 2 asks for fresh starts",
+        ),
+        (1, "fit points.csv --init points.csv", "points.csv"),
+        (1, "fit points.csv --init no.json", "no.json"),
+        (1, "info missing.json", "missing.json: No such file"),
+        (1, "info points.csv", "points.csv"),
+        (1, "predict points.csv points.csv -o l.npy", "points.csv"),
+        // What is wrong with points.
+        (1, "fit missing.npy -k 1 -o m.json", "missing.npy: No such file"),
+        (1, "fit folder -k 1", "folder"),
+        (1, "fit empty.csv -k 1 -o m.json", "empty.csv"),
+        (1, "fit ragged.csv -k 1 -o m.json", "ragged.csv: row 1"),
+        (1, "fit words.csv -k 1 -o m.json", "words.csv: row 1, column 0"),
+        (
+            1,
+            "fit hole.csv -k 1 -o m.json --history h.csv",
+            "hole.csv: row 1, column 1: the value is NaN",
+        ),
+        (1, "fit text.npy -k 1 -o m.json", "text.npy"),
+        (1, "fit raw.bin -k 1 -o m.json", "give the type of its values and the dimension"),
+        (1, "fit raw.bin --dtype f32 --dim 5 -k 1", "raw.bin"),
+        (1, "fit wide.csv -k 3 -o m.json", "fewer than the 3 components"),
+        (1, "fit points.csv -k 3 --weights wide.csv", "wide.csv: found 3 columns"),
+        (1, "fit points.csv -k 3 --weights-column z", "points.csv"),
+        (
+            1,
+            "fit wide.csv --init model.safetensors -o m.json",
+            "wide.csv has points of 3 dimension(s), the model is for 2",
+        ),
+        (
+            1,
+            "predict model.safetensors wide.csv -o l.npy",
+            "wide.csv has points of 3 dimension(s), the model is for 2",
+        ),
+        (1, "predict model.safetensors hole.csv -o l.npy --proba", "hole.csv: row 1, column 1"),
+        (1, "score model.safetensors hole.csv -o d.npy", "hole.csv: row 1, column 1"),
+    ] {
+        let outcome = place.run(arguments);
+        assert_eq!(outcome.code, Some(code), "{arguments}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(expected), "{arguments}: {}", outcome.stderr);
+        assert!(
+            arguments.is_empty() || outcome.stderr.starts_with("error: "),
+            "{arguments}: {}",
+            outcome.stderr
+        );
+        assert_eq!(outcome.stdout, "", "{arguments}");
+        assert_eq!(place.names(), before, "{arguments}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+
+    fn kill(signal: &str, child: &Child) {
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until something holds, and fails after long.
+    fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until a process has a handler of SIGINT.
+    fn wait_for_handler(child: &Child) {
+        wait_until("interrupts are caught", || {
+            let status =
+                fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 0b10 != 0)
+        });
+    }
+
+    fn finish(child: Child) -> Outcome {
+        child.wait_with_output().unwrap().into()
+    }
+
+    const LONG: &str = "fit noise.f32 --dtype f32 --dim 4 -k 30 --tol 0 --threads 1 --json \
+        -o m.safetensors --history h.csv";
+
+    #[test]
+    fn an_interrupted_fit_is_saved() {
+        let long = "--max-iter 1000000000";
+        let many = "--max-iter 5 --n-init 1000000000";
+        for (signal, rest) in [("-INT", long), ("-TERM", long), ("-INT", many)] {
+            let place = Place::new();
+            place.write("noise.f32", noise(20_000));
+            let child = place.command(&format!("{LONG} {rest}")).spawn().unwrap();
+            wait_for_handler(&child);
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(place.names(), ["noise.f32"]);
+            kill(signal, &child);
+            let outcome = finish(child);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            assert_eq!(report["stop_reason"], "interrupted");
+            assert_eq!(report["converged"], false);
+            assert_eq!(place.names(), ["h.csv", "m.safetensors", "noise.f32"]);
+            close(&place.json("info m.safetensors")["weights"], &report["weights"]);
+            let rows = place.text("h.csv").lines().count() as u64 - 1;
+            assert_eq!(rows, report["iterations"].as_u64().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_second_interrupt_ends_at_once() {
+        let place = Place::new();
+        place.write("noise.f32", noise(200_000));
+        // The start alone, of which no part can be interrupted, takes seconds.
+        let child = place.command(&LONG.replace("-k 30", "-k 2000")).spawn().unwrap();
+        wait_for_handler(&child);
+        for _ in 0..2 {
+            kill("-INT", &child);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(finish(child).code, Some(130));
+        assert_eq!(place.names(), ["noise.f32"]);
+    }
+
+    /// Starts a command that writes for hours, and waits until it has begun to.
+    fn sampling(place: &Place) -> Child {
+        let child =
+            place.command("sample model.safetensors -n 1000000000000 -o s.npy").spawn().unwrap();
+        wait_for_handler(&child);
+        wait_until("it writes", || {
+            let entries = fs::read_dir(place.0.path()).unwrap();
+            let large = |path: &Path| path.metadata().is_ok_and(|it| it.len() > 1 << 20);
+            entries.flatten().any(|entry| large(&entry.path()))
+        });
+        child
+    }
+
+    #[test]
+    fn an_interrupted_output_leaves_nothing() {
+        let place = Place::with_model();
+        place.write("s.npy", "old");
+        let before = place.names();
+        let child = sampling(&place);
+        kill("-INT", &child);
+        let outcome = finish(child);
+        assert_eq!(outcome.code, Some(130));
+        assert_eq!(outcome.stderr, "error: interrupted; nothing was written\n");
+        assert_eq!(place.names(), before);
+        assert_eq!(place.text("s.npy"), "old");
+    }
+
+    #[test]
+    fn a_killed_command_leaves_no_half_output() {
+        let place = Place::with_model();
+        place.write("old.npy", "old");
+        let mut child = sampling(&place);
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().code(), None);
+        assert!(!place.path("s.npy").exists());
+        assert_eq!(place.text("old.npy"), "old");
+    }
+
+    #[test]
+    fn a_full_disk_spoils_only_what_is_on_it() {
+        let place = Place::with_points();
+        for (options, left) in [
+            ("-o /dev/full --history h.csv --plot h.svg", &["h.csv", "h.svg", "points.csv"][..]),
+            ("-o m.json --history /dev/full --plot h.svg", &["h.svg", "m.json", "points.csv"]),
+            ("-o m.json --history h.csv --plot /dev/full", &["h.csv", "m.json", "points.csv"]),
+        ] {
+            let outcome = place.run(&format!("fit points.csv -k 3 --json {options}"));
+            assert_eq!(outcome.code, Some(1), "{options}");
+            assert_eq!(outcome.stderr, "error: /dev/full: No space left on device (os error 28)\n");
+            assert_eq!(place.names(), left);
+            let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            assert_eq!(report["converged"], true);
+            left.iter()
+                .filter(|it| **it != "points.csv")
+                .for_each(|it| fs::remove_file(place.path(it)).unwrap());
+        }
+        place.succeed("fit points.csv -k 3 -o m.json");
+        for arguments in [
+            "predict m.json points.csv -o /dev/full",
+            "sample m.json -n 9 -o /dev/full",
+            "score m.json points.csv -o /dev/full",
+        ] {
+            let outcome = place.run(arguments);
+            assert_eq!(outcome.code, Some(1), "{arguments}");
+            assert_eq!(outcome.stderr, "error: /dev/full: No space left on device (os error 28)\n");
+        }
+    }
+
+    #[test]
+    fn standard_output_may_be_full_or_closed() {
+        let place = Place::with_points();
+        let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+        let outcome = Outcome::from(
+            place.command("fit points.csv -k 3 -o m.json").stdout(full()).output().unwrap(),
+        );
+        assert_eq!(outcome.code, Some(1));
+        assert_eq!(
+            outcome.stderr,
+            "error: standard output: No space left on device (os error 28)\n"
+        );
+        assert_eq!(place.names(), ["m.json", "points.csv"]);
+        for arguments in ["fit points.csv -k 3 -o n.json", "info m.json", "score m.json points.csv"]
+        {
+            let mut child = place.command(arguments).spawn().unwrap();
+            drop(child.stdout.take());
+            let outcome = finish(child);
+            assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{arguments}");
+        }
+        assert!(place.path("n.json").exists());
+        // Messages may not get through either.
+        let code = place.command("info missing.json").stderr(full()).status().unwrap().code();
+        assert_eq!(code, Some(1));
+    }
+
+    #[test]
+    fn tables_can_be_piped() {
+        let place = Place::with_model();
+        let outcome = place.succeed("predict model.safetensors points.csv -o /dev/stdout");
+        assert!(outcome.stdout.starts_with("label\n"));
+        assert_eq!(outcome.stdout.lines().count(), 901);
+    }
+
+    #[test]
+    fn links_to_inputs_are_inputs() {
+        let place = Place::with_points();
+        std::os::unix::fs::symlink("points.csv", place.path("link.csv")).unwrap();
+        let outcome = place.run("fit points.csv -k 3 --history link.csv");
+        assert_eq!(outcome.stderr, "error: link.csv: this output is also an input\n");
+        let text = place.text("points.csv");
+        assert!(text.starts_with("x,y\n"));
+    }
+}

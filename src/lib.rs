@@ -1,4 +1,104 @@
-#![doc = "Mixtures of exponential families, learned by fast blocked EM and watched by entropy sums."]
+//! Mixtures of exponential families, learned by fast blocked EM and watched by entropy sums.
+//!
+//! ```
+//! use entropysum::{Config, Executor, Init, Points, Posterior, Silent, family, fit_mixture};
+//!
+//! let values = [1.0, 1.2, 0.9, 1.1, 7.0, 7.4, 6.9, 7.1];
+//! let points = Points::<f64>::from_rows(&values, 1)?;
+//! let family = family::registry::build("gaussian-full", 1)?;
+//! let (init, config, executor) = (Init::default(), Config::default(), Executor::new(None)?);
+//! let fit = fit_mixture(
+//!     family, 2, Posterior::Exact, &init, &points, &executor, &config, &mut Silent,
+//! )?;
+//!
+//! let last = fit.last().unwrap();
+//! assert!(fit.converged());
+//! assert!(last.gap().abs() < 1e-12); // the entropy sum is the lower bound
+//! assert!(last.delta() > -1e-12); // and never behind the log-likelihood that the E-step yields
+//! # Ok::<(), entropysum::Error>(())
+//! ```
+//!
+//! # The idea
+//!
+//! Every mixture of exponential families has the joint density
+//!
+//! $$\ln p(x, c) = \ln \pi\_c + \eta\_c \cdot T(x) - A(\eta\_c) + \ln h(x)$$
+//!
+//! (`ln p(x, c) = ln π_c + η_c · T(x) - A(η_c) + ln h(x)`), so that one E-step serves them all: two matrix products and
+//! a softmax on each tile of points. What a tile leaves behind are sums of statistics; nothing of size N × C exists.
+//! After an exact M-step on these sums the lower bound `F(q, Θ)` *is* a sum of entropies,
+//!
+//! $$F = \frac1N \sum\_n H[q\_n(c)] - H[p(c)] - \sum\_c \bar q\_c H[p(x \mid c)],$$
+//!
+//! for whatever `q` made the sums, and it costs nothing to know: no point is looked at again.
+//!
+//! # From points to the monitor
+//!
+//! | step | where | what |
+//! |---|---|---|
+//! | source | [`data`] | a [`DataSource`] hands out points in any order, to several threads |
+//! | block | [`block`] | a [`Block`] borrows consecutive points from a source or a lane's [`BlockBuf`] |
+//! | statistics | [`family`] | an [`ExponentialFamily`](family::ExponentialFamily) lists its `T(x)` and its natural parameters |
+//! | kernels | [`kernels`] | statistics, logits and posteriors of a tile, `f32` or `f64` ([`Scalar`]) |
+//! | E-step | [`model`] | [`EStep`](model::EStep) drives the kernels over a block; [`Mixture`] is the model |
+//! | sufficient statistics | [`stats`] | [`SuffStats`](stats::SuffStats): flat `f64` sums, one per lane, merged in order |
+//! | threads | [`exec`] | an [`Executor`] runs the lanes; their number depends on data and model alone |
+//! | M-step | [`em`] | [`fit`](em::fit) and [`fit_mixture`]: sweep, M-step, repairs, starts, under a [`Config`] |
+//! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
+//! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
+//! | use | [`inference`] | labels, posteriors, densities, scores and samples of a fitted model |
+//! | model files | [`store`] | a [`Mixture`] as safetensors or JSON, the same bits back |
+//!
+//! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
+//! throughout and never see a point. Lower layers do not know the higher ones; `tests/layers.rs` checks it.
+//!
+//! # Equation, function, test
+//!
+//! Numbers are those of J. Warnken, D. Velychko, S. Damm, A. Fischer and J. Lücke, *Generative Models with ELBOs
+//! Converging to Entropy Sums*, [arXiv:2501.09022](https://arxiv.org/abs/2501.09022). Tests without a file are in
+//! `tests/identities.rs`.
+//!
+//! | equation | function | test |
+//! |---|---|---|
+//! | Eqn 2, the lower bound `F(q, Θ)` | [`lower_bound`](model::GenerativeModel::lower_bound) | `eqn_2_lower_bound_from_statistics_is_the_elbo_at_any_parameters` |
+//! | Eqns 3 and 39, the entropy sum | [`entropy_sum`](model::GenerativeModel::entropy_sum) | `eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilities` |
+//! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | none: 0 for every family there is |
+//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` |
+//! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition_and_maximize_inverts_it` |
+//! | gap `F - entropy sum` where the M-step is not exact | [`IterRecord::gap`] | `a_ridge_leaves_the_known_gap` |
+//! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
+//! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
+//! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/golden.rs`) |
+//! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/golden.rs`) |
+//! | same bits on any number of threads | [`Executor`] | `fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads` (`tests/determinism.rs`) |
+//!
+//! # Where code and paper differ
+//!
+//! - The propositions speak of stationary points. Here equality is used after every exact M-step, which is all it needs:
+//!   `F` minus the entropy sum is a derivative of `F` with respect to the model's parameters, in one direction, at any `q`.
+//! - So away from M-steps the entropy sum is *no* bound, although Eqns 55 and 62 could be read that way: with fresh
+//!   posteriors of parameters that are no M-step it can exceed the log-likelihood. No function here offers that number.
+//! - Eqn 41 prints its second term as `1/π_c`; it is `1/π_C` of the last component, as in Eqn 42.
+//! - Eqn 53 puts a tilde on all three entropies; only that of the observables is a pseudo entropy (as in Eqn 52).
+//!   The sentence before it means Eqn 50, not Eqn 51.
+//! - Proposition 4 counts L free parameters a component. A full covariance has them once its symmetric half is taken
+//!   (as here); tied covariances are not covered as stated, but fulfil Definition 1 with `β = -Σ`.
+//! - The base measure of a Gaussian is constant because its variance is a parameter; a known variance is another family.
+//! - A ridge, a floor, fixed weights or frozen components leave a gap that is not zero; it is reported, not hidden.
+//!
+//! # Features
+//!
+//! `cli` (default): the command line and what only it needs. An embedding crate takes `default-features = false`. No
+//! feature changes a number.
+
+#![deny(
+    missing_docs,
+    missing_debug_implementations,
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks,
+    rustdoc::broken_intra_doc_links
+)]
+
 pub mod atomic;
 pub mod block;
 pub mod data;
@@ -15,3 +115,20 @@ mod rng;
 pub mod scalar;
 pub mod stats;
 pub mod store;
+
+pub use block::{Block, BlockBuf};
+pub use data::DataSource;
+pub use data::memory::Points;
+pub use em::{Config, Fit, Init, fit_mixture};
+pub use error::{Error, Result};
+pub use exec::Executor;
+/// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].
+pub use faer;
+pub use model::{EntropySum, Mixture, Posterior};
+pub use monitor::{IterRecord, Observer, Silent, StopReason};
+pub use scalar::Scalar;
+
+/// The code of the README is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -407,3 +407,27 @@ fn statistics_of_a_union_are_the_sum_of_the_parts() {
         assert_all_close(&merged.as_slice()[2..], &whole.as_slice()[2..], 1e-13, name);
     }
 }
+
+/// Eqn 51: the pseudo entropy is `A - η · ∇A`, whatever centre the statistics are taken about.
+#[test]
+fn eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean() {
+    for name in registry::names() {
+        let model = start(name);
+        let family = model.family();
+        let n_statistics = family.statistics().len();
+        let n_shared = family.shared_statistics().len();
+        let centre = if family.is_location() { vec![0.25, -0.5, 1.0] } else { vec![] };
+        let mut natural = vec![0.0; COMPONENTS * n_statistics];
+        let packings = family.natural(model.parameters(), &centre.repeat(COMPONENTS), &mut natural);
+        let mut shared = vec![0.0; n_shared];
+        family.shared_natural(&model.parameters().shared, &mut shared);
+        let entropies = family.pseudo_entropies(model.parameters());
+        for c in 0..COMPONENTS {
+            let mut mean = vec![0.0; n_statistics + n_shared];
+            family.mean(model.theta(c), &centre, &mut mean);
+            let eta = natural[c * n_statistics..][..n_statistics].iter().chain(&shared);
+            let product: f64 = eta.zip(&mean).map(|(e, m)| e * m).sum();
+            assert_close(packings[c].log_partition - product, entropies[c], 1e-13, name);
+        }
+    }
+}

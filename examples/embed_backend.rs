@@ -17,16 +17,6 @@ struct Shards {
     dim: usize,
 }
 
-impl Shards {
-    fn new(shards: Vec<Vec<f32>>, dim: usize) -> Self {
-        let mut starts = vec![0];
-        for shard in &shards {
-            starts.push(starts[starts.len() - 1] + (shard.len() / dim) as u64);
-        }
-        Self { shards, starts, dim }
-    }
-}
-
 impl DataSource<f32> for Shards {
     fn name(&self) -> String {
         "shards".into()
@@ -80,10 +70,9 @@ impl Observer for Patience {
         self.trace.push((record.points_seen, record.entropy_sum));
         // The log-likelihood rises by at least `delta` in this iteration: no second pass is needed to know it.
         self.small = if record.delta() < self.enough { self.small + 1 } else { 0 };
-        if self.small == 3 {
-            ControlFlow::Break(StopReason::Interrupted)
-        } else {
-            ControlFlow::Continue(())
+        match self.small {
+            3 => ControlFlow::Break(StopReason::Interrupted),
+            _ => ControlFlow::Continue(()),
         }
     }
 }
@@ -93,13 +82,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/china.npy");
     let whole = data::open::<f32>(path, &OpenOptions::default())?;
     let (n, dim) = (whole.len(), whole.dim());
-    let mut shards = Vec::new();
-    for (from, to) in [(0, 100_001), (100_001, 100_003), (100_003, 180_000), (180_000, n)] {
+    let starts = vec![0, 100_001, 100_003, 180_000, n];
+    let mut shards = Shards { shards: Vec::new(), starts, dim };
+    for ends in shards.starts.windows(2) {
         let mut buffer = BlockBuf::default();
-        let block = whole.read(from, (to - from) as usize, &mut buffer)?;
-        shards.push(block.points.row_iter().flat_map(|row| row.iter().copied()).collect());
+        let block = whole.read(ends[0], (ends[1] - ends[0]) as usize, &mut buffer)?;
+        shards.shards.push(block.points.row_iter().flat_map(|row| row.iter().copied()).collect());
     }
-    let shards = Shards::new(shards, dim);
 
     // Learn on one shard first, then go on from there on all of them: a warm start.
     let executor = Executor::new(Some(2))?;

@@ -6,8 +6,7 @@ use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::{Block, BlockBuf, Config, DataSource, EntropySum, Executor, Init, IterRecord};
 use entropysum::{Observer, Points, Posterior, StopReason, faer::MatRef, fit_mixture, inference};
-use std::error::Error;
-use std::ops::ControlFlow;
+use std::{error::Error, ops::ControlFlow};
 
 /// Points that arrived in shards of different lengths, as from several files or machines; row-major.
 struct Shards {
@@ -30,8 +29,7 @@ impl DataSource<f32> for Shards {
         self.starts[self.shards.len()]
     }
 
-    /// Called from all threads, in any order. Points inside one shard are lent; others are copied to the caller's
-    /// buffer, which it keeps: nothing is allocated once that has grown.
+    /// Called from all threads. Points inside one shard are lent; others are copied to the caller's buffer.
     fn read<'a>(
         &'a self,
         start: u64,
@@ -95,15 +93,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let family = registry::build("gaussian-diag", dim)?;
     let config = Config { tol: 0.0, ..Config::default() }; // the observer alone decides
     let fit = |init: &Init, source: &dyn DataSource<f32>, observer: &mut Patience| {
-        let (family, exact) = (family.clone(), Posterior::Exact);
-        fit_mixture(family, 6, exact, init, source, &executor, &config, observer)
+        fit_mixture(family.clone(), 6, Posterior::Exact, init, source, &executor, &config, observer)
     };
     let patience = || Patience { enough: 1e-4, small: 0, trace: Vec::new() };
     let (mut first, mut second) = (patience(), patience());
     let part = Points::from_rows(&shards.shards[0], dim)?;
     let start = fit(&Init::default(), &part, &mut first)?;
     let fitted = fit(&Init::Model(Box::new(start.model)), &shards, &mut second)?;
-    println!("{} iterations on a shard, {} on all", first.trace.len(), second.trace.len());
 
     // Labels arrive in order, batch by batch.
     let mut counts = vec![0u64; fitted.model.n_components()];
@@ -111,8 +107,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         labels.iter().for_each(|&c| counts[c as usize] += 1);
         Ok(())
     })?;
-    println!("pixels of each component: {counts:?}");
 
+    println!("{} iterations on a shard, {} on all", first.trace.len(), second.trace.len());
     assert_eq!(fitted.stop_reason, StopReason::Interrupted);
     assert_eq!(counts.iter().sum::<u64>(), n);
     assert!(second.trace.windows(2).all(|pair| pair[0].1.total() <= pair[1].1.total()));

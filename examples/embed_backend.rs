@@ -6,8 +6,7 @@ use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::{Block, BlockBuf, Config, DataSource, EntropySum, Executor, Init, IterRecord};
 use entropysum::{Observer, Points, Posterior, StopReason, faer::MatRef, fit_mixture, inference};
-use std::error::Error;
-use std::ops::ControlFlow;
+use std::{error::Error, ops::ControlFlow};
 
 /// Points that arrived in shards of different lengths, as from several files or machines; row-major.
 struct Shards {
@@ -15,16 +14,6 @@ struct Shards {
     /// Index of the first point of each shard, and then the number of all points.
     starts: Vec<u64>,
     dim: usize,
-}
-
-impl Shards {
-    fn new(shards: Vec<Vec<f32>>, dim: usize) -> Self {
-        let mut starts = vec![0];
-        for shard in &shards {
-            starts.push(starts[starts.len() - 1] + (shard.len() / dim) as u64);
-        }
-        Self { shards, starts, dim }
-    }
 }
 
 impl DataSource<f32> for Shards {
@@ -40,8 +29,7 @@ impl DataSource<f32> for Shards {
         self.starts[self.shards.len()]
     }
 
-    /// Called from all threads, in any order. Points inside one shard are lent; others are copied to the caller's
-    /// buffer, which it keeps: nothing is allocated once that has grown.
+    /// Called from all threads. Points inside one shard are lent; others are copied to the caller's buffer.
     fn read<'a>(
         &'a self,
         start: u64,
@@ -80,10 +68,9 @@ impl Observer for Patience {
         self.trace.push((record.points_seen, record.entropy_sum));
         // The log-likelihood rises by at least `delta` in this iteration: no second pass is needed to know it.
         self.small = if record.delta() < self.enough { self.small + 1 } else { 0 };
-        if self.small == 3 {
-            ControlFlow::Break(StopReason::Interrupted)
-        } else {
-            ControlFlow::Continue(())
+        match self.small {
+            3 => ControlFlow::Break(StopReason::Interrupted),
+            _ => ControlFlow::Continue(()),
         }
     }
 }
@@ -93,28 +80,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/china.npy");
     let whole = data::open::<f32>(path, &OpenOptions::default())?;
     let (n, dim) = (whole.len(), whole.dim());
-    let mut shards = Vec::new();
-    for (from, to) in [(0, 100_001), (100_001, 100_003), (100_003, 180_000), (180_000, n)] {
+    let starts = vec![0, 100_001, 100_003, 180_000, n];
+    let mut shards = Shards { shards: Vec::new(), starts, dim };
+    for ends in shards.starts.windows(2) {
         let mut buffer = BlockBuf::default();
-        let block = whole.read(from, (to - from) as usize, &mut buffer)?;
-        shards.push(block.points.row_iter().flat_map(|row| row.iter().copied()).collect());
+        let block = whole.read(ends[0], (ends[1] - ends[0]) as usize, &mut buffer)?;
+        shards.shards.push(block.points.row_iter().flat_map(|row| row.iter().copied()).collect());
     }
-    let shards = Shards::new(shards, dim);
 
     // Learn on one shard first, then go on from there on all of them: a warm start.
     let executor = Executor::new(Some(2))?;
     let family = registry::build("gaussian-diag", dim)?;
     let config = Config { tol: 0.0, ..Config::default() }; // the observer alone decides
     let fit = |init: &Init, source: &dyn DataSource<f32>, observer: &mut Patience| {
-        let (family, exact) = (family.clone(), Posterior::Exact);
-        fit_mixture(family, 6, exact, init, source, &executor, &config, observer)
+        fit_mixture(family.clone(), 6, Posterior::Exact, init, source, &executor, &config, observer)
     };
     let patience = || Patience { enough: 1e-4, small: 0, trace: Vec::new() };
     let (mut first, mut second) = (patience(), patience());
     let part = Points::from_rows(&shards.shards[0], dim)?;
     let start = fit(&Init::default(), &part, &mut first)?;
     let fitted = fit(&Init::Model(Box::new(start.model)), &shards, &mut second)?;
-    println!("{} iterations on a shard, {} on all", first.trace.len(), second.trace.len());
 
     // Labels arrive in order, batch by batch.
     let mut counts = vec![0u64; fitted.model.n_components()];
@@ -122,8 +107,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         labels.iter().for_each(|&c| counts[c as usize] += 1);
         Ok(())
     })?;
-    println!("pixels of each component: {counts:?}");
 
+    println!("{} iterations on a shard, {} on all", first.trace.len(), second.trace.len());
     assert_eq!(fitted.stop_reason, StopReason::Interrupted);
     assert_eq!(counts.iter().sum::<u64>(), n);
     assert!(second.trace.windows(2).all(|pair| pair[0].1.total() <= pair[1].1.total()));

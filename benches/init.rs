@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::{draw, group, mixture_of_spread};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use entropysum::data::memory::Points;
-use entropysum::em::{Config, Init, init};
+use entropysum::em::{Config, Init, MixtureSpec, init};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
 use entropysum::inference;
@@ -23,8 +23,8 @@ fn starts<T: Scalar>(criterion: &mut Criterion) {
         let points = Points::from_rows(&values, dim).unwrap();
         let family = registry::build("gaussian-diag", dim).unwrap();
         let run = |init: &Init| {
-            let family = Arc::clone(&family);
-            init::start(family, n_components, init, &points, &executor, &config, 0).unwrap().0
+            let spec = MixtureSpec::new(Arc::clone(&family), n_components).with_init(init.clone());
+            init::start(&spec, &points, &executor, &config, 0).unwrap().0
         };
         let score = |init| inference::score(&run(init), &points, &executor).unwrap().log_likelihood;
         let (ours, random) = (score(&Init::KMeansPlusPlus), score(&Init::Random));

@@ -5,7 +5,7 @@
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::{Block, BlockBuf, Config, DataSource, EntropySum, Executor, Init, IterRecord};
-use entropysum::{Observer, Points, Posterior, StopReason, faer::MatRef, fit_mixture, inference};
+use entropysum::{MixtureSpec, Observer, Points, StopReason, faer::MatRef, fit_mixture, inference};
 use std::{error::Error, ops::ControlFlow};
 
 /// Points that arrived in shards of different lengths, as from several files or machines; row-major.
@@ -69,7 +69,7 @@ impl Observer for Patience {
         // The log-likelihood rises by at least `delta` in this iteration: no second pass is needed to know it.
         self.small = if record.delta() < self.enough { self.small + 1 } else { 0 };
         match self.small {
-            3 => ControlFlow::Break(StopReason::Interrupted),
+            3 => ControlFlow::Break(StopReason::Observer),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -92,14 +92,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let executor = Executor::new(Some(2))?;
     let family = registry::build("gaussian-diag", dim)?;
     let config = Config { tol: 0.0, ..Config::default() }; // the observer alone decides
-    let fit = |init: &Init, source: &dyn DataSource<f32>, observer: &mut Patience| {
-        fit_mixture(family.clone(), 6, Posterior::Exact, init, source, &executor, &config, observer)
+    let fit = |init: Init, source: &dyn DataSource<f32>, observer: &mut Patience| {
+        let spec = MixtureSpec::new(family.clone(), 6).with_init(init);
+        fit_mixture(&spec, source, &executor, &config, observer)
     };
     let patience = || Patience { enough: 1e-4, small: 0, trace: Vec::new() };
     let (mut first, mut second) = (patience(), patience());
     let part = Points::from_rows(&shards.shards[0], dim)?;
-    let start = fit(&Init::default(), &part, &mut first)?;
-    let fitted = fit(&Init::Model(Box::new(start.model)), &shards, &mut second)?;
+    let start = fit(Init::default(), &part, &mut first)?;
+    let fitted = fit(Init::Model(Box::new(start.model)), &shards, &mut second)?;
 
     // Labels arrive in order, batch by batch.
     let mut counts = vec![0u64; fitted.model.n_components()];
@@ -109,7 +110,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
 
     println!("{} iterations on a shard, {} on all", first.trace.len(), second.trace.len());
-    assert_eq!(fitted.stop_reason, StopReason::Interrupted);
+    assert_eq!(fitted.stop_reason, StopReason::Observer);
     assert_eq!(counts.iter().sum::<u64>(), n);
     assert!(second.trace.windows(2).all(|pair| pair[0].1.total() <= pair[1].1.total()));
     // The same bits as from the file: results depend on the points, not on where they lie.

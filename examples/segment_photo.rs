@@ -3,7 +3,7 @@
 //! `cargo run --release --example segment_photo [PICTURE.png]`
 
 use entropysum::family::registry;
-use entropysum::{Config, Executor, Init, Points, Posterior, Silent, fit_mixture, inference};
+use entropysum::{Config, Executor, MixtureSpec, Points, Silent, fit_mixture, inference};
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -23,8 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let executor = Executor::new(None)?;
     let family = registry::build("gaussian-full", 3)?;
     let config = Config { tol: 1e-4, ..Config::default() };
-    let (init, exact) = (Init::default(), Posterior::Exact);
-    let fit = fit_mixture(family, COLOURS, exact, &init, &points, &executor, &config, &mut Silent)?;
+    let fit =
+        fit_mixture(&MixtureSpec::new(family, COLOURS), &points, &executor, &config, &mut Silent)?;
     println!(
         "{} after {} iterations and {:.1} s: {:.4} nats per pixel",
         fit.stop_reason.name(),

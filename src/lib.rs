@@ -1,15 +1,13 @@
 //! Mixtures of exponential families, learned by fast blocked EM and watched by entropy sums.
 //!
 //! ```
-//! use entropysum::{Config, Executor, Init, Points, Posterior, Silent, family, fit_mixture};
+//! use entropysum::{Config, Executor, MixtureSpec, Points, Silent, family, fit_mixture};
 //!
 //! let values = [1.0, 1.2, 0.9, 1.1, 7.0, 7.4, 6.9, 7.1];
 //! let points = Points::<f64>::from_rows(&values, 1)?;
 //! let family = family::registry::build("gaussian-full", 1)?;
-//! let (init, config, executor) = (Init::default(), Config::default(), Executor::new(None)?);
-//! let fit = fit_mixture(
-//!     family, 2, Posterior::Exact, &init, &points, &executor, &config, &mut Silent,
-//! )?;
+//! let (spec, config) = (MixtureSpec::new(family, 2), Config::default());
+//! let fit = fit_mixture(&spec, &points, &Executor::new(None)?, &config, &mut Silent)?;
 //!
 //! let last = fit.last().unwrap();
 //! assert!(fit.converged());
@@ -119,7 +117,7 @@ pub mod store;
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;
 pub use data::memory::Points;
-pub use em::{Config, Fit, Init, fit_mixture};
+pub use em::{Config, Fit, Init, MixtureSpec, fit_mixture};
 pub use error::{Error, Result};
 pub use exec::Executor;
 /// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].

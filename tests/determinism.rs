@@ -5,7 +5,7 @@ mod common;
 use common::{assert_all_close, clusters, rounded};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Config, Init, fit_mixture};
+use entropysum::em::{Config, MixtureSpec, fit_mixture};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
 use entropysum::inference;
@@ -22,10 +22,8 @@ fn bits_of_a_fit<T: Scalar>(name: &str, posterior: Posterior, threads: usize) ->
     let executor = Executor::new(Some(threads)).unwrap();
     let config = Config { max_iter: 6, tol: 0.0, n_init: 2, seed: 5, ..Config::default() };
     let family = registry::build(name, dim).unwrap();
-    let init = Init::default();
-    let fit =
-        fit_mixture(family, components, posterior, &init, &points, &executor, &config, &mut Silent)
-            .unwrap();
+    let spec = MixtureSpec::new(family, components).with_posterior(posterior);
+    let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
     let mut bits: Vec<u64> = Vec::new();
     for record in &fit.history.records {
         let sum = record.entropy_sum;
@@ -86,19 +84,8 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
         for posterior in [Posterior::Exact, Posterior::Hard] {
             let executor = Executor::new(Some(2)).unwrap();
             let family = registry::build(name, dim).unwrap();
-            let init = Init::default();
-            let model = fit_mixture(
-                family,
-                components,
-                posterior,
-                &init,
-                &points,
-                &executor,
-                &config,
-                &mut Silent,
-            )
-            .unwrap()
-            .model;
+            let spec = MixtureSpec::new(family, components).with_posterior(posterior);
+            let model = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
             let lanes = Sweeper::<T, _, _>::new(&points, &executor).sweep(&model).unwrap();
             let halves = [1, 2, 7].map(|threads| {
                 let executor = Executor::new(Some(threads)).unwrap();

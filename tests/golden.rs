@@ -112,7 +112,7 @@ fn em_in_f32_follows_to_1e_6() {
     follows_the_golden_trajectory::<f32>("iris", 1e-6);
 }
 
-/// Section 1.5 of the theory: k-means is hard EM with equal weights and one variance, and its inertia J gives the
+/// Theory 1.5: k-means is hard EM with equal weights and one variance, and its inertia J gives the
 /// entropy sum as `-ln C - D/2 ln(2 π e J / (N D))`.
 #[test]
 fn hard_em_with_equal_weights_is_k_means() {

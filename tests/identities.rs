@@ -4,7 +4,7 @@ mod common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters};
 use entropysum::data::memory::Points;
-use entropysum::em::{self, Config, Init, fit_mixture};
+use entropysum::em::{self, Config, MixtureSpec, fit_mixture};
 use entropysum::exec::Executor;
 use entropysum::family::{ExponentialFamily, Parameters, Regularization, Statistic, registry};
 use entropysum::inference;
@@ -133,7 +133,7 @@ fn start(name: &str) -> Mixture {
     .unwrap()
 }
 
-/// Section 1.3 of the theory; Theorem 1 at any q: after an exact M-step the entropy sum is the bound.
+/// Theory 1.3; Theorem 1 at any q: after an exact M-step the entropy sum is the bound.
 #[test]
 fn eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilities() {
     let mut u = Uniforms::new(1);
@@ -233,17 +233,8 @@ fn entropy_sums_stand_between_log_likelihoods_in_every_iteration() {
                 ..Config::default()
             };
             let family = registry::build(name, DIM).unwrap();
-            let fit = fit_mixture(
-                family,
-                COMPONENTS,
-                posterior,
-                &Init::default(),
-                &points,
-                &executor,
-                &config,
-                &mut Silent,
-            )
-            .unwrap();
+            let spec = MixtureSpec::new(family, COMPONENTS).with_posterior(posterior);
+            let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
             assert!(fit.history.records.len() >= 2, "{name}");
             for pair in fit.history.records.windows(2) {
                 assert!(pair[0].gap().abs() < 1e-10, "{name} gap {}", pair[0].gap());

@@ -4,12 +4,12 @@ mod common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters};
 use entropysum::data::memory::Points;
-use entropysum::em::{self, Config, Fit, Init, fit_mixture};
+use entropysum::em::{self, Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::{Regularization, registry};
 use entropysum::inference;
-use entropysum::model::{Mixture, Posterior};
+use entropysum::model::Mixture;
 use entropysum::monitor::{Silent, StopReason};
 
 fn fit_points(
@@ -22,7 +22,8 @@ fn fit_points(
     let dim = points.view().ncols();
     let family = registry::build(name, dim)?;
     let executor = Executor::new(Some(2))?;
-    fit_mixture(family, components, Posterior::Exact, init, points, &executor, config, &mut Silent)
+    let spec = MixtureSpec::new(family, components).with_init(init.clone());
+    fit_mixture(&spec, points, &executor, config, &mut Silent)
 }
 
 fn fit(name: &str, components: usize, x: &[f64], dim: usize) -> Result<Fit<Mixture>> {

@@ -9,7 +9,7 @@ use crate::cli::progress;
 use entropysum::atomic::write_atomically;
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Config, Init, init};
+use entropysum::em::{Config, Init, MixtureSpec, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
@@ -210,7 +210,8 @@ fn workload<T: Scalar>(
     let points = Points::owned(values, dim)?;
     let family = registry::build(model, dim)?;
     let config = Config::default();
-    let (start, _) = init::start(family, k, &Init::RandomFromData, &points, executor, &config, 0)?;
+    let spec = MixtureSpec::new(family, k).with_init(Init::RandomFromData);
+    let (start, _) = init::start(&spec, &points, executor, &config, 0)?;
     Ok((points, start))
 }
 

@@ -10,18 +10,17 @@ use crate::cli::progress::{self, Progress};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
-use entropysum::em::{Config, Fit, Init, fit_mixture};
+use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{ExponentialFamily, Regularization, registry};
+use entropysum::family::{Regularization, registry};
 use entropysum::inference;
-use entropysum::model::{Mixture, Posterior};
+use entropysum::model::Mixture;
 use entropysum::monitor::{StopReason, plot};
 use entropysum::scalar::Scalar;
 use entropysum::store;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Calls a generic function in the precision asked for.
@@ -51,10 +50,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 
 /// A fit that is ready to run: all that was typed is checked, all files are open.
 struct FitPlan<T> {
-    family: Arc<dyn ExponentialFamily>,
-    n_components: usize,
-    posterior: Posterior,
-    init: Init,
+    spec: MixtureSpec,
     source: Box<dyn DataSource<T>>,
     executor: Executor,
     config: Config,
@@ -82,35 +78,34 @@ impl<T: Scalar> FitPlan<T> {
             Start::File(path) => Some(given_start(path, args)?),
             _ => None,
         };
-        let n_components = match (&given, args.components) {
-            (Some(model), _) => model.n_components(),
-            (None, Some(components)) => size(components)?,
-            (None, None) => {
-                let message = "give the number of components with -k, or a model with --init FILE";
-                return Err(Error::Config(message.to_owned()));
-            }
-        };
+        if given.is_none() && args.components.is_none() {
+            let message = "give the number of components with -k, or a model with --init FILE";
+            return Err(Error::Config(message.to_owned()));
+        }
 
         let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
-        let family = match &given {
+        let mut spec = match given {
             Some(model) => {
-                check_dim(&*source, model)?;
-                registry::build(&model.family().name(), model.family().dim())?
+                check_dim(&*source, &model)?;
+                MixtureSpec::from_model(model)
             }
-            None => registry::build(args.model.as_deref().unwrap_or(DEFAULT_MODEL), source.dim())?,
+            None => {
+                let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
+                let n_components = size(args.components.unwrap_or_default())?;
+                MixtureSpec::new(registry::build(name, source.dim())?, n_components).with_init(
+                    match args.init {
+                        Start::Random => Init::Random,
+                        Start::RandomFromData => Init::RandomFromData,
+                        _ => Init::KMeansPlusPlus,
+                    },
+                )
+            }
         };
-        let of_file = given.as_ref().map_or(Posterior::default(), Mixture::posterior);
-        let init = match (given, &args.init) {
-            (Some(model), _) => Init::Model(Box::new(model)),
-            (None, Start::Random) => Init::Random,
-            (None, Start::RandomFromData) => Init::RandomFromData,
-            (None, _) => Init::KMeansPlusPlus,
-        };
+        if let Some(posterior) = args.posterior {
+            spec = spec.with_posterior(posterior);
+        }
         Ok(Self {
-            family,
-            n_components,
-            posterior: args.posterior.unwrap_or(of_file),
-            init,
+            spec,
             source: into_memory(source)?,
             executor,
             config: Config {
@@ -127,16 +122,7 @@ impl<T: Scalar> FitPlan<T> {
     }
 
     fn run(&self, progress: &mut Progress) -> Result<Fit<Mixture>> {
-        fit_mixture(
-            self.family.clone(),
-            self.n_components,
-            self.posterior,
-            &self.init,
-            &*self.source,
-            &self.executor,
-            &self.config,
-            progress,
-        )
+        fit_mixture(&self.spec, &*self.source, &self.executor, &self.config, progress)
     }
 }
 

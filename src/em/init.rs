@@ -48,41 +48,69 @@ pub enum Init {
     Model(Box<Mixture>),
 }
 
-/// Fits a mixture of `n_components` of a family, the best by its entropy sum of `config.n_init` fresh starts.
+/// What mixture to fit, and how to start.
+#[derive(Clone, Debug)]
+pub struct MixtureSpec {
+    /// Family of the components.
+    pub family: Arc<dyn ExponentialFamily>,
+    /// Number of components C.
+    pub n_components: usize,
+    /// The variational family.
+    pub posterior: Posterior,
+    /// How to start.
+    pub init: Init,
+}
+
+impl MixtureSpec {
+    /// A mixture with exact posteriors that starts by k-means++.
+    pub fn new(family: Arc<dyn ExponentialFamily>, n_components: usize) -> Self {
+        Self { family, n_components, posterior: Posterior::Exact, init: Init::default() }
+    }
+
+    /// A fit that goes on from a model: its family, components and posteriors.
+    pub fn from_model(model: Mixture) -> Self {
+        Self {
+            family: model.shared_family(),
+            n_components: model.n_components(),
+            posterior: model.posterior(),
+            init: Init::Model(Box::new(model)),
+        }
+    }
+
+    /// The same with another variational family.
+    pub fn with_posterior(self, posterior: Posterior) -> Self {
+        Self { posterior, ..self }
+    }
+
+    /// The same with another start.
+    pub fn with_init(self, init: Init) -> Self {
+        Self { init, ..self }
+    }
+}
+
+/// Fits a mixture: the best by its bound of `config.n_init` fresh starts.
 ///
 /// # Errors
 /// As [`fit`]; also if there are fewer points than components, or several starts are asked of one given model.
 ///
 /// ```
 /// use entropysum::data::memory::Points;
-/// use entropysum::em::{Config, Init, fit_mixture};
+/// use entropysum::em::{Config, MixtureSpec, fit_mixture};
 /// use entropysum::exec::Executor;
 /// use entropysum::family::registry;
-/// use entropysum::model::Posterior;
 /// use entropysum::monitor::Silent;
 ///
 /// let values: Vec<f64> = (0..200).map(|i| f64::from(i % 10) + if i < 100 { 0.0 } else { 50.0 }).collect();
 /// let points = Points::from_rows(&values, 1)?;
-/// let family = registry::build("gaussian-full", 1)?;
-/// let executor = Executor::new(Some(1))?;
-/// let config = Config::default();
-/// let fit = fit_mixture(
-///     family, 2, Posterior::Exact, &Init::default(), &points, &executor, &config, &mut Silent,
-/// )?;
+/// let spec = MixtureSpec::new(registry::build("gaussian-full", 1)?, 2);
+/// let fit = fit_mixture(&spec, &points, &Executor::new(Some(1))?, &Config::default(), &mut Silent)?;
 /// let mut means = fit.model.parameter("means").unwrap();
 /// means.sort_by(f64::total_cmp);
 /// assert!((means[0] - 4.5).abs() < 1e-6 && (means[1] - 54.5).abs() < 1e-6);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-#[allow(
-    clippy::too_many_arguments,
-    reason = "what to fit, how to start, on what, how, watched by whom"
-)]
 pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
-    family: Arc<dyn ExponentialFamily>,
-    n_components: usize,
-    posterior: Posterior,
-    init: &Init,
+    spec: &MixtureSpec,
     source: &S,
     executor: &Executor,
     config: &Config,
@@ -94,22 +122,21 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
     let begun = Instant::now();
     let mut best: Option<Fit<Mixture>> = None;
     for run in 0..config.n_init {
-        let (model, event) = match init {
-            Init::Model(model) if config.n_init > 1 => {
-                let _ = model;
+        let (model, event) = match &spec.init {
+            Init::Model(_) if config.n_init > 1 => {
                 return Err(Error::Config(
                     "n_init must be 1 with a given start: all runs from it are the same".into(),
                 ));
             }
             Init::Model(model) => ((**model).clone(), None),
-            _ => start(family.clone(), n_components, init, source, executor, config, run as u64)?,
+            _ => start(spec, source, executor, config, run as u64)?,
         };
         observer.on_start(run);
         // The time limit is one for all starts, each of which does at least one iteration.
         let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
         let run_config = Config { max_time: left, ..config.clone() };
         let mut fitted =
-            fit(model.with_posterior(posterior), source, executor, &run_config, observer)?;
+            fit(model.with_posterior(spec.posterior), source, executor, &run_config, observer)?;
         if let Some(event) = event {
             fitted.warnings.insert(0, event.to_string());
         }
@@ -132,14 +159,14 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
 /// # Errors
 /// If there are fewer points than components, or reading fails.
 pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
-    family: Arc<dyn ExponentialFamily>,
-    n_components: usize,
-    init: &Init,
+    spec: &MixtureSpec,
     source: &S,
     executor: &Executor,
     config: &Config,
     run: u64,
 ) -> Result<(Mixture, Option<Event>)> {
+    let MixtureSpec { family, n_components, init, .. } = spec;
+    let n_components = *n_components;
     if n_components == 0 {
         return Err(Error::Config("a mixture needs at least one component".into()));
     }
@@ -174,12 +201,12 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         }
         _ => cluster(&sample, n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?,
     };
-    let stats = labelled_stats(&*family, executor.simd(), &sample, &labels, placed);
+    let stats = labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
     if !stats.is_finite() {
         let message = format!("squares of the values overflow {}; values are too large", T::NAME);
         return Err(DataError::new(source.name(), message).into());
     }
-    let model = from_stats(family, &stats, config.regularization)?;
+    let model = from_stats(family.clone(), &stats, config.regularization)?;
     let event = (placed < n_components)
         .then_some(Event::FewerDistinctPoints { asked: n_components, placed });
     Ok((model, event))

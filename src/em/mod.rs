@@ -7,4 +7,4 @@ pub mod sweep;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
-pub use init::{Init, fit_mixture};
+pub use init::{Init, MixtureSpec, fit_mixture};

@@ -96,10 +96,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         empty: SuffStats,
     ) -> Result<SuffStats> {
         let n = self.source.len();
-        let by_memory = self.lane_memory / (8 * empty.as_slice().len());
-        // Powers of two share out evenly on the usual numbers of threads.
-        let by_memory = 1 << by_memory.max(1).ilog2();
+        let by_memory = (self.lane_memory / (8 * empty.as_slice().len())) as u64;
         let n_lanes = (n / MIN_POINTS_PER_LANE).min(by_memory).clamp(1, MAX_LANES);
+        // Powers of two share out evenly on the usual numbers of threads.
+        let n_lanes = 1 << n_lanes.ilog2();
         self.prepare_lanes(n_lanes as usize);
         let per_lane = n.div_ceil(n_lanes);
         let per_read = self.points_per_read();

@@ -52,7 +52,8 @@ impl IterRecord {
 
     /// `entropy_sum - log_likelihood`: a certified lower bound of what the iteration gained.
     ///
-    /// For exact posteriors and M-steps it is `KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c) ≥ 0`, and 0 only at a fixed point of EM.
+    /// For exact posteriors and M-steps it is `KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)`, which is
+    /// positive (to rounding) and 0 only at a fixed point of EM.
     pub fn delta(&self) -> f64 {
         self.entropy_sum.total() - self.log_likelihood
     }
@@ -132,17 +133,20 @@ pub enum StopReason {
     MaxIterations,
     /// `max_seconds` had passed.
     MaxSeconds,
-    /// The user or the observer asked for it.
+    /// A rule of the observer's own was met.
+    Observer,
+    /// The user asked for it; ends all starts that were still to come.
     Interrupted,
 }
 
 impl StopReason {
-    /// Name in files: `converged`, `max_iter`, `max_seconds`, `interrupted`.
+    /// Name in files: `converged`, `max_iter`, `max_seconds`, `observer`, `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Converged => "converged",
             Self::MaxIterations => "max_iter",
             Self::MaxSeconds => "max_seconds",
+            Self::Observer => "observer",
             Self::Interrupted => "interrupted",
         }
     }

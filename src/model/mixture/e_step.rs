@@ -18,12 +18,12 @@ use std::ops::Range;
 /// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
 ///
 /// The error is about `ε (|μ - centre| + σ)² λ_max(Σ⁻¹)`, `σ² = tr Σ`, with the working precision's `ε`. In `f64` 1e-10
-/// keeps trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` errors
-/// of single points average out, so a mean over many points bears more. Few points get the strict limit, 1e-6: the
-/// slower kernel costs them nothing that anyone would notice, and the errors of rounded values that repeat, as those of
-/// iris do, do not average out.
-fn cancellation_tolerance<T: Scalar>(n_points: u64) -> f64 {
-    if T::EPSILON < 1e-10 { 1e-10 } else { (2e-9 * n_points as f64).clamp(1e-6, 1e-3) }
+/// keeps trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` the limit is
+/// relative to D, as log-densities are, and grows with the number of points, over whose mean errors average out. Few
+/// points get the strict limit: the slower kernel costs them nothing that anyone would notice, and the errors of
+/// rounded values that repeat, as those of iris do, do not average out.
+fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: u64) -> f64 {
+    if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-3) }
 }
 
 /// The parameters of a mixture as the kernels want them.
@@ -511,7 +511,12 @@ impl<T: Scalar> EStep<T> for Mixture {
     type Workspace = Workspace<T>;
 
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Packed<T> {
-        self.pack_for(simd, cancellation_tolerance::<T>(n_points), constants, false)
+        self.pack_for(
+            simd,
+            cancellation_tolerance::<T>(self.family.dim(), n_points),
+            constants,
+            false,
+        )
     }
 
     fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
@@ -674,9 +679,14 @@ pub struct ScoredTile<'a, T> {
 impl Mixture {
     /// Packs the parameters for [`score`](Self::score).
     ///
-    /// Single points are scored to 1e-4 nats in `f32`, as far as its packed logits are concerned.
+    /// Single points are scored to 1e-4 nats per dimension in `f32`, as far as its packed logits are concerned.
     pub(crate) fn pack_for_scoring<T: Scalar>(&self, simd: Simd) -> Packed<T> {
-        self.pack_for(simd, cancellation_tolerance::<T>(50_000), Constants::Known, true)
+        self.pack_for(
+            simd,
+            cancellation_tolerance::<T>(self.family.dim(), 50_000),
+            Constants::Known,
+            true,
+        )
     }
 
     /// Scratch memory for [`score`](Self::score).

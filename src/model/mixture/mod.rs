@@ -206,6 +206,10 @@ impl Mixture {
         &*self.family
     }
 
+    pub(crate) fn shared_family(&self) -> Arc<dyn ExponentialFamily> {
+        self.family.clone()
+    }
+
     /// The variational family.
     pub fn posterior(&self) -> Posterior {
         self.posterior

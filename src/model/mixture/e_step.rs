@@ -679,11 +679,11 @@ pub struct ScoredTile<'a, T> {
 impl Mixture {
     /// Packs the parameters for [`score`](Self::score).
     ///
-    /// Single points are scored to 1e-4 nats per dimension in `f32`, as far as its packed logits are concerned.
+    /// Single points are scored to 1e-5 nats per dimension in `f32`, as far as its packed logits are concerned.
     pub(crate) fn pack_for_scoring<T: Scalar>(&self, simd: Simd) -> Packed<T> {
         self.pack_for(
             simd,
-            cancellation_tolerance::<T>(self.family.dim(), 50_000),
+            cancellation_tolerance::<T>(self.family.dim(), 5_000),
             Constants::Known,
             true,
         )

@@ -156,8 +156,7 @@ fn eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilitie
     }
 }
 
-/// The lower bound from statistics is the ELBO at any parameters, and the gap is that of section 1.2:
-/// `F - ES = Σ_c (q̄_c - π_c) ln π_c + ½ Σ_c q̄_c (D - tr Σ_c⁻¹ S_c)`, here taken from two independent routes.
+/// The lower bound from statistics is the ELBO at any parameters, and away from an M-step the gap of theory 1.2 is open.
 #[test]
 fn eqn_2_lower_bound_from_statistics_is_the_elbo_at_any_parameters() {
     let mut u = Uniforms::new(2);

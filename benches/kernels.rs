@@ -90,7 +90,7 @@ fn posteriors<T: Scalar>(criterion: &mut Criterion) {
         for (level, simd) in Simd::available() {
             tile.copy_from_slice(&logits);
             mass.fill(0.0);
-            let totals = softmax(simd, &mut tile, stride, POINTS, None, &mut mass);
+            let totals = softmax(simd, &mut tile, stride, POINTS, None, &mut mass, None);
             assert_near::<T>(totals.log_evidence, expected.log_evidence.iter().sum());
             assert_near::<T>(totals.posterior_entropy, expected.entropy.iter().sum());
             for (mass, expected) in mass.iter().zip(&expected.mass) {
@@ -99,7 +99,7 @@ fn posteriors<T: Scalar>(criterion: &mut Criterion) {
             bench.bench_function(BenchmarkId::from_parameter(format!("{level:?}")), |bencher| {
                 bencher.iter(|| {
                     tile.copy_from_slice(&logits);
-                    softmax(simd, black_box(&mut tile), stride, POINTS, None, &mut mass)
+                    softmax(simd, black_box(&mut tile), stride, POINTS, None, &mut mass, None)
                 });
             });
         }

@@ -3,7 +3,7 @@
 //! Results are handed to a sink in the order of the points; nothing of size N × C is ever in memory.
 
 use crate::block::BlockBuf;
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::em::sweep::first_fault;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -192,14 +192,7 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
     visit: impl Fn(&mut R, ScoredTile<'_, T>) + Sync,
     mut sink: impl FnMut(u64, R) -> Result<()>,
 ) -> Result<()> {
-    if source.dim() != model.family().dim() {
-        return Err(Error::Config(format!(
-            "{} has points of {} dimension(s), the model is for {}",
-            source.name(),
-            source.dim(),
-            model.family().dim()
-        )));
-    }
+    data::check_dim(source, model.family().dim())?;
     let packed = model.pack_for_scoring::<T>(executor.simd());
     let n = source.len();
     let n_lanes = n.div_ceil(chunk as u64).min(LANES as u64) as usize;

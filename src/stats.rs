@@ -13,12 +13,23 @@ pub struct StatsShape {
     pub centre: usize,
 }
 
+/// What a sweep sums that does not depend on the parameters: worth keeping for the next one over the same points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataConstants {
+    /// Weighted sum of the log base measure.
+    pub log_base_measure: f64,
+    /// The shared statistics.
+    pub shared: Vec<f64>,
+    /// The point about which these are.
+    pub centre: Vec<f64>,
+}
+
 /// Sums over weighted points that hold all a model needs of the data.
 ///
 /// | field | size | sum over points `n` of |
 /// |---|---|---|
 /// | `total_weight` | 1 | `w_n` |
-/// | `n_points` | 1 | 1 |
+/// | `n_points` | 1 | 1, where `w_n > 0` |
 /// | `posterior_entropy` | 1 | `w_n H[q_n]` |
 /// | `log_evidence` | 1 | `w_n ln Σ_{c ∈ K_n} p(x_n, c)`, `K_n` the states `q_n` may occupy |
 /// | `log_base_measure` | 1 | `w_n ln h(x_n)` |
@@ -61,7 +72,7 @@ impl SuffStats {
 
     header! {
         0 total_weight total_weight_mut "Total weight of the points.",
-        1 n_points n_points_mut "Number of points.",
+        1 n_points n_points_mut "Number of points of positive weight.",
         2 posterior_entropy posterior_entropy_mut "Weighted sum of the posterior entropies, in nats.",
         3 log_evidence log_evidence_mut "Weighted sum of the log-evidence, in nats.",
         4 log_base_measure log_base_measure_mut "Weighted sum of the log base measure, in nats."

@@ -9,7 +9,7 @@ use entropysum::em::{Config, MixtureSpec, fit_mixture};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
 use entropysum::inference;
-use entropysum::model::Posterior;
+use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Silent;
 use entropysum::scalar::Scalar;
 
@@ -107,6 +107,51 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
 
 #[test]
 fn sweeps_in_two_halves_have_the_same_sums_and_the_same_bits_on_any_threads() {
+    let x = clusters(3_000, 4, 2, 1.0, 8);
+    let points = Points::from_rows(&x, 4).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let model = |mean: f64, width: f64| {
+        let family = registry::build("gaussian-full", 4).unwrap();
+        let identity =
+            |v: f64| (0..16).map(|k| if k % 5 == 0 { v } else { 0.0 }).collect::<Vec<f64>>();
+        let (means, mut covariances) = ([vec![0.0; 4], vec![mean; 4]].concat(), identity(1.0));
+        covariances.extend(identity(width));
+        let array = |name: &str| if name == "means" { &means } else { &covariances };
+        Mixture::from_arrays(family, vec![0.5; 2], |name| Some(array(name).as_slice())).unwrap()
+    };
+    // What a lane keeps between sweeps must fit parameters of another kind: packed, then one component centred.
+    let (near, far) = (model(1.0, 1.0), model(1e4, 1e-4));
+    let mut sweeper = Sweeper::<f64, _, _>::new(&points, &executor).with_lane_memory(0);
+    for model in [&near, &far, &near] {
+        let fresh = Sweeper::<f64, _, _>::new(&points, &executor).sweep(model).unwrap();
+        let halves = sweeper.sweep(model).unwrap();
+        assert_all_close(halves.as_slice(), fresh.as_slice(), 1e-11, "after other parameters");
+    }
+
     halves_match_lanes::<f64>(1e-11);
     halves_match_lanes::<f32>(2e-5);
+}
+
+/// What is summed once for all is summed anew for a model with another centre.
+#[test]
+fn a_sweeper_serves_models_about_other_centres() {
+    let x = clusters(2_000, 2, 2, 3.0, 1);
+    let points = Points::from_rows(&x, 2).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    let model = |shift: f64| {
+        let family = registry::build("gaussian-tied", 2).unwrap();
+        let (means, covariance) = ([shift, 0.0, 1.0, shift], [2.0, 0.5, 0.5, 1.0]);
+        let array = |name: &str| if name == "means" { means.to_vec() } else { covariance.to_vec() };
+        let (means, covariance) = (array("means"), array("covariances"));
+        Mixture::from_arrays(family, vec![0.5; 2], |n| {
+            Some(if n == "means" { &means } else { &covariance })
+        })
+        .unwrap()
+    };
+    let mut sweeper = Sweeper::<f64, _, _>::new(&points, &executor);
+    for shift in [0.0, 3.0, -1.0] {
+        let model = model(shift);
+        let fresh = Sweeper::<f64, _, _>::new(&points, &executor).sweep(&model).unwrap();
+        assert_eq!(sweeper.sweep(&model).unwrap(), fresh);
+    }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const COVARIANCES: [&str; 4] = ["full", "tied", "diag", "spherical"];
 
 fn exact_ml() -> Config {
-    let regularization = Regularization { reg_covar: Some(0.0) };
+    let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
     Config { tol: 0.0, regularization, ..Config::default() }
 }
 

@@ -144,7 +144,8 @@ fn eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilitie
                 let r = Responsibilities::random(&mut u, hard);
                 let mut model = start(name);
                 let stats = r.statistics(model.family(), &x);
-                let events = model.m_step(&stats, Regularization { reg_covar: Some(0.0) });
+                let events = model
+                    .m_step(&stats, Regularization { reg_covar: Some(0.0), ..Default::default() });
                 assert_eq!(events, []);
                 let sum = model.entropy_sum(&stats);
                 let bound = model.lower_bound(&stats);
@@ -184,7 +185,7 @@ fn a_ridge_leaves_the_known_gap() {
         let r = Responsibilities::random(&mut u, false);
         let mut model = start(name);
         let stats = r.statistics(model.family(), &x);
-        model.m_step(&stats, Regularization { reg_covar: Some(ridge) });
+        model.m_step(&stats, Regularization { reg_covar: Some(ridge), ..Default::default() });
         let covariances = model.parameter("covariances").unwrap();
         let per_component =
             covariances.len() / if model.parameters().shared.is_empty() { COMPONENTS } else { 1 };
@@ -228,7 +229,7 @@ fn entropy_sums_stand_between_log_likelihoods_in_every_iteration() {
             let config = Config {
                 max_iter: 30,
                 tol: 0.0,
-                regularization: Regularization { reg_covar: Some(0.0) },
+                regularization: Regularization { reg_covar: Some(0.0), ..Default::default() },
                 ..Config::default()
             };
             let family = registry::build(name, DIM).unwrap();
@@ -260,7 +261,7 @@ fn delta_is_the_divergence_of_the_step() {
     let old = start("gaussian-spherical");
     let config = Config {
         max_iter: 1,
-        regularization: Regularization { reg_covar: Some(0.0) },
+        regularization: Regularization { reg_covar: Some(0.0), ..Default::default() },
         ..Config::default()
     };
     let executor = Executor::new(Some(1)).unwrap();
@@ -314,7 +315,7 @@ fn mean_map_is_the_gradient_of_the_log_partition_and_maximize_inverts_it() {
         family.maximize(
             &stats,
             &[true; 4],
-            Regularization { reg_covar: Some(0.0) },
+            Regularization { reg_covar: Some(0.0), ..Default::default() },
             &mut parameters,
         );
         for c in 0..COMPONENTS {

@@ -46,8 +46,10 @@ fn f32_densities_hold_at_any_distance_between_clusters() {
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
             let executor = Executor::new(Some(2)).unwrap();
             let config = Config { max_iter: 20, ..Config::default() };
-            let model = em::fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
-            let (double, single) = (log_densities(&model, &wide, dim), log_densities(&model, &x, dim));
+            let model =
+                em::fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
+            let (double, single) =
+                (log_densities(&model, &wide, dim), log_densities(&model, &x, dim));
             let worst = double.iter().zip(&single).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-4 * dim as f64, "{name} at distance {distance}: {worst:e} nats");
         }
@@ -61,7 +63,8 @@ fn f32_trajectories_follow_f64_to_1e_7() {
     for dim in [4, 16] {
         let x = single_points(n, dim, components, 1.0, 9);
         let wide = widened(&x);
-        let (single, double) = (Points::from_rows(&x, dim).unwrap(), Points::from_rows(&wide, dim).unwrap());
+        let (single, double) =
+            (Points::from_rows(&x, dim).unwrap(), Points::from_rows(&wide, dim).unwrap());
         let executor = Executor::new(Some(2)).unwrap();
         for name in registry::names() {
             let config = Config { max_iter: 8, tol: 0.0, ..Config::default() };

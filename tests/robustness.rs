@@ -272,7 +272,7 @@ fn frozen_components_and_fixed_weights_stay() {
     for name in registry::names() {
         let start = fit(name, 3, &x[..200], 2).unwrap().model;
         let executor = Executor::new(Some(1)).unwrap();
-        let regularization = Regularization { reg_covar: Some(0.0) };
+        let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
         let config = Config { regularization, max_iter: 20, ..Config::default() };
         let frozen = start.clone().with_frozen(vec![false, true, false]);
         let fit = em::fit(frozen, &points, &executor, &config, &mut Silent).unwrap();
@@ -359,4 +359,99 @@ fn wrong_dimensions_are_refused() {
         let text = error.to_string();
         assert!(text.contains("3 dimension(s)") && text.contains("for 2"), "{text}");
     }
+}
+
+#[test]
+fn collinear_columns_in_many_dimensions_are_floored_in_both_precisions() {
+    for (dim, n) in [(12, 400), (100, 600)] {
+        let mut u = Uniforms::new(5);
+        let direction: Vec<f64> = (0..dim).map(|_| u.normal()).collect();
+        let x: Vec<f64> = (0..n)
+            .flat_map(|i| {
+                let at = 4.0 * (i % 3) as f64 + u.normal();
+                direction.iter().map(move |d| d * at).collect::<Vec<_>>()
+            })
+            .collect();
+        let single: Vec<f32> = x.iter().map(|&v| v as f32).collect();
+        for name in registry::names() {
+            for reg_covar in [None, Some(0.0), Some(1e-9)] {
+                let regularization = Regularization { reg_covar, ..Default::default() };
+                let config = Config { regularization, max_iter: 10, ..Config::default() };
+                let executor = Executor::new(Some(2)).unwrap();
+                let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), 3);
+                let what = format!("{name} D={dim} {reg_covar:?}");
+                let points = Points::from_rows(&x, dim).unwrap();
+                let double = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+                let points = Points::from_rows(&single, dim).unwrap();
+                let single = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+                for fit in [double, single] {
+                    assert_sound(&fit, &what);
+                    // At most all directions of all components are at their floors.
+                    let gap = fit.last().unwrap().gap();
+                    assert!(gap.abs() < dim as f64, "{what}: gap {gap}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn f32_sums_that_overflow_are_an_error() {
+    let x: Vec<f32> = clusters(10_000, 2, 2, 1.0, 3).iter().map(|&v| (v * 1e18) as f32).collect();
+    let points = Points::from_rows(&x, 2).unwrap();
+    for name in registry::names() {
+        let spec = MixtureSpec::new(registry::build(name, 2).unwrap(), 2);
+        let executor = Executor::new(Some(1)).unwrap();
+        if let Err(error) = fit_mixture(&spec, &points, &executor, &Config::default(), &mut Silent)
+        {
+            assert!(error.to_string().contains("too large"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn very_many_dimensions_are_read_in_time() {
+    let dim = 70_000;
+    let x: Vec<f64> = (0..4 * dim).map(|k| (k % 17) as f64).collect();
+    assert_sound(&fit("gaussian-spherical", 1, &x, dim).unwrap(), "D = 70000");
+}
+
+#[test]
+fn few_points_of_positive_weight_among_many_start_all_the_same() {
+    let n = 50_000;
+    let x: Vec<f64> = (0..n).map(|i| f64::from(i % 100)).collect();
+    let weights: Vec<f64> = (0..n).map(|i| if i % 2500 == 7 { 1.0 } else { 0.0 }).collect();
+    let points = Points::from_rows(&x, 1).unwrap().with_weights(weights).unwrap();
+    for init in [Init::KMeansPlusPlus, Init::Random, Init::RandomFromData] {
+        let fit = fit_points("gaussian-full", 1, &points, &init, &Config::default()).unwrap();
+        assert_sound(&fit, "weights");
+        assert_eq!(fit.model.parameter("means").unwrap(), [7.0]);
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let x = clusters(50, 2, 2, 3.0, 1);
+    let points = Points::from_rows(&x, 2).unwrap();
+    for bad in [-5.0, f64::NAN, f64::INFINITY] {
+        let regularization = Regularization { reg_covar: Some(bad), ..Default::default() };
+        let config = Config { regularization, ..Config::default() };
+        let error = fit_points("gaussian-full", 2, &points, &Init::default(), &config).unwrap_err();
+        assert!(error.to_string().contains("reg_covar"), "{error}");
+    }
+    let config = Config { max_iter: 0, ..Config::default() };
+    assert!(fit_points("gaussian-full", 2, &points, &Init::default(), &config).is_err());
+    for covariance in [[1.0, 0.1, 0.3, 1.0], [1.0, f64::NAN, 0.1, 1.0]] {
+        let family = registry::build("gaussian-full", 2).unwrap();
+        let refused = Mixture::from_arrays(family, vec![1.0], |n| {
+            Some(if n == "means" { &[0.0; 2] } else { &covariance })
+        });
+        assert!(refused.unwrap_err().to_string().contains("symmetric"));
+    }
+    let family = registry::build("gaussian-full", 2).unwrap();
+    let rounded = [1.0, 1e-17, 3e-17, 1.0];
+    Mixture::from_arrays(family, vec![1.0], |n| {
+        Some(if n == "means" { &[0.0; 2] } else { &rounded })
+    })
+    .unwrap();
 }

@@ -114,7 +114,7 @@ impl<T: Scalar> FitPlan<T> {
                 rtol: args.rtol,
                 monitor: args.monitor,
                 max_time: args.max_seconds,
-                regularization: Regularization { reg_covar: args.reg_covar },
+                regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
                 n_init: size(args.n_init)?,
                 seed: args.seed,
             },

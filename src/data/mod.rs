@@ -260,3 +260,14 @@ pub fn load<T: Scalar>(source: &dyn DataSource<T>) -> Result<Points<'static, T>>
         Some(weights) => points.with_weights(weights),
     }
 }
+/// Says so where a source has points of another dimension than a model is for.
+pub(crate) fn check_dim<T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &S,
+    dim: usize,
+) -> Result<()> {
+    if source.dim() == dim {
+        return Ok(());
+    }
+    let (name, found) = (source.name(), source.dim());
+    Err(Error::Config(format!("{name} has points of {found} dimension(s), the model is for {dim}")))
+}

@@ -2,9 +2,10 @@
 
 use super::config::Config;
 use super::sweep::Sweeper;
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
+use crate::family::Regularization;
 use crate::model::EStep;
 use crate::monitor::{Convergence, Event, History, IterRecord, Observer, StopReason};
 use crate::scalar::Scalar;
@@ -73,31 +74,27 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     config: &Config,
     observer: &mut dyn Observer,
 ) -> Result<Fit<M>> {
-    if source.dim() != model.dim() {
-        return Err(Error::Config(format!(
-            "{} has points of {} dimension(s), the model is for {}",
-            source.name(),
-            source.dim(),
-            model.dim()
-        )));
-    }
+    data::check_dim(source, model.dim())?;
+    config.check()?;
     if source.is_empty() {
         return Err(Error::Config(format!("{} has no points", source.name())));
-    }
-    if config.max_iter == 0 {
-        return Err(Error::Config("max_iter must be at least 1".into()));
     }
     let start = Instant::now();
     let mut convergence = Convergence::new(config.monitor, config.tol, config.rtol)?;
     let mut sweeper = Sweeper::new(source, executor);
     let mut history = History::default();
     let mut warnings = Vec::new();
+    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
     let mut splits_left = model.active_components();
 
     let stop_reason = loop {
         let stats = sweeper.sweep(&model)?;
-        let mut events = model.m_step(&stats, config.regularization);
+        let mut events = model.m_step(&stats, regularization);
         let iteration = history.records.len() + 1;
+        if iteration == 1 {
+            // A start may know little of where the data lie.
+            model.recentre();
+        }
         let mut record = IterRecord {
             iteration,
             seconds: 0.0,

@@ -1,5 +1,6 @@
 //! Settings of a fit.
 
+use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::monitor::Monitor;
 use std::time::Duration;
@@ -44,6 +45,23 @@ impl Default for Config {
             regularization: Regularization::default(),
             n_init: 1,
             seed: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Says which setting is out of range.
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, value) in [("max_iter", self.max_iter), ("n_init", self.n_init)] {
+            if value == 0 {
+                return Err(Error::Config(format!("{name} must be at least 1")));
+            }
+        }
+        match self.regularization.reg_covar {
+            Some(ridge) if !(ridge >= 0.0 && ridge.is_finite()) => {
+                Err(Error::Config(format!("reg_covar is {ridge}, expected a finite number ≥ 0")))
+            }
+            _ => Ok(()),
         }
     }
 }

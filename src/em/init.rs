@@ -6,8 +6,8 @@
 use super::batch::{Fit, fit};
 use super::config::Config;
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
 use crate::data::memory::Points;
+use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::{Covariance, ExponentialFamily, Gaussian, Parameters, Regularization};
@@ -22,6 +22,7 @@ use crate::rng;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::MatRef;
+use rand_xoshiro::Xoshiro256PlusPlus;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -116,9 +117,7 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
     config: &Config,
     observer: &mut dyn Observer,
 ) -> Result<Fit<Mixture>> {
-    if config.n_init == 0 {
-        return Err(Error::Config("n_init must be at least 1".into()));
-    }
+    config.check()?;
     let begun = Instant::now();
     let mut best: Option<Fit<Mixture>> = None;
     for run in 0..config.n_init {
@@ -170,14 +169,8 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
     if n_components == 0 {
         return Err(Error::Config("a mixture needs at least one component".into()));
     }
-    if source.dim() != family.dim() {
-        return Err(Error::Config(format!(
-            "{} has points of {} dimension(s), the model is for {}",
-            source.name(),
-            source.dim(),
-            family.dim()
-        )));
-    }
+    data::check_dim(source, family.dim())?;
+    config.check()?;
     if source.len() < n_components as u64 {
         return Err(Error::Config(format!(
             "{} has {} point(s), fewer than the {n_components} components asked for",
@@ -207,8 +200,9 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         return Err(DataError::new(source.name(), message).into());
     }
     let model = from_stats(family.clone(), &stats, config.regularization)?;
-    let event = (placed < n_components)
-        .then_some(Event::FewerDistinctPoints { asked: n_components, placed });
+    let placed = model.n_components();
+    let event =
+        (placed < n_components).then_some(Event::FewerComponents { asked: n_components, placed });
     Ok((model, event))
 }
 
@@ -224,49 +218,83 @@ impl<T: Scalar> Sample<T> {
         self.values.len() / self.dim
     }
 
+    /// Adds point `i` of a block, or puts it in the place of another.
+    fn take<S: DataSource<T> + ?Sized>(
+        &mut self,
+        source: &S,
+        block: Block<'_, T>,
+        i: usize,
+        place: Option<usize>,
+    ) -> Result<()> {
+        let row = (0..self.dim).map(|d| block.points[(i, d)]);
+        if row.clone().any(|value| !value.is_finite()) {
+            return Err(super::sweep::first_fault(source, block.slice(i, 1)).into());
+        }
+        match place {
+            None => self.values.extend(row),
+            Some(place) => self.values[place * self.dim..]
+                .iter_mut()
+                .zip(row)
+                .for_each(|(to, from)| *to = from),
+        }
+        if let (Some(weights), Some(from)) = (&mut self.weights, block.weights) {
+            match place {
+                None => weights.push(from[i]),
+                Some(place) => weights[place] = from[i],
+            }
+        }
+        Ok(())
+    }
+
     fn weight(&self, i: usize) -> f64 {
         self.weights.as_ref().map_or(1.0, |weights| weights[i])
     }
 }
 
-/// Draws `wanted` points without replacement, or takes all where there are no more.
+/// Draws `wanted` points of positive weight without replacement, or takes all where there are no more.
 fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
     wanted: u64,
-    rng: &mut rand_xoshiro::Xoshiro256PlusPlus,
+    rng: &mut Xoshiro256PlusPlus,
 ) -> Result<Sample<T>> {
-    let (n, dim) = (source.len(), source.dim());
-    let mut sample = Sample { values: Vec::new(), weights: None, dim };
-    let mut take = |block: Block<'_, T>| -> Result<()> {
-        for i in 0..block.len() {
-            for d in 0..dim {
-                let value = block.points[(i, d)];
-                if !value.is_finite() {
-                    return Err(super::sweep::first_fault(source, block.slice(i, 1)).into());
-                }
-                sample.values.push(value);
-            }
-        }
-        if let Some(weights) = block.weights {
-            sample.weights.get_or_insert_default().extend_from_slice(weights);
-        }
-        Ok(())
-    };
+    let n = source.len();
     let mut buffer = BlockBuf::default();
-    if n <= wanted {
-        let mut start = 0;
-        while start < n {
-            let count = (n - start).min(4096);
-            take(source.read(start, count as usize, &mut buffer)?)?;
-            start += count;
-        }
-    } else {
+    let weighted = n > 0 && source.read(0, 1, &mut buffer)?.weights.is_some();
+    let mut sample =
+        Sample { values: Vec::new(), weights: weighted.then(Vec::new), dim: source.dim() };
+    if n > wanted && !weighted {
         // One point of each of `wanted` equal stretches: no duplicates, and one pass in file order.
         for k in 0..wanted {
             let bound = |k: u64| (u128::from(n) * u128::from(k) / u128::from(wanted)) as u64;
             let (low, high) = (bound(k), bound(k + 1));
-            take(source.read(low + rng::below(rng, high - low), 1, &mut buffer)?)?;
+            let block = source.read(low + rng::below(rng, high - low), 1, &mut buffer)?;
+            sample.take(source, block, 0, None)?;
         }
+        return Ok(sample);
+    }
+    // Which points have weight shows only on the way: a reservoir (Vitter's algorithm R), which also takes all.
+    let (mut start, mut seen) = (0, 0);
+    while start < n {
+        let count = (n - start).min(4096);
+        let block = source.read(start, count as usize, &mut buffer)?;
+        for i in 0..block.len() {
+            if block.weights.is_some_and(|weights| !(weights[i] > 0.0)) {
+                continue;
+            }
+            seen += 1;
+            if seen <= wanted {
+                sample.take(source, block, i, None)?;
+            } else {
+                let place = rng::below(rng, seen);
+                if place < wanted {
+                    sample.take(source, block, i, Some(place as usize))?;
+                }
+            }
+        }
+        start += count;
+    }
+    if sample.values.is_empty() {
+        return Err(DataError::new(source.name(), "the weights of all points are zero").into());
     }
     Ok(sample)
 }
@@ -283,7 +311,7 @@ fn cluster<T: Scalar>(
     seeding: Seeding,
     sweeps: usize,
     executor: &Executor,
-    rng: &mut rand_xoshiro::Xoshiro256PlusPlus,
+    rng: &mut Xoshiro256PlusPlus,
 ) -> Result<(Vec<u32>, usize)> {
     let (n, dim) = (sample.len(), sample.dim);
     // Columns of different units must not decide the start by their units: EM itself is indifferent to them.
@@ -362,7 +390,7 @@ fn k_means_plus_plus<T: Scalar>(
     tile: &[T],
     n_components: usize,
     executor: &Executor,
-    rng: &mut rand_xoshiro::Xoshiro256PlusPlus,
+    rng: &mut Xoshiro256PlusPlus,
 ) -> Result<Vec<usize>> {
     let (n, dim) = (sample.len(), sample.dim);
     let candidates = 2 + (n_components as f64).ln() as usize;

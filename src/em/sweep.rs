@@ -2,11 +2,11 @@
 
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::model::{Constants, EStep};
 use crate::scalar::Scalar;
-use crate::stats::{StatsShape, SuffStats};
+use crate::stats::{DataConstants, StatsShape, SuffStats};
 
 /// Lanes at most. A multiple of the thread counts in use, and enough to even out their speeds.
 const MAX_LANES: u64 = 32;
@@ -26,10 +26,12 @@ const RESPONSIBILITY_BYTES: usize = 16 << 20;
 /// Points at most between the two halves; with fewer components than that is worth, the cache decides.
 const MAX_HALVED_POINTS: u64 = 16_384;
 
-/// Parts of the sums in the second half: the most threads that it keeps busy.
+/// Parts of the sums in the second half, where there are as many components: the most threads that it keeps busy. Each
+/// part reads the points again.
 const SLICES: usize = 32;
 
-/// Bytes read from a source at a time: a system call costs nothing beside it, and it stays in the level-2 cache.
+/// Bytes read from a source at a time, or 256 points where these are more: a system call costs nothing beside it, and
+/// it mostly stays in the level-2 cache.
 const READ_BYTES: usize = 1 << 19;
 
 /// Runs sweeps over one source and keeps their scratch memory.
@@ -38,8 +40,8 @@ pub struct Sweeper<'a, T, S: ?Sized, W> {
     source: &'a S,
     executor: &'a Executor,
     lanes: Vec<Lane<T, W>>,
-    /// Statistics of the last sweep that summed the constants.
-    constants: Option<SuffStats>,
+    /// What an earlier sweep summed once for all.
+    constants: Option<DataConstants>,
     lane_memory: usize,
 }
 
@@ -67,8 +69,12 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
     /// # Errors
     /// If reading fails, or a point has no finite log-evidence: then the first such point is named.
     pub fn sweep<M: EStep<T, Workspace = W>>(&mut self, model: &M) -> Result<SuffStats> {
-        let known = if self.constants.is_some() { Constants::Known } else { Constants::Sum };
-        let packed = model.pack(self.executor.simd(), self.source.len(), known);
+        let (simd, n_points) = (self.executor.simd(), self.source.len());
+        let mut packed = model.pack(simd, n_points, Constants::Known);
+        if !self.constants.as_ref().is_some_and(|known| model.can_reuse(&packed, known)) {
+            self.constants = None;
+            packed = model.pack(simd, n_points, Constants::Sum);
+        }
         let empty = model.new_stats(&packed);
         let mut total = if 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory {
             self.sweep_lanes(model, &packed, empty)?
@@ -76,14 +82,19 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
             self.sweep_halves(model, &packed, empty)?
         };
         model.complete(&packed, &mut total, self.constants.as_ref());
-        if !(total.total_weight() > 0.0) {
-            return Err(Error::Data(DataError::new(
-                self.source.name(),
-                "the weights of all points are zero",
-            )));
+        if !total.is_finite() {
+            let message = format!(
+                "sums of the values overflow {}; values are too large or too small",
+                T::NAME
+            );
+            return Err(DataError::new(self.source.name(), message).into());
         }
-        if self.constants.is_none() && model.constants_are_reusable(&packed) {
-            self.constants = Some(total.clone());
+        if !(total.mass().iter().sum::<f64>() > 0.0) {
+            let message = "the weights of all points are zero, or vanish in the working precision";
+            return Err(DataError::new(self.source.name(), message).into());
+        }
+        if self.constants.is_none() {
+            self.constants = model.constants(&packed, &total);
         }
         Ok(total)
     }
@@ -168,8 +179,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 let (start, count) = range(index);
                 let stats =
                     lane.stats.get_or_insert_with(|| SuffStats::zeros(without_sums, Vec::new()));
-                let mut workspace =
-                    lane.workspace.take().unwrap_or_else(|| model.workspace(packed, None));
+                let mut workspace = model.workspace(packed, lane.workspace.take());
                 responsibilities.resize(count * shape.components, T::ZERO);
                 if count > 0 {
                     let block = source.read(start, count, &mut lane.buffer)?;
@@ -227,10 +237,12 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
             workspace: None,
             stats: None,
         });
+        // After an error lanes may hold statistics of half a sweep.
+        self.lanes.iter_mut().for_each(|lane| lane.stats = None);
     }
 
     fn points_per_read(&self) -> u64 {
-        (READ_BYTES / (size_of::<T>() * self.source.dim())).next_multiple_of(1024) as u64
+        (READ_BYTES / (size_of::<T>() * self.source.dim())).max(1).next_multiple_of(256) as u64
     }
 }
 
@@ -254,7 +266,7 @@ pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
     DataError::new(
         source.name(),
         format!(
-            "the log-evidence of a point among the {} from this row on overflows {}; values are too large",
+            "the log-evidence of a point among the {} from this row on overflows {}; values are too large or too small",
             block.len(),
             T::NAME
         ),

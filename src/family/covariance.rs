@@ -5,6 +5,7 @@
 
 use super::{Statistic, Whitening};
 use crate::linalg::{Cholesky, symmetric_eigen};
+use faer::Mat;
 use std::f64::consts::TAU;
 
 /// Structure of one covariance matrix.
@@ -170,27 +171,26 @@ impl Shape {
                 } else {
                     None
                 };
+                let diagonal = |k: usize| if k / dim == k % dim { floor[k / dim] } else { 0.0 };
                 let Some((values, vectors)) = eigen else {
-                    *covariance = (0..dim * dim)
-                        .map(|k| if k / dim == k % dim { floor[k / dim] } else { 0.0 })
-                        .collect();
+                    *covariance = (0..dim * dim).map(diagonal).collect();
                     return true;
                 };
-                if values[0] >= 1.0 {
-                    return false;
-                }
-                for i in 0..dim {
-                    for j in 0..=i {
-                        let sum: f64 = values
-                            .iter()
-                            .enumerate()
-                            .map(|(k, value)| value.max(1.0) * vectors[(i, k)] * vectors[(j, k)])
-                            .sum();
-                        covariance[i * dim + j] = sum * scale[i] * scale[j];
-                        covariance[j * dim + i] = covariance[i * dim + j];
+                // Rounding of the largest eigenvalues may swallow the smallest; then these are lifted further.
+                let mut least = 1.0;
+                loop {
+                    if values[0] < least {
+                        *covariance = rebuild(&values, &vectors, least, &scale);
+                    }
+                    if Cholesky::new(covariance, dim).is_some() {
+                        return values[0] < least;
+                    }
+                    least *= 10.0;
+                    if !(least <= 1e3 * values[dim - 1].max(1.0)) {
+                        *covariance = (0..dim * dim).map(diagonal).collect();
+                        return true;
                     }
                 }
-                true
             }
         }
     }
@@ -239,6 +239,22 @@ impl Shape {
             cholesky,
         })
     }
+}
+
+/// The matrix of these eigenvectors with eigenvalues of at least `least`, rows and columns times `scale`.
+fn rebuild(values: &[f64], vectors: &Mat<f64>, least: f64, scale: &[f64]) -> Vec<f64> {
+    let dim = values.len();
+    let mut matrix = vec![0.0; dim * dim];
+    for i in 0..dim {
+        for j in 0..=i {
+            let terms = values.iter().enumerate();
+            let sum: f64 =
+                terms.map(|(k, v)| v.max(least) * vectors[(i, k)] * vectors[(j, k)]).sum();
+            matrix[i * dim + j] = sum * scale[i] * scale[j];
+            matrix[j * dim + i] = matrix[i * dim + j];
+        }
+    }
+    matrix
 }
 
 impl Precision {

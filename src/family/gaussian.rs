@@ -32,6 +32,9 @@ const RELATIVE_FLOOR: f64 = 1e-6;
 /// Below it a component is a point: `x - μ` holds no digits of the width, and the precision overflows soon after.
 const NUMERICAL_FLOOR: f64 = 1e-15;
 
+/// And to this many times D roundings of the pooled within-component variance: second moments hold no smaller ones.
+const ROUNDINGS: f64 = 16.0;
+
 /// Covariance structure of a Gaussian mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Covariance {
@@ -162,7 +165,7 @@ impl Gaussian {
         if self.is_tied() { vec![shared] } else { scatters }
     }
 
-    /// Lower limits of the variances, from the statistics alone: see the two constants.
+    /// Lower limits of the variances, from the statistics alone: see the constants.
     fn floors(
         &self,
         stats: &SuffStats,
@@ -182,7 +185,8 @@ impl Gaussian {
         };
         let variances: Vec<f64> =
             (0..self.dim).map(|d| pooled[d] + moment(d, 2) - moment(d, 1).powi(2)).collect();
-        // A constant column has no scale of its own; that of the widest column, of its own value or 1 serves.
+        // A constant column has no scale of its own. That of the widest column serves; if all are constant, that of
+        // the largest value.
         let widest = variances.iter().copied().fold(0.0, f64::max);
         let magnitude = means.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
         let scale =
@@ -252,14 +256,13 @@ impl ExponentialFamily for Gaussian {
         }
         let covariance = self.covariance_of(theta);
         if self.shape() == Shape::Full {
-            for i in 0..self.dim {
-                for j in 0..i {
-                    let (a, b) = (covariance[i * self.dim + j], covariance[j * self.dim + i]);
-                    if (a - b).abs() > 1e-9 * (a.abs() + b.abs()) {
-                        return Err(format!(
-                            "covariance is not symmetric: {a} at ({i}, {j}), {b} at ({j}, {i})"
-                        ));
-                    }
+            let at = |i: usize, j: usize| covariance[i * self.dim + j];
+            for (i, j) in (0..self.dim).flat_map(|i| (0..i).map(move |j| (i, j))) {
+                let (a, b) = (at(i, j), at(j, i));
+                if !((a - b).abs() <= 1e-9 * (at(i, i) * at(j, j)).abs().sqrt()) {
+                    return Err(format!(
+                        "covariance is not symmetric: {a} at ({i}, {j}), {b} at ({j}, {i})"
+                    ));
                 }
             }
         }
@@ -372,10 +375,10 @@ impl ExponentialFamily for Gaussian {
         }
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
-        let relative = if regularization.reg_covar.is_none() && !self.is_tied() {
-            RELATIVE_FLOOR
-        } else {
-            0.0
+        let relative = ROUNDINGS * self.dim as f64 * regularization.rounding;
+        let relative = match regularization.reg_covar {
+            None if !self.is_tied() => relative.max(RELATIVE_FLOOR),
+            _ => relative,
         };
         let floors = self.floors(stats, &means, &variances, relative);
         let regularize = |covariance: &mut Vec<f64>| {

@@ -68,11 +68,19 @@ impl ParameterSpec {
 }
 
 /// How the M-step keeps components from collapsing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regularization {
     /// Added to every variance, in the data's squared units. `None`: nothing is added, and variances below a
     /// small part of the pooled within-component variance are lifted to it.
     pub reg_covar: Option<f64>,
+    /// Relative rounding error of the statistics: the epsilon of the precision they were summed in. A fit sets it.
+    pub rounding: f64,
+}
+
+impl Default for Regularization {
+    fn default() -> Self {
+        Self { reg_covar: None, rounding: f64::EPSILON }
+    }
 }
 
 /// What the M-step did to one component.

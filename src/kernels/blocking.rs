@@ -1,5 +1,6 @@
 //! Sizes of tiles and panels, from the cache sizes and the shape of the model.
 
+use super::softmax::padded_stride;
 use crate::scalar::Scalar;
 
 /// Level-2 cache per core that tiles are cut for, in bytes.
@@ -24,11 +25,10 @@ impl Tiling {
     /// Tiling for a model with `dim` dimensions, `statistics` per component and `components`.
     pub fn new<T: Scalar>(dim: usize, statistics: usize, components: usize) -> Self {
         let size = size_of::<T>();
-        let line = 64 / size;
         // Logits, points and one panel share the cache with the natural parameters that stream by.
         let points = if size == 8 { 256 } else { 512 };
         let budget = L2_BYTES / 2 / (size * points);
         let panel = budget.saturating_sub(components + dim).clamp(64, 256).min(statistics.max(1));
-        Self { points, stride: points + line, panel }
+        Self { points, stride: padded_stride::<T>(points), panel }
     }
 }

@@ -22,8 +22,6 @@ const SHORT_STRIP: usize = 8;
 pub struct Totals {
     /// Log-evidence, in nats. Not finite if any point has no finite log-evidence, whatever its weight.
     pub log_evidence: f64,
-    /// Squared log-evidence.
-    pub log_evidence_squares: f64,
     /// Entropy of the posterior over components, in nats.
     pub posterior_entropy: f64,
 }
@@ -32,7 +30,6 @@ impl AddAssign for Totals {
     #[inline(always)]
     fn add_assign(&mut self, other: Self) {
         self.log_evidence += other.log_evidence;
-        self.log_evidence_squares += other.log_evidence_squares;
         self.posterior_entropy += other.posterior_entropy;
     }
 }
@@ -48,7 +45,8 @@ pub fn padded_stride<T>(n_points: usize) -> usize {
 /// Replaces the logits of a tile by responsibilities times the weight of their point.
 ///
 /// Column c of the tile is `logits[c * stride..][..n_points]`; there are `mass.len()` columns. What lies
-/// between columns is left alone. The sum of the new column c is added to `mass[c]`.
+/// between columns is left alone. The sum of the new column c is added to `mass[c]`; `log_evidence`, where it is
+/// given, receives that of each point.
 ///
 /// A logit of -∞ gives the responsibility 0 and adds nothing to the entropy. A point whose logits are all
 /// -∞, or of which one is NaN or +∞, gets responsibilities NaN and a log-evidence of -∞ or NaN; these reach
@@ -63,9 +61,14 @@ pub fn softmax<T: Scalar>(
     n_points: usize,
     weights: Option<&[f64]>,
     mass: &mut [f64],
+    log_evidence: Option<&mut [f64]>,
 ) -> Totals {
     check(logits, stride, n_points, weights, mass.len());
-    simd.run(Softmax { logits, stride, n_points, weights, mass })
+    assert!(
+        log_evidence.as_ref().is_none_or(|out| out.len() == n_points),
+        "one log-evidence a point"
+    );
+    simd.run(Softmax { logits, stride, n_points, weights, mass, log_evidence })
 }
 
 /// Labels each point with the component of its largest logit, the first of equals.
@@ -186,19 +189,13 @@ fn totals<T: Scalar, const W: usize>(
     entropy: &[T; W],
 ) -> Totals {
     let mut log_evidences = [0.0; W];
-    let mut squares = [0.0; W];
     let mut entropies = [0.0; W];
     for i in 0..W {
         let log_evidence = log_evidence[i].to_f64();
         log_evidences[i] = weights[i] * log_evidence;
-        squares[i] = weights[i] * log_evidence * log_evidence;
         entropies[i] = weights[i] * entropy[i].to_f64();
     }
-    Totals {
-        log_evidence: sum(log_evidences),
-        log_evidence_squares: sum(squares),
-        posterior_entropy: sum(entropies),
-    }
+    Totals { log_evidence: sum(log_evidences), posterior_entropy: sum(entropies) }
 }
 
 /// The number that a point's logits are shifted by: their maximum, or 0 if there is nothing above -∞, so
@@ -231,6 +228,7 @@ struct Softmax<'a, T> {
     n_points: usize,
     weights: Option<&'a [f64]>,
     mass: &'a mut [f64],
+    log_evidence: Option<&'a mut [f64]>,
 }
 
 impl<T: Scalar> Kernel for Softmax<'_, T> {
@@ -268,6 +266,11 @@ impl<T: Scalar> Strips for Softmax<'_, T> {
             log_evidence[i] = shift[i] + ln_s;
             entropy[i] = ln_s - t[i] / s[i];
             scale[i] = T::from_f64(weights[i]) / s[i];
+        }
+        if let Some(out) = &mut self.log_evidence {
+            for i in 0..W {
+                out[start + i] = log_evidence[i].to_f64();
+            }
         }
 
         for c in 0..self.mass.len() {
@@ -432,8 +435,8 @@ mod tests {
         let point_weights = weights.unwrap_or(&ones);
         let expected = reference::softmax(&tile.rows, point_weights);
         // By parts, so that this sum's own rounding stays below the tolerance.
-        let weighted = |values: &[f64], power| -> f64 {
-            let term = |(value, weight): (&f64, &f64)| weight * value.powi(power);
+        let weighted = |values: &[f64]| -> f64 {
+            let term = |(value, weight): (&f64, &f64)| weight * value;
             let parts = values.chunks(16).zip(point_weights.chunks(16));
             parts.map(|(values, weights)| values.iter().zip(weights).map(term).sum::<f64>()).sum()
         };
@@ -451,8 +454,16 @@ mod tests {
 
             let mut responsibilities = tile.logits.clone();
             let mut mass = vec![0.5; n_components];
-            let totals =
-                softmax(simd, &mut responsibilities, tile.stride, n_points, weights, &mut mass);
+            let mut evidences = vec![0.0; n_points];
+            let totals = softmax(
+                simd,
+                &mut responsibilities,
+                tile.stride,
+                n_points,
+                weights,
+                &mut mass,
+                Some(&mut evidences),
+            );
             // Rounding of sums over components, and of the largest logits that are not cut off.
             let errors = 16.0 + n_components as f64;
             for (index, value) in responsibilities.iter().enumerate() {
@@ -477,17 +488,14 @@ mod tests {
                 assert_near::<T>(*mass, exact, 100.0 * exact, &context);
             }
 
-            let evidence = weighted(&expected.log_evidence, 1);
-            let squares = weighted(&expected.log_evidence, 2);
-            let entropy = if broken { f64::NAN } else { weighted(&expected.entropy, 1) };
+            let evidence = weighted(&expected.log_evidence);
+            let entropy = if broken { f64::NAN } else { weighted(&expected.entropy) };
             assert_near::<T>(
                 totals.log_evidence,
                 evidence,
                 errors * largest * total_weight,
                 &context,
             );
-            let scale = 2.0 * errors * largest * largest * total_weight;
-            assert_near::<T>(totals.log_evidence_squares, squares, scale, &context);
             assert_near::<T>(
                 totals.posterior_entropy,
                 entropy,
@@ -497,8 +505,10 @@ mod tests {
 
             let mut log_evidence = vec![0.0; n_points];
             log_sum_exp(simd, &tile.logits, tile.stride, n_components, &mut log_evidence);
-            for (n, (value, exact)) in log_evidence.iter().zip(&expected.log_evidence).enumerate() {
-                assert_near::<T>(*value, *exact, errors * (1.0 + magnitude(n)), &context);
+            for (n, exact) in expected.log_evidence.iter().enumerate() {
+                for value in [log_evidence[n], evidences[n]] {
+                    assert_near::<T>(value, *exact, errors * (1.0 + magnitude(n)), &context);
+                }
             }
 
             let mut labels = vec![u32::MAX; n_points];
@@ -516,14 +526,7 @@ mod tests {
             let scale = errors * largest * total_weight;
             assert_near::<f64>(
                 totals.log_evidence,
-                weighted(&exact_evidence, 1),
-                10.0 * scale,
-                &context,
-            );
-            let scale = scale * largest;
-            assert_near::<f64>(
-                totals.log_evidence_squares,
-                weighted(&exact_evidence, 2),
+                weighted(&exact_evidence),
                 10.0 * scale,
                 &context,
             );
@@ -604,7 +607,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "too few logits")]
     fn short_tiles_are_refused() {
-        softmax(Simd::detect(), &mut [0.0; 19], 10, 10, None, &mut [0.0; 2]);
+        softmax(Simd::detect(), &mut [0.0; 19], 10, 10, None, &mut [0.0; 2], None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::family::Regularization;
 use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
-use crate::stats::SuffStats;
+use crate::stats::{DataConstants, SuffStats};
 use std::ops::Range;
 
 /// A model `p(z) p(x | z)` learned by EM from sufficient statistics.
@@ -26,6 +26,10 @@ pub trait GenerativeModel: Clone + Send + Sync {
 
     /// Repairs what the M-step could not: splits, discards. Not an M-step; the bound may fall.
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event>;
+
+    /// Chooses anew about which point statistics are taken, from the next E-step on: the middle of what the model
+    /// now knows of the data.
+    fn recentre(&mut self);
 
     /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
     fn finish(&mut self);
@@ -110,10 +114,13 @@ pub trait EStep<T: Scalar>: GenerativeModel {
     /// Moves what the workspace still holds into the statistics.
     fn flush(&self, packed: &Self::Packed, stats: &mut SuffStats, workspace: &mut Self::Workspace);
 
-    /// Completes the merged statistics of a sweep. `known` are statistics of an earlier sweep over the same
-    /// points, where the constants were to be taken from there.
-    fn complete(&self, packed: &Self::Packed, stats: &mut SuffStats, known: Option<&SuffStats>);
+    /// Completes the merged statistics of a sweep, with constants of an earlier sweep over the same points where they
+    /// were to be taken from there.
+    fn complete(&self, packed: &Self::Packed, stats: &mut SuffStats, known: Option<&DataConstants>);
 
-    /// Whether the constants of a sweep hold for later sweeps too.
-    fn constants_are_reusable(&self, packed: &Self::Packed) -> bool;
+    /// The constants of a sweep, unless they hold for its parameters only.
+    fn constants(&self, packed: &Self::Packed, stats: &SuffStats) -> Option<DataConstants>;
+
+    /// Whether these constants are what a sweep with these parameters would sum.
+    fn can_reuse(&self, packed: &Self::Packed, constants: &DataConstants) -> bool;
 }

@@ -82,8 +82,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The start found fewer distinct points than components.
-    FewerDistinctPoints {
+    /// The start could not place all components.
+    FewerComponents {
         /// Components asked for.
         asked: usize,
         /// Components that could be placed.
@@ -113,12 +113,10 @@ impl fmt::Display for Event {
             Self::Discarded { component, reason } => {
                 write!(f, "component {component} was discarded: {reason}")
             }
-            Self::FewerDistinctPoints { asked, placed } => {
-                write!(
-                    f,
-                    "the data hold fewer distinct points than components: {placed} of {asked} components placed"
-                )
-            }
+            Self::FewerComponents { asked, placed } => write!(
+                f,
+                "{placed} of {asked} components placed: there are fewer distinct points, or the others found none"
+            ),
         }
     }
 }

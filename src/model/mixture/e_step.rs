@@ -10,7 +10,7 @@ use crate::kernels::products::ProductGroups;
 use crate::kernels::{quadratic, softmax, statistics};
 use crate::model::{Constants, EStep};
 use crate::scalar::Scalar;
-use crate::stats::{StatsShape, SuffStats};
+use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::ops::Range;
@@ -23,7 +23,7 @@ use std::ops::Range;
 /// points get the strict limit: the slower kernel costs them nothing that anyone would notice, and the errors of
 /// rounded values that repeat, as those of iris do, do not average out.
 fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: u64) -> f64 {
-    if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-3) }
+    if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-4) }
 }
 
 /// The parameters of a mixture as the kernels want them.
@@ -37,7 +37,9 @@ pub struct Packed<T> {
     /// Shared statistics that the sweep must sum about `centre`.
     shared: Vec<Statistic>,
     shared_natural: Vec<f64>,
+    /// Their part of single points' logits, which only scores need, and the offset it takes.
     shared_whitening: Option<Whitening<T>>,
+    zeros: Vec<T>,
     constants: Constants,
     centre: Vec<T>,
     /// Component of each column of the logits: packed ones first, then centred ones.
@@ -64,6 +66,18 @@ struct Centred<T> {
     bias: T,
 }
 
+/// The sizes of a workspace: it serves other parameters with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WorkspaceKey {
+    tiling: Tiling,
+    components: usize,
+    n_packed: usize,
+    n_direct: usize,
+    products: Option<ProductGroups>,
+    centres: bool,
+    sums_shared: bool,
+}
+
 /// Scratch memory of one lane.
 #[derive(Debug)]
 pub struct Workspace<T> {
@@ -71,8 +85,12 @@ pub struct Workspace<T> {
     scratch: Vec<T>,
     statistics: Vec<T>,
     logits: Vec<T>,
+    /// Responsibilities in the order of the model, where that of the logits is another.
+    reordered: Vec<T>,
     labels: Vec<u32>,
     mass: Vec<f64>,
+    /// What the sizes of all this depend on.
+    key: WorkspaceKey,
     /// Sums of packed components since the last flush, `n_direct` × `n_packed`, in working precision.
     sums: Vec<T>,
     /// The same of grouped products, and scratch columns for them.
@@ -82,7 +100,7 @@ pub struct Workspace<T> {
     /// Sample weights of a tile and room for its shared statistics; empty where they are known.
     weights: Vec<T>,
     shared_scratch: Vec<T>,
-    values: Vec<f64>,
+    log_density: Vec<f64>,
 }
 
 impl Mixture {
@@ -165,6 +183,7 @@ impl Mixture {
             statistics,
             shared: self.family.shared_statistics(),
             shared_natural,
+            zeros: vec![T::ZERO; self.family.dim()],
             shared_whitening: shared_form.map(|form| form.whitening.rounded()),
             constants,
             centre,
@@ -180,28 +199,27 @@ impl Mixture {
     }
 
     fn workspace_for<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
-        let Tiling { points, stride, panel } = packed.tiling;
+        let key = packed.workspace_key();
+        let Tiling { points, stride, panel } = key.tiling;
         let dim = self.family.dim();
-        let sums_shared = packed.constants == Constants::Sum && !packed.shared.is_empty();
         let columns = |n: usize| vec![T::ZERO; n * stride];
+        let panels = |n: usize| vec![T::ZERO; n * panel * (stride + 1)];
         Workspace {
+            key,
             points: columns(dim),
-            scratch: columns(if packed.centred.is_empty() && packed.shared_whitening.is_none() {
-                0
-            } else {
-                dim
-            }),
-            statistics: vec![T::ZERO; panel * (stride + 1)],
-            logits: columns(packed.shape.components),
+            scratch: columns(if key.centres { dim } else { 0 }),
+            statistics: panels(1),
+            logits: columns(key.components),
+            reordered: Vec::new(),
             labels: vec![0; points],
-            mass: vec![0.0; packed.shape.components],
-            sums: vec![T::ZERO; packed.n_packed * packed.n_direct],
-            product_sums: vec![T::ZERO; packed.product_coefficients.len()],
-            products: columns(packed.products.map_or(0, ProductGroups::scratch_columns)),
+            mass: vec![0.0; key.components],
+            sums: Vec::new(),
+            product_sums: Vec::new(),
+            products: columns(key.products.map_or(0, ProductGroups::scratch_columns)),
             pending: 0,
-            weights: vec![T::ZERO; if sums_shared { points } else { 0 }],
-            shared_scratch: vec![T::ZERO; if sums_shared { panel * (stride + 1) } else { 0 }],
-            values: vec![0.0; points],
+            weights: vec![T::ZERO; if key.sums_shared { points } else { 0 }],
+            shared_scratch: panels(usize::from(key.sums_shared)),
+            log_density: vec![0.0; points],
         }
     }
 }
@@ -283,6 +301,9 @@ impl<T: Scalar> Packed<T> {
         let one_panel = self.n_direct <= self.tiling.panel;
         let (packed, centred) = workspace.logits.split_at(self.n_packed * stride);
         if self.n_packed > 0 {
+            // Sized here, since not every workspace sums: scores do not, nor does the first half of a sweep in two.
+            workspace.sums.resize(self.n_packed * self.n_direct, T::ZERO);
+            workspace.product_sums.resize(self.product_coefficients.len(), T::ZERO);
             let responsibilities =
                 MatRef::from_column_major_slice_with_stride(packed, n, self.n_packed, stride);
             let mut sums = MatMut::from_column_major_slice_mut(
@@ -343,6 +364,18 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
+    fn workspace_key(&self) -> WorkspaceKey {
+        WorkspaceKey {
+            tiling: self.tiling,
+            components: self.shape.components,
+            n_packed: self.n_packed,
+            n_direct: self.n_direct,
+            products: self.products,
+            centres: !self.centred.is_empty() || self.shared_whitening.is_some(),
+            sums_shared: self.constants == Constants::Sum && !self.shared.is_empty(),
+        }
+    }
+
     fn tiles<'b>(&self, block: Block<'b, T>) -> impl Iterator<Item = Block<'b, T>> + use<'b, T> {
         let points = self.tiling.points;
         (0..block.len())
@@ -358,7 +391,9 @@ impl<T: Scalar> Packed<T> {
         workspace.mass.fill(0.0);
         let (logits, mass) = (&mut workspace.logits, &mut workspace.mass);
         let totals = match self.posterior {
-            Posterior::Exact => softmax::softmax(self.simd, logits, stride, n, tile.weights, mass),
+            Posterior::Exact => {
+                softmax::softmax(self.simd, logits, stride, n, tile.weights, mass, None)
+            }
             Posterior::Hard => softmax::argmax(
                 self.simd,
                 logits,
@@ -368,8 +403,9 @@ impl<T: Scalar> Packed<T> {
                 mass,
             ),
         };
+        let positive = |weights: &[f64]| weights.iter().filter(|&&w| w > 0.0).count();
         *stats.total_weight_mut() += tile.weights.map_or(n as f64, |weights| weights.iter().sum());
-        *stats.n_points_mut() += n as f64;
+        *stats.n_points_mut() += tile.weights.map_or(n, positive) as f64;
         *stats.log_evidence_mut() += totals.log_evidence;
         *stats.posterior_entropy_mut() += totals.posterior_entropy;
         for (&c, mass) in self.order.iter().zip(&workspace.mass) {
@@ -403,6 +439,7 @@ impl<T: Scalar> Packed<T> {
             shared: self.shared.clone(),
             shared_natural: Vec::new(),
             shared_whitening: None,
+            zeros: Vec::new(),
             centre: self.centre.clone(),
             order: (0..columns.len()).collect(),
             n_packed,
@@ -506,6 +543,13 @@ impl<T: Scalar> Packed<T> {
     }
 }
 
+impl Mixture {
+    /// The point about which shared statistics are summed.
+    fn shared_centre<T: Scalar>(&self, packed: &Packed<T>) -> Vec<f64> {
+        packed.centre.iter().map(|v| v.to_f64()).collect()
+    }
+}
+
 impl<T: Scalar> EStep<T> for Mixture {
     type Packed = Packed<T>;
     type Workspace = Workspace<T>;
@@ -521,16 +565,7 @@ impl<T: Scalar> EStep<T> for Mixture {
 
     fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
         match old {
-            Some(old)
-                if old.sums.len() == packed.n_packed * packed.n_direct
-                    && old.product_sums.len() == packed.product_coefficients.len()
-                    && (packed.centred.is_empty() || !old.scratch.is_empty())
-                    && (packed.constants == Constants::Known
-                        || packed.shared.is_empty()
-                        || !old.weights.is_empty()) =>
-            {
-                old
-            }
+            Some(old) if old.key == packed.workspace_key() => old,
             _ => self.workspace_for(packed),
         }
     }
@@ -613,8 +648,11 @@ impl<T: Scalar> EStep<T> for Mixture {
             {
                 out[..tile.len()].copy_from_slice(&column[start..start + tile.len()]);
             }
-            statistics::load(slice.simd, tile.points, &slice.centre, &mut workspace.points, stride);
-            if slice.n_direct <= slice.tiling.panel {
+            if slice.n_packed > 0 {
+                let (points, centre) = (&mut workspace.points, &slice.centre);
+                statistics::load(slice.simd, tile.points, centre, points, stride);
+            }
+            if slice.n_packed > 0 && slice.n_direct <= slice.tiling.panel {
                 let statistics = &slice.statistics[..slice.n_direct];
                 let (x, t) = (&workspace.points, &mut workspace.statistics);
                 statistics::evaluate(slice.simd, statistics, x, tile.dim(), tile.len(), stride, t);
@@ -642,11 +680,11 @@ impl<T: Scalar> EStep<T> for Mixture {
         packed.flush(stats, workspace);
     }
 
-    fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&SuffStats>) {
+    fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&DataConstants>) {
         if let (Constants::Known, Some(known)) = (packed.constants, known) {
-            *stats.log_base_measure_mut() = known.log_base_measure();
+            *stats.log_base_measure_mut() = known.log_base_measure;
             if packed.centred.is_empty() {
-                stats.shared_mut().copy_from_slice(known.shared());
+                stats.shared_mut().copy_from_slice(&known.shared);
             }
         }
         let shared: f64 =
@@ -654,8 +692,16 @@ impl<T: Scalar> EStep<T> for Mixture {
         *stats.log_evidence_mut() += shared + stats.log_base_measure();
     }
 
-    fn constants_are_reusable(&self, packed: &Packed<T>) -> bool {
-        packed.shared.is_empty() || packed.centred.is_empty()
+    fn constants(&self, packed: &Packed<T>, stats: &SuffStats) -> Option<DataConstants> {
+        (packed.shared.is_empty() || packed.centred.is_empty()).then(|| DataConstants {
+            log_base_measure: stats.log_base_measure(),
+            shared: stats.shared().to_vec(),
+            centre: self.shared_centre(packed),
+        })
+    }
+
+    fn can_reuse(&self, packed: &Packed<T>, constants: &DataConstants) -> bool {
+        packed.shared.is_empty() || constants.centre == self.shared_centre(packed)
     }
 }
 
@@ -705,62 +751,48 @@ impl Mixture {
         mut visit: impl FnMut(ScoredTile<'_, T>),
     ) {
         let stride = packed.tiling.stride;
-        let mut reordered = if packed.centred.is_empty() {
-            Vec::new()
-        } else {
-            vec![T::ZERO; workspace.logits.len()]
-        };
-        for start in (0..block.len()).step_by(packed.tiling.points) {
-            let tile = block.slice(start, packed.tiling.points.min(block.len() - start));
+        for tile in packed.tiles(block) {
             let n = tile.len();
             packed.logits(tile.points, workspace);
-            let log_density = &mut workspace.values[..n];
-            softmax::log_sum_exp(
-                packed.simd,
-                &workspace.logits,
-                stride,
-                packed.shape.components,
-                log_density,
-            );
-            if let Some(whitening) = &packed.shared_whitening {
-                let zeros = vec![T::ZERO; tile.dim()];
-                let out = &mut workspace.statistics[..n];
-                quadratic::quadratic(
-                    packed.simd,
-                    &mut workspace.points,
-                    n,
-                    stride,
-                    &zeros,
-                    whitening,
-                    T::ZERO,
-                    &mut workspace.scratch,
-                    out,
-                );
-                for (density, shared) in log_density.iter_mut().zip(out) {
-                    *density += shared.to_f64();
-                }
-            }
             workspace.mass.fill(0.0);
-            let weights = if weighted { tile.weights } else { None };
             let totals = softmax::softmax(
                 packed.simd,
                 &mut workspace.logits,
                 stride,
                 n,
-                weights,
+                if weighted { tile.weights } else { None },
                 &mut workspace.mass,
+                Some(&mut workspace.log_density[..n]),
             );
-            let mut responsibilities = &workspace.logits[..];
-            if !packed.centred.is_empty() {
-                for (column, &c) in workspace.logits.chunks(stride).zip(&packed.order) {
-                    reordered[c * stride..][..stride].copy_from_slice(column);
+            if let Some(whitening) = &packed.shared_whitening {
+                let shared = &mut workspace.statistics[..n];
+                quadratic::quadratic(
+                    packed.simd,
+                    &mut workspace.points,
+                    n,
+                    stride,
+                    &packed.zeros,
+                    whitening,
+                    T::ZERO,
+                    &mut workspace.scratch,
+                    shared,
+                );
+                for (density, shared) in workspace.log_density.iter_mut().zip(shared) {
+                    *density += shared.to_f64();
                 }
-                responsibilities = &reordered;
+            }
+            let mut responsibilities = &workspace.logits;
+            if !packed.centred.is_empty() {
+                workspace.reordered.resize(workspace.logits.len(), T::ZERO);
+                for (column, &c) in workspace.logits.chunks(stride).zip(&packed.order) {
+                    workspace.reordered[c * stride..][..stride].copy_from_slice(column);
+                }
+                responsibilities = &workspace.reordered;
             }
             visit(ScoredTile {
                 first: tile.first,
                 weights: tile.weights,
-                log_density: &workspace.values[..n],
+                log_density: &workspace.log_density[..n],
                 responsibilities,
                 stride,
                 posterior_entropy: totals.posterior_entropy,

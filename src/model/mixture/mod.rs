@@ -166,26 +166,14 @@ impl Mixture {
         Self::new(family, weights, parameters)
     }
 
-    /// Takes packed statistics about the mean of the mixture, from the next E-step on.
-    fn recentre(&mut self) {
-        if self.family.is_location() {
-            self.centre = vec![0.0; self.family.dim()];
-            for c in 0..self.weights.len() {
-                let location = self.family.location(self.parameters.theta(c));
-                for (sum, value) in self.centre.iter_mut().zip(location) {
-                    *sum += self.weights[c] * value;
-                }
-            }
-        }
-    }
-
     /// The same mixture with another variational family.
     pub fn with_posterior(mut self, posterior: Posterior) -> Self {
         self.posterior = posterior;
         self
     }
 
-    /// The same mixture with some components' parameters held where they are.
+    /// The same mixture with some components' own parameters held where they are. A tied
+    /// covariance is held only if all are.
     ///
     /// # Panics
     /// If `frozen` has not one flag a component.
@@ -381,6 +369,19 @@ impl GenerativeModel for Mixture {
         let observable = self.family.log_likelihood(&self.parameters, stats);
         let sum = stats.posterior_entropy() + prior + observable + stats.log_base_measure();
         sum / stats.total_weight()
+    }
+
+    /// Takes packed statistics about the mean of the mixture.
+    fn recentre(&mut self) {
+        if self.family.is_location() {
+            self.centre = vec![0.0; self.family.dim()];
+            for c in 0..self.weights.len() {
+                let location = self.family.location(self.parameters.theta(c));
+                for (sum, value) in self.centre.iter_mut().zip(location) {
+                    *sum += self.weights[c] * value;
+                }
+            }
+        }
     }
 
     fn finish(&mut self) {

@@ -7,7 +7,7 @@ use entropysum::data::memory::Points;
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Regularization, registry};
+use entropysum::family::{Parameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
 use entropysum::monitor::{Silent, StopReason};
@@ -454,4 +454,41 @@ fn settings_out_of_range_are_refused() {
         Some(if n == "means" { &[0.0; 2] } else { &rounded })
     })
     .unwrap();
+}
+
+#[test]
+fn components_at_absurd_places_are_moved_or_refused() {
+    let x = clusters(200, 2, 2, 3.0, 1);
+    let points = Points::from_rows(&x, 2).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    for name in registry::names() {
+        let good = fit(name, 2, &x, 2).unwrap().model;
+        let with_mean = |mean: f64| {
+            let mut components = good.parameters().components.clone();
+            components[1][..2].fill(mean);
+            let parameters = Parameters { components, shared: good.parameters().shared.clone() };
+            Mixture::new(registry::build(name, 2).unwrap(), vec![0.5; 2], parameters)
+        };
+        for mean in [1e20, 1e100, 1e139] {
+            let fit = em::fit(
+                with_mean(mean).unwrap(),
+                &points,
+                &executor,
+                &Config::default(),
+                &mut Silent,
+            )
+            .unwrap();
+            assert_sound(&fit, name);
+            assert!(
+                fit.model.parameter("means").unwrap().iter().all(|m| m.abs() < 100.0),
+                "{name} {mean:e}"
+            );
+        }
+        for mean in [1e160, f64::INFINITY, f64::NAN] {
+            assert!(
+                with_mean(mean).unwrap_err().to_string().contains("mean of dimension 0"),
+                "{name}"
+            );
+        }
+    }
 }

@@ -100,10 +100,20 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
                     };
                     progress::check_interrupt()?;
                     let name = format!("{:<24} {n:>9} {k:>5} {dim:>5}", shape.model);
-                    let bytes = n * dim * (size_of::<T>() as u64 + 8);
+                    if k > n {
+                        output::print(&format!("{name}  skipped: more components than points\n"))?;
+                        continue;
+                    }
+                    // Points, drawn in f64 first, and a full covariance a component, a few times over.
+                    let bytes = n
+                        .saturating_mul(dim)
+                        .saturating_mul(size_of::<T>() as u64 + 8)
+                        .saturating_add(
+                            k.saturating_mul(dim).saturating_mul(dim).saturating_mul(64),
+                        );
                     if output::available_memory().is_some_and(|available| bytes > available / 2) {
                         output::print(&format!(
-                            "{name}  skipped: the points would fill the memory\n"
+                            "{name}  skipped: points and parameters would fill the memory\n"
                         ))?;
                         continue;
                     }

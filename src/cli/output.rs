@@ -271,6 +271,9 @@ impl FitReport<'_> {
         let last = self.fit.last().expect("a fit has at least one iteration");
         let iterations = self.iterations();
         let why = match self.stop_reason {
+            StopReason::Converged if self.monitor == Monitor::Delta => {
+                format!("converged: delta is {:.1e}", last.change)
+            }
             StopReason::Converged => {
                 format!("converged: {} changed by {:.1e}", self.monitor.name(), last.change)
             }

@@ -101,6 +101,7 @@ impl<T: Scalar> FitPlan<T> {
                 )
             }
         };
+        check_memory(&spec)?;
         if let Some(posterior) = args.posterior {
             spec = spec.with_posterior(posterior);
         }
@@ -123,6 +124,23 @@ impl<T: Scalar> FitPlan<T> {
 
     fn run(&self, progress: &mut Progress) -> Result<Fit<Mixture>> {
         fit_mixture(&self.spec, &*self.source, &self.executor, &self.config, progress)
+    }
+}
+
+/// Refuses a model that cannot fit the memory: parameters, their factors and statistics, each a few times over.
+fn check_memory(spec: &MixtureSpec) -> Result<()> {
+    let per_component: usize = spec.family.parameters().iter().map(|array| array.len()).sum();
+    let bytes =
+        (per_component as u64).saturating_mul(spec.n_components as u64).saturating_mul(8 * 8);
+    match output::available_memory() {
+        Some(available) if bytes > available => Err(Error::Config(format!(
+            "{} components of {} need about {} GB of memory, and {} GB are available; gaussian-diag needs far less",
+            spec.n_components,
+            spec.family.name(),
+            bytes.div_ceil(1 << 30),
+            available >> 30,
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::sweep::Sweeper;
 use crate::data::{self, DataSource};
-use crate::error::{Error, Result};
+use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Regularization;
 use crate::model::EStep;
@@ -106,6 +106,10 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
             active_components: model.active_components(),
             events: Vec::new(),
         };
+        if !record.lower_bound.is_finite() || !record.entropy_sum.total().is_finite() {
+            let message = "the lower bound is no finite number; values are too large or too small";
+            return Err(DataError::new(source.name(), message).into());
+        }
         events.extend(model.repair(&stats, &mut splits_left));
         for event in &events {
             note(&mut warnings, iteration, event);

@@ -199,7 +199,10 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         let message = format!("squares of the values overflow {}; values are too large", T::NAME);
         return Err(DataError::new(source.name(), message).into());
     }
-    let model = from_stats(family.clone(), &stats, config.regularization)?;
+    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
+    let model = from_stats(family.clone(), &stats, regularization).map_err(|error| {
+        DataError::new(source.name(), format!("values are too small or too large: {error}"))
+    })?;
     let placed = model.n_components();
     let event =
         (placed < n_components).then_some(Event::FewerComponents { asked: n_components, placed });

@@ -257,7 +257,10 @@ pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
             if !value.is_finite() {
                 return DataError::new(
                     source.name(),
-                    format!("the value is {value}, expected a finite number"),
+                    format!(
+                        "the value is {value} in {}, expected a finite number within its range",
+                        T::NAME
+                    ),
                 )
                 .at(block.first + i as u64, Some(d));
             }

@@ -244,13 +244,20 @@ impl Shape {
 /// The matrix of these eigenvectors with eigenvalues of at least `least`, rows and columns times `scale`.
 fn rebuild(values: &[f64], vectors: &Mat<f64>, least: f64, scale: &[f64]) -> Vec<f64> {
     let dim = values.len();
+    let root =
+        Mat::from_fn(dim, dim, |i, k| scale[i] * vectors[(i, k)] * values[k].max(least).sqrt());
     let mut matrix = vec![0.0; dim * dim];
+    faer::linalg::matmul::matmul(
+        faer::MatMut::from_row_major_slice_mut(&mut matrix, dim, dim),
+        faer::Accum::Replace,
+        &root,
+        root.transpose(),
+        1.0,
+        faer::Par::Seq,
+    );
+    // The product is symmetric up to rounding only.
     for i in 0..dim {
-        for j in 0..=i {
-            let terms = values.iter().enumerate();
-            let sum: f64 =
-                terms.map(|(k, v)| v.max(least) * vectors[(i, k)] * vectors[(j, k)]).sum();
-            matrix[i * dim + j] = sum * scale[i] * scale[j];
+        for j in 0..i {
             matrix[j * dim + i] = matrix[i * dim + j];
         }
     }

@@ -35,6 +35,9 @@ const NUMERICAL_FLOOR: f64 = 1e-15;
 /// And to this many times D roundings of the pooled within-component variance: second moments hold no smaller ones.
 const ROUNDINGS: f64 = 16.0;
 
+/// Means may be as large as this: what is larger overflows when it is squared and summed.
+const LARGEST: f64 = 1e140;
+
 /// Covariance structure of a Gaussian mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Covariance {
@@ -159,7 +162,10 @@ impl Gaussian {
             let shift: Vec<f64> = mean(c).iter().zip(stats.centre(c)).map(|(m, c)| m - c).collect();
             let mut second = second.to_vec();
             let target = if self.is_tied() { &mut shared } else { &mut second };
-            self.shape().translate(target, stats.mass()[c], first, &shift);
+            // A component without points adds nothing, however far off it stands: not even 0 · ∞.
+            if stats.mass()[c] > 0.0 {
+                self.shape().translate(target, stats.mass()[c], first, &shift);
+            }
             scatters.push(second);
         }
         if self.is_tied() { vec![shared] } else { scatters }
@@ -174,21 +180,17 @@ impl Gaussian {
         relative: f64,
     ) -> Vec<f64> {
         let total = stats.mass().iter().sum::<f64>();
+        let occupied = || means.iter().zip(stats.mass()).filter(|&(_, &mass)| mass > 0.0);
+        let origin = occupied().next().map_or(&means[0], |(mean, _)| mean);
         let moment = |d: usize, power: i32| {
-            let centre = means[0][d];
-            let sum = means
-                .iter()
-                .zip(stats.mass())
-                .map(|(m, w)| w * (m[d] - centre).powi(power))
-                .sum::<f64>();
-            sum / total
+            occupied().map(|(m, w)| w * (m[d] - origin[d]).powi(power)).sum::<f64>() / total
         };
         let variances: Vec<f64> =
             (0..self.dim).map(|d| pooled[d] + moment(d, 2) - moment(d, 1).powi(2)).collect();
         // A constant column has no scale of its own. That of the widest column serves; if all are constant, that of
         // the largest value.
         let widest = variances.iter().copied().fold(0.0, f64::max);
-        let magnitude = means.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
         let scale =
             [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
         (0..self.dim)
@@ -251,8 +253,11 @@ impl ExponentialFamily for Gaussian {
     }
 
     fn check(&self, theta: Theta<'_>) -> Result<(), String> {
-        if let Some(d) = self.mean_of(theta).iter().position(|m| !m.is_finite()) {
-            return Err(format!("mean of dimension {d} is not a finite number"));
+        if let Some(d) = self.mean_of(theta).iter().position(|m| !(m.abs() <= LARGEST)) {
+            let mean = self.mean_of(theta)[d];
+            return Err(format!(
+                "mean of dimension {d} is {mean}, expected a number within ±{LARGEST:e}"
+            ));
         }
         let covariance = self.covariance_of(theta);
         if self.shape() == Shape::Full {
@@ -381,35 +386,46 @@ impl ExponentialFamily for Gaussian {
             _ => relative,
         };
         let floors = self.floors(stats, &means, &variances, relative);
-        let regularize = |covariance: &mut Vec<f64>| {
-            self.shape().add_ridge(covariance, self.dim, regularization.reg_covar.unwrap_or(0.0));
-            self.shape().lift(covariance, self.dim, &floors)
+        let regularized = |mut covariance: Vec<f64>| {
+            self.shape().add_ridge(
+                &mut covariance,
+                self.dim,
+                regularization.reg_covar.unwrap_or(0.0),
+            );
+            let lifted = self.shape().lift(&mut covariance, self.dim, &floors);
+            // Statistics on the verge of overflow leave nothing to lift.
+            let outcome = match self.shape().log_det_2pi(&covariance, self.dim) {
+                Some(log_det) if !log_det.is_finite() => Outcome::Degenerate,
+                None => Outcome::Degenerate,
+                Some(_) if lifted => Outcome::Floored,
+                Some(_) => Outcome::Maximized,
+            };
+            (covariance, outcome)
         };
 
         if self.is_tied() && update.contains(&true) {
-            let mut covariance = pooled;
-            if regularize(&mut covariance) {
-                outcomes
-                    .iter_mut()
-                    .filter(|o| **o == Outcome::Maximized)
-                    .for_each(|o| *o = Outcome::Floored);
+            let (covariance, outcome) = regularized(pooled);
+            for own in outcomes.iter_mut().filter(|own| **own == Outcome::Maximized) {
+                *own = outcome;
             }
-            parameters.shared = covariance;
+            if outcome != Outcome::Degenerate {
+                parameters.shared = covariance;
+            }
         }
         for (c, mean) in means.iter().enumerate() {
             if !update[c] || outcomes[c] == Outcome::Degenerate {
                 continue;
             }
-            let theta = &mut parameters.components[c];
-            theta[..self.dim].copy_from_slice(mean);
             if !self.is_tied() {
-                let mut covariance =
-                    self.shape().covariance(&scatters[c], stats.mass()[c], self.dim);
-                if regularize(&mut covariance) {
-                    outcomes[c] = Outcome::Floored;
+                let covariance = self.shape().covariance(&scatters[c], stats.mass()[c], self.dim);
+                let (covariance, outcome) = regularized(covariance);
+                outcomes[c] = outcome;
+                if outcome == Outcome::Degenerate {
+                    continue;
                 }
-                theta[self.dim..].copy_from_slice(&covariance);
+                parameters.components[c][self.dim..].copy_from_slice(&covariance);
             }
+            parameters.components[c][..self.dim].copy_from_slice(mean);
         }
         outcomes
     }

@@ -68,6 +68,11 @@ pub enum Event {
         /// The components.
         components: Vec<usize>,
     },
+    /// Statistics of these components are on the verge of overflow; they keep their parameters.
+    Kept {
+        /// The components.
+        components: Vec<usize>,
+    },
     /// A component without points was moved to share the place of another.
     Split {
         /// The component that was moved.
@@ -94,7 +99,7 @@ pub enum Event {
 impl Event {
     /// Whether parameters were set by other means than an M-step.
     pub fn is_repair(&self) -> bool {
-        !matches!(self, Self::Floored { .. })
+        !matches!(self, Self::Floored { .. } | Self::Kept { .. })
     }
 }
 
@@ -103,6 +108,12 @@ impl fmt::Display for Event {
         match self {
             Self::Floored { components } => {
                 write!(f, "variances of component(s) {components:?} stand at their floor")
+            }
+            Self::Kept { components } => {
+                write!(
+                    f,
+                    "component(s) {components:?} keep their parameters: their statistics overflow"
+                )
             }
             Self::Split { component, donor } => {
                 write!(

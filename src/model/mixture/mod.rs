@@ -305,9 +305,17 @@ impl GenerativeModel for Mixture {
             .map(|c| !self.frozen[c] && stats.mass()[c] * points >= DEAD_POINTS)
             .collect();
         let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
-        let floored: Vec<usize> =
-            (0..outcomes.len()).filter(|&c| outcomes[c] == Outcome::Floored).collect();
-        if floored.is_empty() { Vec::new() } else { vec![Event::Floored { components: floored }] }
+        let those =
+            |outcome| (0..outcomes.len()).filter(|&c| outcomes[c] == outcome).collect::<Vec<_>>();
+        let (floored, kept) = (those(Outcome::Floored), those(Outcome::Degenerate));
+        let mut events = Vec::new();
+        if !floored.is_empty() {
+            events.push(Event::Floored { components: floored });
+        }
+        if !kept.is_empty() {
+            events.push(Event::Kept { components: kept });
+        }
+        events
     }
 
     /// The ladder for components that their statistics no longer define: split the component with the largest

@@ -12,7 +12,7 @@ use entropysum::em::sweep::Sweeper;
 use entropysum::em::{Config, Init, MixtureSpec, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::registry;
+use entropysum::family::{Regularization, registry};
 use entropysum::inference;
 use entropysum::model::{GenerativeModel, Mixture};
 use entropysum::monitor::plot;
@@ -219,7 +219,9 @@ fn workload<T: Scalar>(
     })?;
     let points = Points::owned(values, dim)?;
     let family = registry::build(model, dim)?;
-    let config = Config::default();
+    // A ridge as large as half the variance keeps components of few points as regular as they are later in a fit.
+    let regularization = Regularization { reg_covar: Some(0.5), ..Default::default() };
+    let config = Config { regularization, ..Config::default() };
     let spec = MixtureSpec::new(family, k).with_init(Init::RandomFromData);
     let (start, _) = init::start(&spec, &points, executor, &config, 0)?;
     Ok((points, start))

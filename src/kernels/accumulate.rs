@@ -1,23 +1,10 @@
 //! Sums of statistics under one column of weights.
 
 use super::dispatch::Simd;
-use super::statistics::{Statistic, evaluate};
+use super::statistics::{Statistic, Tile, evaluate};
 use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-
-/// A tile of points: D columns of `n_points`, `stride` apart.
-#[derive(Clone, Copy, Debug)]
-pub struct Tile<'a, T> {
-    /// The columns.
-    pub values: &'a [T],
-    /// Number of columns.
-    pub dim: usize,
-    /// Points in each.
-    pub n_points: usize,
-    /// Distance between columns.
-    pub stride: usize,
-}
 
 /// `sums += T(X)' w` for one weight a point, panel by panel.
 ///
@@ -37,7 +24,7 @@ pub fn weighted_sums<T: Scalar>(
     let panel = (scratch.len() / (tile.stride + 1)).max(1);
     let (columns, out) = scratch.split_at_mut(panel * tile.stride);
     for (statistics, sums) in statistics.chunks(panel).zip(sums.chunks_mut(panel)) {
-        evaluate(simd, statistics, tile.values, tile.dim, tile.n_points, tile.stride, columns);
+        evaluate(simd, statistics, tile, columns);
         let t = MatRef::from_column_major_slice_with_stride(
             columns,
             tile.n_points,

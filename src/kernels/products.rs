@@ -12,8 +12,8 @@
 //! which touches B × D × C elements one by one instead of B × D²/2. Neighbouring `i` form a group, so that the matrix
 //! products are wide; entries `j < i` inside a group are zeros or ignored, a few percent of the work.
 
-use super::accumulate::Tile;
 use super::dispatch::{Kernel, MulAdd, Simd};
+use super::statistics::Tile;
 use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};

@@ -90,28 +90,30 @@ impl<'a, T: Scalar, F: Fn(usize) -> faer::RowRef<'a, T>> Kernel for LoadRows<'a,
     }
 }
 
+/// A tile of points: D columns of `n_points`, `stride` apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<'a, T> {
+    /// The columns.
+    pub values: &'a [T],
+    /// Number of columns.
+    pub dim: usize,
+    /// Points in each.
+    pub n_points: usize,
+    /// Distance between columns.
+    pub stride: usize,
+}
+
 /// Evaluates a panel of statistics over a tile of points.
 ///
 /// # Shapes
-/// `x: D` columns, `out:` one column a statistic, both `stride` apart; the first `n_points` of each are used.
-pub fn evaluate<T: Scalar>(
-    simd: Simd,
-    panel: &[Statistic],
-    x: &[T],
-    dim: usize,
-    n_points: usize,
-    stride: usize,
-    out: &mut [T],
-) {
-    simd.run(Evaluate { panel, x, dim, n_points, stride, out });
+/// `out:` one column a statistic, `tile.stride` apart; the first `n_points` of each are written.
+pub fn evaluate<T: Scalar>(simd: Simd, panel: &[Statistic], tile: Tile<'_, T>, out: &mut [T]) {
+    simd.run(Evaluate { panel, tile, out });
 }
 
 struct Evaluate<'a, T> {
     panel: &'a [Statistic],
-    x: &'a [T],
-    dim: usize,
-    n_points: usize,
-    stride: usize,
+    tile: Tile<'a, T>,
     out: &'a mut [T],
 }
 
@@ -120,9 +122,9 @@ impl<T: Scalar> Kernel for Evaluate<'_, T> {
 
     #[inline(always)]
     fn run<M: MulAdd>(self) {
-        let n = self.n_points;
-        let column = |i: u32| &self.x[i as usize * self.stride..][..n];
-        for (statistic, out) in self.panel.iter().zip(self.out.chunks_mut(self.stride)) {
+        let Tile { values, dim, n_points: n, stride } = self.tile;
+        let column = |i: u32| &values[i as usize * stride..][..n];
+        for (statistic, out) in self.panel.iter().zip(self.out.chunks_mut(stride)) {
             let out = &mut out[..n];
             match *statistic {
                 Statistic::Value(i) => out.copy_from_slice(column(i)),
@@ -133,7 +135,7 @@ impl<T: Scalar> Kernel for Evaluate<'_, T> {
                 }
                 Statistic::SquaredNorm => {
                     out.fill(T::ZERO);
-                    for d in 0..self.dim as u32 {
+                    for d in 0..dim as u32 {
                         for (t, &a) in out.iter_mut().zip(column(d)) {
                             *t = M::mul_add(a, a, *t);
                         }
@@ -189,7 +191,12 @@ mod tests {
                 let mut tile = vec![T::ZERO; stride * 3];
                 load(simd, x.as_ref(), &[], &mut tile, stride);
                 let mut out = vec![T::ZERO; stride * panel.len()];
-                evaluate(simd, &panel, &tile, 3, n, stride, &mut out);
+                evaluate(
+                    simd,
+                    &panel,
+                    Tile { values: &tile, dim: 3, n_points: n, stride },
+                    &mut out,
+                );
                 for i in 0..n {
                     let point: Vec<f64> = (0..3).map(|d| x[(i, d)].to_f64()).collect();
                     for (l, &statistic) in panel.iter().enumerate() {

@@ -329,22 +329,22 @@ mod tests {
             Ok(())
         }
         fn statistics(&self) -> Vec<Statistic> {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
         fn n_free_parameters(&self, _: usize) -> usize {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
         fn natural(&self, _: &Parameters, _: &[f64], _: &mut [f64]) -> Vec<Packing> {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
         fn pseudo_entropies(&self, _: &Parameters) -> Vec<f64> {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
         fn mean(&self, _: Theta<'_>, _: &[f64], _: &mut [f64]) {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
         fn log_likelihood(&self, _: &Parameters, _: &SuffStats) -> f64 {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
         fn maximize(
             &self,
@@ -353,10 +353,10 @@ mod tests {
             _: Regularization,
             _: &mut Parameters,
         ) -> Vec<Outcome> {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
         fn sampler<'a>(&'a self, _: Theta<'a>) -> Sampler<'a> {
-            unimplemented!()
+            panic!("not needed to store a model")
         }
     }
 

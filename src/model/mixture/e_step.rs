@@ -3,11 +3,12 @@
 use super::{Mixture, Posterior};
 use crate::block::Block;
 use crate::family::{Statistic, Whitening};
-use crate::kernels::accumulate::{Tile, weighted_sums};
+use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
-use crate::kernels::{quadratic, softmax, statistics};
+use crate::kernels::statistics::{self, Tile};
+use crate::kernels::{quadratic, softmax};
 use crate::model::{Constants, EStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
@@ -253,35 +254,32 @@ impl<T: Scalar> Packed<T> {
         let natural = MatRef::from_column_major_slice(&self.natural, self.n_direct, self.n_packed);
         let mut logits =
             MatMut::from_column_major_slice_with_stride_mut(packed, n, self.n_packed, stride);
+        let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
         for (first, panel) in self.panels() {
-            statistics::evaluate(
-                self.simd,
-                panel,
-                &workspace.points,
-                dim,
-                n,
-                stride,
-                &mut workspace.statistics,
-            );
-            let t = MatRef::from_column_major_slice_with_stride(
-                &workspace.statistics,
-                n,
-                panel.len(),
-                stride,
-            );
+            statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
+            let t = self.panel_view(&workspace.statistics, n, panel.len());
             let natural = natural.subrows(first, panel.len());
             matmul(logits.as_mut(), Accum::Add, t, natural, T::ONE, Par::Seq);
         }
         if let Some(products) = self.products {
-            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
-            products.logits(
-                self.simd,
-                tile,
-                &self.product_coefficients,
-                &mut workspace.products,
-                packed,
-            );
+            let coefficients = &self.product_coefficients;
+            products.logits(self.simd, tile, coefficients, &mut workspace.products, packed);
         }
+    }
+
+    /// Evaluated statistics of a tile as a matrix.
+    fn panel_view<'w>(
+        &self,
+        statistics: &'w [T],
+        n_points: usize,
+        n_statistics: usize,
+    ) -> MatRef<'w, T> {
+        MatRef::from_column_major_slice_with_stride(
+            statistics,
+            n_points,
+            n_statistics,
+            self.tiling.stride,
+        )
     }
 
     fn panels(&self) -> impl Iterator<Item = (usize, &[Statistic])> {
@@ -311,29 +309,16 @@ impl<T: Scalar> Packed<T> {
                 self.n_direct,
                 self.n_packed,
             );
+            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             for (first, panel) in self.panels() {
                 if !one_panel {
-                    statistics::evaluate(
-                        self.simd,
-                        panel,
-                        &workspace.points,
-                        dim,
-                        n,
-                        stride,
-                        &mut workspace.statistics,
-                    );
+                    statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
                 }
-                let t = MatRef::from_column_major_slice_with_stride(
-                    &workspace.statistics,
-                    n,
-                    panel.len(),
-                    stride,
-                );
+                let t = self.panel_view(&workspace.statistics, n, panel.len());
                 let sums = sums.as_mut().subrows_mut(first, panel.len());
                 matmul(sums, Accum::Add, t.transpose(), responsibilities, T::ONE, Par::Seq);
             }
             if let Some(products) = self.products {
-                let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
                 let sums = &mut workspace.product_sums;
                 products.sums(self.simd, tile, packed, &mut workspace.products, sums);
             }
@@ -495,15 +480,8 @@ impl<T: Scalar> Packed<T> {
         if self.n_packed > 0 {
             for (first, panel) in self.panels() {
                 if !one_panel {
-                    statistics::evaluate(
-                        self.simd,
-                        panel,
-                        &workspace.points,
-                        dim,
-                        n,
-                        stride,
-                        &mut workspace.statistics,
-                    );
+                    let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+                    statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
                 }
                 for (l, column) in workspace.statistics.chunks(stride).take(panel.len()).enumerate()
                 {
@@ -654,8 +632,9 @@ impl<T: Scalar> EStep<T> for Mixture {
             }
             if slice.n_packed > 0 && slice.n_direct <= slice.tiling.panel {
                 let statistics = &slice.statistics[..slice.n_direct];
-                let (x, t) = (&workspace.points, &mut workspace.statistics);
-                statistics::evaluate(slice.simd, statistics, x, tile.dim(), tile.len(), stride, t);
+                let (dim, n_points) = (tile.dim(), tile.len());
+                let points = Tile { values: &workspace.points, dim, n_points, stride };
+                statistics::evaluate(slice.simd, statistics, points, &mut workspace.statistics);
             }
             slice.accumulate(tile.points, stats, workspace);
             slice.flush_if_due(stats, workspace);

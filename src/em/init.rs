@@ -26,7 +26,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Points of the subsample per component. FAISS trains on at most 256 a centroid, and more gain nothing measurable.
+/// Points of the subsample per component. As many as FAISS trains on for a centroid at most.
 const POINTS_PER_COMPONENT: u64 = 256;
 
 /// Points of the subsample at least, where there are as many.

@@ -215,7 +215,7 @@ fn strip_shift<'a, T: Scalar, const W: usize>(columns: impl Iterator<Item = &'a 
 }
 
 /// Shifted logits below this count as -∞: e⁻⁶⁰⁰ and e⁻⁶⁰ are far below any rounding of a responsibility, and their products
-/// with statistics would be subnormal numbers, which cost a sweep half its speed.
+/// with statistics would be subnormal numbers, which many CPUs compute far more slowly.
 #[inline(always)]
 fn negligible<T: Scalar>() -> T {
     T::from_f64(if size_of::<T>() == 8 { -600.0 } else { -60.0 })

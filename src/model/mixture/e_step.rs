@@ -325,28 +325,32 @@ impl<T: Scalar> Packed<T> {
             workspace.pending += n;
         }
         for (k, form) in self.centred.iter().enumerate() {
-            let component = self.order[self.n_packed + k];
-            let responsibilities = &centred[k * stride..][..n];
             statistics::load(self.simd, points, &form.centre, &mut workspace.points, stride);
-            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             let scratch = &mut workspace.statistics;
-            weighted_sums(
-                self.simd,
-                &self.statistics,
-                tile,
-                responsibilities,
-                scratch,
-                stats.sums_mut(component),
-            );
-            weighted_sums(
-                self.simd,
-                &self.shared,
-                tile,
-                responsibilities,
-                scratch,
-                stats.shared_mut(),
-            );
+            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
+            self.centred_sums(k, tile, &centred[k * stride..][..n], scratch, stats);
         }
+    }
+
+    /// Adds the sums of the `k`-th centred component over a tile about its own centre.
+    fn centred_sums(
+        &self,
+        k: usize,
+        tile: Tile<'_, T>,
+        weights: &[T],
+        scratch: &mut [T],
+        stats: &mut SuffStats,
+    ) {
+        let component = self.order[self.n_packed + k];
+        weighted_sums(
+            self.simd,
+            &self.statistics,
+            tile,
+            weights,
+            scratch,
+            stats.sums_mut(component),
+        );
+        weighted_sums(self.simd, &self.shared, tile, weights, scratch, stats.shared_mut());
     }
 
     fn workspace_key(&self) -> WorkspaceKey {
@@ -507,16 +511,7 @@ impl<T: Scalar> Packed<T> {
             statistics::load(self.simd, block.points, &form.centre, &mut workspace.points, stride);
             let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             let (weights, scratch) = (&workspace.logits[..n], &mut workspace.statistics);
-            let component = self.order[self.n_packed + k];
-            weighted_sums(
-                self.simd,
-                &self.statistics,
-                tile,
-                weights,
-                scratch,
-                stats.sums_mut(component),
-            );
-            weighted_sums(self.simd, &self.shared, tile, weights, scratch, stats.shared_mut());
+            self.centred_sums(k, tile, weights, scratch, stats);
         }
     }
 }

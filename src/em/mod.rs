@@ -2,9 +2,15 @@
 
 pub mod batch;
 pub mod config;
+pub mod incremental;
 pub mod init;
+pub mod online;
+pub mod stepwise;
 pub mod sweep;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
+pub use incremental::Incremental;
 pub use init::{Init, MixtureSpec, fit_mixture};
+pub use online::Online;
+pub use stepwise::{StepSize, Stepwise};

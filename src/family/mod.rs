@@ -150,6 +150,10 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         &[]
     }
 
+    /// Moves statistics to other centres, C × D: what they would be had they been summed about these. Only location
+    /// families have centres.
+    fn translate(&self, _stats: &mut SuffStats, _centres: &[f64]) {}
+
     /// Number of free parameters of a mixture with `n_components`, without the weights.
     fn n_free_parameters(&self, n_components: usize) -> usize;
 

@@ -279,6 +279,17 @@ impl Mixture {
         }
     }
 
+    /// Sets the statistics of a component to the expected ones of `mass` points of it.
+    fn expect(&self, component: usize, mass: f64, stats: &mut SuffStats) {
+        let n_statistics = stats.shape().statistics;
+        let mut mean = vec![0.0; n_statistics + stats.shape().shared];
+        self.family.mean(self.theta(component), stats.centre(component), &mut mean);
+        stats.mass_mut()[component] = mass;
+        for (sum, value) in stats.sums_mut(component).iter_mut().zip(&mean) {
+            *sum = mass * value;
+        }
+    }
+
     fn discard(&mut self, component: usize, reason: String) -> Event {
         self.discarded[component] = true;
         self.weights[component] = 0.0;
@@ -356,6 +367,43 @@ impl GenerativeModel for Mixture {
             }
         }
         events
+    }
+
+    fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
+        for event in events {
+            match *event {
+                Event::Split { component, donor } => {
+                    let mass = (stats.mass()[component] + stats.mass()[donor]) / 2.0;
+                    for c in [component, donor] {
+                        self.expect(c, mass, stats);
+                    }
+                }
+                Event::Discarded { component, .. } => {
+                    // The others take over its points, in proportion.
+                    let total: f64 = stats.mass().iter().sum();
+                    let rest = total - stats.mass()[component];
+                    for c in 0..self.n_components() {
+                        let factor = if c == component { 0.0 } else { total / rest };
+                        stats.mass_mut()[c] *= factor;
+                        stats.sums_mut(c).iter_mut().for_each(|sum| *sum *= factor);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn centres(&self) -> Vec<f64> {
+        if !self.family.is_location() {
+            return Vec::new();
+        }
+        (0..self.n_components()).flat_map(|c| self.family.location(self.theta(c))).copied().collect()
+    }
+
+    fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
+        if self.family.is_location() {
+            self.family.translate(stats, centres);
+        }
     }
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {

@@ -1,0 +1,343 @@
+//! Stepwise and incremental EM: golden values, and the identity of entropy sum and surrogate at every step.
+
+mod common;
+
+use common::{assert_all_close, assert_close, clusters, fixture, gaussian_mixture, numbers, rounded};
+use entropysum::block::Block;
+use entropysum::data::memory::Points;
+use entropysum::em::online::Online;
+use entropysum::em::stepwise::{StepSize, Stepwise};
+use entropysum::em::sweep::Lanes;
+use entropysum::em::{Config, Incremental, MixtureSpec, init};
+use entropysum::exec::Executor;
+use entropysum::faer::MatRef;
+use entropysum::family::{Regularization, registry};
+use entropysum::model::{GenerativeModel, Mixture, Posterior};
+use entropysum::monitor::Event;
+use entropysum::scalar::Scalar;
+
+const NO_RIDGE: Regularization = Regularization { reg_covar: Some(0.0), rounding: f64::EPSILON };
+
+fn block<T: Scalar>(values: &[T], dim: usize) -> Block<'_, T> {
+    let points = MatRef::from_row_major_slice(values, values.len() / dim, dim);
+    Block { points, weights: None, first: 0 }
+}
+
+fn start(name: &str, x: &[f64], dim: usize, n_components: usize, posterior: Posterior) -> Mixture {
+    let points = Points::from_rows(x, dim).unwrap();
+    let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), n_components);
+    let executor = Executor::new(Some(1)).unwrap();
+    init::start(&spec, &points, &executor, &Config::default(), 0).unwrap().0.with_posterior(posterior)
+}
+
+/// Theory 1.6, against values of 40 digits.
+#[test]
+fn stepwise_em_on_faithful_follows_40_digit_trajectories() {
+    let golden = fixture("gmm_online_faithful");
+    let x = numbers(&golden["data"]["x"]);
+    let executor = Executor::new(Some(2)).unwrap();
+    for run in golden["runs"].as_array().unwrap() {
+        let covariance = run["covariance"].as_str().unwrap();
+        let stepwise = &run["stepwise"];
+        let batch = stepwise["batch"].as_u64().unwrap() as usize;
+        let step_size = StepSize { exponent: stepwise["kappa"].as_f64().unwrap(), offset: 0.0 };
+        let model = gaussian_mixture(covariance, 2, &run["init"]);
+        let mut online = Online::<f64, _>::new(model, step_size, NO_RIDGE).unwrap();
+        let steps = stepwise["steps"].as_array().unwrap();
+        for (t, expected) in steps.iter().enumerate() {
+            let value = |name: &str| expected[name].as_f64().unwrap();
+            let first = (t * batch) % 272;
+            let step =
+                online.partial_fit(block(&x[2 * first..2 * (first + batch)], 2), &executor).unwrap();
+            let what = format!("{covariance}, step {}", t + 1);
+            assert_close(step.step_size, value("gamma"), 1e-14, &what);
+            assert_close(step.batch_log_likelihood, value("batch_loglik"), 1e-10, &what);
+            assert_close(step.entropy_sum.total(), value("entropy_sum"), 1e-10, &what);
+            assert_close(step.entropy_sum.posterior, value("running_entropy"), 1e-10, &what);
+            if expected.get("pi").is_some() {
+                let model = online.learner().model();
+                assert_all_close(model.weights(), &numbers(&expected["pi"]), 1e-9, &what);
+                let means = model.parameter("means").unwrap();
+                assert_all_close(&means, &numbers(&expected["means"]), 1e-9, &what);
+                let covariances = model.parameter("covariances").unwrap();
+                assert_all_close(&covariances, &numbers(&expected["covariances"]), 1e-8, &what);
+            }
+        }
+        let points = Points::from_rows(&x, 2).unwrap();
+        let score =
+            entropysum::inference::score(online.learner().model(), &points, &executor).unwrap();
+        let expected = stepwise["final_loglik"].as_f64().unwrap();
+        assert_close(score.log_likelihood, expected, 1e-10, covariance);
+    }
+}
+
+#[test]
+fn incremental_em_on_faithful_follows_40_digit_trajectories() {
+    let golden = fixture("gmm_online_faithful");
+    let x = numbers(&golden["data"]["x"]);
+    let executor = Executor::new(Some(2)).unwrap();
+    for run in golden["runs"].as_array().unwrap() {
+        let covariance = run["covariance"].as_str().unwrap();
+        let expected = &run["incremental"];
+        let batch = expected["batch"].as_u64().unwrap() as usize;
+        let mut learner =
+            Incremental::new(gaussian_mixture(covariance, 2, &run["init"]), 272 / batch, NO_RIDGE);
+        let mut lanes = Lanes::<f64, _>::for_minibatches();
+        let mut visit = |learner: &mut Incremental<Mixture>, chunk: usize| {
+            let rows = &x[2 * chunk * batch..2 * (chunk + 1) * batch];
+            let points = Points::from_rows(rows, 2).unwrap();
+            let stats = lanes.sweep(&executor, &points, learner.model()).unwrap();
+            learner.absorb(chunk, stats).unwrap()
+        };
+        for chunk in 0..272 / batch {
+            visit(&mut learner, chunk);
+        }
+        for step in expected["steps"].as_array().unwrap() {
+            let chunk = step["batch"].as_i64().unwrap();
+            if chunk >= 0 {
+                visit(&mut learner, chunk as usize);
+            }
+            let found = learner.entropy_sum().unwrap().total();
+            assert_close(found, step["entropy_sum"].as_f64().unwrap(), 1e-10, covariance);
+        }
+        let means = learner.model().parameter("means").unwrap();
+        assert_all_close(&means, &numbers(&expected["means"]), 1e-8, covariance);
+        let covariances = learner.model().parameter("covariances").unwrap();
+        assert_all_close(&covariances, &numbers(&expected["covariances"]), 1e-7, covariance);
+    }
+}
+
+fn identity_holds_at_every_step<T: Scalar>(tolerance: f64) {
+    let (dim, n_components, batch) = (3, 4, 100);
+    let x = clusters(2_000, dim, n_components, 1.0, 21);
+    let narrow: Vec<T> = rounded(&x);
+    let executor = Executor::new(Some(2)).unwrap();
+    for name in registry::names() {
+        for posterior in [Posterior::Exact, Posterior::Hard] {
+            let model = start(name, &x, dim, n_components, posterior);
+            let step_size = StepSize { exponent: 0.6, offset: 1.0 };
+            let mut online = Online::<T, _>::new(model.clone(), step_size, NO_RIDGE).unwrap();
+            for rows in narrow.chunks(batch * dim).cycle().take(60) {
+                let step = online.partial_fit(block(rows, dim), &executor).unwrap();
+                let gap = online.learner().lower_bound().unwrap() - step.entropy_sum.total();
+                assert!(gap.abs() < tolerance, "{name} {posterior:?}: stepwise gap {gap:e}");
+                assert!(step.gain > -tolerance, "{name}: the M-step lost {:e}", step.gain);
+                assert_eq!(step.entropy_sum.posterior == 0.0, posterior == Posterior::Hard);
+            }
+
+            let mut incremental = Incremental::new(model, 20, NO_RIDGE);
+            let mut lanes = Lanes::<T, _>::for_minibatches();
+            let mut last = f64::NEG_INFINITY;
+            for (visit, rows) in narrow.chunks(batch * dim).cycle().take(80).enumerate() {
+                let points = Points::from_rows(rows, dim).unwrap();
+                let stats = lanes.sweep(&executor, &points, incremental.model()).unwrap();
+                let step = incremental.absorb(visit % 20, stats).unwrap();
+                if incremental.is_warming_up() {
+                    last = f64::NEG_INFINITY;
+                    continue;
+                }
+                let sum = step.entropy_sum.total();
+                let gap = incremental.lower_bound().unwrap() - sum;
+                assert!(gap.abs() < tolerance, "{name} {posterior:?}: incremental gap {gap:e}");
+                if !step.events.iter().any(Event::is_repair) {
+                    let fall = last - sum;
+                    assert!(fall < tolerance, "{name} {posterior:?}: it fell by {fall:e}");
+                }
+                last = sum;
+            }
+        }
+    }
+}
+
+/// Theory 1.6: with running statistics, whatever posteriors made them, the entropy sum is the surrogate objective.
+#[test]
+fn entropy_sum_is_the_surrogate_at_every_step_of_every_family() {
+    identity_holds_at_every_step::<f64>(1e-10);
+}
+
+/// The control plane is `f64`, so the identity holds as exactly; only bounds are known to the precision of the points.
+#[test]
+fn entropy_sum_is_the_surrogate_in_f32_too() {
+    identity_holds_at_every_step::<f32>(1e-5);
+}
+
+/// The entropy sum is the surrogate by its definition: all batches, each with the posteriors it had, weighted by `ω`.
+#[test]
+fn the_surrogate_is_the_weighted_bound_over_all_batches() {
+    let (dim, n_components, batch) = (2, 3, 64);
+    let x = clusters(640, dim, n_components, 1.5, 3);
+    let executor = Executor::new(Some(1)).unwrap();
+    for name in registry::names() {
+        let step_size = StepSize { exponent: 0.7, offset: 1.0 };
+        let model = start(name, &x, dim, n_components, Posterior::Exact);
+        let mut online = Online::<f64, _>::new(model, step_size, NO_RIDGE).unwrap();
+        let mut omega: Vec<f64> = Vec::new();
+        let mut all = Vec::new();
+        let mut lanes = Lanes::<f64, _>::for_minibatches();
+        for rows in x.chunks(batch * dim) {
+            let points = Points::from_rows(rows, dim).unwrap();
+            all.push(lanes.sweep(&executor, &points, online.learner().model()).unwrap());
+            let step = online.partial_fit(block(rows, dim), &executor).unwrap();
+            omega.iter_mut().for_each(|w| *w *= 1.0 - step.step_size);
+            omega.push(step.step_size);
+        }
+        let model = online.learner().model();
+        let surrogate: f64 =
+            all.iter().zip(&omega).map(|(stats, w)| w * model.lower_bound(stats)).sum();
+        let found = online.learner().entropy_sum().unwrap().total();
+        assert_close(found, surrogate, 1e-11, name);
+        // And it bounds the log-likelihood under the same weights.
+        let mut likelihood = 0.0;
+        for (rows, w) in x.chunks(batch * dim).zip(&omega) {
+            let points = Points::from_rows(rows, dim).unwrap();
+            let score = entropysum::inference::score(model, &points, &executor).unwrap();
+            likelihood += w * score.log_likelihood;
+        }
+        assert!(found <= likelihood + 1e-12, "{name}: {found} above {likelihood}");
+        let n_effective = 64.0 / omega.iter().map(|w| w * w).sum::<f64>();
+        assert_close(online.learner().effective_points(), n_effective, 1e-12, "N_eff");
+    }
+}
+
+/// Running sums are translated from centre to centre; narrow components far out must keep their digits.
+#[test]
+fn narrow_components_far_out_keep_their_variances() {
+    let (dim, n) = (2, 4096);
+    let unit = clusters(n, dim, 1, 0.0, 8);
+    let (mut x, mut far) = (Vec::new(), Vec::new());
+    for (i, point) in unit.chunks(dim).enumerate() {
+        // A wide one at 0, and one of width 1e-2 at 1e4: a million widths away.
+        let narrow = i % 2 == 1;
+        for (d, v) in point.iter().enumerate() {
+            x.push(if narrow { 1e4 * (d as f64 + 1.0) + 1e-2 * v } else { 1e2 * v });
+        }
+        if narrow {
+            far.extend_from_slice(&x[x.len() - dim..]);
+        }
+    }
+    let n_far = far.len() / dim;
+    let mean = |d: usize| far.chunks(dim).map(|p| p[d] - 1e4 * (d as f64 + 1.0)).sum::<f64>() / n_far as f64;
+    let executor = Executor::new(Some(1)).unwrap();
+    for name in registry::names() {
+        let tied = name.contains("tied");
+        let model = start(name, &x, dim, 2, Posterior::Exact);
+        // Plain means over one pass: the statistics are then those of a batch sweep.
+        let learner = Stepwise::new(model, StepSize { exponent: 1.0, offset: 0.0 }, NO_RIDGE).unwrap();
+        let mut online = Online::<f64, _>::from_learner(learner);
+        for rows in x.chunks(256 * dim) {
+            online.partial_fit(block(rows, dim), &executor).unwrap();
+        }
+        let model = online.learner().model();
+        let gap = online.learner().lower_bound().unwrap()
+            - online.learner().entropy_sum().unwrap().total();
+        assert!(gap.abs() < 1e-10, "{name}: gap {gap:e}");
+        if tied {
+            continue;
+        }
+        let means = model.parameter("means").unwrap();
+        let c = usize::from(means[dim] > means[0]);
+        let covariances = model.parameter("covariances").unwrap();
+        let own = &covariances[c * covariances.len() / 2..][..covariances.len() / 2];
+        let variance = |d: usize| {
+            far.chunks(dim)
+                .map(|p| (p[d] - 1e4 * (d as f64 + 1.0) - mean(d)).powi(2))
+                .sum::<f64>()
+                / n_far as f64
+        };
+        let expected = match own.len() {
+            1 => vec![(variance(0) + variance(1)) / 2.0],
+            2 => vec![variance(0), variance(1)],
+            _ => vec![variance(0), own[1], own[1], variance(1)],
+        };
+        let scaled = |values: &[f64]| values.iter().map(|v| v * 1e4).collect::<Vec<_>>();
+        assert_all_close(&scaled(own), &scaled(&expected), 1e-8, name);
+    }
+}
+
+#[test]
+fn merged_learners_have_seen_both_streams() {
+    let (dim, n_components) = (2, 3);
+    let x = clusters(6_000, dim, n_components, 2.0, 5);
+    let model = start("gaussian-full", &x, dim, n_components, Posterior::Exact);
+    let executor = Executor::new(Some(1)).unwrap();
+    // During warm-up the parameters stay, so that the statistics of two halves join to those of the whole.
+    let learner = || {
+        let learner = Stepwise::new(model.clone(), StepSize::default(), NO_RIDGE).unwrap();
+        Online::<f64, _>::from_learner(learner.with_warm_up(6_000))
+    };
+    let (mut whole, mut left, mut right) = (learner(), learner(), learner());
+    for (i, rows) in x.chunks(500 * dim).enumerate() {
+        whole.partial_fit(block(rows, dim), &executor).unwrap();
+        let half = if i % 2 == 0 { &mut left } else { &mut right };
+        half.partial_fit(block(rows, dim), &executor).unwrap();
+    }
+    assert_eq!(left.learner().entropy_sum(), None);
+    left.learner_mut().merge(right.learner()).unwrap();
+    let (joined, whole) = (left.into_learner(), whole.into_learner());
+    assert_eq!((joined.points_seen(), whole.points_seen()), (6_000, 6_000));
+    assert_close(joined.effective_points(), 6_000.0, 1e-12, "N_eff");
+    let sums = [&joined, &whole].map(|learner| learner.entropy_sum().unwrap().total());
+    assert_close(sums[0], sums[1], 1e-12, "entropy sum");
+    let means = [&joined, &whole].map(|learner| learner.model().parameter("means").unwrap());
+    assert_all_close(&means[0], &means[1], 1e-11, "means");
+    let mut other = Stepwise::new(
+        start("gaussian-full", &x, dim, 2, Posterior::Exact),
+        StepSize::default(),
+        NO_RIDGE,
+    )
+    .unwrap();
+    assert!(other.merge(&whole).is_err());
+}
+
+/// The mean of statistics is a statistic: the model of the average has an exact entropy sum too, and less noise.
+#[test]
+fn the_average_of_statistics_keeps_the_identity_and_the_effective_points() {
+    let (dim, n_components, batch) = (2, 3, 50);
+    let x = clusters(5_000, dim, n_components, 1.0, 6);
+    let executor = Executor::new(Some(1)).unwrap();
+    for name in registry::names() {
+        let model = start(name, &x, dim, n_components, Posterior::Exact);
+        let mut online = Online::<f64, _>::new(model, StepSize::default(), NO_RIDGE).unwrap();
+        let mut omega: Vec<f64> = Vec::new();
+        let mut averaged = vec![0.0; 100];
+        for (t, rows) in x.chunks(batch * dim).enumerate() {
+            if t == 50 {
+                online.learner_mut().start_averaging();
+            }
+            let step = online.partial_fit(block(rows, dim), &executor).unwrap();
+            omega.iter_mut().for_each(|w| *w *= 1.0 - step.step_size);
+            omega.push(step.step_size);
+            if t >= 50 {
+                averaged.iter_mut().zip(&omega).for_each(|(sum, w)| *sum += w / 50.0);
+            }
+        }
+        let before = online.learner().effective_points();
+        assert!(online.learner_mut().finish_averaging());
+        let learner = online.learner();
+        let n_effective = 50.0 / averaged.iter().map(|w| w * w).sum::<f64>();
+        assert_close(learner.effective_points(), n_effective, 1e-9, "N_eff of the average");
+        assert!(n_effective > 2.0 * before);
+        let gap = learner.lower_bound().unwrap() - learner.entropy_sum().unwrap().total();
+        assert!(gap.abs() < 1e-10, "{name}: {gap:e}");
+    }
+}
+
+#[test]
+fn steps_and_batches_out_of_range_are_refused() {
+    let x = clusters(100, 2, 2, 2.0, 1);
+    let model = start("gaussian-diag", &x, 2, 2, Posterior::Exact);
+    for (exponent, offset) in [(0.5, 1.0), (1.1, 1.0), (f64::NAN, 1.0), (0.7, -1.0), (0.7, f64::INFINITY)] {
+        let steps = StepSize { exponent, offset };
+        assert!(Stepwise::new(model.clone(), steps, NO_RIDGE).is_err(), "{steps:?}");
+    }
+    let executor = Executor::new(Some(1)).unwrap();
+    let mut online = Online::<f64, _>::new(model, StepSize::default(), NO_RIDGE).unwrap();
+    assert!(online.partial_fit(block(&x, 4), &executor).is_err());
+    assert!(online.partial_fit(block(&[], 2), &executor).is_err());
+    let mut broken = x.clone();
+    broken[7] = f64::NAN;
+    let fault = online.partial_fit(block(&broken, 2), &executor).unwrap_err().to_string();
+    assert!(fault.starts_with("batch: row 3, column 1: "), "{fault}");
+    assert_eq!(online.learner().steps(), 0);
+    assert!(online.partial_fit(block(&x, 2), &executor).is_ok());
+}

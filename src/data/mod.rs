@@ -7,12 +7,16 @@
 //! | [`RawFile`](raw::RawFile) | `raw.rs` | headerless little-endian values, by positioned reads |
 //! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory |
 //! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
+//! | [`Section`](shuffle::Section) | `shuffle.rs` | some consecutive points of another source |
 //!
+//! Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
 pub mod memory;
 pub mod npy;
+pub mod prefetch;
 pub mod raw;
+pub mod shuffle;
 pub mod text;
 mod values;
 pub mod weights;

@@ -105,6 +105,7 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
             change: 0.0,
             active_components: model.active_components(),
             events: Vec::new(),
+            minibatch: None,
         };
         if !record.lower_bound.is_finite() || !record.entropy_sum.total().is_finite() {
             let message = "the lower bound is no finite number; values are too large or too small";

@@ -29,6 +29,16 @@ pub struct Fit<M> {
 }
 
 impl<M> Fit<M> {
+    pub(super) fn new(
+        model: M,
+        history: History,
+        stop_reason: StopReason,
+        warnings: Vec<String>,
+        seconds: f64,
+    ) -> Self {
+        Self { model, history, stop_reason, warnings, seconds }
+    }
+
     /// Whether the tolerance was met.
     pub fn converged(&self) -> bool {
         self.stop_reason == StopReason::Converged
@@ -139,7 +149,7 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 }
 
 /// Adds a warning for an event, unless the same one stands there from an earlier iteration.
-fn note(warnings: &mut Vec<String>, iteration: usize, event: &Event) {
+pub(super) fn note(warnings: &mut Vec<String>, iteration: usize, event: &Event) {
     let text = event.to_string();
     if !warnings.iter().any(|known| known.ends_with(&text)) {
         warnings.push(format!("iteration {iteration}: {text}"));

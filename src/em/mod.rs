@@ -5,7 +5,9 @@ pub mod config;
 pub mod incremental;
 pub mod init;
 pub mod online;
+pub mod state;
 pub mod stepwise;
+pub mod stream;
 pub mod sweep;
 
 pub use batch::{Fit, fit};
@@ -14,3 +16,5 @@ pub use incremental::Incremental;
 pub use init::{Init, MixtureSpec, fit_mixture};
 pub use online::Online;
 pub use stepwise::{StepSize, Stepwise};
+pub use state::StreamState;
+pub use stream::StreamConfig;

@@ -48,6 +48,9 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// now knows of the data.
     fn recentre(&mut self);
 
+    /// Undoes what a file forgets of a model in the middle of a fit: components of weight zero are out of use again.
+    fn reawaken(&mut self) {}
+
     /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
     fn finish(&mut self);
 

@@ -58,11 +58,13 @@
 //!     print(file.metadata()["model"])
 //! ```
 
+mod checkpoint;
 mod json;
 mod mixture;
 mod safetensors;
 mod stored;
 
+pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use json::{from_json, to_json};
 pub use stored::{Array, File, Model, NamedArray, Stored};
 

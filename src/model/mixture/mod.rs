@@ -441,6 +441,10 @@ impl GenerativeModel for Mixture {
         }
     }
 
+    fn reawaken(&mut self) {
+        self.discarded = self.weights.iter().map(|&weight| weight == 0.0).collect();
+    }
+
     fn finish(&mut self) {
         let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
         fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {

@@ -9,6 +9,7 @@ mod kinds;
 mod output;
 mod progress;
 mod run;
+mod stream;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use entropysum::em::Fit;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::Score;
-use entropysum::monitor::{Monitor, StopReason};
+use entropysum::monitor::{Minibatch, Monitor, StopReason};
 use entropysum::store;
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
@@ -199,8 +199,10 @@ impl Table {
 pub struct FitReport<'a, M> {
     pub fit: &'a Fit<M>,
     pub stop_reason: StopReason,
-    /// Of the returned parameters on the points of the fit.
-    pub score: &'a Score,
+    /// Points of the source.
+    pub n_points: u64,
+    /// Of the returned parameters on the points of the fit, where these were gone through once more.
+    pub score: Option<&'a Score>,
     pub monitor: Monitor,
     pub executor: &'a Executor,
     pub precision: &'a str,
@@ -211,7 +213,16 @@ pub struct FitReport<'a, M> {
 
 impl<M: Kind> FitReport<'_, M> {
     fn iterations(&self) -> usize {
-        self.fit.history.records.len()
+        self.fit.last().map_or(0, |record| record.iteration)
+    }
+
+    fn by_minibatches(&self) -> bool {
+        self.last_minibatch().is_some()
+    }
+
+    /// The last record of a step, before closing iterations of batch EM.
+    fn last_minibatch(&self) -> Option<Minibatch> {
+        self.fit.history.records.iter().rev().find_map(|record| record.minibatch)
     }
 
     fn seconds_per_iteration(&self) -> f64 {
@@ -219,7 +230,7 @@ impl<M: Kind> FitReport<'_, M> {
     }
 
     fn points_per_second(&self) -> f64 {
-        self.score.n_points as f64 / self.seconds_per_iteration()
+        self.fit.last().map_or(0, |record| record.points_seen) as f64 / self.fit.seconds
     }
 
     /// The report as one JSON object; numbers that are not finite become null.
@@ -230,7 +241,7 @@ impl<M: Kind> FitReport<'_, M> {
         let mut report = Map::new();
         let mut tell = |key: &str, value: Value| report.insert(key.to_owned(), value);
         tell("model", model.name().into());
-        tell("n_points", score.n_points.into());
+        tell("n_points", self.n_points.into());
         let sizes = model.sizes();
         for (key, size) in sizes.iter().rev().filter(|it| it.0 == "dim").chain(&sizes) {
             tell(key, (*size).into());
@@ -251,11 +262,18 @@ impl<M: Kind> FitReport<'_, M> {
         );
         tell("lower_bound", last.lower_bound.into());
         tell("gap", last.gap().into());
-        tell("log_likelihood", score.log_likelihood.into());
-        tell("bic", score.bic().into());
-        tell("aic", score.aic().into());
-        tell("icl", score.icl().into());
-        tell("n_parameters", score.n_parameters.into());
+        if let Some(minibatch) = self.last_minibatch() {
+            tell("standard_error", minibatch.standard_error.into());
+            tell("effective_points", minibatch.effective_points.into());
+            tell("improvement", minibatch.improvement.into());
+            tell("remaining", minibatch.remaining.into());
+            tell("points_seen", last.points_seen.into());
+        }
+        tell("log_likelihood", score.map(|score| score.log_likelihood).into());
+        tell("bic", score.map(Score::bic).into());
+        tell("aic", score.map(Score::aic).into());
+        tell("icl", score.map(Score::icl).into());
+        tell("n_parameters", model.n_parameters().into());
         for (key, value) in model.details() {
             tell(key, value);
         }
@@ -280,6 +298,8 @@ impl<M: Kind> FitReport<'_, M> {
         let last = self.fit.last().expect("a fit has at least one iteration");
         let iterations = self.iterations();
         let why = match self.stop_reason {
+            StopReason::Converged if self.by_minibatches() => "converged: it rises no more".to_owned(),
+            StopReason::Epochs => "not converged: all epochs are done".to_owned(),
             StopReason::Converged if self.monitor == Monitor::Delta => {
                 format!("converged: delta is {:.1e}", last.change)
             }
@@ -293,11 +313,19 @@ impl<M: Kind> FitReport<'_, M> {
         };
         let mut lines = vec![
             ("model", model.title()),
-            ("points", format!("{} of dimension {}", score.n_points, model.dim())),
+            ("points", format!("{} of dimension {}", self.n_points, model.dim())),
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
-        lines.extend(score_lines(score));
+        if let Some(minibatch) = self.last_minibatch() {
+            let error = format!(
+                "{:.1e} as an estimate for new points, {} in effect",
+                minibatch.standard_error,
+                magnitude(minibatch.effective_points)
+            );
+            lines.push(("its error", error));
+        }
+        lines.extend(score.map(score_lines).into_iter().flatten());
         let time = format!(
             "{} s an iteration, {} points/s, {} s in all",
             significant(self.seconds_per_iteration(), 3),

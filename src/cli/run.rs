@@ -8,10 +8,11 @@ use crate::cli::bench;
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
+use crate::cli::stream::{self, StreamPlan};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
-use entropysum::em::{Config, Fit};
+use entropysum::em::{Config, Fit, StreamConfig};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::Regularization;
@@ -62,11 +63,12 @@ fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
     .flatten()
     .collect();
     // A model to go on from may be replaced by what becomes of it.
-    let inputs: Vec<&Path> = [Some(&args.data.data), args.weights.weights.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(PathBuf::as_path)
-        .collect();
+    let mut inputs = Vec::new();
+    for file in args.data.files() {
+        inputs.extend(data::expand(file)?);
+    }
+    inputs.extend([&args.weights.weights, &args.stream.held_out].into_iter().flatten().cloned());
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     output::check_targets(&targets, &inputs)?;
     let given = match &args.init {
         Start::File(path) => Some(given_start(path, args)?),
@@ -109,6 +111,7 @@ struct FitPlan<T, M: Kind> {
     source: Box<dyn DataSource<T>>,
     executor: Executor,
     config: Config,
+    stream: Option<StreamConfig>,
 }
 
 impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
@@ -120,13 +123,21 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
             _ => None,
         };
         M::check(args, given_at)?;
-        let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
+        let stream = stream::settings(args)?;
+        let mut options = open_options(&args.data, args.weights.weights.as_deref())?;
+        if let Some(stream) = &stream {
+            // The other half is for windows of shuffled points.
+            (options.bad_rows, options.memory) = (stream.bad_rows, Some(stream.memory / 2));
+        }
+        let source = data::open_all::<T>(&args.data.files(), &options)?;
         if let Some(model) = &given {
             check_dim(&*source, model)?;
         }
         Ok(Self {
             spec: M::spec(name, args, given, source.dim())?,
-            source: into_memory(source)?,
+            // Minibatches are read from where the points are, into memory that is bounded.
+            source: if stream.is_some() { source } else { into_memory(source)? },
+            stream,
             executor,
             config: Config {
                 max_iter: size(args.max_iter)?,
@@ -144,15 +155,44 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
     fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
         progress::catch_interrupts()?;
         let config = &self.config;
-        let mut progress =
-            Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
-        let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
-        progress.finish();
-        let fit = fit?;
+        let (progress, fit, score) = match &self.stream {
+            None => {
+                let mut progress =
+                    Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
+                let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
+                progress.finish();
+                let fit = fit?;
+                let score = inference::score(&fit.model, &*self.source, &self.executor);
+                (progress, fit, score.map(Some))
+            }
+            Some(settings) => {
+                let held_out = match &args.stream.held_out {
+                    Some(path) => Some(data::open::<T>(path, &open_options(&args.data, None)?)?),
+                    None => None,
+                };
+                let plan = StreamPlan::new(
+                    args,
+                    settings,
+                    &*self.source,
+                    held_out.as_deref(),
+                    &self.executor,
+                    config,
+                );
+                let total = self.source.len().saturating_mul(settings.epochs as u64);
+                let mut progress = Progress::of_stream(total, args.quiet);
+                let fit = M::fit_stream(&self.spec, &plan, &mut progress);
+                progress.finish();
+                // A closing pass would double the cost of a single epoch; 'score' does it.
+                (progress, fit?, Ok(None))
+            }
+        };
 
         let mut failures = save(args, &fit);
-        match inference::score(&fit.model, &*self.source, &self.executor) {
+        match score {
             Err(error) => failures.push(error),
+            Ok(_) if fit.last().is_none() => {
+                failures.push(Error::Config("the fit ended before its first step".to_owned()));
+            }
             Ok(score) => {
                 let interrupted = progress.ended_by_interrupt;
                 let stop_reason =
@@ -160,7 +200,8 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
                 let report = FitReport {
                     fit: &fit,
                     stop_reason,
-                    score: &score,
+                    n_points: self.source.len(),
+                    score: score.as_ref(),
                     monitor: config.monitor,
                     executor: &self.executor,
                     precision: T::NAME,
@@ -330,13 +371,16 @@ fn executor(args: &ThreadsArgs) -> Result<Executor> {
 }
 
 fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn DataSource<T>>> {
-    let options = OpenOptions {
+    data::open_all(&args.files(), &open_options(args, weights)?)
+}
+
+fn open_options(args: &DataArgs, weights: Option<&Path>) -> Result<OpenOptions> {
+    Ok(OpenOptions {
         raw: args.dtype.zip(args.dim.map(size).transpose()?),
         weights_column: args.weights_column.clone(),
         weights: weights.map(Path::to_owned),
         ..OpenOptions::default()
-    };
-    data::open(&args.data, &options)
+    })
 }
 
 /// Reads a source into memory if it fits there with ease; else each sweep reads it from its file.

@@ -40,7 +40,9 @@ pub struct Order {
     chunks_per_window: u64,
     batch: u64,
     seed: u64,
+    /// Whether chunks come in random order, and whether the points of windows do.
     shuffle: bool,
+    mix: bool,
 }
 
 /// A place in a stream of batches: before which batch it stands.
@@ -79,6 +81,7 @@ impl Order {
             batch,
             seed,
             shuffle,
+            mix: shuffle,
         }
     }
 
@@ -89,7 +92,8 @@ impl Order {
         seed: u64,
         shuffle: bool,
     ) -> Self {
-        Self { len: source.len(), chunk: batch, chunks_per_window: 1, batch: u64::MAX, seed, shuffle }
+        let (len, chunk) = (source.len(), batch);
+        Self { len, chunk, chunks_per_window: 1, batch: u64::MAX, seed, shuffle, mix: false }
     }
 
     /// Number of chunks.
@@ -204,7 +208,7 @@ impl<T: Scalar> Window<T> {
             let block = source.read(range.start, count, &mut self.buffer)?;
             self.permutation.clear();
             self.permutation.extend(0..count as u32);
-            if order.shuffle {
+            if order.mix {
                 shuffle(&mut self.permutation, &mut rng);
             }
             if let (Some(_), false) = (block.weights, self.weighted) {
@@ -212,7 +216,7 @@ impl<T: Scalar> Window<T> {
                 self.weights.resize(self.weights.len().max(rows), 1.0);
             }
             for (i, &from) in self.permutation.iter().enumerate() {
-                let at = match order.shuffle {
+                let at = match order.mix {
                     false => done + i,
                     true if i < short => i * n_chunks + g,
                     true => short * n_chunks + (i - short) * (n_chunks - 1) + g,
@@ -316,7 +320,8 @@ fn bad_row<T: Scalar>(source: &(impl DataSource<T> + ?Sized), block: Block<'_, T
         .expect("there is one");
     let value = block.points[(row, column)];
     let message = format!("the value is {value} in {}, expected a finite number", T::NAME);
-    DataError::new(source.name(), message).at(block.first + row as u64, Some(column)).into()
+    let (name, row) = source.place(block.first + row as u64);
+    DataError::new(name, message).at(row, Some(column)).into()
 }
 
 /// Some consecutive points of a source, as a source.
@@ -344,6 +349,11 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Section<'_, S> {
 
     fn len(&self) -> u64 {
         self.range.end - self.range.start
+    }
+
+    /// As blocks do, `row` counts the points of the whole source.
+    fn place(&self, row: u64) -> (String, u64) {
+        self.source.place(row)
     }
 
     /// Blocks count their points as the source does.

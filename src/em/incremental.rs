@@ -124,18 +124,15 @@ impl<M: GenerativeModel> Incremental<M> {
         let mut step = Step {
             step_size: 1.0,
             batch_log_likelihood,
-            gain: 0.0,
             entropy_sum: EntropySum::default(),
             events: Vec::new(),
         };
         if !self.is_warming_up() {
-            let before = self.model.lower_bound(&total);
             step.events = self.model.m_step(&total, self.regularization);
             self.model.recentre();
             let centres = self.model.centres();
             self.model.translate(&mut total, &centres);
             let bound = self.model.lower_bound(&total);
-            step.gain = bound - before;
             step.entropy_sum = self.model.entropy_sum(&total);
             if !bound.is_finite() || !step.entropy_sum.total().is_finite() {
                 return Err(not_finite());

@@ -5,7 +5,7 @@ use super::stepwise::{Average, Counts, Stepwise};
 use crate::data::shuffle::Place;
 use crate::error::{Error, Result};
 use crate::model::{EntropySum, GenerativeModel};
-use crate::monitor::plateau::PlateauState;
+use crate::monitor::plateau::{PlateauState, Window};
 use crate::monitor::{Event, History, IterRecord, Minibatch, Plateau, StopReason};
 use crate::stats::{StatsShape, SuffStats};
 
@@ -94,15 +94,14 @@ pub struct StreamState<M> {
 impl<M: GenerativeModel> StreamState<M> {
     pub(crate) fn new(
         engine: Engine<M>,
-        tol: f64,
-        patience: usize,
+        plateau: Plateau,
         settings: String,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             engine,
             settings,
             place: Place::default(),
-            plateau: Plateau::new(tol, patience)?,
+            plateau,
             history: History::default(),
             warnings: Vec::new(),
             events: Vec::new(),
@@ -115,7 +114,7 @@ impl<M: GenerativeModel> StreamState<M> {
             last_epoch: f64::NEG_INFINITY,
             stop_reason: None,
             interrupted: None,
-        })
+        }
     }
 
     /// The model as it stands.
@@ -178,8 +177,12 @@ impl<M: GenerativeModel> StreamState<M> {
             },
         ];
         let p = &self.plateau.state;
-        out.extend([p.batches, p.time, p.sum, p.squares, p.small, p.windows]);
-        out.extend(p.last.iter().chain(&p.before));
+        for window in [p.open, p.last] {
+            let Window { batches, time, sum, variance, covariance } = window;
+            out.extend([batches, time, sum, variance, covariance]);
+        }
+        out.extend([p.variance, p.shared, p.flat, p.windows]);
+        out.extend([p.improvement, p.standard_error, p.improvement_before]);
         match &self.engine {
             Engine::Stepwise(learner) => {
                 let c = &learner.counts;
@@ -194,6 +197,7 @@ impl<M: GenerativeModel> StreamState<M> {
                     c.splits_left as f64,
                 ]);
                 write_stats(&mut out, learner.stats.as_ref());
+                write_stats(&mut out, learner.reference.as_ref());
                 write_stats(&mut out, learner.average.as_ref().map(|average| &average.stats));
                 if let Some(average) = &learner.average {
                     out.extend([average.steps, average.covariance, average.variance]);
@@ -236,7 +240,7 @@ impl<M: GenerativeModel> StreamState<M> {
                 m.step_size,
                 m.effective_points,
                 m.standard_error,
-                m.rate,
+                m.improvement,
                 m.remaining,
                 m.audit,
             ]);
@@ -267,11 +271,26 @@ impl<M: GenerativeModel> StreamState<M> {
                 1 => Some(StopReason::Converged),
                 _ => Some(StopReason::Epochs),
             };
-            let mut three = || Some([from.next()?, from.next()?, from.next()?]);
-            let [[batches, time, sum], [squares, small, windows], last, before] =
-                [three()?, three()?, three()?, three()?];
-            self.plateau.state =
-                PlateauState { batches, time, sum, squares, small, windows, last, before };
+            let mut window = || {
+                Some(Window {
+                    batches: from.next()?,
+                    time: from.next()?,
+                    sum: from.next()?,
+                    variance: from.next()?,
+                    covariance: from.next()?,
+                })
+            };
+            self.plateau.state = PlateauState {
+                open: window()?,
+                last: window()?,
+                variance: from.next()?,
+                shared: from.next()?,
+                flat: from.next()?,
+                windows: from.next()?,
+                improvement: from.next()?,
+                standard_error: from.next()?,
+                improvement_before: from.next()?,
+            };
             let kind = from.count()?;
             match &mut self.engine {
                 Engine::Stepwise(learner) if kind == 0 => {
@@ -285,6 +304,7 @@ impl<M: GenerativeModel> StreamState<M> {
                         splits_left: from.count()?,
                     };
                     learner.stats = from.stats()?;
+                    learner.reference = from.stats()?;
                     learner.average = match from.stats()? {
                         None => None,
                         Some(stats) => Some(Average {
@@ -332,7 +352,7 @@ impl<M: GenerativeModel> StreamState<M> {
                             step_size: from.next()?,
                             effective_points: from.next()?,
                             standard_error: from.next()?,
-                            rate: from.next()?,
+                            improvement: from.next()?,
                             remaining: from.next()?,
                             audit: from.next()?,
                         };

@@ -74,8 +74,6 @@ pub struct Step {
     /// Mean log-likelihood of the batch under the parameters before the step: for a batch that was not seen before, an
     /// unbiased estimate of how these do on new points.
     pub batch_log_likelihood: f64,
-    /// What the M-step gained on the running statistics: `KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)`.
-    pub gain: f64,
     /// The entropy sum after the step.
     pub entropy_sum: EntropySum,
     /// Floors, splits, discards.
@@ -98,6 +96,8 @@ pub struct Stepwise<M> {
     pub(crate) stats: Option<SuffStats>,
     pub(crate) counts: Counts,
     pub(crate) average: Option<Average>,
+    /// Statistics whose M-step gives the parameters of the beginning of a window.
+    pub(crate) reference: Option<SuffStats>,
 }
 
 /// The numbers of a learner besides its statistics.
@@ -142,7 +142,7 @@ impl<M: GenerativeModel> Stepwise<M> {
         step_size.check()?;
         model.recentre();
         let counts = Counts { splits_left: model.active_components() as u64, ..Counts::default() };
-        Ok(Self { model, step_size, regularization, warm_up: 0, stats: None, counts, average: None })
+        Ok(Self { model, step_size, regularization, warm_up: 0, stats: None, counts, average: None, reference: None })
     }
 
     /// Leaves the parameters at the start until this many points are in the statistics, which are plain means so
@@ -203,10 +203,31 @@ impl<M: GenerativeModel> Stepwise<M> {
     /// It includes what the fit gained meanwhile, and so is large at first. In later passes over the same points it is
     /// still the error of a sample, not that of the mean over these points.
     pub fn standard_error(&self) -> Option<f64> {
+        Some((self.batch_variance()? * self.counts.omega_squared).sqrt())
+    }
+
+    /// Variance of the batches' log-likelihoods about their running mean.
+    pub(super) fn batch_variance(&self) -> Option<f64> {
         let (counts, mean) = (&self.counts, self.log_likelihood()?);
         let left = 1.0 - counts.omega_squared;
         let variance = (counts.squared_evidence - mean * mean) / left;
-        (left > 1e-9).then(|| (variance.max(0.0) * counts.omega_squared).sqrt())
+        (left > 1e-9).then_some(variance.max(0.0))
+    }
+
+    /// `KL(π‖π') + Σ_c π_c KL(p_c‖p'_c)` from the parameters at the last call of this to those of now, as the difference of
+    /// their bounds on the running statistics; infinity at the first call.
+    pub(super) fn displacement(&mut self) -> f64 {
+        let Some(stats) = &self.stats else { return f64::INFINITY };
+        let displacement = match &self.reference {
+            None => f64::INFINITY,
+            Some(reference) => {
+                let mut old = self.model.clone();
+                old.m_step(reference, self.regularization);
+                self.model.lower_bound(stats) - old.lower_bound(stats)
+            }
+        };
+        self.reference = Some(stats.clone());
+        displacement
     }
 
     /// Takes in the statistics of a minibatch, made with [`model`](Self::model), and does the M-step.
@@ -249,18 +270,15 @@ impl<M: GenerativeModel> Stepwise<M> {
         let mut step = Step {
             step_size,
             batch_log_likelihood,
-            gain: 0.0,
             entropy_sum: EntropySum::default(),
             events: Vec::new(),
         };
         if !warming_up {
-            let before = self.model.lower_bound(&stats);
             step.events = self.model.m_step(&stats, self.regularization);
             self.model.recentre();
             let mut centres = self.model.centres();
             self.model.translate(&mut stats, &centres);
             let bound = self.model.lower_bound(&stats);
-            step.gain = bound - before;
             step.entropy_sum = self.model.entropy_sum(&stats);
             if !bound.is_finite() || !step.entropy_sum.total().is_finite() {
                 return Err(not_finite());

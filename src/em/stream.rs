@@ -11,12 +11,12 @@ use super::sweep::{Lanes, Sweeper};
 use crate::data::prefetch::{self, WINDOWS, Windows};
 use crate::data::shuffle::{BadRows, Order, Place, Section};
 use crate::data::{self, DataSource};
-use crate::error::{Error, Result};
+use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Regularization;
 use crate::kernels::dispatch::Simd;
 use crate::model::{Constants, EStep};
-use crate::monitor::{Event, IterRecord, Minibatch, Observer, StopReason};
+use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason};
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use std::ops::ControlFlow;
@@ -66,7 +66,7 @@ pub struct StreamConfig {
     pub average: f64,
     /// Iterations of batch EM at the end.
     pub polish: usize,
-    /// Windows running with a small rate of improvement that end a stepwise fit.
+    /// Flat windows running that end a stepwise fit: see [`plateau`](crate::monitor::plateau).
     pub patience: usize,
     /// Records of an epoch.
     pub records: usize,
@@ -239,7 +239,8 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
             Engine::Incremental(Incremental::new(model, n_chunks as usize, regularization))
         }
     };
-    StreamState::new(engine, config.tol, stream.patience, fingerprint(source, &order, config, stream))
+    let plateau = Plateau::new(config.tol, stream.patience, order.n_batches() as f64)?;
+    Ok(StreamState::new(engine, plateau, fingerprint(source, &order, config, stream)))
 }
 
 fn order<T: Scalar, S: DataSource<T> + ?Sized>(
@@ -369,6 +370,10 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                 |windows| self.stream(windows),
             )?;
             // Who asks for an end wants no closing iterations now; a resumed fit does them.
+            if is_final(reason) && self.state.engine.steps() == 0 {
+                let message = "no points are left: all were left out";
+                return Err(DataError::new(points.name(), message).into());
+            }
             if is_final(reason) {
                 self.end_of_stream();
                 self.state.stop_reason = Some(reason);
@@ -462,10 +467,12 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         if !warming_up {
             match &mut self.state.engine {
                 Engine::Stepwise(learner) => {
-                    let delta =
-                        step.entropy_sum.total() - learner.log_likelihood().unwrap_or(f64::NAN);
+                    let variance = learner.batch_variance().unwrap_or(f64::INFINITY);
+                    let sum = step.entropy_sum.total();
+                    let rule = &mut self.state.plateau;
+                    let flat = rule.update(step.step_size, sum, variance)
+                        && rule.close(learner.displacement());
                     let repaired = step.events.iter().any(Event::is_repair);
-                    let flat = self.state.plateau.update(step.step_size, delta, step.gain);
                     if flat && !repaired && self.state.last_step.is_none() {
                         // The last phase: as many steps more as make up the part that is averaged.
                         let part = self.stream.average / (1.0 - self.stream.average);
@@ -539,7 +546,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
             step_size,
             effective_points,
             standard_error,
-            rate: known(self.state.plateau.rate().map(|rate| rate.mean)),
+            improvement: known(self.state.plateau.improvement().map(|it| it.0)),
             remaining: known(self.state.plateau.remaining()),
             audit: f64::NAN,
         };
@@ -652,8 +659,11 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     fn finish(self) -> Fit<M> {
         let seconds = self.seconds();
         let mut state = self.state;
-        if state.skipped > 0 {
-            let n = state.skipped;
+        let (n, lines) = (state.skipped, self.data.points.skipped());
+        if lines > 0 {
+            state.warnings.push(format!("{lines} line(s) were left out: they are no points"));
+        }
+        if n > 0 {
             state.warnings.push(format!("{n} point(s) were left out: they are no numbers"));
         }
         let reason = state.interrupted.or(state.stop_reason).unwrap_or(StopReason::Epochs);

@@ -308,24 +308,26 @@ pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
         for d in 0..block.dim() {
             let value = block.points[(i, d)];
             if !value.is_finite() {
+                let (name, row) = source.place(block.first + i as u64);
                 return DataError::new(
-                    source.name(),
+                    name,
                     format!(
                         "the value is {value} in {}, expected a finite number within its range",
                         T::NAME
                     ),
                 )
-                .at(block.first + i as u64, Some(d));
+                .at(row, Some(d));
             }
         }
     }
+    let (name, row) = source.place(block.first);
     DataError::new(
-        source.name(),
+        name,
         format!(
             "the log-evidence of a point among the {} from this row on overflows {}; values are too large or too small",
             block.len(),
             T::NAME
         ),
     )
-    .at(block.first, None)
+    .at(row, None)
 }

@@ -22,7 +22,7 @@ pub const COLUMNS: [&str; 13] = [
 
 /// Names of the columns that follow where records are of minibatches.
 pub const MINIBATCH_COLUMNS: [&str; 6] =
-    ["step_size", "effective_points", "standard_error", "rate", "remaining", "audit"];
+    ["step_size", "effective_points", "standard_error", "improvement", "remaining", "audit"];
 
 /// The records of a fit, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,7 +74,7 @@ impl History {
                     known(minibatch.step_size),
                     known(minibatch.effective_points),
                     known(minibatch.standard_error),
-                    known(minibatch.rate),
+                    known(minibatch.improvement),
                     known(minibatch.remaining),
                     known(minibatch.audit)
                 )?;

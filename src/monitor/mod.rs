@@ -57,8 +57,8 @@ pub struct Minibatch {
     pub effective_points: f64,
     /// Standard error of the entropy sum as an estimate for new points, in nats; NaN while it is not known.
     pub standard_error: f64,
-    /// Rate of improvement in the last window of the stopping rule, in nats per time constant; NaN before.
-    pub rate: f64,
+    /// Improvement of the entropy sum in the last window of the stopping rule, in nats; NaN before.
+    pub improvement: f64,
     /// Estimate of the log-likelihood still to be gained, in nats; NaN while there is none.
     pub remaining: f64,
     /// Log-likelihood of the parameters by a pass over the points, or those held out, in nats; NaN where none was made.

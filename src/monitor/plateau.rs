@@ -1,129 +1,155 @@
 //! When to stop a fit by minibatches, where every value is noisy.
 //!
-//! Two numbers come free with every step: `ES_t - ℓ̃_t`, the entropy sum minus the running log-likelihood, both under the
-//! same weights on the same points, so that what differs between one sample and another cancels; and the gain `g_t`
-//! of the M-step on the running statistics. Near an optimum, with the step size γ, batches of B points and the
-//! eigenvalues λ_i of (complete information)⁻¹ (observed information),
+//! Steps are grouped into windows of several time constants `1/γ` of the running statistics, so that windows grow as steps
+//! shrink. Two things are known of a window without a pass over the points.
 //!
-//! ```text
-//! E[ES_t - ℓ̃_t] = 2 Σ λ_i R_i + Σ γ λ_i / (B (2 - γ λ_i))     R_i: log-likelihood still to be gained
-//! E[g_t]        = γ² Σ λ_i / 2B + O(γ² λ_i² R_i)
-//! ```
+//! * Its *improvement* `I = M - M'`: the mean entropy sum over it minus that over the window before. Its standard error
+//!   follows from how the log-likelihood varies from batch to batch (theory 1.6): entropy sums are smoothed sums of
+//!   these, `e_t = (1 - γ_t) e_{t-1} + γ_t n_t`, and the variance of `M - M'` is summed up exactly for white `n_t`. Windows of
+//!   whole epochs have the same points, whose part cancels.
+//! * Its *displacement* `D = ES_t - F(s_t, Θ')`: what the parameters of its end are worth more than those of its
+//!   beginning on the same statistics, `KL(π‖π') + Σ_c π_c KL(p_c‖p'_c)`. The difference between samples does not enter.
+//!   Near an optimum, for a direction with the EM rate `1 - λ` and a window of τ time constants, the log-likelihood
+//!   gained is `λ coth(λτ/2) D`, which is at most 1.02 `D` for `τ = 5`; noise that the parameters follow only adds to `D`.
 //!
-//! The first term is the *rate* at which the fit still gains, in nats per point and time constant `1/γ` of the
-//! statistics; the second is noise that the parameters follow, and `2 g_t / (γ (2 - γ))` is at least that. So the
-//! *excess*
-//!
-//! ```text
-//! x_t = ES_t - ℓ̃_t - 2 g_t / (γ_t (2 - γ_t))
-//! ```
-//!
-//! tells the rate without the noise's bias. Its mean over a window of several time constants has a standard error from its
-//! variation from batch to batch, corrected for the correlation that smoothing by γ brings. The rule stops when mean
-//! plus [`Z`] standard errors is at most the tolerance in several windows running.
+//! A window is *flat* if `I + Z SE(I)` or `D` is at most the tolerance: then no more than that was gained in it, beyond
+//! doubt. The rule stops after several flat windows running.
 
 use crate::error::{Error, Result};
 
 /// Length of a window in time constants of the running statistics: `Σ γ_t` over it.
 const WINDOW: f64 = 5.0;
 
-/// Batches of a window at least: fewer give no standard error.
+/// Batches of a window at least.
 const MIN_BATCHES: f64 = 8.0;
 
-/// Standard errors that are added to a mean before it counts as small: one-sided 97.5 %.
-pub const Z: f64 = 1.96;
+/// Standard errors that are added to an improvement before it counts as small: one-sided 97.5 %.
+const Z: f64 = 1.96;
 
-/// A rule that stops when the rate of improvement is small beyond doubt.
+/// A rule that stops when windows improve by no more than a tolerance, beyond doubt.
 ///
-/// The simulation of this file's tests (linearised stepwise EM of 20 modes, 400 runs for each of several settings)
-/// counts as false every stop while the true rate was above the tolerance.
+/// In the simulations of this file's tests (linearised stepwise EM with 20 directions, 200 runs for each of five settings
+/// of tolerance, batch size, step exponent and slowest direction) a stop counts as false if the noise-free fit would still
+/// gain more than the tolerance in a window. The tests print the rates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plateau {
     tol: f64,
-    patience: u64,
+    patience: f64,
+    /// Batches of an epoch, of points that come again.
+    epoch: f64,
     pub(crate) state: PlateauState,
 }
 
 /// The numbers of a rule under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct PlateauState {
-    /// Of the open window: batches, Σ γ, Σ x, Σ x².
+    /// Variance of `e_t`, in units of that of a batch.
+    pub variance: f64,
+    pub open: Window,
+    pub last: Window,
+    /// Covariance of the sums of the open and the last window.
+    pub shared: f64,
+    /// Flat windows running, and windows closed.
+    pub flat: f64,
+    pub windows: f64,
+    /// Improvement and standard error of the last window, and improvement of the one before.
+    pub improvement: f64,
+    pub standard_error: f64,
+    pub improvement_before: f64,
+}
+
+/// Sums over a window, and what they have in common with `e_t`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Window {
     pub batches: f64,
     pub time: f64,
     pub sum: f64,
-    pub squares: f64,
-    /// Windows running whose rate was small.
-    pub small: f64,
-    /// Windows closed, and the last two: mean, standard error, length in time constants.
-    pub windows: f64,
-    pub last: [f64; 3],
-    pub before: [f64; 3],
+    pub variance: f64,
+    pub covariance: f64,
 }
 
-/// What is known of the rate of improvement. Nats per point and time constant.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    /// Mean of the excess over the last window.
-    pub mean: f64,
-    /// Its standard error.
-    pub standard_error: f64,
+impl Window {
+    fn mean(&self) -> f64 {
+        self.sum / self.batches
+    }
 }
 
 impl Plateau {
-    /// A rule that stops after `patience` windows whose rate is at most `tol`.
+    /// A rule that stops after `patience` flat windows, for a stream whose points come again after `epoch` batches;
+    /// infinity for points that are new each time.
     ///
     /// # Errors
     /// If the tolerance is negative or no number, or the patience 0.
-    pub fn new(tol: f64, patience: usize) -> Result<Self> {
+    pub fn new(tol: f64, patience: usize, epoch: f64) -> Result<Self> {
         if !(tol >= 0.0) {
             return Err(Error::Config(format!("tol is {tol}, expected a number ≥ 0")));
         }
         if patience == 0 {
             return Err(Error::Config("patience must be at least 1".to_owned()));
         }
-        Ok(Self { tol, patience: patience as u64, state: PlateauState::default() })
+        Ok(Self { tol, patience: patience as f64, epoch, state: PlateauState::default() })
     }
 
-    /// Enters a step: its size, entropy sum minus running log-likelihood, and the gain of its M-step. Tells whether to
-    /// stop.
-    pub fn update(&mut self, step_size: f64, delta: f64, gain: f64) -> bool {
-        let excess = delta - 2.0 * gain / (step_size * (2.0 - step_size).max(1.0));
+    /// Enters a step: its size, the entropy sum after it, and the variance of the batches' log-likelihoods. Tells whether
+    /// this closes the window.
+    pub fn update(&mut self, step_size: f64, entropy_sum: f64, batch_variance: f64) -> bool {
         let state = &mut self.state;
-        state.batches += 1.0;
-        state.time += step_size;
-        state.sum += excess;
-        state.squares += excess * excess;
-        if state.time < WINDOW || state.batches < MIN_BATCHES {
+        let kept = 1.0 - step_size;
+        state.variance = kept * kept * state.variance + step_size * step_size;
+        state.last.covariance *= kept;
+        state.shared += state.last.covariance;
+        let open = &mut state.open;
+        open.covariance *= kept;
+        open.variance += 2.0 * open.covariance + state.variance;
+        open.covariance += state.variance;
+        open.batches += 1.0;
+        open.time += step_size;
+        open.sum += entropy_sum;
+        if open.time < WINDOW || open.batches < MIN_BATCHES {
             return false;
         }
-        let (n, mean) = (state.batches, state.sum / state.batches);
-        let variance = (state.squares / n - mean * mean).max(0.0) * n / (n - 1.0);
-        let step = state.time / n;
-        // Neighbours are correlated as (1 - γ)^k: so many batches are worth one.
-        let alike = ((2.0 - step) / step).min(n);
-        state.before = state.last;
-        state.last = [mean, (variance * alike / n).sqrt(), state.time];
+        let (new, old) = (state.open, state.last);
+        if state.windows >= 1.0 {
+            let variance = new.variance / new.batches.powi(2) + old.variance / old.batches.powi(2)
+                - 2.0 * state.shared / (new.batches * old.batches);
+            // Of f epochs all whole ones cancel, and the rest r has the variance r (1 - r) ≤ ¼ of an epoch's sum.
+            let epochs = new.batches.min(old.batches) / self.epoch;
+            let left = if epochs < 1.0 { 1.0 } else { 0.25 / epochs };
+            state.improvement_before =
+                if state.windows >= 2.0 { state.improvement } else { f64::NAN };
+            state.improvement = new.mean() - old.mean();
+            state.standard_error = (variance.max(0.0) * batch_variance.max(0.0) * left).sqrt();
+        }
         state.windows += 1.0;
-        (state.batches, state.time, state.sum, state.squares) = (0.0, 0.0, 0.0, 0.0);
-        let small = mean + Z * state.last[1] <= self.tol;
-        state.small = if small { state.small + 1.0 } else { 0.0 };
-        state.small >= self.patience as f64
+        (state.last, state.open, state.shared) = (new, Window::default(), 0.0);
+        true
     }
 
-    /// The rate in the last window, once there was one.
-    pub fn rate(&self) -> Option<Rate> {
-        let [mean, standard_error, _] = self.state.last;
-        (self.state.windows >= 1.0).then_some(Rate { mean, standard_error })
+    /// Judges the window that was just closed, by its displacement too. Tells whether to stop.
+    pub fn close(&mut self, displacement: f64) -> bool {
+        let state = &mut self.state;
+        let improves = state.windows < 2.0
+            || !(state.improvement + Z * state.standard_error <= self.tol);
+        state.flat = if improves && !(displacement <= self.tol) { 0.0 } else { state.flat + 1.0 };
+        state.flat >= self.patience
     }
 
-    /// Estimate of the log-likelihood still to be gained, in nats per point: the rate decays as `e^{-kτ}` with the time τ,
-    /// and `rate / k` is left. `None` where the last two windows do not show a decay beyond their errors.
+    /// Improvement of the entropy sum from the last but one window to the last, and its standard error, in nats.
+    pub fn improvement(&self) -> Option<(f64, f64)> {
+        (self.state.windows >= 2.0).then_some((self.state.improvement, self.state.standard_error))
+    }
+
+    /// Estimate of what is still to be gained, in nats: improvements that fall by a factor r from window to window leave
+    /// `I r / (1 - r)`. `None` where the last two are no clear fall.
     pub fn remaining(&self) -> Option<f64> {
-        let ([new, error, time], [old, old_error, _]) = (self.state.last, self.state.before);
-        let clear = self.state.windows >= 2.0
-            && new > Z * error
-            && old - new > Z * error.hypot(old_error);
-        clear.then(|| new * time / (old / new).ln())
+        let PlateauState { improvement, standard_error, improvement_before, windows, .. } =
+            self.state;
+        let ratio = improvement / improvement_before;
+        let clear = windows >= 3.0
+            && improvement > Z * standard_error
+            && improvement_before - improvement > standard_error
+            && ratio < 1.0;
+        clear.then(|| improvement * ratio / (1.0 - ratio))
     }
 }
 
@@ -132,16 +158,16 @@ mod tests {
     use super::*;
     use crate::rng;
     use rand_distr::{Distribution, StandardNormal};
+    use rand_xoshiro::Xoshiro256PlusPlus;
 
-    /// Stepwise EM near an optimum, exact to second order. In units where the complete information is 1, a batch with noise
-    /// `n` has the log-likelihood `c + n·δ - λ/2 δ²` at the parameters δ, and the surrogate
+    /// Stepwise EM near an optimum, exact to second order. In units where the complete information is 1, a batch with the
+    /// noise `n` has the log-likelihood `c + n·δ - λ/2 δ²` at the parameters δ, and the surrogate
     /// `ℓ(δ_k) + (n - λ δ_k)(δ - δ_k) - ½ (δ - δ_k)²` with the posteriors of δ_k.
     struct Linear {
         lambda: Vec<f64>,
         delta: Vec<f64>,
+        reference: Vec<f64>,
         constant: f64,
-        linear: Vec<f64>,
-        running: f64,
         batch: f64,
         /// The same path without noise: the truth.
         quiet: Vec<f64>,
@@ -153,124 +179,151 @@ mod tests {
             let lambda: Vec<f64> = (0..n_modes).map(|i| slowest.powf(at(i)) * 0.95).collect();
             let delta: Vec<f64> =
                 lambda.iter().map(|l| (2.0 * remaining / n_modes as f64 / l).sqrt()).collect();
-            let quiet = delta.clone();
-            Self { linear: delta.clone(), quiet, delta, lambda, constant: 0.0, running: 0.0, batch }
+            let (quiet, reference) = (delta.clone(), delta.clone());
+            Self { lambda, delta, reference, constant: 0.0, batch, quiet }
         }
 
-        /// Step size, ES - running log-likelihood, gain.
-        fn step(&mut self, step: f64, rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> (f64, f64) {
+        /// The entropy sum after a step.
+        fn step(&mut self, step: f64, rng: &mut Xoshiro256PlusPlus) -> f64 {
             let mut normal = || -> f64 { StandardNormal.sample(rng) };
-            // Log-densities of points have a standard deviation of some nats.
-            let (mut likelihood, mut constant) = (2.5 * normal() / self.batch.sqrt(), 0.0);
-            let (mut sum, mut gain) = (0.0, 0.0);
+            let mut constant = SPREAD * normal() / self.batch.sqrt();
+            let mut square = 0.0;
             for i in 0..self.lambda.len() {
                 let (l, d) = (self.lambda[i], self.delta[i]);
                 let noise = normal() * (l / self.batch).sqrt();
                 let gradient = noise - l * d;
-                likelihood += noise * d - l / 2.0 * d * d;
-                constant -= gradient * d + d * d / 2.0;
-                self.linear[i] += step * (gradient + d - self.linear[i]);
-                let new = self.linear[i];
-                gain += (new - d) * (new - d) / 2.0;
-                sum += new * new / 2.0;
-                self.delta[i] = new;
+                constant += noise * d - l / 2.0 * d * d - gradient * d - d * d / 2.0;
+                self.delta[i] += step * gradient;
+                square += self.delta[i].powi(2) / 2.0;
                 self.quiet[i] *= 1.0 - step * l;
             }
-            self.constant += step * (likelihood + constant - self.constant);
-            self.running += step * (likelihood - self.running);
-            (self.constant + sum - self.running, gain)
+            self.constant += step * (constant - self.constant);
+            self.constant + square
         }
 
-        fn true_rate(&self) -> f64 {
-            self.lambda.iter().zip(&self.quiet).map(|(l, d)| l * l * d * d).sum()
+        fn displacement(&mut self) -> f64 {
+            let pairs = self.delta.iter().zip(&self.reference);
+            let square: f64 = pairs.map(|(a, b)| (a - b).powi(2) / 2.0).sum();
+            self.reference.clone_from(&self.delta);
+            square
+        }
+
+        /// What the noise-free fit would gain in a window from here.
+        fn next_gain(&self) -> f64 {
+            let gain = |(l, d): (&f64, &f64)| l * d * d / 2.0 * (1.0 - (-2.0 * l * WINDOW).exp());
+            self.lambda.iter().zip(&self.quiet).map(gain).sum()
         }
     }
 
-    /// Runs to the stop, `limit` batches at most: the step it stopped at and the true rate there.
+    /// Standard deviation of the log-densities of points, in nats.
+    const SPREAD: f64 = 2.0;
+
+    fn step_size(t: u64, exponent: f64) -> f64 {
+        if t == 1 { 1.0 } else { (t as f64 + 2.0).powf(-exponent) }
+    }
+
+    /// Runs to the stop: the step it stopped at, and what was left to gain in a window. NaN where it did not stop.
     fn run(seed: u64, tol: f64, slowest: f64, batch: f64, exponent: f64, limit: u64) -> (u64, f64) {
         let mut rng = rng::stream(seed, 0);
         let mut model = Linear::new(20, slowest, 0.5, batch);
-        let mut rule = Plateau::new(tol, 3).unwrap();
+        let mut rule = Plateau::new(tol, 3, f64::INFINITY).unwrap();
         for t in 1..=limit {
-            let step = if t == 1 { 1.0 } else { (t as f64 + 2.0).powf(-exponent) };
-            let (delta, gain) = model.step(step, &mut rng);
-            if rule.update(step, delta, gain) {
-                return (t, model.true_rate());
+            let step = step_size(t, exponent);
+            let sum = model.step(step, &mut rng);
+            if rule.update(step, sum, SPREAD * SPREAD / batch) && rule.close(model.displacement()) {
+                return (t, model.next_gain());
             }
         }
         (limit, f64::NAN)
     }
 
-    /// Counts stops while the true rate was above the tolerance. The share is that of the documentation.
+    /// A stop is false if the noise-free fit would gain more than the tolerance in a window.
     #[test]
     fn false_stops_are_rare_in_simulated_fits() {
         for (tol, slowest, batch, exponent) in [
-            (1e-3, 0.05, 1000.0, 0.6),
-            (1e-3, 0.05, 200.0, 0.7),
-            (1e-4, 0.05, 4000.0, 0.6),
-            (1e-4, 0.01, 4000.0, 0.6),
+            (1e-2, 0.05, 1000.0, 0.6),
+            (1e-2, 0.01, 1000.0, 0.7),
+            (1e-3, 0.05, 10_000.0, 0.6),
+            (1e-3, 0.01, 10_000.0, 0.7),
+            (1e-4, 0.05, 100_000.0, 0.6),
         ] {
             let runs: Vec<_> =
-                (0..400).map(|seed| run(seed, tol, slowest, batch, exponent, 20_000)).collect();
-            let stopped = runs.iter().filter(|(_, rate)| rate.is_finite()).count();
-            let early = runs.iter().filter(|(_, rate)| *rate > tol).count();
+                (0..200).map(|seed| run(seed, tol, slowest, batch, exponent, 10_000)).collect();
+            let stopped = runs.iter().filter(|(_, left)| left.is_finite()).count();
+            let early = runs.iter().filter(|(_, left)| *left > tol).count();
             let mut steps: Vec<u64> = runs.iter().map(|run| run.0).collect();
             steps.sort_unstable();
             println!(
-                "tol {tol:e}, slowest mode {slowest}, B = {batch}, κ = {exponent}: {stopped} of 400 stopped, \
+                "tol {tol:e}, slowest {slowest}, B = {batch}, exponent {exponent}: {stopped} of 200 stopped, \
                  {early} too early, median step {}",
-                steps[200]
+                steps[100]
             );
-            assert!(early <= 8, "{early} of 400 runs stopped too early");
-            assert!(stopped >= 200, "only {stopped} of 400 runs stopped");
+            assert!(early <= 5, "{early} of 200 runs stopped too early");
+            assert!(stopped >= 150, "only {stopped} of 200 runs stopped");
         }
     }
 
-    /// Without the correction the noise that the parameters follow looks like progress, and the rule never stops.
     #[test]
-    fn the_excess_has_no_bias_at_the_optimum() {
-        let mut rng = rng::stream(1, 1);
-        let mut model = Linear::new(20, 0.05, 0.0, 500.0);
-        let step = 0.05;
-        let (mut raw, mut excess, n) = (0.0, 0.0, 40_000);
-        for t in 1..=n + 2_000 {
-            let (delta, gain) = model.step(if t == 1 { 1.0 } else { step }, &mut rng);
-            if t > 2_000 {
-                raw += delta / f64::from(n);
-                excess += (delta - 2.0 * gain / (step * (2.0 - step))) / f64::from(n);
+    fn the_standard_error_is_that_of_improvements_at_rest() {
+        let (mut rng, batch) = (rng::stream(1, 1), 100.0);
+        let mut model = Linear::new(5, 0.2, 0.0, batch);
+        let mut rule = Plateau::new(0.0, 1, f64::INFINITY).unwrap();
+        let (mut squares, mut n) = (0.0, 0.0);
+        for t in 1..=60_000 {
+            // Constant steps: windows are alike.
+            let step = if t == 1 { 1.0 } else { 0.1 };
+            let sum = model.step(step, &mut rng);
+            if rule.update(step, sum, SPREAD * SPREAD / batch)
+                && let Some((improvement, error)) = rule.improvement().filter(|_| t > 1000)
+            {
+                squares += (improvement / error).powi(2);
+                n += 1.0;
             }
         }
-        let expected: f64 =
-            model.lambda.iter().map(|l| step * l / (500.0 * (2.0 - step * l))).sum();
-        assert!((raw / expected - 1.0).abs() < 0.1, "{raw} {expected}");
-        assert!(excess.abs() < 0.1 * expected, "{excess} of {expected}");
+        assert!(n > 1000.0);
+        assert!((squares / n - 1.0).abs() < 0.15, "{} of 1", squares / n);
     }
 
     #[test]
-    fn the_remaining_improvement_is_that_of_the_decay() {
+    fn windows_of_whole_epochs_have_smaller_errors() {
+        let error = |epoch| {
+            let (mut rng, mut rule) = (rng::stream(2, 1), Plateau::new(0.0, 1, epoch).unwrap());
+            for t in 1..=200 {
+                let noise: f64 = StandardNormal.sample(&mut rng);
+                rule.update(if t == 1 { 1.0 } else { 0.1 }, noise, 1.0);
+            }
+            rule.improvement().unwrap().1
+        };
+        assert_eq!(error(f64::INFINITY), error(51.0));
+        assert!((error(10.0) / error(51.0) - (0.25f64 / 5.0).sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_remaining_improvement_is_that_of_a_falling_series() {
         let mut rng = rng::stream(3, 0);
-        let mut model = Linear::new(1, 1.0, 0.5, 1e9);
-        let mut rule = Plateau::new(1e-9, 3).unwrap();
+        let mut model = Linear::new(1, 1.0, 0.5, 1e12);
+        model.lambda[0] = 0.1;
+        let mut rule = Plateau::new(1e-9, 3, f64::INFINITY).unwrap();
         let mut checked = 0;
-        for t in 1..=400 {
+        for t in 1..=2000 {
             let step = if t == 1 { 1.0 } else { 0.05 };
-            let (delta, gain) = model.step(step, &mut rng);
-            rule.update(step, delta, gain);
-            if let Some(found) = rule.remaining().filter(|_| rule.state.batches == 0.0) {
-                // The mean of a window belongs to its middle: half a window of decay lies behind it.
+            let sum = model.step(step, &mut rng);
+            if rule.update(step, sum, SPREAD * SPREAD / 1e12)
+                && let Some(found) = rule.remaining()
+            {
+                // Entropy sums lag, and means of windows more so: more is left than at the end of the window.
                 let left = model.lambda[0] / 2.0 * model.quiet[0].powi(2);
-                assert!(found > left && found < 1e3 * left, "{found} {left}");
+                assert!(found > left && found < 10.0 * left, "{found} {left}");
                 checked += 1;
             }
         }
-        assert!(checked >= 1);
-        assert!(rule.rate().is_some());
+        assert!(checked >= 3, "{checked}");
     }
 
     #[test]
     fn settings_out_of_range_are_refused() {
-        assert!(Plateau::new(-1.0, 1).is_err());
-        assert!(Plateau::new(f64::NAN, 1).is_err());
-        assert!(Plateau::new(1e-3, 0).is_err());
+        assert!(Plateau::new(-1.0, 1, 1.0).is_err());
+        assert!(Plateau::new(f64::NAN, 1, 1.0).is_err());
+        assert!(Plateau::new(1e-3, 0, 1.0).is_err());
     }
 }

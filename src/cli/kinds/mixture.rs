@@ -4,8 +4,9 @@ use super::{FitKind, Given, Kind};
 use crate::cli::args::{FitArgs, Start};
 use crate::cli::output;
 use crate::cli::run::size;
+use crate::cli::stream::StreamPlan;
 use entropysum::data::DataSource;
-use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
+use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
@@ -20,7 +21,7 @@ impl Kind for Mixture {
 
     const ARGUMENTS: &'static [&'static str] = &["--components", "--posterior", "--reg-covar"];
 
-    const ALGORITHMS: &'static [&'static str] = &["em"];
+    const ALGORITHMS: &'static [&'static str] = &["batch", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         match (given, args.components) {
@@ -108,6 +109,21 @@ impl<T: Scalar> FitKind<T> for Mixture {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_mixture(spec, source, executor, config, observer)
+    }
+
+    fn fit_stream(
+        spec: &MixtureSpec,
+        plan: &StreamPlan<'_, T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        plan.fit(observer, |source| match &spec.init {
+            Init::Model(model) => Ok((*model.clone(), None)),
+            _ => {
+                let (model, event) =
+                    init::start(spec, source, plan.executor, plan.config, 0)?;
+                Ok((model.with_posterior(spec.posterior), event))
+            }
+        })
     }
 }
 

@@ -576,7 +576,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         (
             1,
             &format!("{fit} --algorithm newton"),
-            "--algorithm newton: gaussian-full is learned by em",
+            "--algorithm newton: gaussian-full is learned by batch or stepwise or incremental",
         ),
         (
             1,

@@ -317,7 +317,7 @@ impl<M: Kind> FitReport<'_, M> {
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
-        if let Some(minibatch) = self.last_minibatch() {
+        if let Some(minibatch) = self.last_minibatch().filter(|it| !it.standard_error.is_nan()) {
             let error = format!(
                 "{:.1e} as an estimate for new points, {} in effect",
                 minibatch.standard_error,

@@ -7,6 +7,7 @@ use super::batch::{Fit, fit};
 use super::config::Config;
 use crate::block::{Block, BlockBuf};
 use crate::data::memory::Points;
+use crate::data::shuffle::BadRows;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
@@ -31,6 +32,9 @@ const POINTS_PER_COMPONENT: u64 = 256;
 
 /// Points of the subsample at least, where there are as many.
 const MIN_SUBSAMPLE: u64 = 4096;
+
+/// Points of a stretch that are tried where bad ones are left out.
+const TRIES: usize = 16;
 
 /// Hard-EM sweeps over the subsample after k-means++; "a few" settle it, later EM does the rest.
 const HARD_SWEEPS: usize = 10;
@@ -60,12 +64,20 @@ pub struct MixtureSpec {
     pub posterior: Posterior,
     /// How to start.
     pub init: Init,
+    /// What a start does with points that are no numbers.
+    pub bad_rows: BadRows,
 }
 
 impl MixtureSpec {
     /// A mixture with exact posteriors that starts by k-means++.
     pub fn new(family: Arc<dyn ExponentialFamily>, n_components: usize) -> Self {
-        Self { family, n_components, posterior: Posterior::Exact, init: Init::default() }
+        Self {
+            family,
+            n_components,
+            posterior: Posterior::Exact,
+            init: Init::default(),
+            bad_rows: BadRows::Error,
+        }
     }
 
     /// A fit that goes on from a model: its family, components and posteriors.
@@ -75,12 +87,18 @@ impl MixtureSpec {
             n_components: model.n_components(),
             posterior: model.posterior(),
             init: Init::Model(Box::new(model)),
+            bad_rows: BadRows::Error,
         }
     }
 
     /// The same with another variational family.
     pub fn with_posterior(self, posterior: Posterior) -> Self {
         Self { posterior, ..self }
+    }
+
+    /// The same with starts that leave out points that are no numbers, or end at the first.
+    pub fn with_bad_rows(self, bad_rows: BadRows) -> Self {
+        Self { bad_rows, ..self }
     }
 
     /// The same with another start.
@@ -179,8 +197,9 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         )));
     }
     let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
+    let skips = spec.bad_rows == BadRows::Skip;
     let sample =
-        subsample(source, wanted.max(MIN_SUBSAMPLE), &mut rng::stream(config.seed, 3 * run))?;
+        subsample(source, wanted.max(MIN_SUBSAMPLE), skips, &mut rng::stream(config.seed, 3 * run))?;
     let mut rng = rng::stream(config.seed, 3 * run + 1);
     let (labels, placed) = match init {
         Init::Random => {
@@ -258,6 +277,7 @@ impl<T: Scalar> Sample<T> {
 fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
     wanted: u64,
+    skips: bool,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<Sample<T>> {
     let n = source.len();
@@ -270,8 +290,13 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
         for k in 0..wanted {
             let bound = |k: u64| (u128::from(n) * u128::from(k) / u128::from(wanted)) as u64;
             let (low, high) = (bound(k), bound(k + 1));
-            let block = source.read(low + rng::below(rng, high - low), 1, &mut buffer)?;
-            sample.take(source, block, 0, None)?;
+            for _ in 0..if skips { TRIES } else { 1 } {
+                let block = source.read(low + rng::below(rng, high - low), 1, &mut buffer)?;
+                if !skips || is_finite(block, 0) {
+                    sample.take(source, block, 0, None)?;
+                    break;
+                }
+            }
         }
         return Ok(sample);
     }
@@ -281,7 +306,9 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
         let count = (n - start).min(4096);
         let block = source.read(start, count as usize, &mut buffer)?;
         for i in 0..block.len() {
-            if block.weights.is_some_and(|weights| !(weights[i] > 0.0)) {
+            if block.weights.is_some_and(|weights| !(weights[i] > 0.0))
+                || skips && !is_finite(block, i)
+            {
                 continue;
             }
             seen += 1;
@@ -297,9 +324,17 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
         start += count;
     }
     if sample.values.is_empty() {
-        return Err(DataError::new(source.name(), "the weights of all points are zero").into());
+        let message = match skips {
+            true => "no point has numbers only, and a weight",
+            false => "the weights of all points are zero",
+        };
+        return Err(DataError::new(source.name(), message).into());
     }
     Ok(sample)
+}
+
+fn is_finite<T: Scalar>(block: Block<'_, T>, i: usize) -> bool {
+    (0..block.dim()).all(|d| Scalar::is_finite(block.points[(i, d)]))
 }
 
 enum Seeding {

@@ -649,11 +649,12 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
 
     fn save(&mut self) -> Result<()> {
         self.state.seconds = self.seconds();
-        self.last_checkpoint = Instant::now();
-        match &mut self.checkpoints {
-            Some(checkpoints) => (checkpoints.save)(&self.state),
-            None => Ok(()),
+        if let Some(checkpoints) = &mut self.checkpoints {
+            (checkpoints.save)(&self.state)?;
         }
+        // From here on: where disks are slow, the fit must go on between two.
+        self.last_checkpoint = Instant::now();
+        Ok(())
     }
 
     fn finish(self) -> Fit<M> {

@@ -65,8 +65,9 @@ impl History {
             if by_minibatches {
                 let minibatch = r.minibatch.unwrap_or_default();
                 // What is not known is left empty.
-                let known = |value: f64| {
-                    if value.is_nan() { String::new() } else { format!("{value:e}") }
+                let known = |value: f64| match r.minibatch {
+                    Some(_) if !value.is_nan() => format!("{value:e}"),
+                    _ => String::new(),
                 };
                 write!(
                     writer,

@@ -242,10 +242,10 @@ mod tests {
     fn false_stops_are_rare_in_simulated_fits() {
         for (tol, slowest, batch, exponent) in [
             (1e-2, 0.05, 1000.0, 0.6),
-            (1e-2, 0.01, 1000.0, 0.7),
+            (1e-2, 0.01, 1000.0, 0.6),
+            (3e-2, 0.01, 1000.0, 0.6),
             (1e-3, 0.05, 10_000.0, 0.6),
-            (1e-3, 0.01, 10_000.0, 0.7),
-            (1e-4, 0.05, 100_000.0, 0.6),
+            (1e-3, 0.2, 1000.0, 0.6),
         ] {
             let runs: Vec<_> =
                 (0..200).map(|seed| run(seed, tol, slowest, batch, exponent, 10_000)).collect();
@@ -258,8 +258,9 @@ mod tests {
                  {early} too early, median step {}",
                 steps[100]
             );
-            assert!(early <= 5, "{early} of 200 runs stopped too early");
-            assert!(stopped >= 150, "only {stopped} of 200 runs stopped");
+            // None was seen; four in two hundred would be the 2 % that one-sided errors of 97.5 % suggest.
+            assert!(early <= 4, "{early} of 200 runs stopped too early");
+            assert!(stopped >= 190, "only {stopped} of 200 runs stopped");
         }
     }
 
@@ -294,8 +295,10 @@ mod tests {
             }
             rule.improvement().unwrap().1
         };
-        assert_eq!(error(f64::INFINITY), error(51.0));
-        assert!((error(10.0) / error(51.0) - (0.25f64 / 5.0).sqrt()).abs() < 1e-9);
+        assert_eq!(error(f64::INFINITY), error(60.0));
+        // Windows of five epochs.
+        let ratio = error(10.0) / error(60.0);
+        assert!((ratio / (0.25f64 / 5.0).sqrt() - 1.0).abs() < 0.02, "{ratio}");
     }
 
     #[test]

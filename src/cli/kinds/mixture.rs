@@ -52,6 +52,7 @@ impl Kind for Mixture {
             }
         };
         check_memory(&spec)?;
+        let spec = spec.with_bad_rows(args.stream.on_bad_row.unwrap_or_default());
         Ok(match args.posterior {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,

@@ -84,6 +84,20 @@ Example:
   entropysum info model.safetensors --json > model.json
   entropysum fit points.csv --init model.json -o model.safetensors")]
     Info(InfoArgs),
+    /// Test whether a model's bound becomes an entropy sum
+    #[command(after_help = "\
+Tests the parameterisation criterion of the paper (Definition 1) at random parameters: whether coefficients alpha and
+beta exist that make the natural parameters from their own Jacobians, the same for all latent states. With a model file
+and points, both sides of 'bound - entropy sum = alpha . dF/dPsi + beta . dF/dtheta' are evaluated on the points: on those
+the model was learned from the gap is zero where it has converged; on others it is positive if the model is too flat for
+them, and negative if it is too sharp.
+
+Example:
+  entropysum check gaussian-tied
+  entropysum check ppca-fixed-prior --json
+  entropysum check model.safetensors points.npy")]
+    #[command(allow_negative_numbers = true)]
+    Check(CheckArgs),
     /// Measure what sweeps and monitors cost on this machine
     #[command(after_help = "\
 'sweep' compares E-steps with what matrix products and memory reach here. 'monitor' compares the log-likelihood that a
@@ -261,6 +275,34 @@ pub struct InfoArgs {
     pub model: PathBuf,
     /// Print all parameters as one JSON object, which --init takes
     #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A family or the name of another model, or a model file
+    pub model: OsString,
+    /// Points to certify the gap of a model file on: .npy or text
+    pub data: Option<PathBuf>,
+    /// Number of components
+    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, default_value = "3", value_parser = positive)]
+    pub components: u64,
+    /// Dimension of the points
+    #[arg(long, value_name = "D", help_heading = MODEL, default_value = "3", value_parser = positive)]
+    pub dim: u64,
+    /// Number of latents
+    #[arg(long, value_name = "H", help_heading = MODEL, default_value = "2", value_parser = positive)]
+    pub latent: u64,
+    /// Number of random parameters to test at
+    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    pub draws: u64,
+    /// Seed of these
+    #[arg(long, value_name = "S", default_value_t = Config::default().seed)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+    /// Print the result as one JSON object
+    #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
 }
 

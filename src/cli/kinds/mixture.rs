@@ -4,6 +4,7 @@ use super::{FitKind, Given, Kind};
 use crate::cli::args::{FitArgs, Start};
 use crate::cli::output;
 use crate::cli::run::size;
+use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::{Error, Result};
@@ -97,6 +98,10 @@ impl Kind for Mixture {
         }
         text
     }
+
+    fn factors(&self) -> Result<FactorModel> {
+        Ok(FactorModel::of(self))
+    }
 }
 
 impl<T: Scalar> FitKind<T> for Mixture {
@@ -108,6 +113,10 @@ impl<T: Scalar> FitKind<T> for Mixture {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_mixture(spec, source, executor, config, observer)
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify(self, source, executor)
     }
 }
 

@@ -4,7 +4,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
 use entropysum::em::Config;
-use entropysum::family::registry;
+use entropysum::family::{Known, registry};
 use entropysum::model::Posterior;
 use entropysum::monitor::Monitor;
 use entropysum::store::{Model, Stored};
@@ -128,6 +128,8 @@ pub struct FitArgs {
     /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(Model::names()))]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub known: KnownArgs,
     /// Number of components [default: that of --init FILE]
     #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
     pub components: Option<u64>,
@@ -191,13 +193,51 @@ pub struct FitArgs {
 
 impl FitArgs {
     /// Arguments that only some kinds of models have a use for, and whether they were typed.
-    pub fn of_kinds(&self) -> [(&'static str, bool); 4] {
+    pub fn of_kinds(&self) -> [(&'static str, bool); 5] {
         [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
+            ("a known parameter", !self.known.known().is_empty()),
         ]
+    }
+}
+
+/// Parameters that are known: one number, or one for each column.
+#[derive(Debug, Args)]
+pub struct KnownArgs {
+    /// Trials of a binomial; one number, or one for each column
+    #[arg(long, value_name = "N,...", help_heading = MODEL, value_delimiter = ',')]
+    pub trials: Option<Vec<f64>>,
+    /// Successes of a negative-binomial, as --trials
+    #[arg(long, value_name = "R,...", help_heading = MODEL, value_delimiter = ',')]
+    pub successes: Option<Vec<f64>>,
+    /// Shape of a weibull, as --trials
+    #[arg(long, value_name = "SHAPE,...", help_heading = MODEL, value_delimiter = ',')]
+    pub shape: Option<Vec<f64>>,
+    /// Location of a laplace, as --trials
+    #[arg(long, value_name = "X,...", help_heading = MODEL, value_delimiter = ',')]
+    pub location: Option<Vec<f64>>,
+    /// Variance of a gaussian-known-variance, as --trials
+    #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
+    pub variance: Option<Vec<f64>>,
+}
+
+impl KnownArgs {
+    /// Those that were given.
+    pub fn known(&self) -> Known {
+        let all = [
+            ("trials", &self.trials),
+            ("successes", &self.successes),
+            ("shape", &self.shape),
+            ("location", &self.location),
+            ("variance", &self.variance),
+        ];
+        all.into_iter().fold(Known::default(), |known, (name, values)| match values {
+            Some(values) => known.with(name, values.clone()),
+            None => known,
+        })
     }
 }
 
@@ -293,6 +333,8 @@ pub struct CheckArgs {
     /// Number of latents
     #[arg(long, value_name = "H", help_heading = MODEL, default_value = "2", value_parser = positive)]
     pub latent: u64,
+    #[command(flatten)]
+    pub known: KnownArgs,
     /// Number of random parameters to test at
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     pub draws: u64,

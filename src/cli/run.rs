@@ -90,6 +90,12 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Model> {
             Start::NAMES.join(", ")
         )));
     }
+    if let Some((name, _)) = args.known.known().iter().next() {
+        let path = path.display();
+        return Err(Error::Config(format!(
+            "--{name} is told by the model of --init {path}; leave it out"
+        )));
+    }
     let model: Model = store::load(path)?;
     match &args.model {
         Some(asked) if *asked != model.name() => {

@@ -5,7 +5,7 @@ use crate::data::memory::Points;
 use crate::em::init;
 use crate::em::{Config, Init, MixtureSpec};
 use crate::exec::Executor;
-use crate::family::{Constraint, ExponentialFamily, ParameterSpec, Parameters};
+use crate::family::{Constraint, ExponentialFamily, ParameterSpec, Parameters, Support};
 use crate::model::Mixture;
 use std::sync::Arc;
 
@@ -164,6 +164,10 @@ impl Factor for Components {
         natural
     }
 
+    fn base_measure_is_constant(&self) -> bool {
+        self.family.log_base_measure().is_constant()
+    }
+
     fn directions(&self, parameters: &[f64]) -> Vec<Direction> {
         let size = self.size(false);
         let own = (0..self.n_components).flat_map(|c| self.arrays(false, c * size));
@@ -248,6 +252,34 @@ fn points_of(
     uniform: &mut dyn FnMut() -> f64,
 ) -> Vec<f64> {
     let dim = family.dim();
-    let (scale, shift) = (normal(uniform).exp(), normal(uniform));
-    (0..n_points * dim).map(|_| shift + scale * normal(uniform)).collect()
+    let (scale, shift) = ((0.5 * normal(uniform)).exp(), normal(uniform));
+    let mut points: Vec<f64> =
+        (0..n_points * dim).map(|_| shift + scale * normal(uniform)).collect();
+    for domain in family.domains() {
+        for point in points.chunks_mut(dim) {
+            place(domain.support, &mut point[domain.columns.clone()]);
+        }
+    }
+    points
+}
+
+/// Moves real numbers to where a support is.
+fn place(support: Support, values: &mut [f64]) {
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    for x in &mut *values {
+        *x = match support {
+            Support::Positive | Support::NonNegative | Support::Simplex => x.exp(),
+            Support::UnitInterval => logistic(*x),
+            Support::Count => (x.exp() + 0.5).floor(),
+            Support::CountUpTo(most) => (logistic(*x) * (most + 1.0)).floor().min(most),
+            Support::Binary => f64::from(u8::from(*x > 0.0)),
+            _ => *x,
+        };
+    }
+    let total = match support {
+        Support::Simplex => values.iter().sum(),
+        Support::UnitVector => values.iter().map(|x| x * x).sum::<f64>().sqrt(),
+        _ => 1.0,
+    };
+    values.iter_mut().for_each(|x| *x /= total);
 }

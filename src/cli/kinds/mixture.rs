@@ -19,7 +19,8 @@ use std::fmt::Write as _;
 impl Kind for Mixture {
     type Spec = MixtureSpec;
 
-    const ARGUMENTS: &'static [&'static str] = &["--components", "--posterior", "--reg-covar"];
+    const ARGUMENTS: &'static [&'static str] =
+        &["--components", "--posterior", "--reg-covar", "a known parameter"];
 
     const ALGORITHMS: &'static [&'static str] = &["em"];
 
@@ -42,13 +43,12 @@ impl Kind for Mixture {
             Some(model) => MixtureSpec::from_model(model),
             None => {
                 let n_components = size(args.components.unwrap_or_default())?;
-                MixtureSpec::new(registry::build(name, dim)?, n_components).with_init(
-                    match args.init {
-                        Start::Random => Init::Random,
-                        Start::RandomFromData => Init::RandomFromData,
-                        _ => Init::KMeansPlusPlus,
-                    },
-                )
+                let family = registry::build_known(name, dim, &args.known.known())?;
+                MixtureSpec::new(family, n_components).with_init(match args.init {
+                    Start::Random => Init::Random,
+                    Start::RandomFromData => Init::RandomFromData,
+                    _ => Init::KMeansPlusPlus,
+                })
             }
         };
         check_memory(&spec)?;

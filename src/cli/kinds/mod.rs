@@ -12,6 +12,7 @@ use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::family::Known;
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -80,7 +81,7 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
         sizes.dim = self.dim();
         sizes.n_components = known("n_components").unwrap_or(sizes.n_components);
         sizes.n_latents = known("n_latents").unwrap_or(sizes.n_latents);
-        built_in(&self.name(), sizes)
+        built_in(&self.name(), sizes, &Known::default())
     }
 }
 
@@ -157,7 +158,7 @@ fn no_latents(model: &impl Stored, map: PointMap) -> Error {
 pub fn check_arguments<M: Kind>(name: &str, args: &FitArgs) -> Result<()> {
     for (argument, given) in args.of_kinds() {
         if given && !M::ARGUMENTS.contains(&argument) {
-            return Err(Error::Config(format!("{argument} is no argument of {name}, {}", M::KIND)));
+            return Err(Error::Config(format!("{argument} is not for {name}, {}", M::KIND)));
         }
     }
     match &args.algorithm {

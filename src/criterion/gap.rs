@@ -1,7 +1,7 @@
 //! The gap identity on data.
 
 use super::family::{Components, alpha};
-use super::solve::{self, derivative};
+use super::solve::{self, STEP, derivative, scale_of};
 use super::{Factor, TOLERANCE};
 use crate::data::DataSource;
 use crate::em::sweep::Sweeper;
@@ -12,9 +12,6 @@ use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use serde_json::{Value, json};
 use std::fmt;
-
-/// Steps of the derivatives of the bound along α and β, which scale the model by themselves: see `solve::STEP`.
-const STEP: f64 = 7.4e-4;
 
 /// Both sides of `F - entropy sum = α · ∂F/∂Ψ + β · ∂F/∂θ` (docs/theory.md, 1.2), in nats per point.
 ///
@@ -130,7 +127,7 @@ pub fn certify_stats(model: &Mixture, stats: &SuffStats) -> Result<CertifiedGap>
         lower_bound: model.lower_bound(stats),
         entropy_sum: model.entropy_sum(stats).total(),
         prior: prior / total,
-        observable: derivative(bound, STEP)[0] / total,
+        observable: derivative(bound, STEP * scale_of(&flow, &theta))[0] / total,
     })
 }
 

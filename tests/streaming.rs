@@ -598,10 +598,7 @@ fn bad_points_end_a_fit_with_their_row_or_are_left_out_and_counted() {
     };
     let fault = fit(BadRows::Error).unwrap_err().to_string();
     assert!(fault.starts_with("memory: row 1234, column 1: the value is NaN"), "{fault}");
-    // The model finds it too, where the reader lets it pass.
-    let fault = fit(BadRows::Keep).unwrap_err().to_string();
-    assert!(fault.starts_with("memory: row 1234, column 1: the value is NaN"), "{fault}");
     let skipped = fit(BadRows::Skip).unwrap();
-    assert_eq!(skipped.warnings, ["3 point(s) were left out: they are no numbers"]);
+    assert_eq!(skipped.warnings, ["3 point(s) were left out: the model is not for such"]);
     assert_eq!(skipped.last().unwrap().points_seen, 3 * 2_999);
 }

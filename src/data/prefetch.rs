@@ -1,7 +1,7 @@
 //! Reading ahead: the next window is filled on a thread of its own while the last one is worked on.
 
 use super::DataSource;
-use super::shuffle::{BadRows, Order, Place, Window};
+use super::shuffle::{IsBad, Order, Place, Window};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -44,7 +44,7 @@ pub fn with_read_ahead<T: Scalar, S: DataSource<T> + ?Sized, R>(
     order: &Order,
     from: Place,
     epochs: u64,
-    bad_rows: BadRows,
+    is_bad: Option<IsBad<'_, T>>,
     work: impl FnOnce(&mut Windows<T>) -> Result<R>,
 ) -> Result<R> {
     let (fill, filled) = channel();
@@ -61,7 +61,7 @@ pub fn with_read_ahead<T: Scalar, S: DataSource<T> + ?Sized, R>(
                     // When nobody waits for windows any more, the channels are closed.
                     let Ok(mut memory) = take.recv() else { return };
                     let place = Place { epoch, window, batch: 0 };
-                    let result = memory.fill(source, order, &chunks, place, bad_rows);
+                    let result = memory.fill(source, order, &chunks, place, is_bad);
                     let failed = result.is_err();
                     if fill.send(result.map(|()| memory)).is_err() || failed {
                         return;
@@ -120,7 +120,7 @@ mod tests {
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, true);
         assert!(order.n_windows() > 3);
         let collect = |from: Place| {
-            with_read_ahead(&source, &order, from, 3, BadRows::Error, |windows| {
+            with_read_ahead(&source, &order, from, 3, None, |windows| {
                 let mut all = Vec::new();
                 while let Some(window) = windows.next() {
                     let window = window?;
@@ -142,7 +142,7 @@ mod tests {
         let source = Cut(points(5000), 4000);
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, false);
         let (mut rows, mut fault) = (0, None);
-        with_read_ahead(&source, &order, Place::default(), 1, BadRows::Error, |windows| {
+        with_read_ahead(&source, &order, Place::default(), 1, None, |windows| {
             while let Some(window) = windows.next() {
                 match window {
                     Ok(window) => rows += window.len(),
@@ -165,7 +165,7 @@ mod tests {
             &order,
             Place::default(),
             u64::MAX,
-            BadRows::Error,
+            None,
             |windows| Ok(windows.next().unwrap()?.len()),
         );
         assert!(first.unwrap() > 0);

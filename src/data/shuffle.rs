@@ -7,7 +7,7 @@
 
 use super::DataSource;
 use crate::block::{Block, BlockBuf};
-use crate::error::{DataError, Error, Result};
+use crate::error::Result;
 use crate::rng;
 use crate::scalar::Scalar;
 use faer::MatRef;
@@ -20,7 +20,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// Chunks of a source at least, where there are as many points: windows are then good mixtures of small files too.
 const MIN_CHUNKS: u64 = 4096;
 
-/// What to do with points that are no numbers.
+/// What to do with points that a model is not for, and lines of text that are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadRows {
     /// End with an error that names the first.
@@ -28,9 +28,10 @@ pub enum BadRows {
     Error,
     /// Leave them out, and count them.
     Skip,
-    /// Hand them on: the model knows what missing values mean.
-    Keep,
 }
+
+/// Tells whether a point is to be left out.
+pub type IsBad<'a, T> = &'a (dyn Fn(&[T]) -> bool + Sync);
 
 /// In which order, and in which pieces, to read a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,17 +175,17 @@ pub struct Window<T> {
 }
 
 impl<T: Scalar> Window<T> {
-    /// Reads a window of an epoch.
+    /// Reads a window of an epoch, without bad points.
     ///
     /// # Errors
-    /// Those of the source; a [`DataError`] for the first point that is no number, where that is an error.
+    /// Those of the source.
     pub fn fill(
         &mut self,
         source: &(impl DataSource<T> + ?Sized),
         order: &Order,
         chunks: &[u64],
         place: Place,
-        bad_rows: BadRows,
+        is_bad: Option<IsBad<'_, T>>,
     ) -> Result<()> {
         let dim = source.dim();
         (self.dim, self.place, self.batch) = (dim, Place { batch: 0, ..place }, order.batch);
@@ -230,12 +231,7 @@ impl<T: Scalar> Window<T> {
                 if let Some(weights) = block.weights {
                     self.weights[at] = weights[from as usize];
                 }
-                // Zero times a number is zero; times anything else it is NaN.
-                let zero = to.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO);
-                if zero != T::ZERO && bad_rows != BadRows::Keep {
-                    if bad_rows == BadRows::Error {
-                        return Err(bad_row(source, block));
-                    }
+                if is_bad.is_some_and(|is_bad| is_bad(to)) {
                     self.bad.push(at);
                 }
             }
@@ -311,19 +307,6 @@ impl<T: Scalar> Window<T> {
     }
 }
 
-/// The fault of the first value of a block that is no number.
-fn bad_row<T: Scalar>(source: &(impl DataSource<T> + ?Sized), block: Block<'_, T>) -> Error {
-    let values = (0..block.len()).flat_map(|i| (0..block.dim()).map(move |d| (i, d)));
-    let (row, column) = values
-        .into_iter()
-        .find(|&(i, d)| !Scalar::is_finite(block.points[(i, d)]))
-        .expect("there is one");
-    let value = block.points[(row, column)];
-    let message = format!("the value is {value} in {}, expected a finite number", T::NAME);
-    let (name, row) = source.place(block.first + row as u64);
-    DataError::new(name, message).at(row, Some(column)).into()
-}
-
 /// Some consecutive points of a source, as a source.
 #[derive(Debug)]
 pub struct Section<'a, S: ?Sized> {
@@ -378,13 +361,13 @@ mod tests {
     }
 
     /// The first column of all batches of an epoch, in order.
-    fn epoch(source: &Points<'_, f64>, order: &Order, epoch: u64, bad: BadRows) -> Vec<Vec<f64>> {
+    fn epoch(source: &Points<'_, f64>, order: &Order, epoch: u64) -> Vec<Vec<f64>> {
         let chunks = order.chunks(epoch);
         let mut window = Window::default();
         let mut batches = Vec::new();
         for w in 0..order.n_windows() {
             let place = Place { epoch, window: w, batch: 0 };
-            window.fill(source, order, &chunks, place, bad).unwrap();
+            window.fill(source, order, &chunks, place, None).unwrap();
             for b in 0..window.n_batches() {
                 let block = window.batch(b);
                 assert!((0..block.len()).all(|i| block.points[(i, 0)] == -block.points[(i, 1)]));
@@ -401,7 +384,7 @@ mod tests {
             for (batch, bytes) in [(1, 0), (3, 500), (64, 1 << 12), (5000, 1 << 30)] {
                 let order = Order::minibatches::<f64>(&source, batch, bytes, 1, true);
                 let [first, second, again] =
-                    [0, 1, 0].map(|e| epoch(&source, &order, e, BadRows::Error));
+                    [0, 1, 0].map(|e| epoch(&source, &order, e));
                 assert_eq!(first, again);
                 assert_eq!(first.len() as u64, order.n_batches(), "{order:?}");
                 if n > 50 {
@@ -425,7 +408,7 @@ mod tests {
         let order = Order::minibatches::<f64>(&source, 1000, 1 << 20, 3, true);
         assert!(order.n_windows() > 1);
         // Means of 1000 uniform points of 0..1e5 have a standard deviation of 913.
-        for batch in epoch(&source, &order, 0, BadRows::Error) {
+        for batch in epoch(&source, &order, 0) {
             let mean = batch.iter().sum::<f64>() / batch.len() as f64;
             assert!((mean - 5e4).abs() < 5e3, "{mean}");
         }
@@ -435,10 +418,10 @@ mod tests {
     fn without_shuffling_points_come_in_order() {
         let source = source(1000);
         let order = Order::minibatches::<f64>(&source, 100, 1 << 12, 1, false);
-        let all = epoch(&source, &order, 0, BadRows::Error).concat();
+        let all = epoch(&source, &order, 0).concat();
         assert_eq!(all, (0..1000).map(|i| i as f64).collect::<Vec<_>>());
         let order = Order::fixed_chunks::<f64>(&source, 300, 1, true);
-        let mut batches = epoch(&source, &order, 2, BadRows::Error);
+        let mut batches = epoch(&source, &order, 2);
         assert_eq!(order.n_windows(), 4);
         batches.sort_by(|a, b| a[0].total_cmp(&b[0]));
         assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [300, 300, 300, 100]);
@@ -446,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_points_are_named_or_left_out() {
+    fn bad_points_are_left_out() {
         let mut values: Vec<f64> = (0..2000).flat_map(|i| [f64::from(i), -f64::from(i)]).collect();
         (values[2 * 700 + 1], values[2 * 13]) = (f64::NAN, f64::INFINITY);
         let weights = (0..2000).map(|i| f64::from(i) + 0.5).collect();
@@ -454,15 +437,8 @@ mod tests {
         let order = Order::minibatches::<f64>(&source, 2000, 1 << 20, 1, true);
         let chunks = order.chunks(0);
         let mut window = Window::default();
-        let fault =
-            window.fill(&source, &order, &chunks, Place::default(), BadRows::Error).unwrap_err();
-        let fault = fault.to_string();
-        assert!(
-            fault.starts_with("memory: row 700, column 1: the value is NaN")
-                || fault.starts_with("memory: row 13, column 0: the value is inf"),
-            "{fault}"
-        );
-        window.fill(&source, &order, &chunks, Place::default(), BadRows::Skip).unwrap();
+        let is_bad = |row: &[f64]| row.iter().any(|v| !v.is_finite());
+        window.fill(&source, &order, &chunks, Place::default(), Some(&is_bad)).unwrap();
         assert_eq!((window.len(), window.skipped()), (1998, 2));
         let block = window.batch(0);
         for i in 0..block.len() {
@@ -470,7 +446,7 @@ mod tests {
             assert_eq!(block.weights.unwrap()[i], x + 0.5);
             assert!(x != 13.0 && x != 700.0);
         }
-        window.fill(&source, &order, &chunks, Place::default(), BadRows::Keep).unwrap();
+        window.fill(&source, &order, &chunks, Place::default(), None).unwrap();
         assert_eq!((window.len(), window.skipped()), (2000, 0));
     }
 }

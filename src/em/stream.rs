@@ -9,11 +9,11 @@ use super::state::{Engine, StreamState};
 use super::stepwise::{Step, StepSize, Stepwise};
 use super::sweep::{Lanes, Sweeper};
 use crate::data::prefetch::{self, WINDOWS, Windows};
-use crate::data::shuffle::{BadRows, Order, Place, Section};
+use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section};
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::Regularization;
+use crate::family::{Regularization, Support};
 use crate::kernels::dispatch::Simd;
 use crate::model::{Constants, EStep};
 use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason};
@@ -76,7 +76,7 @@ pub struct StreamConfig {
     pub memory: u64,
     /// Whether points are shuffled.
     pub shuffle: bool,
-    /// What to do with points that are no numbers.
+    /// What to do with points that the model is not for.
     pub bad_rows: BadRows,
 }
 
@@ -361,14 +361,20 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         if self.state.stop_reason.is_none() {
             let (order, place) = (self.order, self.state.place);
             let (points, epochs) = (self.data.points, self.stream.epochs as u64);
-            let reason = prefetch::with_read_ahead(
-                points,
-                &order,
-                place,
-                epochs,
-                self.stream.bad_rows,
-                |windows| self.stream(windows),
-            )?;
+            let domains = self.state.engine.model().domains();
+            let plain = domains.iter().all(|it| it.support == Support::Real && !it.missing);
+            let is_bad = |row: &[T]| match plain {
+                // Zero times a number is zero; times anything else it is NaN.
+                true => row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO) != T::ZERO,
+                false => domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some()),
+            };
+            // Where they end the fit, the E-step finds them: then all batches before are learned from.
+            let skips = self.stream.bad_rows == BadRows::Skip;
+            let is_bad = skips.then_some(&is_bad as IsBad<'_, T>);
+            let reason =
+                prefetch::with_read_ahead(points, &order, place, epochs, is_bad, |windows| {
+                    self.stream(windows)
+                })?;
             // Who asks for an end wants no closing iterations now; a resumed fit does them.
             if is_final(reason) && self.state.engine.steps() == 0 {
                 let message = "no points are left: all were left out";
@@ -665,7 +671,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
             state.warnings.push(format!("{lines} line(s) were left out: they are no points"));
         }
         if n > 0 {
-            state.warnings.push(format!("{n} point(s) were left out: they are no numbers"));
+            state.warnings.push(format!("{n} point(s) were left out: the model is not for such"));
         }
         let reason = state.interrupted.or(state.stop_reason).unwrap_or(StopReason::Epochs);
         Fit::new(state.engine.into_model(), state.history, reason, state.warnings, seconds)

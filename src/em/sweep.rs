@@ -4,7 +4,7 @@ use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
-use crate::model::{Constants, EStep};
+use crate::model::{Constants, EStep, PointFault};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 
@@ -122,11 +122,11 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             *constants = None;
             model.pack(simd, n_points, Constants::Sum)
         });
-        let empty = model.new_stats(&packed);
+        let (empty, first_sweep) = (model.new_stats(&packed), constants.is_none());
         let mut total = if 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory {
-            self.sweep_lanes(executor, source, model, &packed, empty)?
+            self.sweep_lanes(executor, source, model, &packed, empty, first_sweep)?
         } else {
-            self.sweep_halves(executor, source, model, &packed, empty)?
+            self.sweep_halves(executor, source, model, &packed, empty, first_sweep)?
         };
         model.complete(&packed, &mut total, constants.as_ref());
         if !total.is_finite() {
@@ -154,6 +154,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         model: &M,
         packed: &M::Packed,
         empty: SuffStats,
+        first_sweep: bool,
     ) -> Result<SuffStats> {
         let n = source.len();
         let by_memory = (self.lane_memory / (8 * empty.as_slice().len())) as u64;
@@ -174,6 +175,9 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             while start < end {
                 let count = per_read.min(end - start) as usize;
                 let block = source.read(start, count, &mut lane.buffer)?;
+                if first_sweep {
+                    check_points(source, block, model.fault(block))?;
+                }
                 model.e_step(packed, block, &mut stats, &mut workspace);
                 if !stats.log_evidence().is_finite() {
                     return Err(first_fault(source, block).into());
@@ -201,6 +205,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         model: &M,
         packed: &M::Packed,
         empty: SuffStats,
+        first_sweep: bool,
     ) -> Result<SuffStats> {
         let n = source.len();
         let shape = empty.shape();
@@ -238,6 +243,9 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                 responsibilities.resize(count * shape.components, T::ZERO);
                 if count > 0 {
                     let block = source.read(start, count, &mut lane.buffer)?;
+                    if first_sweep {
+                        check_points(source, block, model.fault(block))?;
+                    }
                     model.posteriors(packed, block, stats, &mut workspace, responsibilities);
                     if !stats.log_evidence().is_finite() {
                         return Err(first_fault(source, block).into());
@@ -297,6 +305,21 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
 
 fn points_per_read<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> u64 {
     (READ_BYTES / (size_of::<T>() * source.dim())).max(1).next_multiple_of(256) as u64
+}
+
+/// Says where a point is that a model is not for.
+pub(crate) fn check_points<T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &S,
+    block: Block<'_, T>,
+    fault: Option<PointFault>,
+) -> Result<(), DataError> {
+    match fault {
+        None => Ok(()),
+        Some(fault) => {
+            let (name, row) = source.place(block.first + fault.row as u64);
+            Err(DataError::new(name, fault.message).at(row, fault.column))
+        }
+    }
 }
 
 /// Finds the point that made the log-evidence of a block no finite number.

@@ -5,6 +5,7 @@ use crate::cli::args::{FitArgs, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::cli::stream::StreamPlan;
+use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture, init};
 use entropysum::error::{Error, Result};
@@ -19,7 +20,8 @@ use std::fmt::Write as _;
 impl Kind for Mixture {
     type Spec = MixtureSpec;
 
-    const ARGUMENTS: &'static [&'static str] = &["--components", "--posterior", "--reg-covar"];
+    const ARGUMENTS: &'static [&'static str] =
+        &["--components", "--posterior", "--reg-covar", "a known parameter"];
 
     const ALGORITHMS: &'static [&'static str] = &["batch", "stepwise", "incremental"];
 
@@ -42,13 +44,12 @@ impl Kind for Mixture {
             Some(model) => MixtureSpec::from_model(model),
             None => {
                 let n_components = size(args.components.unwrap_or_default())?;
-                MixtureSpec::new(registry::build(name, dim)?, n_components).with_init(
-                    match args.init {
-                        Start::Random => Init::Random,
-                        Start::RandomFromData => Init::RandomFromData,
-                        _ => Init::KMeansPlusPlus,
-                    },
-                )
+                let family = registry::build_known(name, dim, &args.known.known())?;
+                MixtureSpec::new(family, n_components).with_init(match args.init {
+                    Start::Random => Init::Random,
+                    Start::RandomFromData => Init::RandomFromData,
+                    _ => Init::KMeansPlusPlus,
+                })
             }
         };
         check_memory(&spec)?;
@@ -99,6 +100,10 @@ impl Kind for Mixture {
         }
         text
     }
+
+    fn factors(&self) -> Result<FactorModel> {
+        Ok(FactorModel::of(self))
+    }
 }
 
 impl<T: Scalar> FitKind<T> for Mixture {
@@ -125,6 +130,10 @@ impl<T: Scalar> FitKind<T> for Mixture {
                 Ok((model.with_posterior(spec.posterior), event))
             }
         })
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify(self, source, executor)
     }
 }
 

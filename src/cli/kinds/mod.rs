@@ -8,11 +8,13 @@ mod mixture;
 
 use crate::cli::args::FitArgs;
 use crate::cli::stream::StreamPlan;
+use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
 use entropysum::data::DataSource;
 use entropysum::em::stream::Algorithm;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::family::Known;
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -73,6 +75,16 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
 
     /// The same as a table for people.
     fn table(&self) -> String;
+
+    /// What `check` tests: a model of this name and size.
+    fn factors(&self) -> Result<FactorModel> {
+        let (mut sizes, all) = (Sizes::default(), self.sizes());
+        let known = |key: &str| all.iter().find(|(name, _)| *name == key).map(|it| it.1);
+        sizes.dim = self.dim();
+        sizes.n_components = known("n_components").unwrap_or(sizes.n_components);
+        sizes.n_latents = known("n_latents").unwrap_or(sizes.n_latents);
+        built_in(&self.name(), sizes, &Known::default())
+    }
 }
 
 /// A [`Kind`] in the precision of a command.
@@ -93,6 +105,12 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
         _observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         Err(Error::Config(format!("{} is not learned by minibatches", Self::KIND)))
+    }
+
+    /// Both sides of the gap identity on points. Kinds that know no such statistics refuse.
+    fn certify(&self, _source: &dyn DataSource<T>, _executor: &Executor) -> Result<CertifiedGap> {
+        let (name, kind) = (self.name(), Self::KIND);
+        Err(Error::Config(format!("{name} is {kind}: gaps are certified for mixtures only")))
     }
 
     /// How many numbers a map makes of a point. Kinds without latents refuse.
@@ -160,7 +178,7 @@ pub fn algorithm(args: &FitArgs) -> Option<Algorithm> {
 pub fn check_arguments<M: Kind>(name: &str, args: &FitArgs) -> Result<()> {
     for (argument, given) in args.of_kinds() {
         if given && !M::ARGUMENTS.contains(&argument) {
-            return Err(Error::Config(format!("{argument} is no argument of {name}, {}", M::KIND)));
+            return Err(Error::Config(format!("{argument} is not for {name}, {}", M::KIND)));
         }
     }
     let by_minibatches = algorithm(args).is_some();

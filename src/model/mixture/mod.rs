@@ -18,7 +18,7 @@ pub use e_step::{Packed, Workspace};
 
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
-use crate::family::{ExponentialFamily, Outcome, Parameters, Regularization, Theta};
+use crate::family::{Domain, ExponentialFamily, Outcome, Parameters, Regularization, Theta};
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
@@ -368,6 +368,10 @@ impl GenerativeModel for Mixture {
             }
         }
         events
+    }
+
+    fn domains(&self) -> Vec<Domain> {
+        self.family.domains()
     }
 
     fn adopt(&self, events: &[Event], stats: &mut SuffStats) {

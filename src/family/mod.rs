@@ -9,23 +9,35 @@
 
 mod base_measure;
 pub mod bernoulli;
+pub mod categorical;
 mod covariance;
+pub mod dirichlet;
 pub mod exponential;
+mod feature;
 pub mod gaussian;
 pub mod geometric;
 pub mod independent;
 mod known;
+pub mod multinomial;
 pub mod poisson;
 pub mod registry;
 pub mod support;
+pub mod von_mises;
+pub mod von_mises_fisher;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
 pub use base_measure::BaseMeasure;
+pub use categorical::Categorical;
+pub use dirichlet::Dirichlet;
+pub use feature::Feature;
 pub use gaussian::{Covariance, Gaussian};
 pub use independent::{Independent, Univariate};
 pub use known::Known;
+pub use multinomial::Multinomial;
 pub use support::{Domain, Support};
+pub use von_mises::VonMises;
+pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -155,8 +167,8 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// Statistics in which k-means finds the clusters of a start; the values themselves by default.
-    fn features(&self) -> Vec<Statistic> {
-        (0..self.dim() as u32).map(Statistic::Value).collect()
+    fn features(&self) -> Vec<Feature> {
+        (0..self.dim() as u32).map(|d| Feature::single(Statistic::Value(d))).collect()
     }
 
     /// `ln h(x)`; constant by default (Prop. 4). It is summed once for a data set, and stands in every likelihood.
@@ -207,6 +219,13 @@ pub trait ExponentialFamily: Send + Sync + Debug {
             shared: theta.shared.to_vec(),
         };
         self.log_base_measure().is_one().then(|| self.pseudo_entropies(&parameters)[0])
+    }
+
+    /// `Σ_n Σ_c w_n q_n(c)` times the pseudo entropy of component c at point n: mass times pseudo entropy, unless points
+    /// differ in what is known of them.
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let parts = stats.mass().iter().zip(self.pseudo_entropies(parameters));
+        parts.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum()
     }
 
     /// Mean map `∇A(η) = E T(x - centre)`, L values, then the L₀ shared ones.

@@ -4,7 +4,10 @@ use super::bernoulli::Bernoulli;
 use super::exponential::Exponential;
 use super::geometric::Geometric;
 use super::poisson::Poisson;
-use super::{Covariance, ExponentialFamily, Gaussian, Independent, Known, Univariate};
+use super::{
+    Categorical, Covariance, Dirichlet, ExponentialFamily, Gaussian, Independent, Known,
+    Multinomial, Univariate, VonMises, VonMisesFisher,
+};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -24,6 +27,15 @@ const FAMILIES: &[Entry] = &[
     Entry("exponential", &[], |dim, _| independent(Exponential, dim)),
     Entry("geometric", &[], |dim, _| independent(Geometric, dim)),
     Entry("poisson", &[], |dim, _| independent(Poisson, dim)),
+    Entry("categorical", &["levels"], |dim, known| {
+        Ok(Arc::new(Categorical::from_known(dim, known)?))
+    }),
+    Entry("multinomial", &["trials"], |dim, known| {
+        Ok(Arc::new(Multinomial::from_known(dim, known)?))
+    }),
+    Entry("dirichlet", &[], |dim, _| Ok(Arc::new(Dirichlet::new(dim)?))),
+    Entry("von-mises", &[], |dim, _| independent(VonMises, dim)),
+    Entry("von-mises-fisher", &[], |dim, _| Ok(Arc::new(VonMisesFisher::new(dim)?))),
 ];
 
 fn gaussian(covariance: Covariance, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {

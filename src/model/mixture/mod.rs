@@ -360,13 +360,10 @@ impl GenerativeModel for Mixture {
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
         let total = stats.total_weight();
-        let entropies = self.family.pseudo_entropies(&self.parameters);
-        let observable = stats.mass().iter().zip(entropies);
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior: entropy_of_weights(&self.weights),
-            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
-                / total,
+            observable: self.family.observable_entropy(&self.parameters, stats) / total,
             base_measure: stats.log_base_measure() / total,
         }
     }

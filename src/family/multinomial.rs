@@ -14,7 +14,7 @@ use crate::stats::SuffStats;
 
 /// Counts of D kinds.
 ///
-/// Parameters: `probabilities` (C × D). Known: `trials`, the total of a point where no point is at hand: of samples, and
+/// Parameters: `probabilities` (C × D). Known: `total`, that of a point where no point is at hand: of samples, and
 /// of [`pseudo_entropies`](ExponentialFamily::pseudo_entropies). Likelihoods and entropy sums take the totals of the
 /// data.
 ///
@@ -28,26 +28,30 @@ use crate::stats::SuffStats;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Multinomial {
     dim: usize,
-    trials: f64,
+    total: f64,
 }
 
 impl Multinomial {
-    /// Counts of `dim` kinds, in samples `trials` together.
-    pub fn new(dim: usize, trials: f64) -> Self {
-        Self { dim, trials }
+    /// Counts of `dim` kinds, in samples `total` together.
+    pub fn new(dim: usize, total: f64) -> Self {
+        Self { dim, total }
     }
 
     pub(super) fn from_known(dim: usize, known: &Known) -> Result<Self> {
-        let trials = match known.get("trials") {
+        let total = match known.get("total") {
             None => 1.0,
-            Some([trials]) if *trials >= 0.0 && trials.fract() == 0.0 => *trials,
-            Some(trials) => {
+            Some([total, others @ ..])
+                if *total >= 0.0 && total.fract() == 0.0 && others.iter().all(|it| it == total) =>
+            {
+                *total
+            }
+            Some(total) => {
                 return Err(Error::Model(format!(
-                    "multinomial: \"trials\" is {trials:?}, expected one whole number, the total of a sample"
+                    "multinomial: \"total\" is {total:?}, expected one whole number"
                 )));
             }
         };
-        Ok(Self::new(dim, trials))
+        Ok(Self::new(dim, total))
     }
 }
 
@@ -61,7 +65,7 @@ impl ExponentialFamily for Multinomial {
     }
 
     fn known(&self) -> Known {
-        Known::default().with("trials", vec![self.trials])
+        Known::default().with("total", vec![self.total])
     }
 
     fn domains(&self) -> Vec<Domain> {
@@ -105,7 +109,7 @@ impl ExponentialFamily for Multinomial {
     }
 
     fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64> {
-        let entropy = |theta: &Vec<f64>| self.trials * entropy_of_probabilities(theta);
+        let entropy = |theta: &Vec<f64>| self.total * entropy_of_probabilities(theta);
         parameters.components.iter().map(entropy).collect()
     }
 
@@ -117,7 +121,7 @@ impl ExponentialFamily for Multinomial {
     }
 
     fn mean(&self, theta: Theta<'_>, _: &[f64], mean: &mut [f64]) {
-        mean.iter_mut().zip(theta.component).for_each(|(mean, p)| *mean = self.trials * p);
+        mean.iter_mut().zip(theta.component).for_each(|(mean, p)| *mean = self.total * p);
     }
 
     fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
@@ -153,7 +157,7 @@ impl ExponentialFamily for Multinomial {
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
         Box::new(move |rng, point| {
             point.fill(0.0);
-            for _ in 0..self.trials as u64 {
+            for _ in 0..self.total as u64 {
                 point[draw(theta.component, rng)] += 1.0;
             }
         })

@@ -30,7 +30,7 @@ const FAMILIES: &[Entry] = &[
     Entry("categorical", &["levels"], |dim, known| {
         Ok(Arc::new(Categorical::from_known(dim, known)?))
     }),
-    Entry("multinomial", &["trials"], |dim, known| {
+    Entry("multinomial", &["total"], |dim, known| {
         Ok(Arc::new(Multinomial::from_known(dim, known)?))
     }),
     Entry("dirichlet", &[], |dim, _| Ok(Arc::new(Dirichlet::new(dim)?))),
@@ -53,6 +53,12 @@ fn independent<U: Univariate + 'static>(
 /// Names of all families, in the order of the registry.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|entry| entry.0)
+}
+
+/// A known parameter that need not be told where the shape of an array tells it: its name, and the array of which it is
+/// the length of the last axis.
+pub fn told_by_axis(name: &str) -> Option<(&'static str, &'static str)> {
+    (name == "categorical").then_some(("levels", "probabilities"))
 }
 
 /// Names of the parameters that a family must be told: see [`Known`]. None for names of no family.

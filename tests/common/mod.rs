@@ -33,6 +33,7 @@ pub fn example_family(name: &str, dim: usize) -> Arc<dyn ExponentialFamily> {
     let known = registry::known_parameters(name).iter().fold(Known::default(), |known, &it| {
         let value = |d: usize| match it {
             "levels" => 2.0 + d as f64,
+            "total" => 12.0,
             "trials" => 7.0 + 4.0 * d as f64,
             "successes" => 0.7 + 1.5 * d as f64,
             "shape" => 0.8 + 0.9 * d as f64,
@@ -40,9 +41,7 @@ pub fn example_family(name: &str, dim: usize) -> Arc<dyn ExponentialFamily> {
             "variance" => 0.5 + 0.3 * d as f64,
             other => panic!("no example for {other:?} of {name}"),
         };
-        // The total of a point, not of a column.
-        let columns = if name == "multinomial" { 1 } else { dim };
-        known.with(it, (0..columns).map(value).collect())
+        known.with(it, (0..dim).map(value).collect())
     });
     registry::build_known(name, dim, &known).unwrap()
 }

@@ -9,15 +9,25 @@
 
 mod base_measure;
 pub mod bernoulli;
+pub mod beta;
+pub mod binomial;
 mod covariance;
 pub mod exponential;
+pub mod gamma;
 pub mod gaussian;
+pub mod gaussian_known_variance;
 pub mod geometric;
 pub mod independent;
+pub mod inverse_gamma;
+pub mod inverse_gaussian;
 mod known;
+pub mod laplace;
+pub mod log_normal;
+pub mod negative_binomial;
 pub mod poisson;
 pub mod registry;
 pub mod support;
+pub mod weibull;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;

@@ -4,7 +4,7 @@
 
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
-use crate::em::sweep::first_fault;
+use crate::em::sweep::{check_points, first_fault};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::Mixture;
@@ -208,6 +208,7 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
                 return Ok(());
             }
             let block = source.read(first, chunk.min((n - first) as usize), buffer)?;
+            check_points(model, source, block)?;
             let mut finite = true;
             model.score(&packed, block, weighted, workspace, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());

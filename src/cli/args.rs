@@ -4,7 +4,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
 use entropysum::em::Config;
-use entropysum::family::registry;
+use entropysum::family::{Known, registry};
 use entropysum::model::Posterior;
 use entropysum::monitor::Monitor;
 use std::ffi::OsString;
@@ -96,6 +96,8 @@ pub struct FitArgs {
     /// Family of the components [default: gaussian-full, or that of --init FILE]
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(registry::names()))]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub known: KnownArgs,
     /// Number of components [default: that of --init FILE]
     #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
     pub components: Option<u64>,
@@ -149,6 +151,43 @@ pub struct FitArgs {
     /// No progress and no warnings on standard error; the result is still printed
     #[arg(short, long, help_heading = OUTPUT)]
     pub quiet: bool,
+}
+
+/// Parameters that are known: one number, or one for each column.
+#[derive(Debug, Args)]
+pub struct KnownArgs {
+    /// Trials of a binomial; one number, or one for each column
+    #[arg(long, value_name = "N,...", help_heading = MODEL, value_delimiter = ',')]
+    pub trials: Option<Vec<f64>>,
+    /// Successes of a negative-binomial, as --trials
+    #[arg(long, value_name = "R,...", help_heading = MODEL, value_delimiter = ',')]
+    pub successes: Option<Vec<f64>>,
+    /// Shape of a weibull, as --trials
+    #[arg(long, value_name = "SHAPE,...", help_heading = MODEL, value_delimiter = ',')]
+    pub shape: Option<Vec<f64>>,
+    /// Location of a laplace, as --trials
+    #[arg(long, value_name = "X,...", help_heading = MODEL, value_delimiter = ',')]
+    pub location: Option<Vec<f64>>,
+    /// Variance of a gaussian-known-variance, as --trials
+    #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
+    pub variance: Option<Vec<f64>>,
+}
+
+impl KnownArgs {
+    /// Those that were given.
+    pub fn known(&self) -> Known {
+        let all = [
+            ("trials", &self.trials),
+            ("successes", &self.successes),
+            ("shape", &self.shape),
+            ("location", &self.location),
+            ("variance", &self.variance),
+        ];
+        all.into_iter().fold(Known::default(), |known, (name, values)| match values {
+            Some(values) => known.with(name, values.clone()),
+            None => known,
+        })
+    }
 }
 
 #[derive(Debug, Args)]

@@ -92,13 +92,12 @@ impl<T: Scalar> FitPlan<T> {
             None => {
                 let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
                 let n_components = size(args.components.unwrap_or_default())?;
-                MixtureSpec::new(registry::build(name, source.dim())?, n_components).with_init(
-                    match args.init {
-                        Start::Random => Init::Random,
-                        Start::RandomFromData => Init::RandomFromData,
-                        _ => Init::KMeansPlusPlus,
-                    },
-                )
+                let family = registry::build_known(name, source.dim(), &args.known.known())?;
+                MixtureSpec::new(family, n_components).with_init(match args.init {
+                    Start::Random => Init::Random,
+                    Start::RandomFromData => Init::RandomFromData,
+                    _ => Init::KMeansPlusPlus,
+                })
             }
         };
         check_memory(&spec)?;
@@ -151,6 +150,12 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Mixture> {
             "--init {}: expected {}, or a file with a model, and there is no such file",
             path.display(),
             Start::NAMES.join(", ")
+        )));
+    }
+    if let Some((name, _)) = args.known.known().iter().next() {
+        let path = path.display();
+        return Err(Error::Config(format!(
+            "--{name} is told by the model of --init {path}; leave it out"
         )));
     }
     let model = store::load(path)?;

@@ -7,13 +7,25 @@
 //! `p(x | c) = h(x) exp(η_c · T(x) + η_0 · T_0(x) - A_c)`, where `T_0` and `η_0` are shared by all components (tied
 //! covariances) and usually absent.
 
+mod base_measure;
+pub mod bernoulli;
 mod covariance;
+pub mod exponential;
 pub mod gaussian;
+pub mod geometric;
+pub mod independent;
+mod known;
+pub mod poisson;
 pub mod registry;
+pub mod support;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
+pub use base_measure::BaseMeasure;
 pub use gaussian::{Covariance, Gaussian};
+pub use independent::{Independent, Univariate};
+pub use known::Known;
+pub use support::{Domain, Support};
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -132,6 +144,26 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Arrays of standard parameters, in the order of [`Parameters`].
     fn parameters(&self) -> Vec<ParameterSpec>;
 
+    /// Parameters that were given and are not learned, by name: one value for each column, or a single one.
+    fn known(&self) -> Known {
+        Known::default()
+    }
+
+    /// Which points the family is for, in disjoint ranges of columns; any finite point by default.
+    fn domains(&self) -> Vec<Domain> {
+        vec![Domain::new(0..self.dim(), Support::Real)]
+    }
+
+    /// Statistics in which k-means finds the clusters of a start; the values themselves by default.
+    fn features(&self) -> Vec<Statistic> {
+        (0..self.dim() as u32).map(Statistic::Value).collect()
+    }
+
+    /// `ln h(x)`; constant by default (Prop. 4). It is summed once for a data set, and stands in every likelihood.
+    fn log_base_measure(&self) -> BaseMeasure {
+        BaseMeasure::default()
+    }
+
     /// Statistics `T(x)` of each component; L of them.
     fn statistics(&self) -> Vec<Statistic>;
 
@@ -167,6 +199,15 @@ pub trait ExponentialFamily: Send + Sync + Debug {
 
     /// Pseudo entropy `A - η · ∇A(η)` of each component (Eqn 51), in nats; its entropy where the base measure is 1.
     fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64>;
+
+    /// Entropy of a component in nats, where it has a closed form: the pseudo entropy where the base measure is 1.
+    fn entropy(&self, theta: Theta<'_>) -> Option<f64> {
+        let parameters = Parameters {
+            components: vec![theta.component.to_vec()],
+            shared: theta.shared.to_vec(),
+        };
+        self.log_base_measure().is_one().then(|| self.pseudo_entropies(&parameters)[0])
+    }
 
     /// Mean map `∇A(η) = E T(x - centre)`, L values, then the L₀ shared ones.
     fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]);

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 /// ```
 pub fn to_json(mixture: &Mixture) -> Value {
     let model = mixture.family().name();
-    let nests = !model.starts_with("gaussian-");
+    let nests = !mixture.family().parameters().iter().any(|spec| spec.name == "covariances");
     let mut object = Map::new();
     object.insert("format".into(), FORMAT.into());
     object.insert("version".into(), VERSION.into());

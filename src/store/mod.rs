@@ -38,7 +38,8 @@
 //! | `gaussian-tied-diag` | D |
 //! | `gaussian-tied-spherical` | one number |
 //!
-//! Other families keep their arrays under a key `parameters`; both places are read. Only `model`, `weights` and the
+//! Other families keep their arrays under a key `parameters`, C × D each, with what is known of each column (trials, shape,
+//! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Only `model`, `weights` and the
 //! arrays of the family are required. Unknown keys are ignored.
 //!
 //! # safetensors
@@ -63,7 +64,7 @@ pub use json::{from_json, to_json};
 
 use crate::atomic::write_atomically;
 use crate::error::{Error, Result};
-use crate::family::{ParameterSpec, registry};
+use crate::family::{Known, ParameterSpec, registry};
 use crate::model::{Mixture, Posterior};
 use std::io::Write;
 use std::path::Path;
@@ -184,6 +185,11 @@ fn arrays(mixture: &Mixture) -> Vec<(&'static str, Array)> {
         let values = mixture.parameter(spec.name).expect("the family lists it");
         arrays.push((spec.name, Array { shape: shape_of(&spec, n_components), values }));
     }
+    let known = mixture.family().known();
+    for &name in registry::known_parameters(&mixture.family().name()) {
+        let values = known.get(name).unwrap_or_default().to_vec();
+        arrays.push((name, Array { shape: vec![values.len()], values }));
+    }
     arrays
 }
 
@@ -220,8 +226,14 @@ fn assemble(
             ));
         }
     };
+    let (mut known, mut first) = (Known::default(), Known::default());
+    for &name in registry::known_parameters(model) {
+        let values = find(name)?.values;
+        first = first.with(name, values.iter().take(1).copied().collect());
+        known = known.with(name, values);
+    }
     // Names and ranks of arrays are those of any dimension; the sizes in the file then tell which one.
-    let specs = registry::build(model, 1)?.parameters();
+    let specs = registry::build_known(model, 1, &first)?.parameters();
     let dim = match specs.iter().find(|spec| !spec.shared && !spec.shape.is_empty()) {
         None => 1,
         Some(spec) => {
@@ -239,7 +251,7 @@ fn assemble(
         }
     };
 
-    let family = registry::build(model, dim)?;
+    let family = registry::build_known(model, dim, &known)?;
     for spec in family.parameters() {
         let (shape, expected) = (find(spec.name)?.shape, shape_of(&spec, n_components));
         if shape != expected {

@@ -5,7 +5,7 @@
 
 use super::support::{Domain, Support};
 use super::{
-    BaseMeasure, ExponentialFamily, Known, Outcome, Packing, ParameterSpec, Parameters,
+    BaseMeasure, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec, Parameters,
     Regularization, Sampler, Statistic, Theta,
 };
 use crate::stats::SuffStats;
@@ -20,10 +20,10 @@ const MAX: usize = 2;
 pub const LARGEST_NATURAL: f64 = 700.0;
 
 /// Dispersions are lifted to this part of the pooled one, unless `reg_covar` is given; as variances of Gaussians are.
-const RELATIVE_FLOOR: f64 = 1e-6;
+pub(super) const RELATIVE_FLOOR: f64 = 1e-6;
 
 /// And to so many roundings of it: statistics hold no smaller ones.
-const ROUNDINGS: f64 = 16.0;
+pub(super) const ROUNDINGS: f64 = 16.0;
 
 /// How far statistics are from those of a single point, or from an unbounded density.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,6 +65,11 @@ pub trait Univariate: Clone + Debug + Send + Sync {
     /// The statistic of a value in which k-means finds clusters for a start.
     fn feature(&self, column: u32) -> Statistic {
         Statistic::Value(column)
+    }
+
+    /// The same where it takes several statistics.
+    fn features(&self, column: u32) -> Feature {
+        Feature::single(self.feature(column))
     }
 
     /// Says what is wrong with the parameters.
@@ -217,8 +222,8 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
         (0..).zip(&self.columns).flat_map(|(d, column)| column.statistics(d)).collect()
     }
 
-    fn features(&self) -> Vec<Statistic> {
-        (0..).zip(&self.columns).map(|(d, column)| column.feature(d)).collect()
+    fn features(&self) -> Vec<Feature> {
+        (0..).zip(&self.columns).map(|(d, column)| column.features(d)).collect()
     }
 
     fn log_base_measure(&self) -> BaseMeasure {

@@ -11,8 +11,11 @@ mod base_measure;
 pub mod bernoulli;
 pub mod beta;
 pub mod binomial;
+pub mod categorical;
 mod covariance;
+pub mod dirichlet;
 pub mod exponential;
+mod feature;
 pub mod gamma;
 pub mod gaussian;
 pub mod gaussian_known_variance;
@@ -23,19 +26,28 @@ pub mod inverse_gaussian;
 mod known;
 pub mod laplace;
 pub mod log_normal;
+pub mod multinomial;
 pub mod negative_binomial;
 pub mod poisson;
 pub mod registry;
 pub mod support;
+pub mod von_mises;
+pub mod von_mises_fisher;
 pub mod weibull;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
 pub use base_measure::BaseMeasure;
+pub use categorical::Categorical;
+pub use dirichlet::Dirichlet;
+pub use feature::Feature;
 pub use gaussian::{Covariance, Gaussian};
 pub use independent::{Independent, Univariate};
 pub use known::Known;
+pub use multinomial::Multinomial;
 pub use support::{Domain, Support};
+pub use von_mises::VonMises;
+pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -87,6 +99,20 @@ impl ParameterSpec {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What holds an array of parameters together, so that its values are not free to move by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Constraint {
+    /// Nothing.
+    #[default]
+    Free,
+    /// The last two axes are a symmetric matrix.
+    Symmetric,
+    /// The last axis sums to 1.
+    SumsToOne,
+    /// The last axis is a vector of length 1.
+    UnitVector,
 }
 
 /// How the M-step keeps components from collapsing.
@@ -165,8 +191,8 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// Statistics in which k-means finds the clusters of a start; the values themselves by default.
-    fn features(&self) -> Vec<Statistic> {
-        (0..self.dim() as u32).map(Statistic::Value).collect()
+    fn features(&self) -> Vec<Feature> {
+        (0..self.dim() as u32).map(|d| Feature::single(Statistic::Value(d))).collect()
     }
 
     /// `ln h(x)`; constant by default (Prop. 4). It is summed once for a data set, and stands in every likelihood.
@@ -219,6 +245,13 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         self.log_base_measure().is_one().then(|| self.pseudo_entropies(&parameters)[0])
     }
 
+    /// `Σ_n Σ_c w_n q_n(c)` times the pseudo entropy of component c at point n: mass times pseudo entropy, unless points
+    /// differ in what is known of them.
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let parts = stats.mass().iter().zip(self.pseudo_entropies(parameters));
+        parts.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum()
+    }
+
     /// Mean map `∇A(η) = E T(x - centre)`, L values, then the L₀ shared ones.
     fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]);
 
@@ -243,6 +276,17 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Replaces a component by two that share its place, as a start for both. False where the family cannot.
     fn split(&self, _theta: Theta<'_>, _halves: [&mut Vec<f64>; 2]) -> bool {
         false
+    }
+
+    /// What holds the array of this name together; nothing by default.
+    fn constraint(&self, _parameter: &str) -> Constraint {
+        Constraint::Free
+    }
+
+    /// `β` of Definition 1 in closed form, where it is known: the tangent `dθ/ds` of scaling all natural parameters,
+    /// `η → s η`.
+    fn scaling_flow(&self, _parameters: &Parameters) -> Option<Parameters> {
+        None
     }
 
     /// Prepares to draw points of a component.

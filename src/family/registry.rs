@@ -14,7 +14,10 @@ use super::log_normal::LogNormal;
 use super::negative_binomial::NegativeBinomial;
 use super::poisson::Poisson;
 use super::weibull::Weibull;
-use super::{Covariance, ExponentialFamily, Gaussian, Independent, Known, Univariate};
+use super::{
+    Categorical, Covariance, Dirichlet, ExponentialFamily, Gaussian, Independent, Known,
+    Multinomial, Univariate, VonMises, VonMisesFisher,
+};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -48,6 +51,15 @@ const FAMILIES: &[Entry] = &[
     }),
     Entry("poisson", &[], |dim, _| independent(Poisson, dim)),
     Entry("weibull", &["shape"], |dim, known| columns(Weibull::new, "shape", known, dim)),
+    Entry("categorical", &["levels"], |dim, known| {
+        Ok(Arc::new(Categorical::from_known(dim, known)?))
+    }),
+    Entry("multinomial", &["total"], |dim, known| {
+        Ok(Arc::new(Multinomial::from_known(dim, known)?))
+    }),
+    Entry("dirichlet", &[], |dim, _| Ok(Arc::new(Dirichlet::new(dim)?))),
+    Entry("von-mises", &[], |dim, _| independent(VonMises, dim)),
+    Entry("von-mises-fisher", &[], |dim, _| Ok(Arc::new(VonMisesFisher::new(dim)?))),
 ];
 
 fn gaussian(covariance: Covariance, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
@@ -80,6 +92,12 @@ fn columns<U: Univariate + 'static>(
 /// Names of all families, in the order of the registry.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|entry| entry.0)
+}
+
+/// A known parameter that need not be told where the shape of an array tells it: its name, and the array of which it is
+/// the length of the last axis.
+pub fn told_by_axis(name: &str) -> Option<(&'static str, &'static str)> {
+    (name == "categorical").then_some(("levels", "probabilities"))
 }
 
 /// Names of the parameters that a family must be told: see [`Known`]. None for names of no family.

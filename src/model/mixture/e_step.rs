@@ -2,7 +2,7 @@
 
 use super::{Mixture, Posterior};
 use crate::block::Block;
-use crate::family::{BaseMeasure, Domain, Statistic, Support, Whitening};
+use crate::family::{BaseMeasure, Statistic, Whitening};
 use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::affine::{AffineMap, affine};
 use crate::kernels::blocking::Tiling;
@@ -10,7 +10,7 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
 use crate::kernels::statistics::{self, Tile};
 use crate::kernels::{quadratic, softmax};
-use crate::model::{Constants, EStep, PointFault};
+use crate::model::{Constants, Density, EStep, ScoredTile};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
@@ -725,46 +725,18 @@ impl<T: Scalar> EStep<T> for Mixture {
     fn can_reuse(&self, packed: &Packed<T>, constants: &DataConstants) -> bool {
         packed.shared.is_empty() || constants.centre == self.shared_centre(packed)
     }
+}
 
-    fn fault(&self, block: Block<'_, T>) -> Option<PointFault> {
-        // Values that are no finite numbers show in the log-evidence, without being looked for.
-        let any = |domain: &Domain| domain.support == Support::Real && !domain.missing;
-        let mut domains = self.family.domains();
-        domains.retain(|domain| !any(domain));
-        if domains.is_empty() {
-            return None;
-        }
-        let fault = |row: usize| {
-            let fault =
-                domains.iter().find_map(|domain| domain.fault(|d| block.points[(row, d)].to_f64()));
-            fault.map(|(column, message)| PointFault { row, column, message })
-        };
-        (0..block.len()).find_map(fault)
+impl<T: Scalar> Density<T> for Mixture {
+    type Scorer = Packed<T>;
+    type Scratch = Workspace<T>;
+
+    fn n_components(&self) -> usize {
+        self.n_components()
     }
-}
 
-/// What a scored tile of points yields.
-#[derive(Debug)]
-pub struct ScoredTile<'a, T> {
-    /// Index of the first point in the source.
-    pub first: u64,
-    /// Sample weights.
-    pub weights: Option<&'a [f64]>,
-    /// Log-density of each point, in nats.
-    pub log_density: &'a [f64],
-    /// Posterior probability of each component, one column a component, `stride` apart; in the order of the model.
-    pub responsibilities: &'a [T],
-    /// Distance between columns of the responsibilities.
-    pub stride: usize,
-    /// Sum of the posterior entropies of the tile, weighted where asked for.
-    pub posterior_entropy: f64,
-}
-
-impl Mixture {
-    /// Packs the parameters for [`score`](Self::score).
-    ///
     /// Single points are scored to 1e-5 nats per dimension in `f32`, as far as its packed logits are concerned.
-    pub(crate) fn pack_for_scoring<T: Scalar>(&self, simd: Simd) -> Packed<T> {
+    fn scorer(&self, simd: Simd) -> Packed<T> {
         self.pack_for(
             simd,
             cancellation_tolerance::<T>(self.family.dim(), 5_000),
@@ -773,14 +745,11 @@ impl Mixture {
         )
     }
 
-    /// Scratch memory for [`score`](Self::score).
-    pub(crate) fn scoring_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
+    fn scratch(&self, packed: &Packed<T>) -> Workspace<T> {
         self.workspace_for(packed)
     }
 
-    /// Log-densities and exact posteriors of a block, handed to `visit` tile by tile; responsibilities and
-    /// entropies times the weights of their points where `weighted`.
-    pub(crate) fn score<T: Scalar>(
+    fn score(
         &self,
         packed: &Packed<T>,
         block: Block<'_, T>,

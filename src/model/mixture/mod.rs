@@ -14,12 +14,15 @@
 
 mod e_step;
 
-pub use e_step::{Packed, ScoredTile, Workspace};
+pub use e_step::{Packed, Workspace};
 
-use super::{EntropySum, GenerativeModel, entropy_of_weights};
+use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
-use crate::family::{ExponentialFamily, Outcome, Parameters, Regularization, Theta};
+use crate::family::{
+    Domain, ExponentialFamily, Outcome, Parameters, Regularization, Support, Theta,
+};
 use crate::monitor::Event;
+use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
 use std::sync::Arc;
 
@@ -293,6 +296,14 @@ impl GenerativeModel for Mixture {
         self.family.dim()
     }
 
+    fn domains(&self) -> Vec<Domain> {
+        // Values that are no finite numbers show in the log-evidence, without being looked for.
+        let any = |domain: &Domain| domain.support == Support::Real && !domain.missing;
+        let mut domains = self.family.domains();
+        domains.retain(|domain| !any(domain));
+        domains
+    }
+
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         if !self.fixed_weights {
@@ -360,13 +371,10 @@ impl GenerativeModel for Mixture {
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
         let total = stats.total_weight();
-        let entropies = self.family.pseudo_entropies(&self.parameters);
-        let observable = stats.mass().iter().zip(entropies);
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior: entropy_of_weights(&self.weights),
-            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
-                / total,
+            observable: self.family.observable_entropy(&self.parameters, stats) / total,
             base_measure: stats.log_base_measure() / total,
         }
     }
@@ -405,7 +413,26 @@ impl GenerativeModel for Mixture {
         self.recentre();
     }
 
+    fn n_parameters(&self) -> usize {
+        self.n_parameters()
+    }
+
     fn active_components(&self) -> usize {
         self.discarded.iter().filter(|&&discarded| !discarded).count()
+    }
+}
+
+impl Sample for Mixture {
+    fn sampler(&self) -> BlockSampler<'_> {
+        let samplers: Vec<_> =
+            (0..self.n_components()).map(|c| self.family.sampler(self.theta(c))).collect();
+        let dim = self.family.dim();
+        Box::new(move |rng, points, labels| {
+            for point in points.chunks_mut(dim) {
+                let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
+                samplers[c](rng, point);
+                labels.push(c as u32);
+            }
+        })
     }
 }

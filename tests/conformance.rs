@@ -223,11 +223,20 @@ fn entropies_are_minus_the_mean_log_density_of_samples() {
 }
 
 /// Name of a family in the fixtures, its name here, and the known parameters that lead (or end) a fixture's theta.
-const GOLDEN: [(&str, &str, &[&str]); 4] = [
+const GOLDEN: [(&str, &str, &[&str]); 13] = [
     ("exponential", "exponential", &[]),
+    ("gamma", "gamma", &[]),
     ("poisson", "poisson", &[]),
     ("bernoulli", "bernoulli", &[]),
+    ("binomial", "binomial", &["trials"]),
+    ("negative_binomial", "negative-binomial", &["successes"]),
     ("geometric", "geometric", &[]),
+    ("beta", "beta", &[]),
+    ("inverse_gaussian", "inverse-gaussian", &[]),
+    ("log_normal", "log-normal", &[]),
+    ("weibull_known_shape", "weibull", &["shape"]),
+    ("laplace_known_location", "laplace", &["location"]),
+    ("normal", "gaussian-diag", &[]),
 ];
 
 /// The family of one column of a golden entry, and its parameters here.

@@ -25,6 +25,15 @@ pub(super) const RELATIVE_FLOOR: f64 = 1e-6;
 /// And to so many roundings of it: statistics hold no smaller ones.
 pub(super) const ROUNDINGS: f64 = 16.0;
 
+/// How far statistics are from those of a single point, or from an unbounded density.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dispersion {
+    /// A number ≥ 0 up to rounding; 0 where the density is unbounded.
+    pub value: f64,
+    /// Size of the terms of which it is the difference, and to whose roundings it is exact.
+    pub terms: f64,
+}
+
 /// A family of distributions of one value: formulas only.
 ///
 /// A value of the type is one column; it holds what is known of it (trials, shape, location).
@@ -72,9 +81,8 @@ pub trait Univariate: Clone + Debug + Send + Sync {
     /// Mean map `∇A(η) = E T(x)`.
     fn mean(&self, theta: &[f64], mean: &mut [f64]);
 
-    /// A number ≥ 0 that vanishes where statistics of this mean leave a single point, or an unbounded density: what a
-    /// floor holds up. Families whose likelihood is bounded have none.
-    fn dispersion(&self, _mean: &[f64]) -> Option<f64> {
+    /// What a floor holds up, for families whose likelihood is not bounded.
+    fn dispersion(&self, _mean: &[f64]) -> Option<Dispersion> {
         None
     }
 
@@ -150,24 +158,28 @@ impl<U: Univariate> Independent<U> {
         mean
     }
 
-    /// Lower limits of the dispersions of each column, from the statistics alone.
-    fn floors(&self, stats: &SuffStats, regularization: Regularization) -> Vec<f64> {
-        let rounding = ROUNDINGS * regularization.rounding;
-        let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { rounding };
-        let pooled = |(d, column): (usize, &U)| {
-            let occupied = (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0);
-            let (sum, mass) = occupied.fold((0.0, 0.0), |(sum, mass), c| {
-                let dispersion = column.dispersion(&self.mean_of(stats, c, d)).unwrap_or(0.0);
-                (sum + stats.mass()[c] * dispersion.max(0.0), mass + stats.mass()[c])
-            });
-            sum / mass
+    /// Lower limits of the dispersions of a column in each component, from the statistics alone.
+    fn floors(&self, stats: &SuffStats, d: usize, regularization: Regularization) -> Vec<f64> {
+        let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { 0.0 };
+        let roundings = ROUNDINGS * regularization.rounding;
+        let dispersion = |c| match stats.mass()[c] > 0.0 {
+            true => self.columns[d].dispersion(&self.mean_of(stats, c, d)),
+            false => None,
         };
-        let floor = |pooled: f64| match relative.max(rounding) * pooled {
-            floor if floor > 0.0 => floor,
-            // No column, no component has any: all values are the same.
-            _ => RELATIVE_FLOOR,
+        let all: Vec<_> = (0..stats.mass().len()).map(dispersion).collect();
+        let pooled = |part: fn(Dispersion) -> f64| {
+            let parts =
+                all.iter().zip(stats.mass()).map(|(it, w)| it.map_or(0.0, |it| w * part(it)));
+            parts.sum::<f64>() / stats.mass().iter().sum::<f64>()
         };
-        self.columns.iter().enumerate().map(pooled).map(floor).collect()
+        let (value, terms) = (pooled(|it| it.value), pooled(|it| it.terms));
+        // Where all values are the same there is nothing to take a part of.
+        let floor = if value > roundings * terms {
+            relative.max(roundings) * value
+        } else {
+            RELATIVE_FLOOR
+        };
+        all.iter().map(|it| it.map_or(0.0, |it| floor.max(roundings * it.terms))).collect()
     }
 }
 
@@ -298,13 +310,13 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     ) -> Vec<Outcome> {
         let (k, n_parameters, dim) =
             (self.n_statistics(), Self::n_parameters(), self.columns.len());
-        let floors = self.floors(stats, regularization);
+        let floors: Vec<_> = (0..dim).map(|d| self.floors(stats, d, regularization)).collect();
         let mut outcomes = vec![Outcome::Maximized; update.len()];
         for c in (0..update.len()).filter(|&c| update[c]) {
             let mut own = parameters.components[c].clone();
-            for (d, (column, &floor)) in self.columns.iter().zip(&floors).enumerate() {
+            for (d, column) in self.columns.iter().enumerate() {
                 let (mean, mut theta) = (self.mean_of(stats, c, d), [f64::NAN; MAX]);
-                match column.maximize(&mean[..k], floor, &mut theta[..n_parameters]) {
+                match column.maximize(&mean[..k], floors[d][c], &mut theta[..n_parameters]) {
                     _ if column.check(&theta[..n_parameters]).is_err() => {
                         outcomes[c] = Outcome::Degenerate;
                         break;

@@ -9,22 +9,32 @@
 
 mod base_measure;
 pub mod bernoulli;
+pub mod beta;
+pub mod binomial;
 pub mod categorical;
 mod covariance;
 pub mod dirichlet;
 pub mod exponential;
 mod feature;
+pub mod gamma;
 pub mod gaussian;
+pub mod gaussian_known_variance;
 pub mod geometric;
 pub mod independent;
+pub mod inverse_gamma;
+pub mod inverse_gaussian;
 mod known;
+pub mod laplace;
+pub mod log_normal;
 pub mod multinomial;
+pub mod negative_binomial;
 pub mod poisson;
 pub mod product;
 pub mod registry;
 pub mod support;
 pub mod von_mises;
 pub mod von_mises_fisher;
+pub mod weibull;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;

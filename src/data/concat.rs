@@ -82,6 +82,10 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
         self.starts[self.parts.len()]
     }
 
+    fn column_names(&self) -> Option<&[String]> {
+        self.parts[0].column_names()
+    }
+
     fn skipped(&self) -> u64 {
         self.parts.iter().map(|part| part.skipped()).sum()
     }

@@ -64,6 +64,11 @@ pub trait DataSource<T: Scalar>: Sync {
         (self.name(), row)
     }
 
+    /// What the columns are called, where the source says.
+    fn column_names(&self) -> Option<&[String]> {
+        None
+    }
+
     /// The `count` points from `start` on, borrowed from the source or from `buffer`.
     ///
     /// # Panics
@@ -95,6 +100,10 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 
     fn place(&self, row: u64) -> (String, u64) {
         (**self).place(row)
+    }
+
+    fn column_names(&self) -> Option<&[String]> {
+        (**self).column_names()
     }
 
     fn read<'a>(

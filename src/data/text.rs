@@ -53,28 +53,35 @@ pub(super) fn open_text<T: Scalar>(
         Ok(Kept::File(file)) => Box::new(RawFile::temporary::<T>(file, table.dim, path)?),
         Err(fault) => return Err(no_room(&name, &fault)),
     };
-    let source: Box<dyn DataSource<T>> = match table.weights {
+    let points: Box<dyn DataSource<T>> = match table.weights {
         None => points,
         Some(weights) => Box::new(Weighted::new(points, weights)?),
     };
-    Ok(if table.skipped == 0 { source } else { Box::new(Skipping(source, table.skipped)) })
+    Ok(Box::new(TextSource { points, header: table.header, skipped: table.skipped }))
 }
 
-/// A source of which some lines were left out.
-struct Skipping<T>(Box<dyn DataSource<T>>, u64);
+/// The points of a text, and what only the text knew.
+struct TextSource<T> {
+    points: Box<dyn DataSource<T>>,
+    header: Option<Vec<String>>,
+    skipped: u64,
+}
 
-impl<T: Scalar> DataSource<T> for Skipping<T> {
+impl<T: Scalar> DataSource<T> for TextSource<T> {
     fn name(&self) -> String {
-        self.0.name()
+        self.points.name()
     }
     fn dim(&self) -> usize {
-        self.0.dim()
+        self.points.dim()
     }
     fn len(&self) -> u64 {
-        self.0.len()
+        self.points.len()
+    }
+    fn column_names(&self) -> Option<&[String]> {
+        self.header.as_deref()
     }
     fn skipped(&self) -> u64 {
-        self.1
+        self.skipped
     }
     fn read<'a>(
         &'a self,
@@ -82,7 +89,7 @@ impl<T: Scalar> DataSource<T> for Skipping<T> {
         count: usize,
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>> {
-        self.0.read(start, count, buffer)
+        self.points.read(start, count, buffer)
     }
 }
 

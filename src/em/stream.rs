@@ -13,7 +13,7 @@ use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section};
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::{Regularization, Support};
+use crate::family::Regularization;
 use crate::kernels::dispatch::Simd;
 use crate::model::{Constants, EStep};
 use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason};
@@ -362,11 +362,12 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
             let (order, place) = (self.order, self.state.place);
             let (points, epochs) = (self.data.points, self.stream.epochs as u64);
             let domains = self.state.engine.model().domains();
-            let plain = domains.iter().all(|it| it.support == Support::Real && !it.missing);
-            let is_bad = |row: &[T]| match plain {
+            let missing = domains.iter().any(|domain| domain.missing);
+            let is_bad = |row: &[T]| {
                 // Zero times a number is zero; times anything else it is NaN.
-                true => row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO) != T::ZERO,
-                false => domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some()),
+                let zero = row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO);
+                zero != T::ZERO && !missing
+                    || domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some())
             };
             // Where they end the fit, the E-step finds them: then all batches before are learned from.
             let skips = self.stream.bad_rows == BadRows::Skip;

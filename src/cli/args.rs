@@ -401,6 +401,9 @@ pub struct SampleArgs {
     /// Seed of all random choices
     #[arg(long, value_name = "S", default_value_t = Config::default().seed)]
     pub seed: u64,
+    /// Type of the numbers in a .npy file; those of a .csv file are written in full
+    #[arg(long, value_name = "TYPE", default_value = "f64", value_parser = named([Precision::F32, Precision::F64], Precision::name))]
+    pub dtype: Precision,
     #[command(flatten)]
     pub threads: ThreadsArgs,
 }

@@ -145,13 +145,13 @@ impl Table {
         })
     }
 
-    /// Starts a matrix of `f64`, whose columns are called `prefix` and their number.
+    /// Starts a matrix, whose columns are called `prefix` and their number.
     ///
     /// # Errors
     /// If the file cannot be created.
-    pub fn matrix(path: &Path, columns: usize, prefix: &str) -> Result<Self> {
+    pub fn matrix(path: &Path, dtype: Dtype, columns: usize, prefix: &str) -> Result<Self> {
         Ok(match extension(path).as_str() {
-            "npy" => Self::Npy(NpyWriter::create(path, Dtype::F64, Some(columns))?),
+            "npy" => Self::Npy(NpyWriter::create(path, dtype, Some(columns))?),
             _ => {
                 let header: Vec<String> = (0..columns).map(|i| format!("{prefix}{i}")).collect();
                 Self::Csv(CsvWriter::create(path, &header)?)
@@ -298,7 +298,9 @@ impl<M: Kind> FitReport<'_, M> {
         let last = self.fit.last().expect("a fit has at least one iteration");
         let iterations = self.iterations();
         let why = match self.stop_reason {
-            StopReason::Converged if self.by_minibatches() => "converged: it rises no more".to_owned(),
+            StopReason::Converged if self.by_minibatches() => {
+                "converged: it rises no more".to_owned()
+            }
             StopReason::Epochs => "not converged: all epochs are done".to_owned(),
             StopReason::Converged if self.monitor == Monitor::Delta => {
                 format!("converged: delta is {:.1e}", last.change)

@@ -281,7 +281,7 @@ fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Resu
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
     let mut table = if args.proba {
-        Table::matrix(&args.output, n_components, "p")?
+        Table::matrix(&args.output, Dtype::F64, n_components, "p")?
     } else {
         Table::vector(&args.output, Dtype::I64, "label")?
     };
@@ -316,7 +316,7 @@ fn map_with<T: Scalar, M: FitKind<T>>(
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
     let prefix = if map == PointMap::Transform { "z" } else { "x" };
-    let mut table = Table::matrix(&args.output, width, prefix)?;
+    let mut table = Table::matrix(&args.output, Dtype::F64, width, prefix)?;
     model.map(map, &*source, &executor, &mut |values| {
         progress::check_interrupt()?;
         table.write(values)
@@ -369,7 +369,11 @@ fn sample_with(args: &SampleArgs, model: &(impl Kind + Density<f64>)) -> Result<
         return Err(Error::Config(message));
     }
     progress::catch_interrupts()?;
-    let mut points = Table::matrix(&args.output, model.dim(), "x")?;
+    let dtype = match args.dtype {
+        Precision::F32 => Dtype::F32,
+        Precision::F64 => Dtype::F64,
+    };
+    let mut points = Table::matrix(&args.output, dtype, model.dim(), "x")?;
     let mut labels = match &args.labels {
         Some(path) => Some(Table::vector(path, Dtype::I64, "label")?),
         None => None,

@@ -61,7 +61,10 @@ impl<T: Scalar> Concat<T> {
 
     /// The part that has point `row`.
     fn part(&self, row: u64) -> usize {
-        self.starts.partition_point(|&start| start <= row).saturating_sub(1).min(self.parts.len() - 1)
+        self.starts
+            .partition_point(|&start| start <= row)
+            .saturating_sub(1)
+            .min(self.parts.len() - 1)
     }
 }
 

@@ -200,7 +200,8 @@ pub fn open_all<T: Scalar>(
             parts.push(open_one(&path, options)?);
         }
     }
-    let source = if parts.len() == 1 { parts.remove(0) } else { Box::new(concat::Concat::new(parts)?) };
+    let source =
+        if parts.len() == 1 { parts.remove(0) } else { Box::new(concat::Concat::new(parts)?) };
     match &options.weights {
         None => Ok(source),
         Some(weights) => {

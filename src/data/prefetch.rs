@@ -160,14 +160,9 @@ mod tests {
     fn who_stops_early_waits_for_nobody() {
         let source = points(5000);
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, true);
-        let first = with_read_ahead(
-            &source,
-            &order,
-            Place::default(),
-            u64::MAX,
-            None,
-            |windows| Ok(windows.next().unwrap()?.len()),
-        );
+        let first = with_read_ahead(&source, &order, Place::default(), u64::MAX, None, |windows| {
+            Ok(windows.next().unwrap()?.len())
+        });
         assert!(first.unwrap() > 0);
     }
 }

@@ -47,8 +47,7 @@ impl RawFile {
 
     /// Points of type `T` in a temporary file that is open, called `path` in messages.
     pub(super) fn temporary<T: Scalar>(file: File, dim: usize, path: &Path) -> Result<Self> {
-        let file =
-            PositionedFile::opened(file, path).map_err(|fault| Error::io(path, fault))?;
+        let file = PositionedFile::opened(file, path).map_err(|fault| Error::io(path, fault))?;
         let dtype = Dtype::of::<T>();
         let rows = file.len / (dtype.size() * dim) as u64;
         Ok(Self(StoredMatrix { file, offset: 0, dtype, order: Order::Rows, rows, dim }))

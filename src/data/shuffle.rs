@@ -383,8 +383,7 @@ mod tests {
             let source = source(n);
             for (batch, bytes) in [(1, 0), (3, 500), (64, 1 << 12), (5000, 1 << 30)] {
                 let order = Order::minibatches::<f64>(&source, batch, bytes, 1, true);
-                let [first, second, again] =
-                    [0, 1, 0].map(|e| epoch(&source, &order, e));
+                let [first, second, again] = [0, 1, 0].map(|e| epoch(&source, &order, e));
                 assert_eq!(first, again);
                 assert_eq!(first.len() as u64, order.n_batches(), "{order:?}");
                 if n > 50 {

@@ -107,7 +107,8 @@ enum Kept<T> {
 
 impl<T: Scalar> Spool<T> {
     fn new(bytes: Option<u64>) -> Self {
-        let limit = bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<T>());
+        let limit =
+            bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<T>());
         Self { values: Vec::new(), limit, file: None }
     }
 
@@ -141,7 +142,9 @@ impl<T: Scalar> Spool<T> {
         self.values.shrink_to_fit();
         match self.file {
             None => Ok(Kept::Memory(self.values)),
-            Some(file) => Ok(Kept::File(file.into_inner().map_err(io::IntoInnerError::into_error)?)),
+            Some(file) => {
+                Ok(Kept::File(file.into_inner().map_err(io::IntoInnerError::into_error)?))
+            }
         }
     }
 }
@@ -291,8 +294,7 @@ fn read_row<T: Scalar, R: Read>(
     }
     for (column, cell) in records.cells().enumerate() {
         let Some(value) = parse_number(cell) else {
-            let title =
-                header.map_or(String::new(), |names| format!(" ({:?})", names[column]));
+            let title = header.map_or(String::new(), |names| format!(" ({:?})", names[column]));
             let message = format!("line {}{title}: {}", records.line(), not_a_number(cell));
             return Err((Some(column), message));
         };

@@ -17,6 +17,6 @@ pub use incremental::Incremental;
 pub use init::{Init, MixtureSpec, fit_mixture};
 pub use known::known_from_data;
 pub use online::Online;
-pub use stepwise::{StepSize, Stepwise};
 pub use state::StreamState;
+pub use stepwise::{StepSize, Stepwise};
 pub use stream::StreamConfig;

@@ -92,11 +92,7 @@ pub struct StreamState<M> {
 }
 
 impl<M: GenerativeModel> StreamState<M> {
-    pub(crate) fn new(
-        engine: Engine<M>,
-        plateau: Plateau,
-        settings: String,
-    ) -> Self {
+    pub(crate) fn new(engine: Engine<M>, plateau: Plateau, settings: String) -> Self {
         Self {
             engine,
             settings,
@@ -410,8 +406,12 @@ impl Reader<'_> {
             return Some(None);
         }
         let mut size = || self.count().map(|count| count as usize);
-        let shape =
-            StatsShape { components: size()?, statistics: size()?, shared: size()?, centre: size()? };
+        let shape = StatsShape {
+            components: size()?,
+            statistics: size()?,
+            shared: size()?,
+            centre: size()?,
+        };
         let sums = shape.components.checked_mul(shape.statistics.checked_add(1)?)?;
         let n_centres = shape.components.checked_mul(shape.centre)?;
         let values = 5usize.checked_add(sums)?.checked_add(shape.shared)?;

@@ -142,7 +142,16 @@ impl<M: GenerativeModel> Stepwise<M> {
         step_size.check()?;
         model.recentre();
         let counts = Counts { splits_left: model.active_components() as u64, ..Counts::default() };
-        Ok(Self { model, step_size, regularization, warm_up: 0, stats: None, counts, average: None, reference: None })
+        Ok(Self {
+            model,
+            step_size,
+            regularization,
+            warm_up: 0,
+            stats: None,
+            counts,
+            average: None,
+            reference: None,
+        })
     }
 
     /// Leaves the parameters at the start until this many points are in the statistics, which are plain means so

@@ -413,7 +413,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                 let block = window.batch(index);
                 self.state.points_seen += block.len() as u64;
                 let batch = Batch { block, name: "batch" };
-                let step = match self.lanes.sweep(self.executor, &batch, self.state.engine.model()) {
+                let step = match self.lanes.sweep(self.executor, &batch, self.state.engine.model())
+                {
                     Ok(stats) => self.absorb(stats)?,
                     Err(fault) => {
                         self.state.points_seen -= block.len() as u64;
@@ -514,7 +515,9 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         } else if let ControlFlow::Break(asked) = self.observer.on_batch(self.state.points_seen) {
             reason = reason.or(Some(asked));
         }
-        if reason.is_none() && self.config.max_time.is_some_and(|limit| self.begun.elapsed() >= limit) {
+        if reason.is_none()
+            && self.config.max_time.is_some_and(|limit| self.begun.elapsed() >= limit)
+        {
             reason = Some(StopReason::MaxSeconds);
         }
         if self.checkpoints.as_ref().is_some_and(|c| self.last_checkpoint.elapsed() >= c.every) {
@@ -601,8 +604,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     /// Iterations of batch EM.
     fn polish(&mut self) -> Result<()> {
         let mut sweeper = Sweeper::new(self.data.points, self.executor);
-        let regularization =
-            Regularization { rounding: T::EPSILON, ..self.config.regularization };
+        let regularization = Regularization { rounding: T::EPSILON, ..self.config.regularization };
         while self.state.polished < self.stream.polish as u64 {
             let model = self.state.engine.model_mut();
             let stats = sweeper.sweep(model)?;
@@ -643,7 +645,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                 self.state.interrupted = Some(reason);
                 break;
             }
-            if self.checkpoints.as_ref().is_some_and(|c| self.last_checkpoint.elapsed() >= c.every) {
+            if self.checkpoints.as_ref().is_some_and(|c| self.last_checkpoint.elapsed() >= c.every)
+            {
                 self.save()?;
             }
         }

@@ -255,21 +255,18 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                 Ok(())
             })?;
             let responsibilities = &responsibilities;
-            executor.for_each(
-                &mut slices,
-                |_, (first, slice, stats, workspace, buffer)| {
-                    let n_columns = stats.shape().components;
-                    for (index, responsibilities) in responsibilities.iter().enumerate() {
-                        let (start, count) = range(index);
-                        if count > 0 {
-                            let block = source.read(start, count, buffer)?;
-                            let columns = &responsibilities[*first * count..][..n_columns * count];
-                            model.accumulate(slice, block, columns, stats, workspace);
-                        }
+            executor.for_each(&mut slices, |_, (first, slice, stats, workspace, buffer)| {
+                let n_columns = stats.shape().components;
+                for (index, responsibilities) in responsibilities.iter().enumerate() {
+                    let (start, count) = range(index);
+                    if count > 0 {
+                        let block = source.read(start, count, buffer)?;
+                        let columns = &responsibilities[*first * count..][..n_columns * count];
+                        model.accumulate(slice, block, columns, stats, workspace);
                     }
-                    Ok(())
-                },
-            )?;
+                }
+                Ok(())
+            })?;
             part = end;
         }
         let mut total = empty;

@@ -265,7 +265,8 @@ impl ExponentialFamily for Gaussian {
     fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
         let mut shared = stats.shared().to_vec();
         for (c, centre) in centres.chunks(self.dim).enumerate() {
-            let shift: Vec<f64> = centre.iter().zip(stats.centre(c)).map(|(to, c)| to - c).collect();
+            let shift: Vec<f64> =
+                centre.iter().zip(stats.centre(c)).map(|(to, c)| to - c).collect();
             let mass = stats.mass()[c];
             // What has no points stays zero, however far it is moved.
             if mass > 0.0 && shift.iter().any(|&s| s != 0.0) {

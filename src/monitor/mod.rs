@@ -47,7 +47,9 @@ pub struct IterRecord {
 }
 
 /// What a record of a fit by minibatches adds. The other fields are then those of the running statistics: entropy sum and
-/// bound of the parameters after the last step, with posteriors and weights of all steps (theory 1.6).
+/// bound of the parameters after the last step, with posteriors and weights of all steps (theory 1.6). The
+/// log-likelihood is the running mean of those of the batches, each under the parameters of its time; the
+/// [`delta`](IterRecord::delta) from it certifies nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Minibatch {

@@ -128,8 +128,8 @@ impl Plateau {
     /// Judges the window that was just closed, by its displacement too. Tells whether to stop.
     pub fn close(&mut self, displacement: f64) -> bool {
         let state = &mut self.state;
-        let improves = state.windows < 2.0
-            || !(state.improvement + Z * state.standard_error <= self.tol);
+        let improves =
+            state.windows < 2.0 || !(state.improvement + Z * state.standard_error <= self.tol);
         state.flat = if improves && !(displacement <= self.tol) { 0.0 } else { state.flat + 1.0 };
         state.flat >= self.patience
     }

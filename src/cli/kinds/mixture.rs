@@ -143,8 +143,7 @@ impl<T: Scalar> FitKind<T> for Mixture {
         plan.fit(observer, |source| match &spec.init {
             Init::Model(model) => Ok((*model.clone(), None)),
             _ => {
-                let (model, event) =
-                    init::start(spec, source, plan.executor, plan.config, 0)?;
+                let (model, event) = init::start(spec, source, plan.executor, plan.config, 0)?;
                 Ok((model.with_posterior(spec.posterior), event))
             }
         })

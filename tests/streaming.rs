@@ -126,7 +126,7 @@ fn incremental_em_on_faithful_follows_40_digit_trajectories() {
     }
 }
 
-fn identity_holds_at_every_step<T: Scalar>(tolerance: f64) {
+fn identity_holds_at_every_step<T: Scalar>(tolerance: f64, falls: f64) {
     let (dim, n_components, batch) = (3, 4, 100);
     let executor = Executor::new(Some(2)).unwrap();
     for name in registry::names() {
@@ -159,7 +159,7 @@ fn identity_holds_at_every_step<T: Scalar>(tolerance: f64) {
                 assert!(gap.abs() < tolerance, "{name} {posterior:?}: incremental gap {gap:e}");
                 if !step.events.iter().any(Event::is_repair) {
                     let fall = last - sum;
-                    assert!(fall < tolerance, "{name} {posterior:?}: it fell by {fall:e}");
+                    assert!(fall < falls, "{name} {posterior:?}: it fell by {fall:e}");
                 }
                 last = sum;
             }
@@ -170,13 +170,14 @@ fn identity_holds_at_every_step<T: Scalar>(tolerance: f64) {
 /// Theory 1.6: with running statistics, whatever posteriors made them, the entropy sum is the surrogate objective.
 #[test]
 fn entropy_sum_is_the_surrogate_at_every_step_of_every_family() {
-    identity_holds_at_every_step::<f64>(1e-10);
+    identity_holds_at_every_step::<f64>(1e-10, 1e-10);
 }
 
-/// The control plane is `f64`, so the identity holds as exactly; only bounds are known to the precision of the points.
+/// The control plane is `f64`, so the identity holds as exactly. That the bound never falls is known up to the precision of
+/// the points.
 #[test]
 fn entropy_sum_is_the_surrogate_in_f32_too() {
-    identity_holds_at_every_step::<f32>(1e-5);
+    identity_holds_at_every_step::<f32>(1e-10, 1e-5);
 }
 
 /// The entropy sum is the surrogate by its definition: all batches, each with the posteriors it had, weighted by `ω`.
@@ -444,6 +445,11 @@ fn every_record_of_a_stream_has_the_identity_and_an_error_bar() {
                 );
             }
         }
+        // Averaging makes the error smaller, and not nothing.
+        let errors: Vec<f64> =
+            records.iter().map(|r| r.minibatch.unwrap().standard_error).collect();
+        let [.., before, last] = errors[..] else { panic!("too few records") };
+        assert!(last > 0.1 * before && last < before, "{name}: {before} {last}");
         assert!(records.iter().filter(|r| r.minibatch.unwrap().audit.is_finite()).count() >= 2);
     }
 }

@@ -5,7 +5,7 @@
 //! entropy sum, which is that bound exactly, never falls; and there is no step size. The price is memory for chunks ×
 //! statistics: [`slot_bytes`] says how much.
 
-use super::stepwise::{Step, not_finite};
+use super::stepwise::{Step, not_finite, take_up_rounding};
 use crate::error::Result;
 use crate::family::Regularization;
 use crate::model::{EntropySum, GenerativeModel};
@@ -88,7 +88,8 @@ impl<M: GenerativeModel> Incremental<M> {
     ///
     /// # Panics
     /// If there is no such chunk.
-    pub fn absorb(&mut self, chunk: usize, batch: SuffStats) -> Result<Step> {
+    pub fn absorb(&mut self, chunk: usize, mut batch: SuffStats) -> Result<Step> {
+        take_up_rounding(&mut batch);
         self.visits += 1;
         self.points += batch.n_points();
         let batch_log_likelihood = batch.log_evidence() / batch.total_weight();

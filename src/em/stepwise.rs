@@ -246,6 +246,7 @@ impl<M: GenerativeModel> Stepwise<M> {
     pub fn absorb(&mut self, mut batch: SuffStats) -> Result<Step> {
         let (weight, points) = (batch.total_weight(), batch.n_points());
         batch.scale(1.0 / weight);
+        take_up_rounding(&mut batch);
         let batch_log_likelihood = batch.log_evidence();
         let counts = &mut self.counts;
         counts.steps += 1;
@@ -327,10 +328,14 @@ impl<M: GenerativeModel> Stepwise<M> {
             return false;
         };
         let mut stats = average.stats;
+        let variance = self.batch_variance().unwrap_or_default();
         self.counts.inverse_n = average.variance / (average.steps * average.steps);
         // Batches are about equal, so that points and batches are proportional.
         self.counts.omega_squared =
             self.counts.inverse_n * self.counts.points / self.counts.steps as f64;
+        // The variance of batches is known from the running statistics; it goes with the mean of the averaged ones.
+        let left = (1.0 - self.counts.omega_squared).max(0.0);
+        self.counts.squared_evidence = stats.log_evidence().powi(2) + variance * left;
         *stats.n_points_mut() = 1.0 / self.counts.inverse_n;
         self.model.m_step(&stats, self.regularization);
         self.model.recentre();
@@ -402,6 +407,16 @@ impl Average {
         self.covariance += inverse_n;
         model.translate(&mut self.stats, stats.centres());
         self.stats.blend(1.0 / self.steps, stats);
+    }
+}
+
+/// Makes the masses sum to the total weight. In `f32` responsibilities sum to 1 up to 1e-7, which would open a gap of that
+/// size between entropy sum and bound.
+pub(super) fn take_up_rounding(stats: &mut SuffStats) {
+    let factor = stats.total_weight() / stats.mass().iter().sum::<f64>();
+    stats.mass_mut().iter_mut().for_each(|mass| *mass *= factor);
+    for c in 0..stats.shape().components {
+        stats.sums_mut(c).iter_mut().for_each(|sum| *sum *= factor);
     }
 }
 

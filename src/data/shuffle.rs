@@ -169,6 +169,7 @@ pub struct Window<T> {
     batch: u64,
     skipped: u64,
     place: Place,
+    chunk: u64,
     buffer: BlockBuf<T>,
     permutation: Vec<u32>,
     bad: Vec<usize>,
@@ -194,6 +195,7 @@ impl<T: Scalar> Window<T> {
         let mut ranges: Vec<Range<u64>> = order.ranges(chunks, place.window).collect();
         // Dealing out in turn is simplest with the short chunk last.
         ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
+        self.chunk = ranges.first().map_or(0, |range| range.start / order.chunk);
         let lengths: Vec<usize> = ranges.iter().map(|r| (r.end - r.start) as usize).collect();
         let rows: usize = lengths.iter().sum();
         if self.values.len() < rows * dim {
@@ -201,8 +203,7 @@ impl<T: Scalar> Window<T> {
         }
         let within = place.epoch.wrapping_mul(0x1_0000_0001).wrapping_add(place.window);
         let mut rng = rng::stream(order.seed ^ WITHIN, within);
-        let n_chunks = ranges.len();
-        let short = lengths.last().copied().unwrap_or_default();
+        let deal = Deal::new(&lengths, order, dim * size_of::<T>());
         let mut done = 0;
         for (g, range) in ranges.iter().enumerate() {
             let count = lengths[g];
@@ -216,17 +217,17 @@ impl<T: Scalar> Window<T> {
                 self.weighted = true;
                 self.weights.resize(self.weights.len().max(rows), 1.0);
             }
+            // As columns of the transposed block rows are slices, where they lie together.
+            let contiguous = block.points.transpose().try_as_col_major();
             for (i, &from) in self.permutation.iter().enumerate() {
-                let at = match order.mix {
-                    false => done + i,
-                    true if i < short => i * n_chunks + g,
-                    true => short * n_chunks + (i - short) * (n_chunks - 1) + g,
-                };
+                let at = if order.mix { deal.place(g, i) } else { done + i };
                 let to = &mut self.values[at * dim..][..dim];
-                let row = block.points.row(from as usize);
-                match row.try_as_row_major() {
-                    Some(row) => to.copy_from_slice(row.as_slice()),
-                    None => to.iter_mut().zip(row.iter()).for_each(|(to, from)| *to = *from),
+                match contiguous {
+                    Some(rows) => to.copy_from_slice(rows.col(from as usize).as_slice()),
+                    None => {
+                        let row = block.points.row(from as usize);
+                        to.iter_mut().zip(row.iter()).for_each(|(to, from)| *to = *from);
+                    }
                 }
                 if let Some(weights) = block.weights {
                     self.weights[at] = weights[from as usize];
@@ -268,6 +269,11 @@ impl<T: Scalar> Window<T> {
         self.place
     }
 
+    /// Its chunk, in the order of the source; the first if there are several.
+    pub fn chunk(&self) -> u64 {
+        self.chunk
+    }
+
     /// Number of points.
     pub fn len(&self) -> usize {
         self.rows
@@ -303,6 +309,42 @@ impl<T: Scalar> Window<T> {
             points: MatRef::from_row_major_slice(values, end - start, self.dim),
             weights: self.weighted.then(|| &self.weights[start..end]),
             first: 0,
+        }
+    }
+}
+
+/// Where the points of a window's chunks go: in turn, a short run of each chunk.
+///
+/// Runs and not single points, so that memory is written by several cache lines, and a chunk touches few pages.
+struct Deal {
+    /// Chunks of the common length; a shorter one comes last, by itself.
+    n_chunks: usize,
+    length: usize,
+    run: usize,
+}
+
+impl Deal {
+    /// Bytes of a run. By single points of 64 bytes a window took twice as long.
+    const RUN_BYTES: usize = 1024;
+
+    fn new(lengths: &[usize], order: &Order, point_bytes: usize) -> Self {
+        let length = lengths.first().copied().unwrap_or_default();
+        let n_chunks = lengths.iter().filter(|&&it| it == length).count();
+        // A batch still has runs of 256 chunks.
+        let most = usize::try_from(order.batch / 256).unwrap_or(usize::MAX).clamp(1, 16);
+        Self { n_chunks, length, run: (Self::RUN_BYTES / point_bytes).clamp(1, most) }
+    }
+
+    /// The place of point `i` of chunk `g`.
+    fn place(&self, g: usize, i: usize) -> usize {
+        let Self { n_chunks, length, run } = *self;
+        let in_runs = length / run * run;
+        if g >= n_chunks {
+            n_chunks * length + i
+        } else if i < in_runs {
+            (i / run * n_chunks + g) * run + i % run
+        } else {
+            i * n_chunks + g
         }
     }
 }
@@ -406,10 +448,10 @@ mod tests {
         let source = source(100_000);
         let order = Order::minibatches::<f64>(&source, 1000, 1 << 20, 3, true);
         assert!(order.n_windows() > 1);
-        // Means of 1000 uniform points of 0..1e5 have a standard deviation of 913.
+        // Means of 333 uniform runs of 0..1e5 have a standard deviation of 1600.
         for batch in epoch(&source, &order, 0) {
             let mean = batch.iter().sum::<f64>() / batch.len() as f64;
-            assert!((mean - 5e4).abs() < 5e3, "{mean}");
+            assert!((mean - 5e4).abs() < 8e3, "{mean}");
         }
     }
 

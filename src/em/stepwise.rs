@@ -300,6 +300,10 @@ impl<M: GenerativeModel> Stepwise<M> {
                 centres = self.model.centres();
                 self.model.translate(&mut stats, &centres);
                 self.model.adopt(&repairs, &mut stats);
+                // What was averaged so far belongs to other components.
+                if let Some(average) = &mut self.average {
+                    average.restart();
+                }
                 self.model.recentre();
                 step.events.extend(repairs);
             }
@@ -400,6 +404,11 @@ impl<M: GenerativeModel> Stepwise<M> {
 }
 
 impl Average {
+    fn restart(&mut self) {
+        self.stats.clear();
+        (self.steps, self.covariance, self.variance) = (0.0, 0.0, 0.0);
+    }
+
     fn add<M: GenerativeModel>(&mut self, model: &M, stats: &SuffStats, step: f64, inverse_n: f64) {
         self.steps += 1.0;
         self.covariance = (1.0 - step) * self.covariance;

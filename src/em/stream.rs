@@ -415,7 +415,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                 let batch = Batch { block, name: "batch" };
                 let step = match self.lanes.sweep(self.executor, &batch, self.state.engine.model())
                 {
-                    Ok(stats) => self.absorb(stats)?,
+                    Ok(stats) => self.absorb(window.chunk(), stats)?,
                     Err(fault) => {
                         self.state.points_seen -= block.len() as u64;
                         return Err(self.locate(fault));
@@ -438,13 +438,10 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         Ok(StopReason::Epochs)
     }
 
-    fn absorb(&mut self, stats: SuffStats) -> Result<Step> {
+    fn absorb(&mut self, chunk: u64, stats: SuffStats) -> Result<Step> {
         match &mut self.state.engine {
             Engine::Stepwise(learner) => learner.absorb(stats),
-            Engine::Incremental(learner) => {
-                let Place { epoch, window, .. } = self.state.place;
-                learner.absorb(self.order.chunks(epoch)[window as usize] as usize, stats)
-            }
+            Engine::Incremental(learner) => learner.absorb(chunk as usize, stats),
         }
     }
 

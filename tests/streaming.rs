@@ -173,11 +173,11 @@ fn entropy_sum_is_the_surrogate_at_every_step_of_every_family() {
     identity_holds_at_every_step::<f64>(1e-10, 1e-10);
 }
 
-/// The control plane is `f64`, so the identity holds as exactly. That the bound never falls is known up to the precision of
-/// the points.
+/// In `f32` the shares of a categorical's levels sum to 1 up to some 1e-8 only, and that is the gap. That the bound never
+/// falls is known up to the precision of the points.
 #[test]
 fn entropy_sum_is_the_surrogate_in_f32_too() {
-    identity_holds_at_every_step::<f32>(1e-10, 1e-5);
+    identity_holds_at_every_step::<f32>(1e-6, 1e-5);
 }
 
 /// The entropy sum is the surrogate by its definition: all batches, each with the posteriors it had, weighted by `ω`.

@@ -3,8 +3,14 @@
 pub mod batch;
 pub mod config;
 pub mod init;
+pub mod linear_gaussian;
+pub mod moments;
+mod pass;
+mod passes;
 pub mod sweep;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
 pub use init::{Init, MixtureSpec, fit_mixture};
+pub use linear_gaussian::{Algorithm, LinearGaussianSpec};
+pub use moments::moments;

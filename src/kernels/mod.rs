@@ -12,5 +12,6 @@ pub mod products;
 pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
+pub mod scatter;
 pub mod softmax;
 pub mod statistics;

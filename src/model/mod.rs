@@ -1,9 +1,12 @@
 //! Generative models: parameters, M-steps and entropies; the control plane.
 
 mod entropy;
+pub mod gaussian_observable;
+pub mod linear_gaussian;
 pub mod mixture;
 
 pub use entropy::{EntropySum, entropy_of_weights};
+pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
 
 use crate::block::Block;

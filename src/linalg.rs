@@ -175,7 +175,8 @@ mod tests {
             3 => 1e-9 * f64::from(u8::from(i == 2)),
             j => (i as f64 + 1.0 - j as f64).powi(1 + j as i32).abs() * 1.0,
         });
-        let old = Mat::from_fn(5, 4, |i, j| if j == 2 { old[(i, 0)] - old[(i, 1)] } else { old[(i, j)] });
+        let old =
+            Mat::from_fn(5, 4, |i, j| if j == 2 { old[(i, 0)] - old[(i, 1)] } else { old[(i, j)] });
         let mut q = old.clone();
         orthonormalize(&mut q);
         let gram = product(q.transpose(), q.as_ref());

@@ -11,9 +11,7 @@ use crate::inference::Score;
 use crate::linalg::{Cholesky, orthonormalize, product, row_major, symmetric_eigen};
 use crate::model::linear_gaussian::{Factor, latents_fault};
 use crate::model::{EntropySum, LinearGaussian, Moments, Noise, Rotation, SecondMoments};
-use crate::monitor::{
-    Convergence, Event, History, IterRecord, Monitor, Observer, StopReason,
-};
+use crate::monitor::{Convergence, Event, History, IterRecord, Monitor, Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
 use faer::{Mat, MatRef};
@@ -133,19 +131,21 @@ pub struct LinearGaussianSpec {
     pub rotation: Option<Rotation>,
     /// A model to go on from, for EM.
     pub init: Option<LinearGaussian>,
+    /// What to work on; `None` chooses by the numbers of points and dimensions.
+    pub form: Option<Form>,
 }
 
 impl LinearGaussianSpec {
     /// Probabilistic PCA with H latents, in closed form.
     pub fn ppca(latents: usize) -> Self {
         let (noise, algorithm) = (Noise::Isotropic, Algorithm::ClosedForm);
-        Self { noise, latents, algorithm, rotation: None, init: None }
+        Self { noise, latents, algorithm, rotation: None, init: None, form: None }
     }
 
     /// Factor analysis with H factors, by parameter-expanded EM.
     pub fn factor_analysis(latents: usize) -> Self {
         let (noise, algorithm) = (Noise::Diagonal, Algorithm::PxEm);
-        Self { noise, latents, algorithm, rotation: None, init: None }
+        Self { noise, latents, algorithm, rotation: None, init: None, form: None }
     }
 
     /// The same with another algorithm.
@@ -163,23 +163,28 @@ impl LinearGaussianSpec {
         Self { init: Some(init), ..self }
     }
 
+    /// The same on another form of the points' second moments.
+    pub fn with_form(self, form: Form) -> Self {
+        Self { form: Some(form), ..self }
+    }
+
     /// How the fit of so many points would be computed.
     pub fn method(&self, n_points: u64, dim: usize) -> Method {
         let algorithm = self.algorithm;
         let small = |size: u64| size <= MAX_EIGEN;
         let fewer = n_points < dim as u64;
-        let holds_points =
-            fewer && n_points.saturating_mul(8 * dim as u64) <= MAX_FACTOR_BYTES;
+        let holds_points = fewer && n_points.saturating_mul(8 * dim as u64) <= MAX_FACTOR_BYTES;
         let form = match algorithm {
             Algorithm::ClosedForm if holds_points && small(n_points) => Form::Factor,
             Algorithm::Em | Algorithm::PxEm if holds_points => Form::Factor,
             _ if dim <= MAX_COVARIANCE => Form::Covariance,
             _ => Form::Points,
         };
+        let form = self.form.unwrap_or(form);
         let is_direct = algorithm == Algorithm::ClosedForm
             && match form {
                 Form::Covariance => small(dim as u64),
-                Form::Factor => true,
+                Form::Factor => small(n_points),
                 Form::Points => false,
             };
         Method { algorithm, form, is_direct }
@@ -205,11 +210,15 @@ impl LinearGaussianSpec {
             return refuse(format!("{}: {fault}", self.noise.model_name()));
         }
         if self.noise == Noise::Diagonal && self.algorithm == Algorithm::ClosedForm {
-            return refuse("factor analysis has no closed form; its algorithms are em and px-em".into());
+            return refuse(
+                "factor analysis has no closed form; its algorithms are em and px-em".into(),
+            );
         }
         let Some(init) = &self.init else { return Ok(()) };
         if self.algorithm == Algorithm::ClosedForm {
-            return refuse("a closed form needs no start; with one, the algorithm is em or px-em".into());
+            return refuse(
+                "a closed form needs no start; with one, the algorithm is em or px-em".into(),
+            );
         }
         if (init.noise(), init.latents(), init.dim()) != (self.noise, self.latents, dim) {
             return refuse(format!(
@@ -326,8 +335,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
     /// Fits a model, the best by its bound of `config.n_init` starts where the algorithm has one.
     ///
     /// Each iteration of EM costs O(D² H), and reads no point, unless the method is over the points. With plain EM and the
-    /// entropy sum as monitor, convergence is decided on the entropy sum and its known gap, which is the lower bound: by
-    /// itself the entropy sum of plain EM is neither a bound nor monotone.
+    /// entropy sum as monitor, both the entropy sum and the lower bound must stand still: by itself the entropy sum of
+    /// plain EM is neither a bound nor monotone, and the lower bound stands still long before the gap has closed.
     ///
     /// # Errors
     /// If a setting is out of range or has no meaning here, the points leave no noise for p-PCA, or a variable of factor
@@ -349,7 +358,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             return Err(Error::Config(message.into()));
         }
         if spec.algorithm == Algorithm::Em && config.monitor == Monitor::Delta {
-            let message = "delta certifies nothing where the gap is not 0; with it the algorithm is px-em";
+            let message =
+                "delta certifies nothing where the gap is not 0; with it the algorithm is px-em";
             return Err(Error::Config(message.into()));
         }
         if spec.init.is_some() && config.n_init > 1 {
@@ -369,7 +379,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             };
             observer.on_start(run);
             let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
-            let fitted = self.em(spec, model, &Config { max_time: left, ..config.clone() }, observer)?;
+            let fitted =
+                self.em(spec, model, &Config { max_time: left, ..config.clone() }, observer)?;
             let interrupted = fitted.stop_reason == StopReason::Interrupted;
             let bound =
                 |fit: &Fit<LinearGaussian>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
@@ -444,7 +455,9 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 vec![0.5 * variance],
             );
         }
-        let noise = self.uniquenesses(latents).unwrap_or_else(|| variances.iter().map(|v| 0.5 * v).collect());
+        let noise = self
+            .uniquenesses(latents)
+            .unwrap_or_else(|| variances.iter().map(|v| 0.5 * v).collect());
         let mut loadings = Mat::from_fn(dim, latents, |d, _| {
             (0.5 * variances[d] / latents as f64).sqrt() * normal()
         });
@@ -488,11 +501,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
     ) -> Result<Fit<LinearGaussian>> {
         let moments = self.moments();
         let expanded = spec.algorithm == Algorithm::PxEm;
-        let monitor = match config.monitor {
-            Monitor::EntropySum if !expanded => Monitor::LowerBound,
-            monitor => monitor,
-        };
+        let strict = !expanded && config.monitor == Monitor::EntropySum;
+        let monitor = if strict { Monitor::LowerBound } else { config.monitor };
         let mut watch = Watch::new(config, monitor)?;
+        watch.also = strict.then_some(Convergence::new(config.monitor, config.tol, config.rtol)?);
         model.set_mean(moments.mean());
         let stop_reason = loop {
             let expectations = model.e_step(moments)?;
@@ -510,7 +522,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 observer,
             );
             if !step.lower_bound.is_finite() {
-                let message = "the lower bound is no finite number; values are too large or too small";
+                let message =
+                    "the lower bound is no finite number; values are too large or too small";
                 return Err(DataError::new(self.source.name(), message).into());
             }
             if let Some(reason) = stop {
@@ -560,8 +573,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             let log_likelihood = ritz_log_likelihood(&model, values, total);
             let sum = model.stationary_entropy_sum();
             let seen = self.points_seen(watch.iteration());
-            let stop =
-                watch.record(seen, sum, log_likelihood, log_likelihood, vec![], observer);
+            let stop = watch.record(seen, sum, log_likelihood, log_likelihood, vec![], observer);
             if let Some(reason) = stop {
                 let model = self.complete(spec, model);
                 return Ok(watch.finish(model, reason, moments.variances()));
@@ -687,6 +699,8 @@ struct Watch<'a> {
     config: &'a Config,
     begun: Instant,
     convergence: Convergence,
+    /// A second rule that must be met in the same iteration.
+    also: Option<Convergence>,
     history: History,
     warnings: Vec<String>,
 }
@@ -697,6 +711,7 @@ impl<'a> Watch<'a> {
             config,
             begun: Instant::now(),
             convergence: Convergence::new(monitor, config.tol, config.rtol)?,
+            also: None,
             history: History::default(),
             warnings: Vec::new(),
         })
@@ -731,7 +746,8 @@ impl<'a> Watch<'a> {
             active_components: 1,
             events,
         };
-        let converged = self.convergence.update(&mut record);
+        let also = self.also.as_mut().is_none_or(|rule| rule.update(&mut record));
+        let converged = self.convergence.update(&mut record) && also;
         let asked = observer.on_iteration(&record);
         self.history.records.push(record);
         let late = |limit| self.begun.elapsed() >= limit;

@@ -85,8 +85,7 @@ pub fn moment_stats<T: Scalar, S: DataSource<T> + ?Sized>(
     } else {
         let width = dim.div_ceil(PARTS);
         let starts = (0..dim).step_by(width);
-        let mut parts: Vec<_> =
-            starts.map(|first| new(first..dim.min(first + width))).collect();
+        let mut parts: Vec<_> = starts.map(|first| new(first..dim.min(first + width))).collect();
         executor.for_each(&mut parts, |_, lane| {
             let mut buffer = BlockBuf::default();
             let mut start = 0;

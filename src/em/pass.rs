@@ -53,8 +53,11 @@ pub(super) fn pass<T: Scalar, S: DataSource<T> + ?Sized, L: Send>(
 
 /// What to say of points that weigh nothing.
 pub(super) fn no_weight<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Error {
-    let message =
-        if source.is_empty() { "there are no points" } else { "the weights of all points are zero" };
+    let message = if source.is_empty() {
+        "there are no points"
+    } else {
+        "the weights of all points are zero"
+    };
     DataError::new(source.name(), message).into()
 }
 

@@ -31,8 +31,7 @@ pub(super) struct Passes<'a, T, S: ?Sized> {
 impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Passes<'a, T, S> {
     /// Two passes, for the mean and then the variances.
     pub(super) fn new(source: &'a S, executor: &'a Executor) -> Result<Self> {
-        let start: Vec<T> =
-            provisional_centre(source)?.into_iter().map(T::from_f64).collect();
+        let start: Vec<T> = provisional_centre(source)?.into_iter().map(T::from_f64).collect();
         let sums = column_sums(source, executor, &start)?;
         if !(sums.weight > 0.0) {
             return Err(no_weight(source));
@@ -215,7 +214,8 @@ pub(super) fn factor<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result
     let (mut rows, mut weights) = (Vec::new(), Vec::new());
     let mut buffer = BlockBuf::default();
     for first in (0..n).step_by(TILE_POINTS) {
-        let block = source.read(first, (TILE_POINTS as u64).min(n - first) as usize, &mut buffer)?;
+        let block =
+            source.read(first, (TILE_POINTS as u64).min(n - first) as usize, &mut buffer)?;
         for i in 0..block.len() {
             let weight = block.weights.map_or(1.0, |weights| weights[i]);
             if weight > 0.0 {

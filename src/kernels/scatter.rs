@@ -162,11 +162,8 @@ mod tests {
                     let mut sums = vec![1.0; dim];
                     let loaded = centre(simd, points, weights, &c, &mut tile, &mut sums);
                     assert_eq!(loaded.rows, (0..n).filter(|&i| w(i) > 0.0).count());
-                    let tile = MatRef::from_row_major_slice(
-                        &tile[..loaded.rows * dim],
-                        loaded.rows,
-                        dim,
-                    );
+                    let tile =
+                        MatRef::from_row_major_slice(&tile[..loaded.rows * dim], loaded.rows, dim);
                     let close = |found: f64, expected: f64| {
                         assert!(
                             (found - expected).abs() <= tolerance * n as f64,
@@ -181,8 +178,7 @@ mod tests {
                         for j in columns {
                             close(sums[j] - 1.0, (0..n).map(|i| w(i) * y(i, j)).sum());
                             for i in j..dim {
-                                let expected: f64 =
-                                    (0..n).map(|k| w(k) * y(k, i) * y(k, j)).sum();
+                                let expected: f64 = (0..n).map(|k| w(k) * y(k, i) * y(k, j)).sum();
                                 close(out[(i - first, j - first)].to_f64() - 1.0, expected);
                             }
                         }

@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn no_plane_rotation_improves_the_criterion_and_the_product_stays() {
-        let start = Mat::from_fn(7, 3, |d, h| ((d * 5 + h * 3) % 7) as f64 / 3.0 - 1.0 + 0.1 * h as f64);
+        let start =
+            Mat::from_fn(7, 3, |d, h| ((d * 5 + h * 3) % 7) as f64 / 3.0 - 1.0 + 0.1 * h as f64);
         for rotation in Rotation::ALL {
             let mut w = start.clone();
             rotation.apply(&mut w);

@@ -201,7 +201,8 @@ impl LinearGaussianSpec {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
-        Summary::new(self, source, executor)?.fit(self, config, observer)
+        let begun = Instant::now();
+        Summary::new(self, source, executor)?.fit_since(begun, self, config, observer)
     }
 
     fn check(&self, dim: usize) -> Result<()> {
@@ -223,7 +224,7 @@ impl LinearGaussianSpec {
         if (init.noise(), init.latents(), init.dim()) != (self.noise, self.latents, dim) {
             return refuse(format!(
                 "the start is {} with {} latent(s) in {} dimension(s), expected {} with {} in {dim}",
-                init.name(),
+                init.noise().model_name(),
                 init.latents(),
                 init.dim(),
                 self.noise.model_name(),
@@ -246,8 +247,6 @@ pub struct Summary<'a, T, S: ?Sized> {
     total_weight: f64,
     /// All eigenvalues in descending order and their vectors, for direct closed forms.
     eigen: Option<(Vec<f64>, Mat<f64>)>,
-    /// Seconds it took.
-    seconds: f64,
 }
 
 #[derive(Debug)]
@@ -263,7 +262,6 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
     /// # Errors
     /// If there are not fewer latents than dimensions, no points, or a point cannot be read or is no finite number.
     pub fn new(spec: &LinearGaussianSpec, source: &'a S, executor: &'a Executor) -> Result<Self> {
-        let begun = Instant::now();
         spec.check(source.dim())?;
         let method = spec.method(source.len(), source.dim());
         let (store, total_weight) = match method.form {
@@ -282,19 +280,11 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 (Store::Points(Box::new(passes)), weight)
             }
         };
-        let mut summary = Self {
-            method,
-            store,
-            source,
-            n_points: source.len(),
-            total_weight,
-            eigen: None,
-            seconds: 0.0,
-        };
+        let mut summary =
+            Self { method, store, source, n_points: source.len(), total_weight, eigen: None };
         if method.is_direct {
             summary.eigen = Some(summary.decompose(executor)?);
         }
-        summary.seconds = begun.elapsed().as_secs_f64();
         Ok(summary)
     }
 
@@ -347,7 +337,16 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
-        let begun = Instant::now();
+        self.fit_since(Instant::now(), spec, config, observer)
+    }
+
+    fn fit_since(
+        &self,
+        begun: Instant,
+        spec: &LinearGaussianSpec,
+        config: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<LinearGaussian>> {
         spec.check(self.source.dim())?;
         config.check()?;
         if spec.method(self.n_points, self.source.dim()) != self.method {
@@ -369,7 +368,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         self.check_variances(spec.noise)?;
         if spec.algorithm == Algorithm::ClosedForm {
             observer.on_start(0);
-            return self.closed_form(spec, config, observer);
+            return self.closed_form(begun, spec, config, observer);
         }
         let mut best: Option<Fit<LinearGaussian>> = None;
         for run in 0..config.n_init {
@@ -379,8 +378,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             };
             observer.on_start(run);
             let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
-            let fitted =
-                self.em(spec, model, &Config { max_time: left, ..config.clone() }, observer)?;
+            // The first run begins with the pass over the points.
+            let since = if run == 0 { begun } else { Instant::now() };
+            let left = Config { max_time: left, ..config.clone() };
+            let fitted = self.em(since, spec, model, &left, observer)?;
             let interrupted = fitted.stop_reason == StopReason::Interrupted;
             let bound =
                 |fit: &Fit<LinearGaussian>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
@@ -494,6 +495,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
 
     fn em(
         &self,
+        begun: Instant,
         spec: &LinearGaussianSpec,
         mut model: LinearGaussian,
         config: &Config,
@@ -503,7 +505,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         let expanded = spec.algorithm == Algorithm::PxEm;
         let strict = !expanded && config.monitor == Monitor::EntropySum;
         let monitor = if strict { Monitor::LowerBound } else { config.monitor };
-        let mut watch = Watch::new(config, monitor)?;
+        let mut watch = Watch::new(begun, config, monitor)?;
         watch.also = strict.then_some(Convergence::new(config.monitor, config.tol, config.rtol)?);
         model.set_mean(moments.mean());
         let stop_reason = loop {
@@ -535,6 +537,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
 
     fn closed_form(
         &self,
+        begun: Instant,
         spec: &LinearGaussianSpec,
         config: &Config,
         observer: &mut dyn Observer,
@@ -550,7 +553,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 T::EPSILON,
             )
         };
-        let mut watch = Watch::new(config, config.monitor)?;
+        let mut watch = Watch::new(begun, config, config.monitor)?;
         if let Some((values, vectors)) = &self.eigen {
             if values.len() < spec.latents {
                 return Err(Error::Model(format!(
@@ -706,10 +709,10 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(config: &'a Config, monitor: Monitor) -> Result<Self> {
+    fn new(begun: Instant, config: &'a Config, monitor: Monitor) -> Result<Self> {
         Ok(Self {
             config,
-            begun: Instant::now(),
+            begun,
             convergence: Convergence::new(monitor, config.tol, config.rtol)?,
             also: None,
             history: History::default(),

@@ -67,6 +67,20 @@ impl ParameterSpec {
     }
 }
 
+/// What holds an array of parameters together, so that its values are not free to move by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Constraint {
+    /// Nothing.
+    #[default]
+    Free,
+    /// The last two axes are a symmetric matrix.
+    Symmetric,
+    /// The last axis sums to 1.
+    SumsToOne,
+    /// The last axis is a vector of length 1.
+    UnitVector,
+}
+
 /// How the M-step keeps components from collapsing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regularization {
@@ -192,6 +206,17 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Replaces a component by two that share its place, as a start for both. False where the family cannot.
     fn split(&self, _theta: Theta<'_>, _halves: [&mut Vec<f64>; 2]) -> bool {
         false
+    }
+
+    /// What holds the array of this name together; nothing by default.
+    fn constraint(&self, _parameter: &str) -> Constraint {
+        Constraint::Free
+    }
+
+    /// `β` of Definition 1 in closed form, where it is known: the tangent `dθ/ds` of scaling all natural parameters,
+    /// `η → s η`.
+    fn scaling_flow(&self, _parameters: &Parameters) -> Option<Parameters> {
+        None
     }
 
     /// Prepares to draw points of a component.

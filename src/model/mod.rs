@@ -1,11 +1,13 @@
 //! Generative models: parameters, M-steps and entropies; the control plane.
 
 mod entropy;
+mod fitted;
 pub mod gaussian_observable;
 pub mod linear_gaussian;
 pub mod mixture;
 
 pub use entropy::{EntropySum, entropy_of_weights};
+pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
 
@@ -42,6 +44,9 @@ pub trait GenerativeModel: Clone + Send + Sync {
 
     /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
     fn lower_bound(&self, stats: &SuffStats) -> f64;
+
+    /// Number of free parameters, as information criteria count them.
+    fn n_parameters(&self) -> usize;
 
     /// Number of components with positive weight.
     fn active_components(&self) -> usize;

@@ -22,16 +22,21 @@
 //! `W ← W P^½` and `P = 1` again. That is the parametrisation in which p-PCA meets the paper's criterion; the gap is 0
 //! after each of its M-steps.
 
+mod fitted;
 mod moments;
 mod rotation;
 
+pub use fitted::Projector;
 pub use moments::{Factor, Moments, SecondMoments};
 pub use rotation::Rotation;
 
-use super::EntropySum;
 use super::gaussian_observable as gaussian;
+use super::{EntropySum, GenerativeModel};
 use crate::error::{Error, Result};
+use crate::family::Regularization;
 use crate::linalg::{Cholesky, product, row_major, symmetric_eigen};
+use crate::monitor::Event;
+use crate::stats::SuffStats;
 use faer::{Mat, MatRef};
 use std::f64::consts::PI;
 
@@ -205,11 +210,6 @@ impl LinearGaussian {
     /// The kind of noise.
     pub fn noise(&self) -> Noise {
         self.noise
-    }
-
-    /// Name on the command line and in files: `ppca` or `factor-analysis`.
-    pub fn name(&self) -> &'static str {
-        self.noise.model_name()
     }
 
     /// Dimension D of the points.
@@ -434,6 +434,56 @@ impl LinearGaussian {
     /// Moves the mean to that of the points, its maximum-likelihood value whatever the other parameters are.
     pub(crate) fn set_mean(&mut self, mean: &[f64]) {
         self.mean.copy_from_slice(mean);
+    }
+}
+
+/// On statistics that are moments of points, as [`Moments::stats`] lays them out: they hold no posteriors, so these are the
+/// exact ones of the parameters asked. An M-step is then a whole iteration of parameter-expanded EM.
+impl GenerativeModel for LinearGaussian {
+    fn dim(&self) -> usize {
+        self.dim()
+    }
+
+    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+        let moments = Moments::from_stats(stats);
+        let mut next = self.clone();
+        next.set_mean(moments.mean());
+        let expectations = next.e_step(&moments).expect("a product in memory");
+        match next.m_step(&expectations, true, regularization.rounding) {
+            Ok(step) => {
+                *self = next;
+                let variables = step.floored;
+                if variables.is_empty() { vec![] } else { vec![Event::NoiseFloored { variables }] }
+            }
+            // No noise is left: the parameters stay.
+            Err(_) => vec![Event::NoiseFloored { variables: (0..self.dim()).collect() }],
+        }
+    }
+
+    fn repair(&mut self, _: &SuffStats, _: &mut usize) -> Vec<Event> {
+        Vec::new()
+    }
+
+    fn recentre(&mut self) {}
+
+    fn finish(&mut self) {
+        self.canonicalize();
+    }
+
+    fn entropy_sum(&self, _: &SuffStats) -> EntropySum {
+        self.stationary_entropy_sum()
+    }
+
+    fn lower_bound(&self, stats: &SuffStats) -> f64 {
+        self.e_step(&Moments::from_stats(stats)).expect("a product in memory").log_likelihood()
+    }
+
+    fn n_parameters(&self) -> usize {
+        self.n_parameters()
+    }
+
+    fn active_components(&self) -> usize {
+        1
     }
 }
 

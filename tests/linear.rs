@@ -13,7 +13,7 @@ use entropysum::model::gaussian_observable::GaussianMonitor;
 use entropysum::model::{LinearGaussian, Moments, Noise, Rotation};
 use entropysum::monitor::{Monitor, Silent, StopReason};
 use entropysum::scalar::Scalar;
-use entropysum::{DataSource, Points};
+use entropysum::{DataSource, Points, inference};
 use serde_json::Value;
 use std::f64::consts::PI;
 
@@ -271,8 +271,8 @@ fn the_entropy_sum_is_the_elbo_at_convergence_to_1e_10() {
 
 #[test]
 fn em_px_em_and_closed_form_reach_the_same_likelihood_and_loadings() {
-    for (points, latents) in [(file("wine.csv"), 3), (file("iris.csv"), 2), (file("digits.npy"), 5)]
-    {
+    let wine = Points::owned(standardized(&file("wine.csv")), 13).unwrap();
+    for (points, latents) in [(wine, 3), (file("iris.csv"), 2), (file("digits.npy"), 5)] {
         let exact = fit(&LinearGaussianSpec::ppca(latents), &points, &Config::default());
         let expected = exact.last().unwrap().log_likelihood;
         for algorithm in [Algorithm::Em, Algorithm::PxEm] {
@@ -580,6 +580,233 @@ fn moments_of_parts_merge_to_those_of_the_whole_far_from_zero() {
     );
     let unweighted = moments(&Points::from_rows(&x, dim).unwrap(), &executor()).unwrap();
     assert_all_close(Moments::from_stats(&sum).mean(), unweighted.mean(), 1e-15, "mean");
+}
+
+/// Exact EM over the observed entries: against dense Gaussians of each point's observed dimensions.
+#[test]
+fn missing_entries_are_left_out_of_the_likelihood_exactly() {
+    let mut u = Uniforms::new(6);
+    let (n, dim, latents) = (120, 6, 2);
+    let w: Vec<f64> = (0..dim * latents).map(|_| u.normal()).collect();
+    let full: Vec<f64> = (0..n)
+        .flat_map(|_| {
+            let z = [u.normal(), u.normal()];
+            (0..dim)
+                .map(|d| d as f64 + w[2 * d] * z[0] + w[2 * d + 1] * z[1] + 0.5 * u.normal())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let complete = Points::from_rows(&full, dim).unwrap();
+    let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
+    let mut holes = full.clone();
+    holes.iter_mut().for_each(|v| {
+        if u.next() < 0.25 {
+            *v = f64::NAN
+        }
+    });
+    holes[..dim].fill(f64::NAN);
+    let points = Points::from_rows(&holes, dim).unwrap().with_weights(weights.clone()).unwrap();
+
+    // By definition, with a Cholesky decomposition for every point.
+    let dense = |model: &LinearGaussian| -> f64 {
+        let mut sum = 0.0;
+        for (row, weight) in holes.chunks(dim).zip(&weights) {
+            let o: Vec<usize> = (0..dim).filter(|&d| !row[d].is_nan()).collect();
+            if o.is_empty() {
+                continue;
+            }
+            let mut l = Mat::from_fn(o.len(), o.len(), |i, j| {
+                let shared: f64 = (0..latents)
+                    .map(|h| model.loadings()[(o[i], h)] * model.loadings()[(o[j], h)])
+                    .sum();
+                shared + if i == j { model.noise_variances()[o[i]] } else { 0.0 }
+            });
+            let mut whitened = Vec::new();
+            for i in 0..o.len() {
+                for j in 0..=i {
+                    let inner: f64 = (0..j).map(|k| l[(i, k)] * l[(j, k)]).sum();
+                    l[(i, j)] = if i == j {
+                        (l[(i, i)] - inner).sqrt()
+                    } else {
+                        (l[(i, j)] - inner) / l[(j, j)]
+                    };
+                }
+                let inner: f64 = (0..i).map(|k| l[(i, k)] * whitened[k]).sum();
+                whitened.push((row[o[i]] - model.mean()[o[i]] - inner) / l[(i, i)]);
+            }
+            sum += weight
+                * (0..o.len())
+                    .map(|i| {
+                        -0.5 * (2.0 * PI).ln() - l[(i, i)].ln() - 0.5 * whitened[i] * whitened[i]
+                    })
+                    .sum::<f64>();
+        }
+        sum / weights.iter().sum::<f64>()
+    };
+
+    for spec in [LinearGaussianSpec::ppca(latents), LinearGaussianSpec::factor_analysis(latents)] {
+        assert!(
+            spec.fit(&points, &executor(), &Config::default(), &mut Silent)
+                .unwrap_err()
+                .to_string()
+                .contains("NaN")
+        );
+        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+            let spec = spec.clone().with_algorithm(algorithm).ignoring_missing();
+            let what = format!("{:?} {algorithm:?}", spec.noise);
+            let config = Config { max_iter: 20_000, tol: 1e-13, ..Config::default() };
+            let found = fit(&spec, &points, &config);
+            assert!(found.converged(), "{what}");
+            for pair in found.history.records.windows(2) {
+                assert!(pair[0].log_likelihood <= pair[0].lower_bound + 1e-11);
+                assert!(pair[0].lower_bound <= pair[1].log_likelihood + 1e-11);
+            }
+            let expected = dense(&found.model);
+            let record = found.last().unwrap();
+            assert_close(record.lower_bound, expected, 1e-10, &what);
+            assert!((record.entropy_sum.total() - expected).abs() < 1e-9, "{what}");
+            let scored =
+                Summary::new(&spec, &points, &executor()).unwrap().score(&found.model).unwrap();
+            assert_close(scored.log_likelihood, expected, 1e-12, &what);
+            // Nothing nearby is better.
+            for _ in 0..30 {
+                let mut nudge = |v: f64| v + 1e-3 * u.normal();
+                let mean = found.model.mean().iter().map(|&m| nudge(m)).collect();
+                let loadings: Vec<f64> = found
+                    .model
+                    .loadings()
+                    .row_iter()
+                    .flat_map(|r| r.iter().map(|&v| nudge(v)).collect::<Vec<_>>())
+                    .collect();
+                let psi: Vec<f64> =
+                    found.model.noise_variances().iter().map(|&v| nudge(v)).collect();
+                let psi = if spec.noise == Noise::Isotropic { vec![psi[0]] } else { psi };
+                let other = LinearGaussian::new(spec.noise, mean, &loadings, psi).unwrap();
+                assert!(dense(&other) < expected, "{what}");
+            }
+            let bits = |threads| {
+                let executor = Executor::new(Some(threads)).unwrap();
+                let config = Config { max_iter: 3, tol: 0.0, ..Config::default() };
+                spec.fit(&points, &executor, &config, &mut Silent)
+                    .unwrap()
+                    .last()
+                    .unwrap()
+                    .lower_bound
+                    .to_bits()
+            };
+            assert!(bits(1) == bits(2) && bits(1) == bits(7), "{what}");
+
+            // Without holes, the same iterations as from the covariance.
+            let with_all =
+                fit(&spec, &complete, &Config { max_iter: 20, tol: 0.0, ..Config::default() });
+            let start = spec.clone().with_form(Form::Covariance);
+            let plain =
+                fit(&start, &complete, &Config { max_iter: 20, tol: 0.0, ..Config::default() });
+            if spec.noise == Noise::Isotropic {
+                for (a, b) in with_all.history.records.iter().zip(&plain.history.records) {
+                    assert_close(a.lower_bound, b.lower_bound, 1e-11, &what);
+                    assert_close(a.entropy_sum.total(), b.entropy_sum.total(), 1e-11, &what);
+                }
+            }
+        }
+    }
+    let mut never = full.clone();
+    never.iter_mut().skip(3).step_by(dim).for_each(|v| *v = f64::NAN);
+    let spec = LinearGaussianSpec::ppca(1).ignoring_missing();
+    assert!(fault(&spec, &never, dim).contains("column 3 has no observed entry"));
+    never[3] = f64::INFINITY;
+    assert!(fault(&spec, &never, dim).contains("row 0, column 3"));
+}
+
+/// Densities, posterior means, reconstructions and samples, against dense linear algebra.
+#[test]
+fn densities_latents_reconstructions_and_samples_follow_the_definitions() {
+    fn check<T: Scalar>(tolerance: f64) {
+        let mut u = Uniforms::new(4);
+        let (n, dim, latents) = (600, 5, 2);
+        let loadings: Vec<f64> = (0..dim * latents).map(|_| u.normal()).collect();
+        let psi = vec![0.5, 0.1, 2.0, 0.02, 1.0];
+        let mean: Vec<f64> = (0..dim).map(|d| 10.0 * d as f64).collect();
+        let x: Vec<T> =
+            (0..n * dim).map(|k| T::from_f64(mean[k % dim] + 2.0 * u.normal())).collect();
+        let points = Points::from_rows(&x, dim).unwrap();
+        for noise in Noise::ALL {
+            let psi = if noise == Noise::Isotropic { vec![0.5] } else { psi.clone() };
+            let model = LinearGaussian::new(noise, mean.clone(), &loadings, psi).unwrap();
+            // One component with the same covariance scores the same.
+            let w = |d: usize, h: usize| loadings[d * latents + h];
+            let covariance: Vec<f64> = (0..dim * dim)
+                .map(|k| {
+                    let (i, j) = (k / dim, k % dim);
+                    let shared: f64 = (0..latents).map(|h| w(i, h) * w(j, h)).sum();
+                    shared + if i == j { model.noise_variances()[i] } else { 0.0 }
+                })
+                .collect();
+            let family = entropysum::family::registry::build("gaussian-full", dim).unwrap();
+            let dense = entropysum::Mixture::from_arrays(family, vec![1.0], |name| {
+                Some(if name == "means" { &mean } else { &covariance })
+            })
+            .unwrap();
+            let executor = executor();
+            let (mut found, mut expected, mut z, mut back) = (vec![], vec![], vec![], vec![]);
+            let keep = |to: &mut Vec<f64>, values: &[f64]| {
+                to.extend_from_slice(values);
+                Ok(())
+            };
+            inference::score_samples(&model, &points, &executor, |_, v| keep(&mut found, v))
+                .unwrap();
+            inference::score_samples(&dense, &points, &executor, |_, v| keep(&mut expected, v))
+                .unwrap();
+            assert_all_close(&found, &expected, tolerance, noise.model_name());
+            inference::transform(&model, &points, &executor, |_, v| keep(&mut z, v)).unwrap();
+            inference::reconstruct(&model, &points, &executor, |_, v| keep(&mut back, v)).unwrap();
+            assert_eq!((z.len(), back.len()), (n * latents, n * dim));
+            let g = model.posterior_covariance();
+            for i in 0..n {
+                for h in 0..latents {
+                    let m: f64 = (0..latents)
+                        .map(|k| {
+                            let y = |d: usize| x[i * dim + d].to_f64() - mean[d];
+                            g[h * latents + k]
+                                * (0..dim)
+                                    .map(|d| w(d, k) * y(d) / model.noise_variances()[d])
+                                    .sum::<f64>()
+                        })
+                        .sum();
+                    assert!((z[i * latents + h] - m).abs() < tolerance * m.abs().max(1.0));
+                }
+                for d in 0..dim {
+                    let at =
+                        mean[d] + (0..latents).map(|h| w(d, h) * z[i * latents + h]).sum::<f64>();
+                    assert!((back[i * dim + d] - at).abs() < tolerance * at.abs().max(10.0));
+                }
+            }
+            // Samples have the model's moments, and the same bits on any number of threads.
+            let draw = |threads| {
+                let mut values = Vec::new();
+                let executor = Executor::new(Some(threads)).unwrap();
+                inference::sample(&model, 200_000, 3, &executor, |v, labels| {
+                    assert!(labels.is_empty());
+                    keep(&mut values, v)
+                })
+                .unwrap();
+                values
+            };
+            let samples = draw(1);
+            assert!(samples == draw(7));
+            let m = moments(&Points::from_rows(&samples, dim).unwrap(), &executor).unwrap();
+            for i in 0..dim {
+                for j in 0..dim {
+                    let spread = (covariance[i * dim + i] * covariance[j * dim + j]).sqrt();
+                    assert!(
+                        (m.covariance()[(i, j)] - covariance[i * dim + j]).abs() < 0.015 * spread
+                    );
+                }
+            }
+        }
+    }
+    check::<f64>(1e-11);
+    check::<f32>(1e-4);
 }
 
 fn fault(spec: &LinearGaussianSpec, x: &[f64], dim: usize) -> String {

@@ -126,6 +126,9 @@ pub struct FitArgs {
     /// Rotate the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
+    /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
+    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["error", "ignore"])]
+    pub missing: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
     pub posterior: Option<Posterior>,
@@ -180,11 +183,12 @@ pub struct FitArgs {
 
 impl FitArgs {
     /// Arguments that only some kinds of models have a use for, and whether they were typed.
-    pub fn of_kinds(&self) -> [(&'static str, bool); 5] {
+    pub fn of_kinds(&self) -> [(&'static str, bool); 6] {
         [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
             ("--rotation", self.rotation.is_some()),
+            ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
         ]

@@ -151,7 +151,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let fit = fit?;
 
         let mut failures = save(args, &fit);
-        match inference::score(&fit.model, &*self.source, &self.executor) {
+        match M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor) {
             Err(error) => failures.push(error),
             Ok(score) => {
                 let interrupted = progress.ended_by_interrupt;

@@ -4,12 +4,13 @@ use super::batch::{Fit, note};
 use super::config::Config;
 use super::moments::moments;
 use super::passes::{Passes, factor};
+use super::patterns::Patterns;
 use crate::data::DataSource;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::inference::Score;
 use crate::linalg::{Cholesky, orthonormalize, product, row_major, symmetric_eigen};
-use crate::model::linear_gaussian::{Factor, latents_fault};
+use crate::model::linear_gaussian::{Factor, Step, latents_fault};
 use crate::model::{EntropySum, LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 use crate::monitor::{Convergence, Event, History, IterRecord, Monitor, Observer, StopReason};
 use crate::rng;
@@ -72,6 +73,8 @@ pub enum Form {
     Factor,
     /// The points, in a pass for each iteration.
     Points,
+    /// The observed entries of points of which others are missing (NaN), in memory.
+    Observed,
 }
 
 /// How a fit will be computed, given the numbers of points and dimensions; [`Display`](fmt::Display) says it in words.
@@ -98,6 +101,7 @@ impl fmt::Display for Method {
             Form::Factor if self.is_direct => "the Gram matrix of the points",
             Form::Factor => "the centred points in memory",
             Form::Points => "the points, one pass an iteration",
+            Form::Observed => "the observed entries, grouped by pattern",
         };
         let on = if self.is_direct { "of" } else { "on" };
         write!(f, "{how} {on} {of}")
@@ -168,6 +172,17 @@ impl LinearGaussianSpec {
         Self { form: Some(form), ..self }
     }
 
+    /// The same for points with missing entries (NaN), which are left out of the likelihood. Without this they are errors.
+    ///
+    /// There is no closed form then; p-PCA is learned by parameter-expanded EM.
+    pub fn ignoring_missing(self) -> Self {
+        let algorithm = match self.algorithm {
+            Algorithm::ClosedForm => Algorithm::PxEm,
+            other => other,
+        };
+        Self { algorithm, form: Some(Form::Observed), ..self }
+    }
+
     /// How the fit of so many points would be computed.
     pub fn method(&self, n_points: u64, dim: usize) -> Method {
         let algorithm = self.algorithm;
@@ -185,7 +200,7 @@ impl LinearGaussianSpec {
             && match form {
                 Form::Covariance => small(dim as u64),
                 Form::Factor => small(n_points),
-                Form::Points => false,
+                Form::Points | Form::Observed => false,
             };
         Method { algorithm, form, is_direct }
     }
@@ -213,6 +228,11 @@ impl LinearGaussianSpec {
         if self.noise == Noise::Diagonal && self.algorithm == Algorithm::ClosedForm {
             return refuse(
                 "factor analysis has no closed form; its algorithms are em and px-em".into(),
+            );
+        }
+        if self.form == Some(Form::Observed) && self.algorithm == Algorithm::ClosedForm {
+            return refuse(
+                "with missing entries there is no closed form; the algorithm is px-em or em".into(),
             );
         }
         let Some(init) = &self.init else { return Ok(()) };
@@ -254,6 +274,7 @@ enum Store<'a, T, S: ?Sized> {
     Covariance(Moments),
     Factor(Factor),
     Points(Box<Passes<'a, T, S>>),
+    Observed(Patterns<'a>),
 }
 
 impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
@@ -279,6 +300,11 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 let weight = passes.total_weight();
                 (Store::Points(Box::new(passes)), weight)
             }
+            Form::Observed => {
+                let patterns = Patterns::new(source, executor)?;
+                let weight = patterns.total_weight();
+                (Store::Observed(patterns), weight)
+            }
         };
         let mut summary =
             Self { method, store, source, n_points: source.len(), total_weight, eigen: None };
@@ -293,13 +319,51 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         self.method
     }
 
-    /// Mean, variances, and products with the covariance of the points.
-    pub fn moments(&self) -> &dyn SecondMoments {
+    /// Mean, variances, and products with the covariance of the points; `None` where entries are missing.
+    pub fn moments(&self) -> Option<&dyn SecondMoments> {
         match &self.store {
-            Store::Covariance(moments) => moments,
-            Store::Factor(factor) => factor,
-            Store::Points(passes) => &**passes,
+            Store::Covariance(moments) => Some(moments),
+            Store::Factor(factor) => Some(factor),
+            Store::Points(passes) => Some(&**passes),
+            Store::Observed(_) => None,
         }
+    }
+
+    fn mean(&self) -> &[f64] {
+        match &self.store {
+            Store::Covariance(moments) => SecondMoments::mean(moments),
+            Store::Factor(factor) => factor.mean(),
+            Store::Points(passes) => passes.mean(),
+            Store::Observed(patterns) => patterns.mean(),
+        }
+    }
+
+    fn variances(&self) -> &[f64] {
+        match &self.store {
+            Store::Covariance(moments) => SecondMoments::variances(moments),
+            Store::Factor(factor) => factor.variances(),
+            Store::Points(passes) => passes.variances(),
+            Store::Observed(patterns) => patterns.variances(),
+        }
+    }
+
+    fn log_likelihood(&self, model: &LinearGaussian) -> Result<f64> {
+        match (&self.store, self.moments()) {
+            (Store::Observed(patterns), _) => Ok(patterns.e_step(model)?.log_likelihood()),
+            (_, moments) => {
+                Ok(model.e_step(moments.expect("all others have them"))?.log_likelihood())
+            }
+        }
+    }
+
+    /// One iteration of EM; also the log-likelihood before it.
+    fn iterate(&self, model: &mut LinearGaussian, expanded: bool) -> Result<(f64, Step)> {
+        if let Store::Observed(patterns) = &self.store {
+            return patterns.iterate(model, expanded, T::EPSILON);
+        }
+        let expectations = model.e_step(self.moments().expect("all others have them"))?;
+        let step = model.m_step(&expectations, expanded, T::EPSILON)?;
+        Ok((expectations.log_likelihood(), step))
     }
 
     /// Eigenvalues of the covariance in descending order, where the method computes all there are: a scree plot.
@@ -316,7 +380,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         Ok(Score {
             n_points: self.n_points,
             total_weight: self.total_weight,
-            log_likelihood: model.e_step(self.moments())?.log_likelihood(),
+            log_likelihood: self.log_likelihood(model)?,
             posterior_entropy: model.stationary_entropy_sum().posterior,
             n_parameters: model.n_parameters(),
         })
@@ -396,7 +460,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
     }
 
     fn check_variances(&self, noise: Noise) -> Result<()> {
-        let variances = self.moments().variances();
+        let variances = self.variances();
         let constant = variances.iter().position(|&v| v == 0.0);
         let refuse = |message: String| Err(DataError::new(self.source.name(), message).into());
         if variances.iter().all(|&v| v == 0.0) {
@@ -430,7 +494,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 }
                 (values, vectors)
             }
-            Store::Points(_) => unreachable!("passes over points have no direct method"),
+            Store::Points(_) | Store::Observed(_) => unreachable!("these have no direct method"),
         };
         values.reverse();
         values.iter_mut().for_each(|value| *value = value.max(0.0));
@@ -440,21 +504,15 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
 
     /// A start for EM: random loadings for p-PCA and for all runs of factor analysis but the first.
     fn start(&self, spec: &LinearGaussianSpec, seed: u64, run: u64) -> Result<LinearGaussian> {
-        let moments = self.moments();
-        let (dim, latents) = (moments.mean().len(), spec.latents);
-        let variances = moments.variances();
+        let (mean, variances) = (self.mean(), self.variances());
+        let (dim, latents) = (mean.len(), spec.latents);
         let mut rng = rng::stream(seed, run);
         let mut normal = || -> f64 { StandardNormal.sample(&mut rng) };
         if spec.noise == Noise::Isotropic {
             let variance = variances.iter().sum::<f64>() / dim as f64;
             let scale = (0.5 * variance / latents as f64).sqrt();
             let loadings: Vec<f64> = (0..dim * latents).map(|_| scale * normal()).collect();
-            return LinearGaussian::new(
-                spec.noise,
-                moments.mean().to_vec(),
-                &loadings,
-                vec![0.5 * variance],
-            );
+            return LinearGaussian::new(spec.noise, mean.to_vec(), &loadings, vec![0.5 * variance]);
         }
         let noise = self
             .uniquenesses(latents)
@@ -462,7 +520,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         let mut loadings = Mat::from_fn(dim, latents, |d, _| {
             (0.5 * variances[d] / latents as f64).sqrt() * normal()
         });
-        if run == 0 {
+        if let (0, Some(moments)) = (run, self.moments()) {
             // Principal components in units of the noise, as scikit-learn and R's factanal begin or iterate.
             let scale: Vec<f64> = noise.iter().map(|n| n.sqrt().recip()).collect();
             let scaled = Scaled { inner: moments, scale: &scale };
@@ -475,7 +533,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             });
         }
         let loadings = row_major(loadings.as_ref());
-        LinearGaussian::new(spec.noise, moments.mean().to_vec(), &loadings, noise)
+        LinearGaussian::new(spec.noise, mean.to_vec(), &loadings, noise)
     }
 
     /// Jöreskog's start of the noise, `(1 - H / 2D) / (S⁻¹)_dd`, where the covariance can be inverted.
@@ -501,16 +559,16 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
-        let moments = self.moments();
         let expanded = spec.algorithm == Algorithm::PxEm;
         let strict = !expanded && config.monitor == Monitor::EntropySum;
         let monitor = if strict { Monitor::LowerBound } else { config.monitor };
         let mut watch = Watch::new(begun, config, monitor)?;
         watch.also = strict.then_some(Convergence::new(config.monitor, config.tol, config.rtol)?);
-        model.set_mean(moments.mean());
+        if self.moments().is_some() {
+            model.set_mean(self.mean());
+        }
         let stop_reason = loop {
-            let expectations = model.e_step(moments)?;
-            let step = model.m_step(&expectations, expanded, T::EPSILON)?;
+            let (log_likelihood, step) = self.iterate(&mut model, expanded)?;
             let mut events = Vec::new();
             if !step.floored.is_empty() {
                 events.push(Event::NoiseFloored { variables: step.floored });
@@ -519,7 +577,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 self.points_seen(watch.iteration()),
                 step.entropy_sum,
                 step.lower_bound,
-                expectations.log_likelihood(),
+                log_likelihood,
                 events,
                 observer,
             );
@@ -532,7 +590,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 break reason;
             }
         };
-        Ok(watch.finish(self.complete(spec, model), stop_reason, moments.variances()))
+        Ok(watch.finish(self.complete(spec, model), stop_reason, self.variances()))
     }
 
     fn closed_form(
@@ -542,7 +600,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
-        let moments = self.moments();
+        let moments = self.moments().expect("a closed form needs them");
         let (mean, total) = (moments.mean(), moments.variances().iter().sum::<f64>());
         let build = |values: &[f64], vectors: MatRef<'_, f64>| {
             LinearGaussian::from_principal_components(
@@ -585,7 +643,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
     }
 
     fn points_seen(&self, iteration: usize) -> u64 {
-        let passes = if self.method.form == Form::Points { iteration as u64 } else { 1 };
+        let is_over_points = matches!(self.method.form, Form::Points | Form::Observed);
+        let passes = if is_over_points { iteration as u64 } else { 1 };
         passes * self.n_points
     }
 

@@ -7,6 +7,7 @@ pub mod linear_gaussian;
 pub mod moments;
 mod pass;
 mod passes;
+mod patterns;
 pub mod sweep;
 
 pub use batch::{Fit, fit};

@@ -5,10 +5,11 @@ use crate::cli::args::{FitArgs, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::data::DataSource;
+use entropysum::em::linear_gaussian::{Form, Summary};
 use entropysum::em::{Algorithm, Config, Fit, LinearGaussianSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::inference;
+use entropysum::inference::{self, Score};
 use entropysum::model::{LatentSpace, LinearGaussian, Noise};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -18,7 +19,7 @@ use std::fmt::Write as _;
 impl Kind for LinearGaussian {
     type Spec = LinearGaussianSpec;
 
-    const ARGUMENTS: &'static [&'static str] = &["--latent", "--rotation"];
+    const ARGUMENTS: &'static [&'static str] = &["--latent", "--rotation", "--missing"];
 
     const ALGORITHMS: &'static [&'static str] = &["closed-form", "em", "px-em"];
 
@@ -61,7 +62,16 @@ impl Kind for LinearGaussian {
             (None, Some(_)) => Algorithm::PxEm,
             (None, None) => spec.algorithm,
         };
-        Ok(LinearGaussianSpec { algorithm, rotation: args.rotation, init: given, ..spec })
+        let spec = LinearGaussianSpec { algorithm, rotation: args.rotation, init: given, ..spec };
+        let ignores_missing = args.missing.as_deref() == Some("ignore");
+        match args.algorithm.as_deref() {
+            Some("closed-form") if ignores_missing => Err(Error::Config(
+                "--missing ignore: there is no closed form with missing entries; use em or px-em"
+                    .into(),
+            )),
+            _ if ignores_missing => Ok(spec.ignoring_missing()),
+            _ => Ok(spec),
+        }
     }
 
     fn method(spec: &LinearGaussianSpec, n_points: u64, dim: usize) -> Option<String> {
@@ -114,6 +124,19 @@ impl<T: Scalar> FitKind<T> for LinearGaussian {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         spec.fit(source, executor, config, observer)
+    }
+
+    /// With missing entries the density of a point is that of the entries it has.
+    fn score_fit(
+        spec: &LinearGaussianSpec,
+        model: &Self,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+    ) -> Result<Score> {
+        match spec.form {
+            Some(Form::Observed) => Summary::new(spec, source, executor)?.score(model),
+            _ => inference::score(model, source, executor),
+        }
     }
 
     fn width(&self, map: PointMap) -> Result<usize> {

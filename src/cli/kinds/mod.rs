@@ -12,6 +12,7 @@ use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::inference::{self, Score};
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -93,6 +94,16 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>>;
+
+    /// How well a fitted model describes the points of its fit.
+    fn score_fit(
+        _spec: &Self::Spec,
+        model: &Self,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+    ) -> Result<Score> {
+        inference::score(model, source, executor)
+    }
 
     /// How many numbers a map makes of a point. Kinds without latents refuse.
     fn width(&self, map: PointMap) -> Result<usize> {

@@ -24,10 +24,12 @@
 
 mod fitted;
 mod moments;
+mod partial;
 mod rotation;
 
 pub use fitted::Projector;
 pub use moments::{Factor, Moments, SecondMoments};
+pub(crate) use partial::PartialSums;
 pub use rotation::Rotation;
 
 use super::gaussian_observable as gaussian;

@@ -118,6 +118,7 @@ pub mod model;
 pub mod monitor;
 mod rng;
 pub mod scalar;
+pub mod special;
 pub mod stats;
 pub mod store;
 

@@ -6,6 +6,7 @@ use crate::em::init;
 use crate::em::{Config, Init, MixtureSpec};
 use crate::exec::Executor;
 use crate::family::{Constraint, ExponentialFamily, ParameterSpec, Parameters};
+use crate::model::Mixture;
 use std::sync::Arc;
 
 /// A mixture of `n_components` of a family, for its [check](FactorModel::check) at random parameters.
@@ -30,6 +31,13 @@ pub fn mixture(family: Arc<dyn ExponentialFamily>, n_components: usize) -> Facto
     let observable = Components { family, n_components };
     let model = FactorModel::new(name, vec![Box::new(prior), Box::new(observable)]);
     if is_separate { model.stated_by(Statement::Mixture) } else { model }
+}
+
+impl FactorModel {
+    /// The family and the number of components of a mixture, for a check at random parameters.
+    pub fn of(model: &Mixture) -> Self {
+        mixture(model.shared_family(), model.n_components())
+    }
 }
 
 /// The prior of a mixture: `ζ_i = ln(π_i / π_C)`, i < C.

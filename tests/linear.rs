@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
+use entropysum::criterion;
 use entropysum::data::{self, OpenOptions};
 use entropysum::em::linear_gaussian::{Form, Summary};
 use entropysum::em::{self, Algorithm, Config, Fit, LinearGaussianSpec, moments};
@@ -580,6 +581,28 @@ fn moments_of_parts_merge_to_those_of_the_whole_far_from_zero() {
     );
     let unweighted = moments(&Points::from_rows(&x, dim).unwrap(), &executor()).unwrap();
     assert_all_close(Moments::from_stats(&sum).mean(), unweighted.mean(), 1e-15, "mean");
+}
+
+/// Both halves of the gap are derivatives of the bound; a model that has been learned from the points has none.
+#[test]
+fn certified_gaps_of_linear_gaussian_models_are_derivatives_of_the_bound() {
+    let points = file("iris.csv");
+    let learned = [
+        fit(&LinearGaussianSpec::ppca(2), &points, &Config::default()).model,
+        LinearGaussian::new(
+            Noise::Diagonal,
+            vec![5.0, 3.0, 4.0, 1.0],
+            &[0.5, -0.1, 1.0, 0.7],
+            vec![0.3, 0.2, 1.0, 0.1],
+        )
+        .unwrap(),
+    ];
+    for (model, is_learned) in learned.iter().zip([true, false]) {
+        let gap = criterion::certify_linear_gaussian(model, &points, &executor()).unwrap();
+        assert!(gap.error().abs() < 1e-9, "{gap}");
+        assert_eq!(gap.gap().abs() < 1e-10, is_learned, "{gap}");
+        assert!(is_learned || gap.prior.abs() > 0.01 && gap.observable.abs() > 0.01, "{gap}");
+    }
 }
 
 /// Exact EM over the observed entries: against dense Gaussians of each point's observed dimensions.

@@ -4,6 +4,7 @@ use super::{FitKind, Given, Kind, PointMap};
 use crate::cli::args::{FitArgs, Start};
 use crate::cli::output;
 use crate::cli::run::size;
+use entropysum::criterion::{self, CertifiedGap};
 use entropysum::data::DataSource;
 use entropysum::em::linear_gaussian::{Form, Summary};
 use entropysum::em::{Algorithm, Config, Fit, LinearGaussianSpec};
@@ -137,6 +138,10 @@ impl<T: Scalar> FitKind<T> for LinearGaussian {
             Some(Form::Observed) => Summary::new(spec, source, executor)?.score(model),
             _ => inference::score(model, source, executor),
         }
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify_linear_gaussian(self, source, executor)
     }
 
     fn width(&self, map: PointMap) -> Result<usize> {

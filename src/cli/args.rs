@@ -4,6 +4,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
 use entropysum::em::Config;
+use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
 use entropysum::model::{Posterior, Rotation};
 use entropysum::monitor::Monitor;
@@ -118,15 +119,16 @@ const COMPUTING: &str = "Computing";
 /// The model of a fit that names none.
 pub const DEFAULT_MODEL: &str = "gaussian-full";
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FitArgs {
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
 
-    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]
-    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(Model::names()))]
+    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]. Families
+    /// of several columns each, by index or name: gaussian-diag:0-3,poisson:visits
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = ModelName)]
     pub model: Option<String>,
     #[command(flatten)]
     pub known: KnownArgs,
@@ -143,7 +145,7 @@ pub struct FitArgs {
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
     /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
-    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["error", "ignore"])]
+    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["refuse", "ignore"])]
     pub missing: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
@@ -198,7 +200,7 @@ pub struct FitArgs {
 }
 
 /// Parameters that are known: one number, or one for each column.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct KnownArgs {
     /// Trials of a binomial; one number, or one for each column
     #[arg(long, value_name = "N,...", help_heading = MODEL, value_delimiter = ',')]
@@ -265,7 +267,7 @@ impl FitArgs {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PredictArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -282,7 +284,7 @@ pub struct PredictArgs {
 }
 
 /// Of 'transform' and 'reconstruct'.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct MapArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -295,7 +297,7 @@ pub struct MapArgs {
     pub output: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -313,7 +315,7 @@ pub struct ScoreArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SampleArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -333,7 +335,7 @@ pub struct SampleArgs {
     pub threads: ThreadsArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct InfoArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -342,7 +344,7 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     /// A family or the name of another model, or a model file
     pub model: OsString,
@@ -371,7 +373,7 @@ pub struct CheckArgs {
 }
 
 /// Shapes to measure: all combinations of the lists.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
@@ -408,7 +410,7 @@ pub enum BenchCommand {
 }
 
 /// A file of points and how to read it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DataArgs {
     /// The points, one a row: .npy, text, or raw numbers
     pub data: PathBuf,
@@ -423,14 +425,14 @@ pub struct DataArgs {
     pub dim: Option<u64>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct WeightsArgs {
     /// File of weights, one a point
     #[arg(long, value_name = "FILE", help_heading = DATA, conflicts_with = "weights_column")]
     pub weights: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ComputeArgs {
     #[command(flatten)]
     pub threads: ThreadsArgs,
@@ -439,7 +441,7 @@ pub struct ComputeArgs {
     pub precision: Precision,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ThreadsArgs {
     /// Number of threads; results do not depend on it [default: all cores]
     #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = threads)]
@@ -484,6 +486,32 @@ impl From<OsString> for Start {
             Some(_) => Self::RandomFromData,
             None => Self::File(text.into()),
         }
+    }
+}
+
+/// Names of models, and those of products, of which there is no list.
+#[derive(Clone, Debug)]
+struct ModelName;
+
+impl TypedValueParser for ModelName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str() {
+            Some(name) if is_product(name) => Ok(name.to_owned()),
+            _ => PossibleValuesParser::new(Model::names()).parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(
+        &self,
+    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        Some(Box::new(Model::names().into_iter().map(clap::builder::PossibleValue::new)))
     }
 }
 

@@ -518,13 +518,14 @@ fn labelled_stats<T: Scalar>(
     if family.is_location() {
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
             let total: f64 = members.iter().map(|&i| sample.weight(i)).sum();
-            for (d, value) in centre.iter_mut().enumerate() {
-                let sum: f64 = members
-                    .iter()
-                    .map(|&i| sample.weight(i) * sample.values[i * dim + d].to_f64())
-                    .sum();
-                *value = T::from_f64(if total > 0.0 { sum / total } else { 0.0 });
-            }
+            let sum = |d: usize| -> f64 {
+                let value = |&i: &usize| sample.weight(i) * sample.values[i * dim + d].to_f64();
+                members.iter().map(value).sum()
+            };
+            let mean = |d| if total > 0.0 { sum(d) / total } else { 0.0 };
+            let mut means: Vec<f64> = (0..dim).map(mean).collect();
+            family.restrict_centre(&mut means);
+            centre.iter_mut().zip(means).for_each(|(to, mean)| *to = T::from_f64(mean));
         }
     }
     let shape = StatsShape {

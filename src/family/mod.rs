@@ -29,6 +29,7 @@ pub mod log_normal;
 pub mod multinomial;
 pub mod negative_binomial;
 pub mod poisson;
+pub mod product;
 pub mod registry;
 pub mod support;
 pub mod von_mises;
@@ -45,12 +46,14 @@ pub use gaussian::{Covariance, Gaussian};
 pub use independent::{Independent, Univariate};
 pub use known::Known;
 pub use multinomial::Multinomial;
+pub use product::{Product, ProductBlock};
 pub use support::{Domain, Support};
 pub use von_mises::VonMises;
 pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 /// Standard parameters of all components of a mixture, flat.
@@ -82,7 +85,7 @@ pub struct Theta<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterSpec {
     /// Name in the plural of the field, `"means"`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Shape of the array for one component; empty for a single number.
     pub shape: Vec<usize>,
     /// Whether all components share it.
@@ -214,7 +217,15 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// A good centre for the statistics of this component: near its points.
-    fn location<'a>(&self, _theta: Theta<'a>) -> &'a [f64] {
+    fn location(&self, _theta: Theta<'_>) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Sets to 0 those coordinates of a centre that are not the family's to choose.
+    fn restrict_centre(&self, _centre: &mut [f64]) {}
+
+    /// The blocks of columns that a product is made of; none of any other family.
+    fn blocks(&self) -> &[ProductBlock] {
         &[]
     }
 

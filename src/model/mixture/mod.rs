@@ -146,7 +146,7 @@ impl Mixture {
             Parameters { components: vec![Vec::new(); weights.len()], shared: Vec::new() };
         for spec in family.parameters() {
             let rows = if spec.shared { 1 } else { weights.len() };
-            let values = array(spec.name).unwrap_or_default();
+            let values = array(&spec.name).unwrap_or_default();
             if values.len() != rows * spec.len() {
                 return Err(Error::Model(format!(
                     "{}: {:?} holds {} number(s), expected {}",

@@ -117,6 +117,8 @@ pub struct OpenOptions {
     pub weights_column: Option<String>,
     /// A file of weights, one a point.
     pub weights: Option<PathBuf>,
+    /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
+    pub missing: bool,
 }
 
 /// Opens a file of points.
@@ -162,7 +164,8 @@ pub fn open<T: Scalar>(
     let source: Box<dyn DataSource<T>> = match (format, options.raw) {
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
         (Format::Text, _) => {
-            Box::new(text::read_text(path, options.weights_column.as_deref())?.points)
+            let weights = options.weights_column.as_deref();
+            Box::new(text::read_text_with(path, weights, options.missing)?.points)
         }
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {

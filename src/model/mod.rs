@@ -2,10 +2,13 @@
 
 mod entropy;
 mod fitted;
+pub mod gaussian_observable;
+pub mod linear_gaussian;
 pub mod mixture;
 
 pub use entropy::{EntropySum, entropy_of_weights};
 pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
+pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
 
 use crate::block::Block;

@@ -102,7 +102,7 @@ impl ExponentialFamily for ObservedGaussian {
         true
     }
 
-    fn location<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+    fn location(&self, theta: Theta<'_>) -> Vec<f64> {
         self.complete.location(theta)
     }
 

@@ -7,8 +7,7 @@ use crate::data::{self, DataSource};
 use crate::em::sweep::first_fault;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::model::Mixture;
-use crate::model::mixture::ScoredTile;
+use crate::model::{Sampled, ScoredTile, Scores};
 use crate::rng;
 use crate::scalar::Scalar;
 
@@ -58,8 +57,8 @@ impl Score {
 ///
 /// # Errors
 /// If dimensions differ, there are no points, or a point cannot be read or has no finite density.
-pub fn score<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+pub fn score<T: Scalar, M: Scores<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
 ) -> Result<Score> {
@@ -107,8 +106,8 @@ pub fn score<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`score`], and those of the sink.
-pub fn score_samples<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+pub fn score_samples<T: Scalar, M: Scores<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
@@ -128,8 +127,8 @@ pub fn score_samples<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`score`], and those of the sink.
-pub fn predict<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+pub fn predict<T: Scalar, M: Scores<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[u32]) -> Result<()>,
@@ -159,8 +158,8 @@ pub fn predict<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`score`], and those of the sink.
-pub fn predict_proba<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+pub fn predict_proba<T: Scalar, M: Scores<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
@@ -183,8 +182,8 @@ pub fn predict_proba<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// Scores all tiles in parallel, a few chunks at a time, and hands the result of each chunk on in order.
-fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
-    model: &Mixture,
+fn for_each_tile<T: Scalar, M: Scores<T>, S: DataSource<T> + ?Sized, R: Default + Send>(
+    model: &M,
     source: &S,
     executor: &Executor,
     weighted: bool,
@@ -192,8 +191,8 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
     visit: impl Fn(&mut R, ScoredTile<'_, T>) + Sync,
     mut sink: impl FnMut(u64, R) -> Result<()>,
 ) -> Result<()> {
-    data::check_dim(source, model.family().dim())?;
-    let packed = model.pack_for_scoring::<T>(executor.simd());
+    data::check_dim(source, model.dim())?;
+    let packed = model.pack_for_scoring(executor.simd());
     let n = source.len();
     let n_lanes = n.div_ceil(chunk as u64).min(LANES as u64) as usize;
     let mut lanes: Vec<_> = (0..n_lanes)
@@ -209,7 +208,7 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
             }
             let block = source.read(first, chunk.min((n - first) as usize), buffer)?;
             let mut finite = true;
-            model.score(&packed, block, weighted, workspace, |tile| {
+            model.score(&packed, block, weighted, workspace, &mut |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());
                 visit(result, tile);
             });
@@ -250,15 +249,14 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
 pub fn sample(
-    model: &Mixture,
+    model: &impl Sampled,
     n: u64,
     seed: u64,
     executor: &Executor,
     mut sink: impl FnMut(&[f64], &[u32]) -> Result<()>,
 ) -> Result<()> {
-    let dim = model.family().dim();
-    let samplers: Vec<_> =
-        (0..model.n_components()).map(|c| model.family().sampler(model.theta(c))).collect();
+    let dim = model.dim();
+    let draw = model.sampler();
     let mut lanes =
         vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES as u64) as usize];
     let mut start = 0;
@@ -270,10 +268,7 @@ pub fn sample(
             labels.clear();
             let mut rng = rng::stream(seed, first / CHUNK as u64);
             for point in points.chunks_mut(dim) {
-                let c = rng::weighted(&mut rng, model.weights().iter().copied())
-                    .expect("weights sum to 1");
-                samplers[c](&mut rng, point);
-                labels.push(c as u32);
+                labels.push(draw(&mut rng, point));
             }
             Ok(())
         })?;

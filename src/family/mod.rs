@@ -8,6 +8,7 @@
 //! covariances) and usually absent.
 
 mod covariance;
+pub(crate) mod floor;
 pub mod gaussian;
 pub mod registry;
 

@@ -117,12 +117,14 @@ pub mod store;
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;
 pub use data::memory::Points;
-pub use em::{Config, Fit, Init, MixtureSpec, fit_mixture};
+pub use em::{
+    Config, FactorAnalyzersSpec, Fit, Init, MixtureSpec, fit_factor_analyzers, fit_mixture,
+};
 pub use error::{Error, Result};
 pub use exec::Executor;
 /// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].
 pub use faer;
-pub use model::{EntropySum, Mixture, Posterior};
+pub use model::{EntropySum, Mixture, MixtureOfFactorAnalyzers, Noise, Posterior};
 pub use monitor::{IterRecord, Observer, Silent, StopReason};
 pub use scalar::Scalar;
 

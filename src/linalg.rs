@@ -78,6 +78,13 @@ impl Cholesky {
     }
 }
 
+/// `A B`.
+pub(crate) fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+    let mut out = Mat::zeros(a.nrows(), b.ncols());
+    faer::linalg::matmul::matmul(out.as_mut(), faer::Accum::Replace, a, b, 1.0, Par::Seq);
+    out
+}
+
 /// Eigenvalues in ascending order and eigenvectors, one a column, of a symmetric matrix.
 pub(crate) fn symmetric_eigen(matrix: &[f64], dim: usize) -> Option<(Vec<f64>, Mat<f64>)> {
     let matrix = MatRef::from_row_major_slice(matrix, dim, dim);

@@ -2,9 +2,11 @@
 
 pub mod batch;
 pub mod config;
+pub mod factor_analyzers;
 pub mod init;
 pub mod sweep;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
+pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers};
 pub use init::{Init, MixtureSpec, fit_mixture};

@@ -7,6 +7,7 @@ pub mod accumulate;
 pub mod blocking;
 pub mod dispatch;
 pub mod distance;
+pub mod factors;
 pub mod math;
 pub mod products;
 pub mod quadratic;

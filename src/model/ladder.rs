@@ -1,6 +1,7 @@
 //! The ladder for components that their statistics no longer define: split another one while splits are left, then
-//! discard.
+//! discard; and what the M-step tells of components.
 
+use crate::family::Outcome;
 use crate::monitor::Event;
 use crate::stats::SuffStats;
 
@@ -29,6 +30,21 @@ pub(super) trait Ladder {
 pub(super) fn defined(stats: &SuffStats) -> Vec<bool> {
     let points = points_per_mass(stats);
     stats.mass().iter().map(|mass| mass * points >= DEAD_POINTS).collect()
+}
+
+/// What an M-step tells of the components.
+pub(super) fn events(outcomes: &[Outcome]) -> Vec<Event> {
+    let those =
+        |outcome| (0..outcomes.len()).filter(|&c| outcomes[c] == outcome).collect::<Vec<_>>();
+    let (floored, kept) = (those(Outcome::Floored), those(Outcome::Degenerate));
+    let mut events = Vec::new();
+    if !floored.is_empty() {
+        events.push(Event::Floored { components: floored });
+    }
+    if !kept.is_empty() {
+        events.push(Event::Kept { components: kept });
+    }
+    events
 }
 
 fn points_per_mass(stats: &SuffStats) -> f64 {

@@ -3,9 +3,11 @@
 mod entropy;
 mod ladder;
 pub mod mixture;
+pub mod mixture_of_factor_analyzers;
 
 pub use entropy::{EntropySum, entropy_of_weights};
 pub use mixture::{Mixture, Posterior};
+pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, Noise};
 
 use crate::block::Block;
 use crate::family::Regularization;

@@ -14,12 +14,13 @@
 
 mod e_step;
 
+pub(super) use e_step::cancellation_tolerance;
 pub use e_step::{Packed, Workspace};
 
 use super::ladder::{self, Ladder};
 use super::{Draw, EntropySum, GenerativeModel, Sampled, entropy_of_weights};
 use crate::error::{Error, Result};
-use crate::family::{ExponentialFamily, Outcome, Parameters, Regularization, Theta};
+use crate::family::{ExponentialFamily, Parameters, Regularization, Theta};
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
@@ -295,17 +296,7 @@ impl GenerativeModel for Mixture {
             .map(|(d, frozen)| *d && !frozen)
             .collect();
         let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
-        let those =
-            |outcome| (0..outcomes.len()).filter(|&c| outcomes[c] == outcome).collect::<Vec<_>>();
-        let (floored, kept) = (those(Outcome::Floored), those(Outcome::Degenerate));
-        let mut events = Vec::new();
-        if !floored.is_empty() {
-            events.push(Event::Floored { components: floored });
-        }
-        if !kept.is_empty() {
-            events.push(Event::Kept { components: kept });
-        }
-        events
+        ladder::events(&outcomes)
     }
 
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {

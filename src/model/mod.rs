@@ -1,11 +1,13 @@
 //! Generative models: parameters, M-steps and entropies; the control plane.
 
 mod entropy;
+mod fitted;
 mod ladder;
 pub mod mixture;
 pub mod mixture_of_factor_analyzers;
 
 pub use entropy::{EntropySum, entropy_of_weights};
+pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use mixture::{Mixture, Posterior};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, Noise};
 
@@ -15,7 +17,6 @@ use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, SuffStats};
-use rand_xoshiro::Xoshiro256PlusPlus;
 use std::ops::Range;
 
 /// A model `p(z) p(x | z)` learned by EM from sufficient statistics.
@@ -43,6 +44,9 @@ pub trait GenerativeModel: Clone + Send + Sync {
 
     /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
     fn lower_bound(&self, stats: &SuffStats) -> f64;
+
+    /// Number of free parameters, as information criteria count them.
+    fn n_parameters(&self) -> usize;
 
     /// Number of components with positive weight.
     fn active_components(&self) -> usize;
@@ -127,56 +131,4 @@ pub trait EStep<T: Scalar>: GenerativeModel {
 
     /// Whether these constants are what a sweep with these parameters would sum.
     fn can_reuse(&self, packed: &Self::Packed, constants: &DataConstants) -> bool;
-}
-
-/// What a scored tile of points yields.
-#[derive(Debug)]
-pub struct ScoredTile<'a, T> {
-    /// Index of the first point in the source.
-    pub first: u64,
-    /// Sample weights.
-    pub weights: Option<&'a [f64]>,
-    /// Log-density of each point, in nats.
-    pub log_density: &'a [f64],
-    /// Posterior probability of each component, one column a component, `stride` apart; in the order of the model.
-    pub responsibilities: &'a [T],
-    /// Distance between columns of the responsibilities.
-    pub stride: usize,
-    /// Sum of the posterior entropies of the tile over components, weighted where asked for.
-    pub posterior_entropy: f64,
-}
-
-/// A mixture that scores single points: what [`inference`](crate::inference) asks of a model.
-pub trait Scores<T: Scalar>: EStep<T> {
-    /// Number of components C.
-    fn n_components(&self) -> usize;
-
-    /// Number of free parameters.
-    fn n_parameters(&self) -> usize;
-
-    /// Packs the parameters for [`score`](Self::score).
-    fn pack_for_scoring(&self, simd: Simd) -> Self::Packed;
-
-    /// Scratch memory for [`score`](Self::score).
-    fn scoring_workspace(&self, packed: &Self::Packed) -> Self::Workspace;
-
-    /// Log-densities and exact posteriors of a block, handed to `visit` tile by tile; responsibilities and
-    /// entropies times the weights of their points where `weighted`.
-    fn score(
-        &self,
-        packed: &Self::Packed,
-        block: Block<'_, T>,
-        weighted: bool,
-        workspace: &mut Self::Workspace,
-        visit: &mut dyn FnMut(ScoredTile<'_, T>),
-    );
-}
-
-/// Draws a point, and says from which component.
-pub type Draw<'a> = Box<dyn Fn(&mut Xoshiro256PlusPlus, &mut [f64]) -> u32 + Send + Sync + 'a>;
-
-/// A model that points can be drawn from.
-pub trait Sampled: GenerativeModel {
-    /// Prepares to draw points.
-    fn sampler(&self) -> Draw<'_>;
 }

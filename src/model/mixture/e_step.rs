@@ -9,7 +9,7 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
 use crate::kernels::statistics::{self, Tile};
 use crate::kernels::{quadratic, softmax};
-use crate::model::{Constants, EStep, ScoredTile, Scores};
+use crate::model::{Constants, Density, EStep, ScoredTile};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
@@ -679,17 +679,16 @@ impl<T: Scalar> EStep<T> for Mixture {
     }
 }
 
-impl<T: Scalar> Scores<T> for Mixture {
+impl<T: Scalar> Density<T> for Mixture {
+    type Scorer = Packed<T>;
+    type Scratch = Workspace<T>;
+
     fn n_components(&self) -> usize {
         self.n_components()
     }
 
-    fn n_parameters(&self) -> usize {
-        self.n_parameters()
-    }
-
     /// Single points are scored to 1e-5 nats per dimension in `f32`, as far as its packed logits are concerned.
-    fn pack_for_scoring(&self, simd: Simd) -> Packed<T> {
+    fn scorer(&self, simd: Simd) -> Packed<T> {
         self.pack_for(
             simd,
             cancellation_tolerance::<T>(self.family.dim(), 5_000),
@@ -698,7 +697,7 @@ impl<T: Scalar> Scores<T> for Mixture {
         )
     }
 
-    fn scoring_workspace(&self, packed: &Packed<T>) -> Workspace<T> {
+    fn scratch(&self, packed: &Packed<T>) -> Workspace<T> {
         self.workspace_for(packed)
     }
 
@@ -708,7 +707,7 @@ impl<T: Scalar> Scores<T> for Mixture {
         block: Block<'_, T>,
         weighted: bool,
         workspace: &mut Workspace<T>,
-        visit: &mut dyn FnMut(ScoredTile<'_, T>),
+        mut visit: impl FnMut(ScoredTile<'_, T>),
     ) {
         let stride = packed.tiling.stride;
         for tile in packed.tiles(block) {

@@ -18,7 +18,7 @@ pub(super) use e_step::cancellation_tolerance;
 pub use e_step::{Packed, Workspace};
 
 use super::ladder::{self, Ladder};
-use super::{Draw, EntropySum, GenerativeModel, Sampled, entropy_of_weights};
+use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::{ExponentialFamily, Parameters, Regularization, Theta};
 use crate::monitor::Event;
@@ -346,6 +346,10 @@ impl GenerativeModel for Mixture {
         self.recentre();
     }
 
+    fn n_parameters(&self) -> usize {
+        self.n_parameters()
+    }
+
     fn active_components(&self) -> usize {
         self.discarded.iter().filter(|&&discarded| !discarded).count()
     }
@@ -380,14 +384,17 @@ impl Ladder for Mixture {
     }
 }
 
-impl Sampled for Mixture {
-    fn sampler(&self) -> Draw<'_> {
+impl Sample for Mixture {
+    fn sampler(&self) -> BlockSampler<'_> {
         let samplers: Vec<_> =
             (0..self.n_components()).map(|c| self.family.sampler(self.theta(c))).collect();
-        Box::new(move |rng, point| {
-            let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
-            samplers[c](rng, point);
-            c as u32
+        let dim = self.family.dim();
+        Box::new(move |rng, points, labels| {
+            for point in points.chunks_mut(dim) {
+                let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
+                samplers[c](rng, point);
+                labels.push(c as u32);
+            }
         })
     }
 }

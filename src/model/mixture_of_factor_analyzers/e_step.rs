@@ -9,7 +9,7 @@ use crate::kernels::softmax::{padded_stride, softmax};
 use crate::kernels::statistics::{self, Tile};
 use crate::linalg::product;
 use crate::model::mixture::cancellation_tolerance;
-use crate::model::{Constants, EStep, ScoredTile, Scores};
+use crate::model::{Constants, Density, EStep, GenerativeModel, LatentSpace, ScoredTile};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
@@ -24,6 +24,9 @@ const TILE_POINTS: [usize; 2] = [64, 256];
 
 /// Points whose `f32` sums may be added up before they go into `f64`.
 const F32_RUN: usize = 1024;
+
+/// Single points are scored as accurately as the mean over this many is swept: to 1e-5 nats per dimension in `f32`.
+const SCORED_POINTS: u64 = 5_000;
 
 /// The parameters of a mixture of factor analysers as the kernels want them.
 #[derive(Clone, Debug)]
@@ -313,6 +316,23 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
+    /// Fills log-densities and responsibilities of a tile; returns the sum of their entropies.
+    fn score(&self, tile: Block<'_, T>, weighted: bool, workspace: &mut Workspace<T>) -> f64 {
+        self.project(tile.points, workspace);
+        self.logits(tile.points, workspace);
+        workspace.mass.fill(0.0);
+        softmax(
+            self.simd,
+            &mut workspace.logits,
+            self.stride,
+            tile.len(),
+            if weighted { tile.weights } else { None },
+            &mut workspace.mass,
+            Some(&mut workspace.log_density[..tile.len()]),
+        )
+        .posterior_entropy
+    }
+
     /// Turns a tile into weighted responsibilities in `workspace.logits`. Adds all statistics but the sums.
     fn posteriors(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         let n = tile.len();
@@ -476,7 +496,7 @@ impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
     type Workspace = Workspace<T>;
 
     fn pack(&self, simd: Simd, n_points: u64, _: Constants) -> Packed<T> {
-        self.pack_for(simd, cancellation_tolerance::<T>(self.components[0].mean.len(), n_points))
+        self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), n_points))
     }
 
     fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
@@ -587,53 +607,124 @@ impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
     }
 }
 
-impl<T: Scalar> Scores<T> for MixtureOfFactorAnalyzers {
+impl<T: Scalar> Density<T> for MixtureOfFactorAnalyzers {
+    type Scorer = Packed<T>;
+    type Scratch = Workspace<T>;
+
     fn n_components(&self) -> usize {
         self.n_components()
     }
 
-    fn n_parameters(&self) -> usize {
-        self.n_parameters()
+    fn scorer(&self, simd: Simd) -> Packed<T> {
+        self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), SCORED_POINTS))
     }
 
-    fn pack_for_scoring(&self, simd: Simd) -> Packed<T> {
-        self.pack_for(simd, cancellation_tolerance::<T>(self.components[0].mean.len(), 5_000))
-    }
-
-    fn scoring_workspace(&self, packed: &Packed<T>) -> Workspace<T> {
-        packed.workspace()
+    fn scratch(&self, scorer: &Packed<T>) -> Workspace<T> {
+        scorer.workspace()
     }
 
     fn score(
         &self,
-        packed: &Packed<T>,
+        scorer: &Packed<T>,
         block: Block<'_, T>,
         weighted: bool,
-        workspace: &mut Workspace<T>,
-        visit: &mut dyn FnMut(ScoredTile<'_, T>),
+        scratch: &mut Workspace<T>,
+        mut visit: impl FnMut(ScoredTile<'_, T>),
     ) {
-        for tile in packed.tiles(block) {
-            let n = tile.len();
-            packed.project(tile.points, workspace);
-            packed.logits(tile.points, workspace);
-            workspace.mass.fill(0.0);
-            let totals = softmax(
-                packed.simd,
-                &mut workspace.logits,
-                packed.stride,
-                n,
-                if weighted { tile.weights } else { None },
-                &mut workspace.mass,
-                Some(&mut workspace.log_density[..n]),
-            );
+        for tile in scorer.tiles(block) {
+            let posterior_entropy = scorer.score(tile, weighted, scratch);
             visit(ScoredTile {
                 first: tile.first,
                 weights: tile.weights,
-                log_density: &workspace.log_density[..n],
-                responsibilities: &workspace.logits,
-                stride: packed.stride,
-                posterior_entropy: totals.posterior_entropy,
+                log_density: &scratch.log_density[..tile.len()],
+                responsibilities: &scratch.logits,
+                stride: scorer.stride,
+                posterior_entropy,
             });
+        }
+    }
+}
+
+/// The parameters of a mixture of factor analysers as its maps want them.
+#[derive(Debug)]
+pub struct Encoder<T> {
+    packed: Packed<T>,
+    /// `W_c L_c'⁻¹` of all components side by side, D × C H, and the means about the centre, D × C; column-major.
+    decoder: Vec<T>,
+    means: Vec<T>,
+}
+
+impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
+    type Encoder = Encoder<T>;
+
+    fn n_latents(&self) -> usize {
+        self.n_latents()
+    }
+
+    fn encoder(&self, simd: Simd) -> Encoder<T> {
+        let packed = Density::<T>::scorer(self, simd);
+        let decoder = self.components.iter().zip(&packed.posteriors).flat_map(|(component, z)| {
+            let map = product(component.loadings.as_ref(), z.factor.as_ref());
+            column_major(&map).map(T::from_f64).collect::<Vec<_>>()
+        });
+        Encoder { decoder: decoder.collect(), means: packed.means.clone(), packed }
+    }
+
+    /// Those given the most probable component of the point: each component has latents of its own.
+    fn transform(&self, encoder: &Encoder<T>, block: Block<'_, T>, latents: &mut [f64]) {
+        let packed = &encoder.packed;
+        let mut workspace = packed.workspace();
+        let (n_latents, stride) = (packed.latents, packed.stride);
+        for tile in packed.tiles(block) {
+            packed.score(tile, false, &mut workspace);
+            let start = (tile.first - block.first) as usize * n_latents;
+            let out = latents[start..][..tile.len() * n_latents].chunks_mut(n_latents);
+            for (i, out) in out.enumerate() {
+                let columns = workspace.logits.chunks(stride).map(|column| column[i]);
+                let best = columns
+                    .enumerate()
+                    .fold((0, T::ZERO), |best, (c, r)| if r > best.1 { (c, r) } else { best });
+                let LatentPosterior { mean, factor, .. } = &packed.posteriors[best.0];
+                for (g, (out, mean)) in out.iter_mut().zip(mean).enumerate() {
+                    let white = |h: usize| {
+                        workspace.projections[(best.0 * n_latents + h) * stride + i].to_f64()
+                    };
+                    *out = mean + (0..n_latents).map(|h| factor[(g, h)] * white(h)).sum::<f64>();
+                }
+            }
+        }
+    }
+
+    /// `Σ_c p(c | x) (μ_c + W_c E[z | x, c])`: the mean of the point without its noise.
+    fn reconstruct(&self, encoder: &Encoder<T>, block: Block<'_, T>, points: &mut [f64]) {
+        let packed = &encoder.packed;
+        let mut workspace = packed.workspace();
+        let (dim, stride) = (packed.shape.centre, packed.stride);
+        let mut means = vec![T::ZERO; dim * stride];
+        for tile in packed.tiles(block) {
+            let n = tile.len();
+            packed.score(tile, false, &mut workspace);
+            packed.weight_projections(n, &mut workspace);
+            for (parts, map, accumulate) in [
+                (&workspace.logits, &encoder.means, Accum::Replace),
+                (&workspace.weighted, &encoder.decoder, Accum::Add),
+            ] {
+                let n_parts = map.len() / dim;
+                matmul(
+                    columns_mut(&mut means, n, dim, stride),
+                    accumulate,
+                    columns(parts, n, n_parts, stride),
+                    columns(map, dim, n_parts, dim).transpose(),
+                    T::ONE,
+                    Par::Seq,
+                );
+            }
+            let start = (tile.first - block.first) as usize * dim;
+            for (i, point) in points[start..][..n * dim].chunks_mut(dim).enumerate() {
+                for (d, value) in point.iter_mut().enumerate() {
+                    *value = means[d * stride + i].to_f64() + packed.centre[d].to_f64();
+                }
+            }
         }
     }
 }

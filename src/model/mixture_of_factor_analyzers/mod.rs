@@ -38,10 +38,10 @@
 mod e_step;
 mod m_step;
 
-pub use e_step::{Packed, Workspace};
+pub use e_step::{Encoder, Packed, Workspace};
 
 use super::ladder::{self, Ladder};
-use super::{Draw, EntropySum, GenerativeModel, Sampled, entropy_of_weights};
+use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::linalg::{Cholesky, product, symmetric_eigen};
@@ -237,7 +237,7 @@ impl MixtureOfFactorAnalyzers {
     /// or a component has a variance that is not positive or numbers out of range.
     ///
     /// ```
-    /// use entropysum::model::{MixtureOfFactorAnalyzers, Noise};
+    /// use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, Noise};
     ///
     /// let (means, loadings) = ([0.0, 0.0, 5.0, 5.0], [1.0, 0.5, 0.0, 2.0]);
     /// let model = MixtureOfFactorAnalyzers::new(
@@ -386,18 +386,6 @@ impl MixtureOfFactorAnalyzers {
         }
     }
 
-    /// Number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
-    /// rotation, and the noise variances.
-    pub fn n_parameters(&self) -> usize {
-        let (dim, latents) = (self.dim(), self.n_latents());
-        let noise = match self.noise {
-            Noise::Diagonal => dim,
-            Noise::Isotropic => 1,
-        };
-        let each = dim + dim * latents - latents * (latents - 1) / 2 + noise;
-        self.n_components() - 1 + self.n_components() * each
-    }
-
     /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of the entropies, `H[p(x | c)] = ½ ln|2πe (W_c W_c' + Ψ_c)|`, in nats.
     pub fn entropy_contributions(&self) -> Vec<f64> {
         let entropy = |component: &Component| {
@@ -515,6 +503,18 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         sum / stats.total_weight()
     }
 
+    /// Number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
+    /// rotation, and the noise variances.
+    fn n_parameters(&self) -> usize {
+        let (dim, latents) = (self.dim(), self.n_latents());
+        let noise = match self.noise {
+            Noise::Diagonal => dim,
+            Noise::Isotropic => 1,
+        };
+        let each = dim + dim * latents - latents * (latents - 1) / 2 + noise;
+        self.n_components() - 1 + self.n_components() * each
+    }
+
     fn active_components(&self) -> usize {
         self.discarded.iter().filter(|&&discarded| !discarded).count()
     }
@@ -552,23 +552,25 @@ impl Ladder for MixtureOfFactorAnalyzers {
     }
 }
 
-impl Sampled for MixtureOfFactorAnalyzers {
-    fn sampler(&self) -> Draw<'_> {
+impl Sample for MixtureOfFactorAnalyzers {
+    fn sampler(&self) -> BlockSampler<'_> {
         let loadings: Vec<_> = self.components.iter().map(Component::unit_loadings).collect();
-        Box::new(move |rng, point| {
-            let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
-            let component = &self.components[c];
-            for (d, value) in point.iter_mut().enumerate() {
-                let noise: f64 = StandardNormal.sample(rng);
-                *value = component.mean[d] + component.noise[d].sqrt() * noise;
-            }
-            for h in 0..component.latents() {
-                let z: f64 = StandardNormal.sample(rng);
+        Box::new(move |rng, points, labels| {
+            for point in points.chunks_mut(self.dim()) {
+                let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
+                let component = &self.components[c];
                 for (d, value) in point.iter_mut().enumerate() {
-                    *value += loadings[c][(d, h)] * z;
+                    let noise: f64 = StandardNormal.sample(rng);
+                    *value = component.mean[d] + component.noise[d].sqrt() * noise;
                 }
+                for h in 0..component.latents() {
+                    let z: f64 = StandardNormal.sample(rng);
+                    for (d, value) in point.iter_mut().enumerate() {
+                        *value += loadings[c][(d, h)] * z;
+                    }
+                }
+                labels.push(c as u32);
             }
-            c as u32
         })
     }
 }

@@ -60,6 +60,7 @@
 
 mod json;
 mod mixture;
+mod mixture_of_factor_analyzers;
 mod safetensors;
 mod stored;
 

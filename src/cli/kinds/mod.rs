@@ -5,6 +5,7 @@
 //! gets a line in the two macros below.
 
 mod mixture;
+mod mixture_of_factor_analyzers;
 
 use crate::cli::args::FitArgs;
 use entropysum::data::DataSource;
@@ -21,11 +22,14 @@ use std::path::Path;
 /// Evaluates an expression with `$M` as the kind of models of this name, one that [`Model`] answers to.
 macro_rules! with_kind {
     ($name:expr, $M:ident => $body:expr) => {{
-        use entropysum::model::Mixture;
+        use entropysum::model::{Mixture, MixtureOfFactorAnalyzers};
         use entropysum::store::Stored;
         let name: &str = $name;
         if Mixture::answers_to(name) {
             type $M = Mixture;
+            $body
+        } else if MixtureOfFactorAnalyzers::answers_to(name) {
+            type $M = MixtureOfFactorAnalyzers;
             $body
         } else {
             unreachable!("{name} was looked up before")
@@ -38,6 +42,7 @@ macro_rules! with_model {
     ($any:expr, $model:ident => $body:expr) => {
         match $any {
             Model::Mixture($model) => $body,
+            Model::MixtureOfFactorAnalyzers($model) => $body,
             _ => unreachable!("every kind has its line"),
         }
     };

@@ -1,0 +1,60 @@
+//! Mixtures of factor analysers in files.
+
+use super::invalid;
+use super::stored::{File, NamedArray, Stored, shape_text};
+use crate::error::Result;
+use crate::model::{GenerativeModel, MixtureOfFactorAnalyzers, Noise};
+
+impl Stored for MixtureOfFactorAnalyzers {
+    const KIND: &'static str = "a mixture of factor analysers";
+
+    fn names() -> Vec<&'static str> {
+        Noise::ALL.map(Noise::model_name).to_vec()
+    }
+
+    fn name(&self) -> String {
+        self.noise().model_name().into()
+    }
+
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let (components, latents) = (self.n_components(), self.n_latents());
+        vec![("n_components", components), ("n_latents", latents), ("dim", self.dim())]
+    }
+
+    fn arrays(&self) -> Vec<NamedArray> {
+        let (components, dim, latents) = (self.n_components(), self.dim(), self.n_latents());
+        let array = |name, shape| {
+            NamedArray::new(name, shape, self.parameter(name).expect("a name of this kind"))
+        };
+        vec![
+            NamedArray::new("weights", vec![components], self.weights().to_vec()),
+            array("means", vec![components, dim]),
+            array("loadings", vec![components, dim, latents]),
+            array("noise_variances", vec![components, dim]),
+        ]
+    }
+
+    /// Isotropic noise may also be one number a component.
+    fn build(name: &str, file: &File<'_>) -> Result<Self> {
+        let noise = Noise::ALL.into_iter().find(|noise| noise.model_name() == name);
+        let noise = noise.expect("a name of this kind");
+        let loadings = file.array("loadings")?;
+        let [components, dim, latents] = match loadings.shape[..] {
+            [c, d, h] if c > 0 && d > 0 && h > 0 => [c, d, h],
+            _ => {
+                return invalid(format!(
+                    "\"loadings\" has shape {}, expected C (components) × D (dimensions) × H (latents)",
+                    shape_text(&loadings.shape)
+                ));
+            }
+        };
+        debug_assert_eq!(loadings.values.len(), components * dim * latents);
+        let weights = file.values("weights", &[components])?;
+        let means = file.values("means", &[components, dim])?;
+        let one_each =
+            noise == Noise::Isotropic && file.array("noise_variances")?.shape == [components];
+        let shape: &[usize] = if one_each { &[components] } else { &[components, dim] };
+        let variances = file.values("noise_variances", shape)?;
+        Self::new(noise, dim, weights, &means, &loadings.values, &variances)
+    }
+}

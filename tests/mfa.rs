@@ -14,6 +14,7 @@ use entropysum::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, Nois
 use entropysum::monitor::{Event, IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::stats::{StatsShape, SuffStats};
+use entropysum::store;
 use faer::{Mat, MatRef};
 use serde_json::Value;
 use std::f64::consts::TAU;
@@ -49,15 +50,15 @@ fn model_covariances(model: &MixtureOfFactorAnalyzers) -> Vec<f64> {
     covariances(&loadings, &noise, model.n_components(), model.dim())
 }
 
-fn follows_the_golden_trajectory<T: Scalar>(tolerance: f64) {
+fn follows_the_golden_trajectory<T: Scalar>(noise: Noise, key: &str, tolerance: f64) {
     let fixture = fixture("mfa_iris");
     let (dim, components) = (4, 2);
     let x: Vec<T> = rounded(&numbers(&fixture["data"]["x"]));
     let points = Points::from_rows(&x, dim).unwrap();
     let init = &fixture["init"];
-    let steps = fixture["psi_per_component"].as_array().unwrap();
+    let steps = fixture[key].as_array().unwrap();
     let start = MixtureOfFactorAnalyzers::new(
-        Noise::Diagonal,
+        noise,
         dim,
         numbers(&init["pi"]),
         &numbers(&init["means"]),
@@ -87,9 +88,13 @@ fn follows_the_golden_trajectory<T: Scalar>(tolerance: f64) {
     assert_all_close(fit.model.weights(), &numbers(&last["pi"]), 10.0 * tolerance, "weights");
     let means = fit.model.parameter("means").unwrap();
     assert_all_close(&means, &numbers(&last["means"]), 10.0 * tolerance, "means");
-    let noise = fit.model.parameter("noise_variances").unwrap();
-    assert_all_close(&noise, &numbers(&last["psi"]), 10.0 * tolerance, "noise variances");
-    let expected = covariances(&numbers(&last["W"]), &numbers(&last["psi"]), components, dim);
+    let mut golden_noise = numbers(&last["psi"]);
+    if noise == Noise::Tied {
+        golden_noise = golden_noise[..dim].repeat(components);
+    }
+    let found = fit.model.parameter("noise_variances").unwrap();
+    assert_all_close(&found, &golden_noise, 10.0 * tolerance, "noise variances");
+    let expected = covariances(&numbers(&last["W"]), &golden_noise, components, dim);
     assert_all_close(&model_covariances(&fit.model), &expected, 10.0 * tolerance, "covariances");
     let score = inference::score(&fit.model, &points, &executor(1)).unwrap();
     assert_close(score.log_likelihood, golden(&steps[iterations], "loglik"), tolerance, "final");
@@ -97,8 +102,10 @@ fn follows_the_golden_trajectory<T: Scalar>(tolerance: f64) {
 
 #[test]
 fn em_on_iris_follows_40_digit_trajectories() {
-    follows_the_golden_trajectory::<f64>(1e-9);
-    follows_the_golden_trajectory::<f32>(2e-6);
+    for (noise, key) in [(Noise::Diagonal, "psi_per_component"), (Noise::Tied, "shared_psi")] {
+        follows_the_golden_trajectory::<f64>(noise, key, 1e-9);
+        follows_the_golden_trajectory::<f32>(noise, key, 2e-6);
+    }
 }
 
 const DIM: usize = 5;
@@ -110,6 +117,7 @@ fn random_model(noise: Noise, u: &mut Uniforms) -> MixtureOfFactorAnalyzers {
     let (means, loadings) = (normals(COMPONENTS * DIM), normals(COMPONENTS * DIM * LATENTS));
     let variances: Vec<f64> = match noise {
         Noise::Diagonal => (0..COMPONENTS * DIM).map(|_| 0.2 + u.next()).collect(),
+        Noise::Tied => (0..DIM).map(|_| 0.2 + u.next()).collect(),
         Noise::Isotropic => (0..COMPONENTS).map(|_| 0.2 + u.next()).collect(),
     };
     let weights = vec![0.5, 0.2, 0.3];
@@ -325,7 +333,7 @@ fn factor_points(n: usize, dim: usize, latents: usize, components: usize, seed: 
         for d in 0..dim {
             let w = &loadings[(c * dim + d) * latents..][..latents];
             let signal: f64 = w.iter().zip(&z).map(|(a, b)| a * b).sum();
-            x.push(means[c * dim + d] + signal + (0.2 + 0.05 * d as f64) * u.normal());
+            x.push(means[c * dim + d] + signal + (0.6 + 0.1 * d as f64) * u.normal());
         }
     }
     x
@@ -343,14 +351,14 @@ fn fit_points<T: Scalar>(
 #[test]
 fn bounds_rise_and_at_convergence_the_entropy_sum_is_the_log_likelihood() {
     let (dim, latents, components) = (6, 2, 3);
-    let x = factor_points(3_000, dim, latents, components, 1);
+    let x = factor_points(1_000, dim, latents, components, 1);
     for noise in Noise::ALL {
         for parameter_expansion in [true, false] {
             let spec = FactorAnalyzersSpec {
                 parameter_expansion,
                 ..FactorAnalyzersSpec::new(noise, components, latents)
             };
-            let config = Config { max_iter: 1_500, tol: 0.0, ..Config::default() };
+            let config = Config { max_iter: 20_000, tol: 1e-15, ..Config::default() };
             let fit = fit_points(&spec, &x, dim, &config).unwrap();
             let records = &fit.history.records;
             assert_eq!(fit.warnings, [] as [String; 0]);
@@ -364,7 +372,7 @@ fn bounds_rise_and_at_convergence_the_entropy_sum_is_the_log_likelihood() {
             assert!(records.iter().all(sound));
             let last = fit.last().unwrap();
             assert!(last.gap().abs() < 1e-10, "{noise:?} {parameter_expansion} {:e}", last.gap());
-            assert!((last.entropy_sum.total() - last.log_likelihood).abs() < 1e-10);
+            assert!(last.delta().abs() < 1e-10, "{noise:?} {parameter_expansion} {last:?}");
         }
     }
 }
@@ -378,8 +386,11 @@ fn densities_are_gaussian<T: Scalar>(scale: f64, distance: f64, tolerance: f64) 
             let mut normals = |n: usize, s: f64| (0..n).map(|_| s * u.normal()).collect::<Vec<_>>();
             let means = normals(components * dim, distance);
             let loadings = normals(components * dim * latents, scale);
-            let variances: Vec<f64> =
-                (0..components).flat_map(|c| vec![0.3 + 0.2 * c as f64; dim]).collect();
+            let variances: Vec<f64> = (0..components)
+                .flat_map(|c| {
+                    vec![0.3 + if noise == Noise::Tied { 0.0 } else { 0.2 * c as f64 }; dim]
+                })
+                .collect();
             let weights = vec![0.2, 0.5, 0.3];
             let model = MixtureOfFactorAnalyzers::new(
                 noise,
@@ -496,7 +507,8 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
 #[test]
 fn sweeps_in_two_halves_have_the_same_sums_and_the_same_bits_on_any_threads() {
     halves_match_lanes::<f64>(1e-11);
-    halves_match_lanes::<f32>(2e-5);
+    // Of sums as large as a thousand, some are zero but for rounding.
+    halves_match_lanes::<f32>(1e-4);
 }
 
 /// What a sweep sums is what its definition says: moments of points and of the posteriors of `z`.
@@ -711,6 +723,111 @@ fn samples_have_the_moments_of_the_model() {
                 assert!((squares[k] / counts[c] - expected[k]).abs() < 0.2, "{c} {i} {j}");
             }
         }
+    }
+}
+
+/// Posterior means are those of the most probable component; reconstructions average over components.
+#[test]
+fn latents_and_reconstructions_follow_their_definitions() {
+    let mut u = Uniforms::new(33);
+    for noise in Noise::ALL {
+        let model = random_model(noise, &mut u);
+        let n = 700;
+        let x: Vec<f64> = (0..n * DIM).map(|_| 2.0 * u.normal()).collect();
+        let points = Points::from_rows(&x, DIM).unwrap();
+        let [means, loadings, variances] =
+            ["means", "loadings", "noise_variances"].map(|name| model.parameter(name).unwrap());
+        let (mut r, mut z, mut rebuilt) = (Vec::new(), Vec::new(), Vec::new());
+        inference::predict_proba(&model, &points, &executor(2), |_, block| {
+            r.extend_from_slice(block);
+            Ok(())
+        })
+        .unwrap();
+        inference::transform(&model, &points, &executor(2), |_, block| {
+            z.extend_from_slice(block);
+            Ok(())
+        })
+        .unwrap();
+        inference::reconstruct(&model, &points, &executor(2), |_, block| {
+            rebuilt.extend_from_slice(block);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((z.len(), rebuilt.len()), (n * LATENTS, n * DIM));
+        for i in 0..n {
+            let r = &r[i * COMPONENTS..][..COMPONENTS];
+            let best = (0..COMPONENTS).max_by(|&a, &b| r[a].total_cmp(&r[b])).unwrap();
+            let mut expected = vec![0.0; DIM];
+            for c in 0..COMPONENTS {
+                // The posterior mean minimises |Ψ^-½ (x - μ - W z)|² + |z|²: its gradient there is zero.
+                let w = |d: usize, h: usize| loadings[(c * DIM + d) * LATENTS + h];
+                let weighted = |g: usize, value: &dyn Fn(usize) -> f64| -> f64 {
+                    (0..DIM).map(|d| w(d, g) * value(d) / variances[c * DIM + d]).sum()
+                };
+                let inner = Mat::from_fn(LATENTS, LATENTS, |g, h| {
+                    weighted(g, &|d| w(d, h)) + if g == h { 1.0 } else { 0.0 }
+                });
+                let right: Vec<f64> = (0..LATENTS)
+                    .map(|g| weighted(g, &|d| x[i * DIM + d] - means[c * DIM + d]))
+                    .collect();
+                let determinant = inner[(0, 0)] * inner[(1, 1)] - inner[(0, 1)] * inner[(1, 0)];
+                let solution = [
+                    (inner[(1, 1)] * right[0] - inner[(0, 1)] * right[1]) / determinant,
+                    (inner[(0, 0)] * right[1] - inner[(1, 0)] * right[0]) / determinant,
+                ];
+                if c == best {
+                    assert_all_close(&z[i * LATENTS..][..LATENTS], &solution, 1e-11, "latents");
+                }
+                for (d, value) in expected.iter_mut().enumerate() {
+                    let signal: f64 = (0..LATENTS).map(|h| w(d, h) * solution[h]).sum();
+                    *value += r[c] * (means[c * DIM + d] + signal);
+                }
+            }
+            assert_all_close(&rebuilt[i * DIM..][..DIM], &expected, 1e-11, "reconstruction");
+        }
+    }
+}
+
+#[test]
+fn models_come_back_from_files_to_the_bit() {
+    let mut u = Uniforms::new(41);
+    let place = tempfile::tempdir().unwrap();
+    for noise in Noise::ALL {
+        let model = random_model(noise, &mut u);
+        for name in ["model.json", "model.safetensors"] {
+            let path = place.path().join(name);
+            store::save(&path, &model).unwrap();
+            let back: MixtureOfFactorAnalyzers = store::load(&path).unwrap();
+            assert_eq!(back.noise(), noise);
+            assert_eq!(back.weights(), model.weights());
+            for array in ["means", "loadings", "noise_variances"] {
+                assert_eq!(back.parameter(array), model.parameter(array), "{name} {array}");
+            }
+            let other = store::load::<Mixture>(&path).unwrap_err().to_string();
+            assert!(other.contains("a mixture of factor analysers"), "{other}");
+        }
+    }
+    let read = |text: &str| {
+        store::from_json::<MixtureOfFactorAnalyzers>(&serde_json::from_str(text).unwrap())
+    };
+    let file = |model: &str, noise: &str| {
+        format!(
+            r#"{{"model": "{model}", "weights": [1], "means": [[0, 1]], "loadings": [[[1], [2]]], "noise_variances": {noise}}}"#
+        )
+    };
+    assert_eq!(
+        read(&file("mppca", "[0.5]")).unwrap().parameter("noise_variances"),
+        read(&file("mppca", "[[0.5, 0.5]]")).unwrap().parameter("noise_variances")
+    );
+    for (text, says) in [
+        (file("mfa", "[0.5]"), "noise_variances"),
+        (file("mppca", "[[0.5, 0.6]]"), "differ"),
+        (file("mfa", "[[0.5, -1]]"), "component 0"),
+        (r#"{"model": "mfa", "weights": [1], "means": [[0, 1]]}"#.into(), "loadings"),
+        (file("mfa", "[[0.5, 1]]").replace("[[[1], [2]]]", "[[1, 2]]"), "C (components)"),
+    ] {
+        let error = read(&text).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
     }
 }
 

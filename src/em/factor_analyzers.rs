@@ -191,7 +191,9 @@ fn from_labels<T: Scalar>(
         .map(|d| clusters.iter().map(|c| c.mass * c.variances[d]).sum::<f64>() / total)
         .collect();
     let scale: Vec<f64> = match spec.noise {
-        Noise::Diagonal => pooled.iter().map(|v| if *v > 0.0 { v.sqrt() } else { 1.0 }).collect(),
+        Noise::Diagonal | Noise::Tied => {
+            pooled.iter().map(|v| if *v > 0.0 { v.sqrt() } else { 1.0 }).collect()
+        }
         Noise::Isotropic => vec![1.0; dim],
     };
     let scaled = |variances: &[f64]| -> Vec<f64> {
@@ -244,15 +246,18 @@ fn from_labels<T: Scalar>(
         }
         let ridge = regularization.reg_covar.unwrap_or(0.0);
         let lifted = |d: usize, v: f64| (v * scale[d] * scale[d] + ridge).max(floors[d]);
-        match spec.noise {
-            Noise::Diagonal => {
-                noise.extend(principal.noise.iter().enumerate().map(|(d, v)| lifted(d, *v)))
-            }
-            Noise::Isotropic => {
-                let floor = floors.iter().sum::<f64>() / dim as f64;
-                noise.push((principal.mean_noise + ridge).max(floor));
-            }
+        if spec.noise == Noise::Isotropic {
+            let floor = floors.iter().sum::<f64>() / dim as f64;
+            noise.push((principal.mean_noise + ridge).max(floor));
+        } else {
+            noise.extend(principal.noise.iter().enumerate().map(|(d, v)| lifted(d, *v)));
         }
+    }
+    if spec.noise == Noise::Tied {
+        let average = |d: usize| {
+            masses.iter().zip(noise.chunks(dim)).map(|(mass, own)| mass * own[d]).sum::<f64>()
+        };
+        noise = (0..dim).map(|d| average(d) / total).collect();
     }
     let weights = masses.iter().map(|mass| mass / total).collect();
     MixtureOfFactorAnalyzers::new(spec.noise, dim, weights, &means.concat(), &loadings, &noise)

@@ -23,6 +23,11 @@ impl Stored for MixtureOfFactorAnalyzers {
 
     fn arrays(&self) -> Vec<NamedArray> {
         let (components, dim, latents) = (self.n_components(), self.dim(), self.n_latents());
+        let noise = self.parameter("noise_variances").expect("a name of this kind");
+        let noise = match self.noise() {
+            Noise::Tied => NamedArray::new("noise_variances", vec![dim], noise[..dim].to_vec()),
+            _ => NamedArray::new("noise_variances", vec![components, dim], noise),
+        };
         let array = |name, shape| {
             NamedArray::new(name, shape, self.parameter(name).expect("a name of this kind"))
         };
@@ -30,11 +35,11 @@ impl Stored for MixtureOfFactorAnalyzers {
             NamedArray::new("weights", vec![components], self.weights().to_vec()),
             array("means", vec![components, dim]),
             array("loadings", vec![components, dim, latents]),
-            array("noise_variances", vec![components, dim]),
+            noise,
         ]
     }
 
-    /// Isotropic noise may also be one number a component.
+    /// Isotropic noise may also be one number a component, and tied noise is one for each dimension.
     fn build(name: &str, file: &File<'_>) -> Result<Self> {
         let noise = Noise::ALL.into_iter().find(|noise| noise.model_name() == name);
         let noise = noise.expect("a name of this kind");
@@ -51,9 +56,12 @@ impl Stored for MixtureOfFactorAnalyzers {
         debug_assert_eq!(loadings.values.len(), components * dim * latents);
         let weights = file.values("weights", &[components])?;
         let means = file.values("means", &[components, dim])?;
-        let one_each =
-            noise == Noise::Isotropic && file.array("noise_variances")?.shape == [components];
-        let shape: &[usize] = if one_each { &[components] } else { &[components, dim] };
+        let own: &[usize] = match noise {
+            Noise::Isotropic => &[components],
+            _ => &[dim],
+        };
+        let may_be_short = noise != Noise::Diagonal && file.array("noise_variances")?.shape == own;
+        let shape: &[usize] = if may_be_short { own } else { &[components, dim] };
         let variances = file.values("noise_variances", shape)?;
         Self::new(noise, dim, weights, &means, &loadings.values, &variances)
     }

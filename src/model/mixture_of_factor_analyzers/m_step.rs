@@ -164,53 +164,81 @@ impl MixtureOfFactorAnalyzers {
         update: &[bool],
         regularization: Regularization,
     ) -> Vec<Outcome> {
-        let (dim, latents) = (self.dim(), self.n_latents());
         let moments: Vec<Option<Moments>> =
             (0..self.n_components()).map(|c| self.moments(stats, c)).collect();
         let floors = self.floors(stats, &moments, regularization);
-        let mut outcomes = vec![Outcome::Maximized; self.n_components()];
+        let mut found: Vec<Option<Component>> = Vec::with_capacity(self.n_components());
         for (c, moments) in moments.iter().enumerate() {
-            if !update[c] {
-                continue;
+            let moments = moments.as_ref().filter(|_| update[c]);
+            found.push(moments.and_then(|moments| self.regression(c, moments)));
+        }
+        if self.noise == Noise::Tied {
+            self.tie(stats.mass(), &mut found);
+        }
+        let mut outcomes = vec![Outcome::Maximized; self.n_components()];
+        for (c, component) in found.iter_mut().enumerate() {
+            let floored = component.as_mut().is_some_and(|component| {
+                self.noise.regularize(&mut component.noise, &floors, regularization)
+            });
+            // Statistics on the verge of overflow define no density.
+            if component.as_ref().is_none_or(|component| component.factorize().is_none()) {
+                *component = None;
+                outcomes[c] = if update[c] { Outcome::Degenerate } else { Outcome::Maximized };
+            } else if floored && update[c] {
+                outcomes[c] = Outcome::Floored;
             }
-            outcomes[c] = Outcome::Degenerate;
-            let Some(moments) = moments else { continue };
-            let covariance = super::row_major(&moments.latent_covariance);
-            let Some(cholesky) = Cholesky::new(&covariance, latents) else { continue };
-            let inverse = cholesky.inverse_factor();
-            let scaled = product(moments.cross.as_ref(), inverse.transpose());
-            let loadings = product(scaled.as_ref(), inverse.as_ref());
-            let mut component = if self.expands {
-                Component {
-                    mean: moments.mean.clone(),
-                    loadings,
-                    noise: Vec::new(),
-                    latent_mean: moments.latent_mean.clone(),
-                    latent_factor: cholesky.factor().to_owned(),
+        }
+        // What is tied changes for all components or for none.
+        if self.noise != Noise::Tied || found.iter().all(Option::is_some) {
+            for (old, new) in self.components.iter_mut().zip(found) {
+                if let Some(new) = new {
+                    *old = new;
                 }
-            } else {
-                let Component { latent_mean, latent_factor, .. } = self.components[c].clone();
-                let mean = (0..dim)
-                    .map(|d| {
-                        let shift =
-                            |h: usize| loadings[(d, h)] * (moments.latent_mean[h] - latent_mean[h]);
-                        moments.mean[d] - (0..latents).map(shift).sum::<f64>()
-                    })
-                    .collect();
-                Component { mean, loadings, noise: Vec::new(), latent_mean, latent_factor }
-            };
-            component.noise = moments.residuals(
-                &component.mean,
-                component.loadings.as_ref(),
-                &component.latent_mean,
-            );
-            let floored = self.noise.regularize(&mut component.noise, &floors, regularization);
-            if component.factorize().is_some() {
-                outcomes[c] = if floored { Outcome::Floored } else { Outcome::Maximized };
-                self.components[c] = component;
             }
         }
         outcomes
+    }
+
+    /// The component of these moments, with its residual variances as they are.
+    fn regression(&self, component: usize, moments: &Moments) -> Option<Component> {
+        let (dim, latents) = (self.dim(), self.n_latents());
+        let covariance = super::row_major(&moments.latent_covariance);
+        let cholesky = Cholesky::new(&covariance, latents)?;
+        let inverse = cholesky.inverse_factor();
+        let scaled = product(moments.cross.as_ref(), inverse.transpose());
+        let loadings = product(scaled.as_ref(), inverse.as_ref());
+        let (mean, latent_mean, latent_factor) = if self.expands {
+            let factor = cholesky.factor().to_owned();
+            (moments.mean.clone(), moments.latent_mean.clone(), factor)
+        } else {
+            let Component { latent_mean, latent_factor, .. } = self.components[component].clone();
+            let shift =
+                |d: usize, h: usize| loadings[(d, h)] * (moments.latent_mean[h] - latent_mean[h]);
+            let mean = (0..dim)
+                .map(|d| moments.mean[d] - (0..latents).map(|h| shift(d, h)).sum::<f64>())
+                .collect();
+            (mean, latent_mean, latent_factor)
+        };
+        let noise = moments.residuals(&mean, loadings.as_ref(), &latent_mean);
+        Some(Component { mean, loadings, noise, latent_mean, latent_factor })
+    }
+
+    /// Gives all components the average noise of those that were found; others stay as they are but for it.
+    fn tie(&self, mass: &[f64], found: &mut [Option<Component>]) {
+        let mut noise = vec![0.0; self.dim()];
+        let mut total = 0.0;
+        for (component, mass) in found.iter().zip(mass) {
+            if let Some(component) = component {
+                total += mass;
+                noise.iter_mut().zip(&component.noise).for_each(|(sum, v)| *sum += mass * v);
+            }
+        }
+        if total > 0.0 {
+            noise.iter_mut().for_each(|sum| *sum /= total);
+            for (component, old) in found.iter_mut().zip(&self.components) {
+                component.get_or_insert_with(|| old.clone()).noise.clone_from(&noise);
+            }
+        }
     }
 
     /// Lower limits of the noise variances: a small part of the pooled within-component variance, as for Gaussians.

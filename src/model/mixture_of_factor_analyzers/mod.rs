@@ -61,18 +61,21 @@ const LARGEST: f64 = 1e140;
 pub enum Noise {
     /// A variance for each dimension: factor analysers.
     Diagonal,
+    /// The same, and one set of them for all components (Ghahramani & Hinton 1996).
+    Tied,
     /// One variance: probabilistic PCA.
     Isotropic,
 }
 
 impl Noise {
-    /// Both structures.
-    pub const ALL: [Self; 2] = [Self::Diagonal, Self::Isotropic];
+    /// Every structure.
+    pub const ALL: [Self; 3] = [Self::Diagonal, Self::Tied, Self::Isotropic];
 
-    /// Name of the model on the command line and in files: `mfa` or `mppca`.
+    /// Name of the model on the command line and in files: `mfa`, `mfa-tied` or `mppca`.
     pub fn model_name(self) -> &'static str {
         match self {
             Self::Diagonal => "mfa",
+            Self::Tied => "mfa-tied",
             Self::Isotropic => "mppca",
         }
     }
@@ -229,8 +232,8 @@ impl MixtureOfFactorAnalyzers {
     /// A mixture with given parameters.
     ///
     /// # Shapes
-    /// `weights: C`, `means: C × D`, `loadings: C × D × H`, `noise_variances: C × D`, or `C` where the noise is isotropic;
-    /// all row-major.
+    /// `weights: C`, `means: C × D`, `loadings: C × D × H`, `noise_variances: C × D`, or `C` where the noise is isotropic and
+    /// `D` where it is tied; all row-major.
     ///
     /// # Errors
     /// If shapes differ, H is not in `1..D`, weights are no distribution (up to 1e-6, which rounding in a file may cost),
@@ -277,15 +280,22 @@ impl MixtureOfFactorAnalyzers {
         }
         check_latents(latents, dim)
             .or_else(|message| Err(Error::Model(format!("{}: {message}", noise.model_name()))))?;
-        let per_component = match noise {
-            Noise::Isotropic if noise_variances.len() == n_components => 1,
-            _ => dim,
+        let noise_variances = match noise {
+            Noise::Isotropic if noise_variances.len() == n_components => {
+                noise_variances.iter().flat_map(|v| vec![*v; dim]).collect()
+            }
+            Noise::Tied if noise_variances.len() == dim => noise_variances.repeat(n_components),
+            _ => noise_variances.to_vec(),
         };
-        if noise_variances.len() != n_components * per_component {
+        if noise_variances.len() != n_components * dim {
             return invalid(format!(
                 "\"noise_variances\" holds {} number(s), expected {n_components} × {dim}",
                 noise_variances.len()
             ));
+        }
+        if noise == Noise::Tied && noise_variances.chunks(dim).any(|v| v != &noise_variances[..dim])
+        {
+            return invalid("noise variances of components differ, expected the same ones".into());
         }
         if let Some(c) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
             return invalid(format!(
@@ -306,7 +316,7 @@ impl MixtureOfFactorAnalyzers {
                     mean[d]
                 ));
             }
-            let own = &noise_variances[c * per_component..][..per_component];
+            let own = &noise_variances[c * dim..][..dim];
             if noise == Noise::Isotropic && own.iter().any(|v| *v != own[0]) {
                 return invalid(format!("component {c}: noise variances differ, expected one"));
             }
@@ -318,7 +328,7 @@ impl MixtureOfFactorAnalyzers {
                     latents,
                 )
                 .to_owned(),
-                noise: own.repeat(dim / per_component),
+                noise: own.to_vec(),
                 latent_mean: vec![0.0; latents],
                 latent_factor: Mat::identity(latents, latents),
             };
@@ -508,11 +518,12 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     fn n_parameters(&self) -> usize {
         let (dim, latents) = (self.dim(), self.n_latents());
         let noise = match self.noise {
-            Noise::Diagonal => dim,
-            Noise::Isotropic => 1,
+            Noise::Diagonal => self.n_components() * dim,
+            Noise::Tied => dim,
+            Noise::Isotropic => self.n_components(),
         };
-        let each = dim + dim * latents - latents * (latents - 1) / 2 + noise;
-        self.n_components() - 1 + self.n_components() * each
+        let each = dim + dim * latents - latents * (latents - 1) / 2;
+        self.n_components() - 1 + self.n_components() * each + noise
     }
 
     fn active_components(&self) -> usize {

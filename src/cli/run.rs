@@ -4,10 +4,10 @@ use crate::cli::args::{
     Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Precision, PredictArgs,
     SampleArgs, ScoreArgs, Start, ThreadsArgs,
 };
-use crate::cli::bench;
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
+use crate::cli::{bench, check};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
@@ -47,6 +47,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Score(args) => in_precision!(args.compute, score(args)),
         Command::Sample(args) => sample(args),
         Command::Info(args) => info(args),
+        Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }
@@ -321,11 +322,13 @@ fn info(args: &InfoArgs) -> Result<ExitCode> {
     })
 }
 
-fn json_line(value: &serde_json::Value) -> String {
+/// What `--json` prints.
+pub fn json_line(value: &serde_json::Value) -> String {
     format!("{value}\n")
 }
 
-fn executor(args: &ThreadsArgs) -> Result<Executor> {
+/// The threads that were asked for.
+pub fn executor(args: &ThreadsArgs) -> Result<Executor> {
     Executor::new(args.threads.map(size).transpose()?)
 }
 
@@ -337,6 +340,11 @@ fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn Da
         ..OpenOptions::default()
     };
     data::open(&args.data, &options)
+}
+
+/// Opens a file that says all of itself.
+pub fn open_plain(path: &Path) -> Result<Box<dyn DataSource<f64>>> {
+    data::open(path, &OpenOptions::default())
 }
 
 /// Reads a source into memory if it fits there with ease; else each sweep reads it from its file.
@@ -356,7 +364,11 @@ fn is_in_memory<T: Scalar>(source: &dyn DataSource<T>) -> Result<bool> {
     Ok(buffer.values.is_empty())
 }
 
-fn check_dim<T: Scalar>(source: &dyn DataSource<T>, model: &impl GenerativeModel) -> Result<()> {
+/// Refuses points of another dimension than that of a model.
+pub fn check_dim<T: Scalar>(
+    source: &dyn DataSource<T>,
+    model: &impl GenerativeModel,
+) -> Result<()> {
     if source.dim() != model.dim() {
         return Err(Error::Config(format!(
             "{} has points of {} dimension(s), the model is for {}",

@@ -10,7 +10,7 @@ use super::init::{Init, Labelled, Sample, best_of, labelled};
 use crate::data::DataSource;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::{Regularization, floor};
+use crate::family::{Covariance, Gaussian, Regularization, floor};
 use crate::linalg::{product, symmetric_eigen};
 use crate::model::mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, Noise, check_latents};
 use crate::monitor::{Event, Observer};
@@ -113,7 +113,8 @@ pub fn start_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
 ) -> Result<(MixtureOfFactorAnalyzers, Option<Event>)> {
     check_latents(spec.n_latents, source.dim())
         .map_err(|message| Error::Config(format!("{}: {message}", source.name())))?;
-    let start = labelled(&spec.init, spec.n_components, source, executor, config, run)?;
+    let family = Gaussian::new(Covariance::Full, source.dim());
+    let start = labelled(&spec.init, &family, spec.n_components, source, executor, config, run)?;
     let mut rng = rng::stream(config.seed, 3 * run + 2);
     let model =
         from_labels(spec, &start, executor, config.regularization, &mut rng).map_err(|error| {

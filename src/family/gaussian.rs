@@ -13,8 +13,8 @@
 
 use super::covariance::{Precision, Shape};
 use super::{
-    CentredForm, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters, Regularization,
-    Sampler, Statistic, Theta, floor,
+    CentredForm, Constraint, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters,
+    Regularization, Sampler, Statistic, Theta, floor,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
@@ -192,6 +192,25 @@ impl ExponentialFamily for Gaussian {
 
     fn is_location(&self) -> bool {
         true
+    }
+
+    fn constraint(&self, parameter: &str) -> Constraint {
+        match (parameter, self.shape()) {
+            ("covariances", Shape::Full) => Constraint::Symmetric,
+            _ => Constraint::Free,
+        }
+    }
+
+    /// `(0, -Σ)`: scaling the natural parameters scales the precision and leaves the mean.
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let flow = |values: &[f64], from: usize| {
+            let of = |(i, value): (usize, &f64)| if i < from { 0.0 } else { -value };
+            values.iter().enumerate().map(of).collect::<Vec<_>>()
+        };
+        Some(Parameters {
+            components: parameters.components.iter().map(|theta| flow(theta, self.dim)).collect(),
+            shared: flow(&parameters.shared, 0),
+        })
     }
 
     fn location<'a>(&self, theta: Theta<'a>) -> &'a [f64] {

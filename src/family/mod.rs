@@ -7,14 +7,38 @@
 //! `p(x | c) = h(x) exp(η_c · T(x) + η_0 · T_0(x) - A_c)`, where `T_0` and `η_0` are shared by all components (tied
 //! covariances) and usually absent.
 
+mod base_measure;
+pub mod bernoulli;
+pub mod categorical;
 mod covariance;
+pub mod dirichlet;
+pub mod exponential;
+mod feature;
 pub(crate) mod floor;
 pub mod gaussian;
+pub mod geometric;
+pub mod independent;
+mod known;
+pub mod multinomial;
+pub mod poisson;
 pub mod registry;
+pub mod support;
+pub mod von_mises;
+pub mod von_mises_fisher;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
+pub use base_measure::BaseMeasure;
+pub use categorical::Categorical;
+pub use dirichlet::Dirichlet;
+pub use feature::Feature;
 pub use gaussian::{Covariance, Gaussian};
+pub use independent::{Independent, Univariate};
+pub use known::Known;
+pub use multinomial::Multinomial;
+pub use support::{Domain, Support};
+pub use von_mises::VonMises;
+pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -66,6 +90,20 @@ impl ParameterSpec {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What holds an array of parameters together, so that its values are not free to move by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Constraint {
+    /// Nothing.
+    #[default]
+    Free,
+    /// The last two axes are a symmetric matrix.
+    Symmetric,
+    /// The last axis sums to 1.
+    SumsToOne,
+    /// The last axis is a vector of length 1.
+    UnitVector,
 }
 
 /// How the M-step keeps components from collapsing.
@@ -133,6 +171,26 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Arrays of standard parameters, in the order of [`Parameters`].
     fn parameters(&self) -> Vec<ParameterSpec>;
 
+    /// Parameters that were given and are not learned, by name: one value for each column, or a single one.
+    fn known(&self) -> Known {
+        Known::default()
+    }
+
+    /// Which points the family is for, in disjoint ranges of columns; any finite point by default.
+    fn domains(&self) -> Vec<Domain> {
+        vec![Domain::new(0..self.dim(), Support::Real)]
+    }
+
+    /// Statistics in which k-means finds the clusters of a start; the values themselves by default.
+    fn features(&self) -> Vec<Feature> {
+        (0..self.dim() as u32).map(|d| Feature::single(Statistic::Value(d))).collect()
+    }
+
+    /// `ln h(x)`; constant by default (Prop. 4). It is summed once for a data set, and stands in every likelihood.
+    fn log_base_measure(&self) -> BaseMeasure {
+        BaseMeasure::default()
+    }
+
     /// Statistics `T(x)` of each component; L of them.
     fn statistics(&self) -> Vec<Statistic>;
 
@@ -169,6 +227,22 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Pseudo entropy `A - η · ∇A(η)` of each component (Eqn 51), in nats; its entropy where the base measure is 1.
     fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64>;
 
+    /// Entropy of a component in nats, where it has a closed form: the pseudo entropy where the base measure is 1.
+    fn entropy(&self, theta: Theta<'_>) -> Option<f64> {
+        let parameters = Parameters {
+            components: vec![theta.component.to_vec()],
+            shared: theta.shared.to_vec(),
+        };
+        self.log_base_measure().is_one().then(|| self.pseudo_entropies(&parameters)[0])
+    }
+
+    /// `Σ_n Σ_c w_n q_n(c)` times the pseudo entropy of component c at point n: mass times pseudo entropy, unless points
+    /// differ in what is known of them.
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let parts = stats.mass().iter().zip(self.pseudo_entropies(parameters));
+        parts.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum()
+    }
+
     /// Mean map `∇A(η) = E T(x - centre)`, L values, then the L₀ shared ones.
     fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]);
 
@@ -193,6 +267,17 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Replaces a component by two that share its place, as a start for both. False where the family cannot.
     fn split(&self, _theta: Theta<'_>, _halves: [&mut Vec<f64>; 2]) -> bool {
         false
+    }
+
+    /// What holds the array of this name together; nothing by default.
+    fn constraint(&self, _parameter: &str) -> Constraint {
+        Constraint::Free
+    }
+
+    /// `β` of Definition 1 in closed form, where it is known: the tangent `dθ/ds` of scaling all natural parameters,
+    /// `η → s η`.
+    fn scaling_flow(&self, _parameters: &Parameters) -> Option<Parameters> {
+        None
     }
 
     /// Prepares to draw points of a component.

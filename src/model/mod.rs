@@ -12,7 +12,7 @@ pub use mixture::{Mixture, Posterior};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, Noise};
 
 use crate::block::Block;
-use crate::family::Regularization;
+use crate::family::{Domain, Regularization};
 use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
@@ -25,6 +25,11 @@ use std::ops::Range;
 pub trait GenerativeModel: Clone + Send + Sync {
     /// Dimension D of the points.
     fn dim(&self) -> usize;
+
+    /// Which points the model is for, beyond that their values are finite numbers. Looked at once for a data set.
+    fn domains(&self) -> Vec<Domain> {
+        Vec::new()
+    }
 
     /// M-step: sets the parameters that maximise the bound given the statistics.
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event>;

@@ -3,7 +3,7 @@
 use super::invalid;
 use super::stored::{File, NamedArray, Stored, shape_text};
 use crate::error::Result;
-use crate::family::{ParameterSpec, registry};
+use crate::family::{Known, ParameterSpec, registry};
 use crate::model::{Mixture, Posterior};
 use serde_json::Value;
 
@@ -29,12 +29,18 @@ impl Stored for Mixture {
     /// The weights and the parameters of the family; in JSON, those of all but Gaussians are nested.
     fn arrays(&self) -> Vec<NamedArray> {
         let n_components = self.n_components();
-        let nested = !self.family().name().starts_with("gaussian-");
+        let nested = !self.family().parameters().iter().any(|spec| spec.name == "covariances");
         let mut arrays =
             vec![NamedArray::new("weights", vec![n_components], self.weights().to_vec())];
         for spec in self.family().parameters() {
             let values = self.parameter(spec.name).expect("the family lists it");
             let array = NamedArray::new(spec.name, shape_of(&spec, n_components), values);
+            arrays.push(NamedArray { nested, ..array });
+        }
+        let known = self.family().known();
+        for &name in registry::known_parameters(&self.family().name()) {
+            let values = known.get(name).unwrap_or_default().to_vec();
+            let array = NamedArray::new(name, vec![values.len()], values);
             arrays.push(NamedArray { nested, ..array });
         }
         arrays
@@ -55,8 +61,20 @@ impl Stored for Mixture {
                 ));
             }
         };
+        let (mut known, mut first) = (Known::default(), Known::default());
+        for &key in registry::known_parameters(name) {
+            let values = match (file.optional(key)?, registry::told_by_axis(name)) {
+                (Some(array), _) => array.values,
+                (None, Some((told, array))) if told == key => {
+                    file.array(array)?.shape.last().map(|&size| size as f64).into_iter().collect()
+                }
+                _ => continue,
+            };
+            first = first.with(key, values.iter().take(1).copied().collect());
+            known = known.with(key, values);
+        }
         // Names and ranks of arrays are those of any dimension; the sizes in the file then tell which one.
-        let specs = registry::build(name, 1)?.parameters();
+        let specs = registry::build_known(name, 2, &first)?.parameters();
         let dim = match specs.iter().find(|spec| !spec.shared && !spec.shape.is_empty()) {
             None => 1,
             Some(spec) => {
@@ -74,7 +92,7 @@ impl Stored for Mixture {
             }
         };
 
-        let family = registry::build(name, dim)?;
+        let family = registry::build_known(name, dim, &known)?;
         let mut found = Vec::new();
         for spec in family.parameters() {
             found.push((spec.name, file.values(spec.name, &shape_of(&spec, n_components))?));

@@ -40,7 +40,8 @@
 //! | `gaussian-tied-diag` | D |
 //! | `gaussian-tied-spherical` | one number |
 //!
-//! Other families keep their arrays under a key `parameters`; both places are read. Only `model`, `weights` and the
+//! Other families keep their arrays under a key `parameters`, C × D each, with what is known of each column (trials, shape,
+//! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Only `model`, `weights` and the
 //! arrays of the family are required. Unknown keys are ignored.
 //!
 //! # safetensors

@@ -162,6 +162,15 @@ impl<'a> File<'a> {
         }
     }
 
+    /// An array of finite numbers, of any shape, if it is there.
+    ///
+    /// # Errors
+    /// If a value is not finite.
+    pub fn optional(&self, name: &str) -> Result<Option<Array>> {
+        let array = self.contents.array(name)?;
+        array.map(|array| array.check_finite(name).map(|()| array)).transpose()
+    }
+
     /// The values of an array of finite numbers of this shape.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use super::{FitKind, Given, Kind};
 use crate::cli::args::{FitArgs, Start};
 use crate::cli::output;
 use crate::cli::run::size;
+use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::{Error, Result};
@@ -19,11 +20,30 @@ use std::fmt::Write as _;
 impl Kind for Mixture {
     type Spec = MixtureSpec;
 
-    const ARGUMENTS: &'static [&'static str] = &["--components", "--posterior", "--reg-covar"];
+    const ARGUMENTS: &'static [&'static str] = &[
+        "--components",
+        "--posterior",
+        "--reg-covar",
+        "--trials",
+        "--successes",
+        "--shape",
+        "--location",
+        "--variance",
+        "--levels",
+        "--total",
+    ];
 
     const ALGORITHMS: &'static [&'static str] = &["em"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
+        if let (Some(given), Some((argument, _))) =
+            (&given, args.known.given().find(|(_, given)| *given))
+        {
+            let path = given.path.display();
+            return Err(Error::Config(format!(
+                "{argument} is told by the model of --init {path}; leave it out"
+            )));
+        }
         let found = given.as_ref().map_or(0, |given| given.model.n_components());
         check_components(args, given.as_ref(), found)
     }
@@ -33,8 +53,8 @@ impl Kind for Mixture {
             Some(model) => MixtureSpec::from_model(model),
             None => {
                 let n_components = size(args.components.unwrap_or_default())?;
-                MixtureSpec::new(registry::build(name, dim)?, n_components)
-                    .with_init(fresh_start(&args.init))
+                let family = registry::build_known(name, dim, &args.known.known())?;
+                MixtureSpec::new(family, n_components).with_init(fresh_start(&args.init))
             }
         };
         let per_component = spec.family.parameters().iter().map(|array| array.len()).sum();
@@ -65,6 +85,10 @@ impl Kind for Mixture {
         let values = first.and_then(|spec| self.parameter(spec.name)).unwrap_or_default();
         let name = first.map_or("", |spec| spec.name);
         component_table(self.weights(), &self.entropy_contributions(), name, &values)
+    }
+
+    fn factors(&self) -> Result<FactorModel> {
+        Ok(FactorModel::of(self))
     }
 }
 
@@ -104,6 +128,10 @@ impl<T: Scalar> FitKind<T> for Mixture {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_mixture(spec, source, executor, config, observer)
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify(self, source, executor)
     }
 }
 

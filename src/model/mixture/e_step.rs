@@ -2,7 +2,7 @@
 
 use super::{Mixture, Posterior};
 use crate::block::Block;
-use crate::family::{Statistic, Whitening};
+use crate::family::{BaseMeasure, Statistic, Whitening};
 use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
@@ -35,6 +35,10 @@ pub struct Packed<T> {
     posterior: Posterior,
     shape: StatsShape,
     statistics: Vec<Statistic>,
+    /// Whether values may be missing; their statistics are 0 then.
+    missing: bool,
+    /// What must be known of the points' base measure: nothing where it is 1, or summed already.
+    base_measure: Option<BaseMeasure>,
     /// Shared statistics that the sweep must sum about `centre`.
     shared: Vec<Statistic>,
     shared_natural: Vec<f64>,
@@ -102,6 +106,8 @@ pub struct Workspace<T> {
     weights: Vec<T>,
     shared_scratch: Vec<T>,
     log_density: Vec<f64>,
+    log_base_measure: Vec<f64>,
+    wide: Vec<f64>,
 }
 
 impl Mixture {
@@ -181,6 +187,9 @@ impl Mixture {
             tiling: Tiling::new::<T>(self.family.dim(), n_direct.max(shape.shared), n_components),
             posterior: self.posterior,
             shape,
+            missing: statistics.iter().any(|it| matches!(it, Statistic::Observed(_))),
+            base_measure: Some(self.family.log_base_measure())
+                .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
             statistics,
             shared: self.family.shared_statistics(),
             shared_natural,
@@ -221,6 +230,8 @@ impl Mixture {
             weights: vec![T::ZERO; if key.sums_shared { points } else { 0 }],
             shared_scratch: panels(usize::from(key.sums_shared)),
             log_density: vec![0.0; points],
+            log_base_measure: Vec::new(),
+            wide: Vec::new(),
         }
     }
 }
@@ -256,7 +267,7 @@ impl<T: Scalar> Packed<T> {
             MatMut::from_column_major_slice_with_stride_mut(packed, n, self.n_packed, stride);
         let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
         for (first, panel) in self.panels() {
-            statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
+            self.evaluate(panel, tile, &mut workspace.statistics);
             let t = self.panel_view(&workspace.statistics, n, panel.len());
             let natural = natural.subrows(first, panel.len());
             matmul(logits.as_mut(), Accum::Add, t, natural, T::ONE, Par::Seq);
@@ -265,6 +276,37 @@ impl<T: Scalar> Packed<T> {
             let coefficients = &self.product_coefficients;
             products.logits(self.simd, tile, coefficients, &mut workspace.products, packed);
         }
+    }
+
+    /// Evaluates a panel of statistics; those of missing values are 0.
+    fn evaluate(&self, panel: &[Statistic], tile: Tile<'_, T>, out: &mut [T]) {
+        statistics::evaluate(self.simd, panel, tile, out);
+        if self.missing {
+            out.chunks_mut(tile.stride)
+                .take(panel.len())
+                .for_each(|column| statistics::clear_missing(&mut column[..tile.n_points]));
+        }
+    }
+
+    /// Fills `workspace.log_base_measure` for the tile in `workspace.points`.
+    fn log_base_measure(
+        &self,
+        measure: &BaseMeasure,
+        dim: usize,
+        n_points: usize,
+        workspace: &mut Workspace<T>,
+    ) {
+        let stride = self.tiling.stride;
+        workspace.wide.resize((dim + 1) * stride, 0.0);
+        workspace.log_base_measure.resize(stride, 0.0);
+        statistics::log_base_measure(
+            self.simd,
+            &measure.terms,
+            measure.constant,
+            Tile { values: &workspace.points, dim, n_points, stride },
+            &mut workspace.wide,
+            &mut workspace.log_base_measure,
+        );
     }
 
     /// Evaluated statistics of a tile as a matrix.
@@ -312,7 +354,7 @@ impl<T: Scalar> Packed<T> {
             let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             for (first, panel) in self.panels() {
                 if !one_panel {
-                    statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
+                    self.evaluate(panel, tile, &mut workspace.statistics);
                 }
                 let t = self.panel_view(&workspace.statistics, n, panel.len());
                 let sums = sums.as_mut().subrows_mut(first, panel.len());
@@ -400,6 +442,14 @@ impl<T: Scalar> Packed<T> {
         for (&c, mass) in self.order.iter().zip(&workspace.mass) {
             stats.mass_mut()[c] += mass;
         }
+        if let Some(measure) = &self.base_measure {
+            self.log_base_measure(measure, tile.dim(), n, workspace);
+            let values = &workspace.log_base_measure[..n];
+            *stats.log_base_measure_mut() += match tile.weights {
+                None => values.iter().sum::<f64>(),
+                Some(weights) => values.iter().zip(weights).map(|(h, w)| h * w).sum(),
+            };
+        }
         if self.constants == Constants::Sum && self.centred.is_empty() && !self.shared.is_empty() {
             let weights = &mut workspace.weights[..n];
             match tile.weights {
@@ -425,6 +475,7 @@ impl<T: Scalar> Packed<T> {
             shape: StatsShape { components: columns.len(), ..self.shape },
             posterior: Posterior::Exact,
             statistics: self.statistics.clone(),
+            base_measure: None,
             shared: self.shared.clone(),
             shared_natural: Vec::new(),
             shared_whitening: None,
@@ -485,7 +536,7 @@ impl<T: Scalar> Packed<T> {
             for (first, panel) in self.panels() {
                 if !one_panel {
                     let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
-                    statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
+                    self.evaluate(panel, tile, &mut workspace.statistics);
                 }
                 for (l, column) in workspace.statistics.chunks(stride).take(panel.len()).enumerate()
                 {
@@ -629,7 +680,7 @@ impl<T: Scalar> EStep<T> for Mixture {
                 let statistics = &slice.statistics[..slice.n_direct];
                 let (dim, n_points) = (tile.dim(), tile.len());
                 let points = Tile { values: &workspace.points, dim, n_points, stride };
-                statistics::evaluate(slice.simd, statistics, points, &mut workspace.statistics);
+                slice.evaluate(statistics, points, &mut workspace.statistics);
             }
             slice.accumulate(tile.points, stats, workspace);
             slice.flush_if_due(stats, workspace);
@@ -739,6 +790,11 @@ impl<T: Scalar> Density<T> for Mixture {
                 for (density, shared) in workspace.log_density.iter_mut().zip(shared) {
                     *density += shared.to_f64();
                 }
+            }
+            if let Some(measure) = &packed.base_measure {
+                packed.log_base_measure(measure, tile.dim(), n, workspace);
+                let values = &workspace.log_base_measure[..n];
+                workspace.log_density.iter_mut().zip(values).for_each(|(l, h)| *l += h);
             }
             let mut responsibilities = &workspace.logits;
             if !packed.centred.is_empty() {

@@ -20,7 +20,7 @@ pub use e_step::{Packed, Workspace};
 use super::ladder::{self, Ladder};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
-use crate::family::{ExponentialFamily, Parameters, Regularization, Theta};
+use crate::family::{Domain, ExponentialFamily, Parameters, Regularization, Support, Theta};
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
@@ -283,6 +283,14 @@ impl GenerativeModel for Mixture {
         self.family.dim()
     }
 
+    fn domains(&self) -> Vec<Domain> {
+        // Values that are no finite numbers show in the log-evidence, without being looked for.
+        let any = |domain: &Domain| domain.support == Support::Real && !domain.missing;
+        let mut domains = self.family.domains();
+        domains.retain(|domain| !any(domain));
+        domains
+    }
+
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         if !self.fixed_weights {
@@ -305,13 +313,10 @@ impl GenerativeModel for Mixture {
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
         let total = stats.total_weight();
-        let entropies = self.family.pseudo_entropies(&self.parameters);
-        let observable = stats.mass().iter().zip(entropies);
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior: entropy_of_weights(&self.weights),
-            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
-                / total,
+            observable: self.family.observable_entropy(&self.parameters, stats) / total,
             base_measure: stats.log_base_measure() / total,
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! T = T(X)           B × L   statistics           kernels::statistics
-//! Z = T H + b        B × C   b_c = ln π_c - A_c   faer's matmul
+//! Z = T H + b        B × C   b_c = ln π_c - A_c   kernels::affine
 //! R = softmax(Z)     B × C                        kernels::softmax
 //! S += T' R          L × C                        faer's matmul
 //! ```

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, fixture, numbers, rounded};
+use entropysum::criterion::{Sizes, built_in};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init, fit_factor_analyzers};
@@ -722,6 +723,19 @@ fn samples_have_the_moments_of_the_model() {
                 let k = (c * DIM + i) * DIM + j;
                 assert!((squares[k] / counts[c] - expected[k]).abs() < 0.2, "{c} {i} {j}");
             }
+        }
+    }
+}
+
+/// Definition 1, of the joint prior over components and latents and of the noise; the flow is the one of the gap identity.
+#[test]
+fn the_criterion_holds_for_every_structure_of_the_noise() {
+    for noise in Noise::ALL {
+        for n_latents in [1, 3] {
+            let sizes = Sizes { n_components: 4, dim: 5, n_latents };
+            let report = built_in(noise.model_name(), sizes).unwrap().check(8, 1);
+            assert!(report.is_fulfilled() && report.base_measure_is_constant(), "{noise:?}");
+            assert_eq!(report.factors[1].moves, ["noise_variances"]);
         }
     }
 }

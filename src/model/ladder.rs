@@ -75,16 +75,16 @@ pub(super) fn repair(
                     && stats.mass()[d] * points >= 2.0
             })
             .max_by(|&a, &b| contributions[a].total_cmp(&contributions[b]));
-        if let (Some(donor), true) = (donor, *splits_left > 0) {
-            if model.split(donor, c) {
-                let weights = model.weights_mut();
-                let weight = (weights[donor] + weights[c]) / 2.0;
-                weights[donor] = weight;
-                weights[c] = weight;
-                *splits_left -= 1;
-                events.push(Event::Split { component: c, donor });
-                continue;
-            }
+        if let Some(donor) = donor.filter(|_| *splits_left > 0)
+            && model.split(donor, c)
+        {
+            let weights = model.weights_mut();
+            let weight = (weights[donor] + weights[c]) / 2.0;
+            weights[donor] = weight;
+            weights[c] = weight;
+            *splits_left -= 1;
+            events.push(Event::Split { component: c, donor });
+            continue;
         }
         if model.discarded_mut().iter().filter(|&&discarded| !discarded).count() > 1 {
             model.discarded_mut()[c] = true;

@@ -278,8 +278,9 @@ impl MixtureOfFactorAnalyzers {
                 loadings.len()
             ));
         }
-        check_latents(latents, dim)
-            .or_else(|message| Err(Error::Model(format!("{}: {message}", noise.model_name()))))?;
+        if let Err(message) = check_latents(latents, dim) {
+            return invalid(message);
+        }
         let noise_variances = match noise {
             Noise::Isotropic if noise_variances.len() == n_components => {
                 noise_variances.iter().flat_map(|v| vec![*v; dim]).collect()

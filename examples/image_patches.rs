@@ -11,7 +11,7 @@ use entropysum::em::{FactorAnalyzersSpec, fit_factor_analyzers};
 use entropysum::family::registry;
 use entropysum::model::{Density, GenerativeModel, MixtureOfFactorAnalyzers};
 use entropysum::{
-    Config, Executor, Fit, MixtureSpec, Noise, Points, Silent, fit_mixture, inference,
+    Config, Executor, Fit, MixtureSpec, NoiseStructure, Points, Silent, fit_mixture, inference,
 };
 use std::error::Error;
 use std::fmt::Write as _;
@@ -191,7 +191,7 @@ fn factor_analysers(
         course(held_out, executor, |model: Option<MixtureOfFactorAnalyzers>, config| {
             let spec = match model {
                 Some(model) => FactorAnalyzersSpec::from_model(model),
-                None => FactorAnalyzersSpec::new(Noise::Diagonal, components, latents),
+                None => FactorAnalyzersSpec::new(NoiseStructure::Diagonal, components, latents),
             };
             fit_factor_analyzers(&spec, training, executor, config, &mut Silent)
         })?;

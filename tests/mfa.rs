@@ -11,7 +11,7 @@ use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::{Regularization, registry};
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, Noise};
+use entropysum::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::monitor::{Event, IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::stats::{StatsShape, SuffStats};
@@ -51,7 +51,7 @@ fn model_covariances(model: &MixtureOfFactorAnalyzers) -> Vec<f64> {
     covariances(&loadings, &noise, model.n_components(), model.dim())
 }
 
-fn follows_the_golden_trajectory<T: Scalar>(noise: Noise, key: &str, tolerance: f64) {
+fn follows_the_golden_trajectory<T: Scalar>(noise: NoiseStructure, key: &str, tolerance: f64) {
     let fixture = fixture("mfa_iris");
     let (dim, components) = (4, 2);
     let x: Vec<T> = rounded(&numbers(&fixture["data"]["x"]));
@@ -90,7 +90,7 @@ fn follows_the_golden_trajectory<T: Scalar>(noise: Noise, key: &str, tolerance: 
     let means = fit.model.parameter("means").unwrap();
     assert_all_close(&means, &numbers(&last["means"]), 10.0 * tolerance, "means");
     let mut golden_noise = numbers(&last["psi"]);
-    if noise == Noise::Tied {
+    if noise == NoiseStructure::Tied {
         golden_noise = golden_noise[..dim].repeat(components);
     }
     let found = fit.model.parameter("noise_variances").unwrap();
@@ -103,7 +103,9 @@ fn follows_the_golden_trajectory<T: Scalar>(noise: Noise, key: &str, tolerance: 
 
 #[test]
 fn em_on_iris_follows_40_digit_trajectories() {
-    for (noise, key) in [(Noise::Diagonal, "psi_per_component"), (Noise::Tied, "shared_psi")] {
+    for (noise, key) in
+        [(NoiseStructure::Diagonal, "psi_per_component"), (NoiseStructure::Tied, "shared_psi")]
+    {
         follows_the_golden_trajectory::<f64>(noise, key, 1e-9);
         follows_the_golden_trajectory::<f32>(noise, key, 2e-6);
     }
@@ -113,13 +115,13 @@ const DIM: usize = 5;
 const LATENTS: usize = 2;
 const COMPONENTS: usize = 3;
 
-fn random_model(noise: Noise, u: &mut Uniforms) -> MixtureOfFactorAnalyzers {
+fn random_model(noise: NoiseStructure, u: &mut Uniforms) -> MixtureOfFactorAnalyzers {
     let mut normals = |n: usize| (0..n).map(|_| u.normal()).collect::<Vec<f64>>();
     let (means, loadings) = (normals(COMPONENTS * DIM), normals(COMPONENTS * DIM * LATENTS));
     let variances: Vec<f64> = match noise {
-        Noise::Diagonal => (0..COMPONENTS * DIM).map(|_| 0.2 + u.next()).collect(),
-        Noise::Tied => (0..DIM).map(|_| 0.2 + u.next()).collect(),
-        Noise::Isotropic => (0..COMPONENTS).map(|_| 0.2 + u.next()).collect(),
+        NoiseStructure::Diagonal => (0..COMPONENTS * DIM).map(|_| 0.2 + u.next()).collect(),
+        NoiseStructure::Tied => (0..DIM).map(|_| 0.2 + u.next()).collect(),
+        NoiseStructure::Isotropic => (0..COMPONENTS).map(|_| 0.2 + u.next()).collect(),
     };
     let weights = vec![0.5, 0.2, 0.3];
     MixtureOfFactorAnalyzers::new(noise, DIM, weights, &means, &loadings, &variances).unwrap()
@@ -237,12 +239,12 @@ impl Posteriors {
     }
 }
 
-/// Theory 3.1: at any parameters and any posteriors the entropy sum differs from the bound by the derivative along the
+/// Theory 3.6: at any parameters and any posteriors the entropy sum differs from the bound by the derivative along the
 /// natural parameters, one term for each of prior over components, prior over latents, and noise.
 #[test]
 fn the_gap_identity_holds_at_random_parameters_and_posteriors() {
     let mut u = Uniforms::new(3);
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         for _ in 0..20 {
             let (model, posteriors) = (random_model(noise, &mut u), Posteriors::random(&mut u));
             let stats = posteriors.statistics();
@@ -255,12 +257,12 @@ fn the_gap_identity_holds_at_random_parameters_and_posteriors() {
     }
 }
 
-/// Theory 3.1 after an M-step at random posteriors: with an expanded prior the gap is zero, else it is its prior part.
+/// Theory 3.6 after an M-step at random posteriors: with an expanded prior the gap is zero, else it is its prior part.
 #[test]
 fn after_an_expanded_m_step_the_entropy_sum_is_the_bound_at_random_posteriors() {
     let mut u = Uniforms::new(4);
     let regularization = exact_ml().regularization;
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         for _ in 0..10 {
             let start = random_model(noise, &mut u);
             let stats = Posteriors::random(&mut u).statistics();
@@ -293,7 +295,7 @@ fn after_an_expanded_m_step_the_entropy_sum_is_the_bound_at_random_posteriors() 
 #[test]
 fn the_m_step_maximises_the_bound() {
     let mut u = Uniforms::new(5);
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         let stats = Posteriors::random(&mut u).statistics();
         let mut model = random_model(noise, &mut u).with_parameter_expansion(false);
         model.m_step(&stats, exact_ml().regularization);
@@ -353,7 +355,7 @@ fn fit_points<T: Scalar>(
 fn bounds_rise_and_at_convergence_the_entropy_sum_is_the_log_likelihood() {
     let (dim, latents, components) = (6, 2, 3);
     let x = factor_points(1_000, dim, latents, components, 1);
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         for parameter_expansion in [true, false] {
             let spec = FactorAnalyzersSpec {
                 parameter_expansion,
@@ -383,13 +385,16 @@ fn densities_are_gaussian<T: Scalar>(scale: f64, distance: f64, tolerance: f64) 
     let mut u = Uniforms::new(11);
     let (dim, components, n) = (4, 3, 400);
     for latents in 1..dim {
-        for noise in Noise::ALL {
+        for noise in NoiseStructure::ALL {
             let mut normals = |n: usize, s: f64| (0..n).map(|_| s * u.normal()).collect::<Vec<_>>();
             let means = normals(components * dim, distance);
             let loadings = normals(components * dim * latents, scale);
             let variances: Vec<f64> = (0..components)
                 .flat_map(|c| {
-                    vec![0.3 + if noise == Noise::Tied { 0.0 } else { 0.2 * c as f64 }; dim]
+                    vec![
+                        0.3 + if noise == NoiseStructure::Tied { 0.0 } else { 0.2 * c as f64 };
+                        dim
+                    ]
                 })
                 .collect();
             let weights = vec![0.2, 0.5, 0.3];
@@ -454,7 +459,7 @@ fn densities_and_posteriors_are_those_of_gaussians_with_the_same_covariance() {
     densities_are_gaussian::<f32>(300.0, 3e3, 2e-3);
 }
 
-fn bits_of_a_fit<T: Scalar>(noise: Noise, threads: usize) -> Vec<u64> {
+fn bits_of_a_fit<T: Scalar>(noise: NoiseStructure, threads: usize) -> Vec<u64> {
     let (n, dim, components) = (20_011, 6, 5);
     let x: Vec<T> = rounded(&factor_points(n, dim, 2, components, 7));
     let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
@@ -478,7 +483,7 @@ fn bits_of_a_fit<T: Scalar>(noise: Noise, threads: usize) -> Vec<u64> {
 
 #[test]
 fn fits_have_the_same_bits_on_1_2_and_7_threads() {
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         let one = bits_of_a_fit::<f64>(noise, 1);
         assert!(one == bits_of_a_fit::<f64>(noise, 2) && one == bits_of_a_fit::<f64>(noise, 7));
         assert!(bits_of_a_fit::<f32>(noise, 1) == bits_of_a_fit::<f32>(noise, 7));
@@ -490,7 +495,7 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
     let x: Vec<T> = rounded(&factor_points(n, dim, latents, components, 9));
     let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
-    let spec = FactorAnalyzersSpec::new(Noise::Diagonal, components, latents);
+    let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, components, latents);
     let config = Config { max_iter: 3, ..Config::default() };
     let model =
         fit_factor_analyzers(&spec, &points, &executor(2), &config, &mut Silent).unwrap().model;
@@ -516,7 +521,7 @@ fn sweeps_in_two_halves_have_the_same_sums_and_the_same_bits_on_any_threads() {
 #[test]
 fn a_sweep_sums_the_moments_of_exact_posteriors() {
     let mut u = Uniforms::new(21);
-    let model = random_model(Noise::Diagonal, &mut u);
+    let model = random_model(NoiseStructure::Diagonal, &mut u);
     let x: Vec<f64> = (0..50 * DIM).map(|_| 2.0 * u.normal()).collect();
     let points = Points::from_rows(&x, DIM).unwrap();
     let stats = Sweeper::<f64, _, _>::new(&points, &executor(1)).sweep(&model).unwrap();
@@ -596,7 +601,7 @@ fn constant_columns_duplicates_and_lone_points_do_not_end_a_fit() {
         ("tiny values", with(&|_, _, v| 1e-60 * v)),
         ("far from zero", with(&|_, d, v| v + 1e7 * (d + 1) as f64)),
     ];
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         for (what, x) in &cases {
             for components in [1, 3] {
                 let spec = FactorAnalyzersSpec::new(noise, components, 2);
@@ -607,7 +612,7 @@ fn constant_columns_duplicates_and_lone_points_do_not_end_a_fit() {
         }
     }
     // Equal columns leave one of the noise variances nothing: a Heywood case, which is said.
-    let spec = FactorAnalyzersSpec::new(Noise::Diagonal, 1, 2);
+    let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 1, 2);
     let config = Config { max_iter: 2_000, tol: 1e-9, ..Config::default() };
     let fit = fit_points(&spec, &cases[1].1, dim, &config).unwrap();
     assert!(fit.warnings.iter().any(|w| w.contains("floor")), "{:?}", fit.warnings);
@@ -617,7 +622,7 @@ fn constant_columns_duplicates_and_lone_points_do_not_end_a_fit() {
 fn shapes_that_cannot_be_are_refused() {
     let x = factor_points(50, 4, 1, 1, 2);
     let fit = |components, latents| {
-        let spec = FactorAnalyzersSpec::new(Noise::Diagonal, components, latents);
+        let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, components, latents);
         fit_points(&spec, &x, 4, &Config::default()).map(|_| ()).unwrap_err()
     };
     for (error, says) in [
@@ -629,10 +634,17 @@ fn shapes_that_cannot_be_are_refused() {
         assert!(matches!(error, Error::Config(_)) && error.to_string().contains(says), "{error}");
     }
     let new = |weights: &[f64], means: &[f64], loadings: &[f64], noise: &[f64]| {
-        MixtureOfFactorAnalyzers::new(Noise::Isotropic, 2, weights.to_vec(), means, loadings, noise)
-            .map(|_| ())
-            .unwrap_err()
-            .to_string()
+        MixtureOfFactorAnalyzers::new(
+            NoiseStructure::Isotropic,
+            2,
+            weights.to_vec(),
+            means,
+            loadings,
+            noise,
+        )
+        .map(|_| ())
+        .unwrap_err()
+        .to_string()
     };
     assert!(new(&[], &[], &[], &[]).contains("at least one component"));
     assert!(new(&[1.0], &[0.0], &[1.0, 1.0], &[1.0]).contains("means"));
@@ -649,7 +661,7 @@ fn components_without_points_are_split_or_discarded() {
     let (dim, latents) = (4, 1);
     let x = factor_points(500, dim, latents, 2, 12);
     let points = Points::from_rows(&x, dim).unwrap();
-    let spec = FactorAnalyzersSpec::new(Noise::Diagonal, 2, latents);
+    let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 2, latents);
     let good = fit_points(&spec, &x, dim, &Config::default()).unwrap().model;
     let mut means = good.parameter("means").unwrap();
     means.extend([1e6; 4]);
@@ -659,7 +671,7 @@ fn components_without_points_are_split_or_discarded() {
         values
     };
     let start = MixtureOfFactorAnalyzers::new(
-        Noise::Diagonal,
+        NoiseStructure::Diagonal,
         dim,
         vec![0.4, 0.4, 0.2],
         &means,
@@ -678,7 +690,7 @@ fn components_without_points_are_split_or_discarded() {
 fn a_fitted_model_goes_on_from_where_it_stands() {
     let x = factor_points(800, 4, 1, 2, 13);
     let points = Points::from_rows(&x, 4).unwrap();
-    let spec = FactorAnalyzersSpec::new(Noise::Isotropic, 2, 1);
+    let spec = FactorAnalyzersSpec::new(NoiseStructure::Isotropic, 2, 1);
     let first = fit_points(&spec, &x, 4, &Config::default()).unwrap();
     let spec = FactorAnalyzersSpec::from_model(first.model.clone());
     let again = fit_points(&spec, &x, 4, &Config { max_iter: 1, ..Config::default() }).unwrap();
@@ -693,7 +705,7 @@ fn a_fitted_model_goes_on_from_where_it_stands() {
 #[test]
 fn samples_have_the_moments_of_the_model() {
     let mut u = Uniforms::new(8);
-    let model = random_model(Noise::Diagonal, &mut u);
+    let model = random_model(NoiseStructure::Diagonal, &mut u);
     let n = 200_000;
     let mut counts = [0.0; COMPONENTS];
     let mut sums = vec![0.0; COMPONENTS * DIM];
@@ -730,7 +742,7 @@ fn samples_have_the_moments_of_the_model() {
 /// Definition 1, of the joint prior over components and latents and of the noise; the flow is the one of the gap identity.
 #[test]
 fn the_criterion_holds_for_every_structure_of_the_noise() {
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         for n_latents in [1, 3] {
             let sizes = Sizes { n_components: 4, dim: 5, n_latents };
             let report = built_in(noise.model_name(), sizes).unwrap().check(8, 1);
@@ -744,7 +756,7 @@ fn the_criterion_holds_for_every_structure_of_the_noise() {
 #[test]
 fn latents_and_reconstructions_follow_their_definitions() {
     let mut u = Uniforms::new(33);
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         let model = random_model(noise, &mut u);
         let n = 700;
         let x: Vec<f64> = (0..n * DIM).map(|_| 2.0 * u.normal()).collect();
@@ -806,7 +818,7 @@ fn latents_and_reconstructions_follow_their_definitions() {
 fn models_come_back_from_files_to_the_bit() {
     let mut u = Uniforms::new(41);
     let place = tempfile::tempdir().unwrap();
-    for noise in Noise::ALL {
+    for noise in NoiseStructure::ALL {
         let model = random_model(noise, &mut u);
         for name in ["model.json", "model.safetensors"] {
             let path = place.path().join(name);
@@ -849,7 +861,7 @@ fn models_come_back_from_files_to_the_bit() {
 #[test]
 fn round_clusters_are_found() {
     let x = clusters(2_000, 6, 4, 4.0, 2);
-    let spec = FactorAnalyzersSpec::new(Noise::Isotropic, 4, 1);
+    let spec = FactorAnalyzersSpec::new(NoiseStructure::Isotropic, 4, 1);
     let fit = fit_points(&spec, &x, 6, &Config::default()).unwrap();
     let mut weights = fit.model.weights().to_vec();
     weights.sort_by(f64::total_cmp);

@@ -3,10 +3,10 @@
 use super::family::sums_to_one;
 use super::shapes::{Sizes, affine, array, normals, variances};
 use super::{Direction, Factor, FactorModel};
-use crate::model::Noise;
+use crate::model::NoiseStructure;
 
 /// A mixture of factor analysers with the prior `π_c N(z; 0, τ_c I)`, whose scales are free as in `ppca`.
-pub(super) fn factor_analyzers(noise: Noise, sizes: Sizes) -> FactorModel {
+pub(super) fn factor_analyzers(noise: NoiseStructure, sizes: Sizes) -> FactorModel {
     let prior = Prior { sizes };
     let observable = Observable { sizes, noise };
     FactorModel::new(noise.model_name(), vec![Box::new(prior), Box::new(observable)])
@@ -71,7 +71,7 @@ impl Factor for Prior {
 /// `N(x; W_c z + μ_c, Ψ_c)`; latents are `c` and then `z`.
 struct Observable {
     sizes: Sizes,
-    noise: Noise,
+    noise: NoiseStructure,
 }
 
 impl Observable {
@@ -81,9 +81,9 @@ impl Observable {
 
     fn n_variances(&self) -> usize {
         match self.noise {
-            Noise::Diagonal => self.sizes.n_components * self.sizes.dim,
-            Noise::Tied => self.sizes.dim,
-            Noise::Isotropic => self.sizes.n_components,
+            NoiseStructure::Diagonal => self.sizes.n_components * self.sizes.dim,
+            NoiseStructure::Tied => self.sizes.dim,
+            NoiseStructure::Isotropic => self.sizes.n_components,
         }
     }
 }
@@ -127,14 +127,14 @@ impl Factor for Observable {
         let per_component = dim * (n_latents + 1);
         let means = affine(dim, z, &maps[c * per_component..][..per_component]);
         let variance = |d: usize| match self.noise {
-            Noise::Diagonal => variances[c * dim + d],
-            Noise::Tied => variances[d],
-            Noise::Isotropic => variances[c],
+            NoiseStructure::Diagonal => variances[c * dim + d],
+            NoiseStructure::Tied => variances[d],
+            NoiseStructure::Isotropic => variances[c],
         };
         let mut natural: Vec<f64> =
             means.iter().enumerate().map(|(d, mean)| mean / variance(d)).collect();
         // One statistic |x|² where there is one variance.
-        let n_quadratic = if self.noise == Noise::Isotropic { 1 } else { dim };
+        let n_quadratic = if self.noise == NoiseStructure::Isotropic { 1 } else { dim };
         natural.extend((0..n_quadratic).map(|d| -0.5 / variance(d)));
         natural
     }

@@ -33,9 +33,9 @@ const SHAPES: &[(&str, Build)] = &[
     ("factor-analysis-fixed-prior", |name, sizes| {
         linear(name, sizes, Scale::Fixed, Noise::Diagonal)
     }),
-    ("mfa", |_, sizes| factor_analyzers(model::Noise::Diagonal, sizes)),
-    ("mfa-tied", |_, sizes| factor_analyzers(model::Noise::Tied, sizes)),
-    ("mppca", |_, sizes| factor_analyzers(model::Noise::Isotropic, sizes)),
+    ("mfa", |_, sizes| factor_analyzers(model::NoiseStructure::Diagonal, sizes)),
+    ("mfa-tied", |_, sizes| factor_analyzers(model::NoiseStructure::Tied, sizes)),
+    ("mppca", |_, sizes| factor_analyzers(model::NoiseStructure::Isotropic, sizes)),
     ("linear-fixed-noise", |name, sizes| linear(name, sizes, Scale::Free, Noise::Fixed)),
     ("gaussian-fixed-variance", |name, sizes| {
         let Sizes { n_components, dim, .. } = sizes;

@@ -46,6 +46,11 @@ pub trait DataSource<T: Scalar>: Sync {
         self.len() == 0
     }
 
+    /// What the columns are called, where the source says.
+    fn column_names(&self) -> Option<&[String]> {
+        None
+    }
+
     /// The `count` points from `start` on, borrowed from the source or from `buffer`.
     ///
     /// # Panics
@@ -69,6 +74,10 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 
     fn len(&self) -> u64 {
         (**self).len()
+    }
+
+    fn column_names(&self) -> Option<&[String]> {
+        (**self).column_names()
     }
 
     fn read<'a>(
@@ -117,6 +126,8 @@ pub struct OpenOptions {
     pub weights_column: Option<String>,
     /// A file of weights, one a point.
     pub weights: Option<PathBuf>,
+    /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
+    pub missing: bool,
 }
 
 /// Opens a file of points.
@@ -162,7 +173,9 @@ pub fn open<T: Scalar>(
     let source: Box<dyn DataSource<T>> = match (format, options.raw) {
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
         (Format::Text, _) => {
-            Box::new(text::read_text(path, options.weights_column.as_deref())?.points)
+            let weights = options.weights_column.as_deref();
+            let table = text::read_text_with(path, weights, options.missing)?;
+            Box::new(table.points.with_column_names(table.header))
         }
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {

@@ -12,6 +12,7 @@
 //! inside the model).
 
 use super::covariance::{Precision, Shape};
+use super::observed_gaussian::ObservedGaussian;
 use super::{
     CentredForm, Constraint, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters,
     Regularization, Sampler, Statistic, Theta, floor,
@@ -20,6 +21,7 @@ use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::FRAC_2_PI;
+use std::sync::Arc;
 
 /// Means may be as large as this: what is larger overflows when it is squared and summed.
 const LARGEST: f64 = 1e140;
@@ -101,7 +103,7 @@ impl Gaussian {
         self.covariance
     }
 
-    fn shape(&self) -> Shape {
+    pub(super) fn shape(&self) -> Shape {
         self.covariance.shape()
     }
 
@@ -109,11 +111,11 @@ impl Gaussian {
         self.covariance.is_tied()
     }
 
-    fn mean_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+    pub(super) fn mean_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
         &theta.component[..self.dim]
     }
 
-    fn covariance_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+    pub(super) fn covariance_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
         if self.is_tied() { theta.shared } else { &theta.component[self.dim..] }
     }
 
@@ -156,6 +158,15 @@ impl Gaussian {
         }
         if self.is_tied() { vec![shared] } else { scatters }
     }
+
+    /// What the floor of variances is of their pooled one.
+    pub(super) fn relative_floor(&self, regularization: Regularization) -> f64 {
+        let relative = floor::ROUNDINGS * self.dim as f64 * regularization.rounding;
+        match regularization.reg_covar {
+            None if !self.is_tied() => relative.max(floor::RELATIVE),
+            _ => relative,
+        }
+    }
 }
 
 impl ExponentialFamily for Gaussian {
@@ -169,9 +180,9 @@ impl ExponentialFamily for Gaussian {
 
     fn parameters(&self) -> Vec<ParameterSpec> {
         vec![
-            ParameterSpec { name: "means", shape: vec![self.dim], shared: false },
+            ParameterSpec { name: "means".into(), shape: vec![self.dim], shared: false },
             ParameterSpec {
-                name: "covariances",
+                name: "covariances".into(),
                 shape: self.shape().parameter_shape(self.dim),
                 shared: self.is_tied(),
             },
@@ -213,8 +224,8 @@ impl ExponentialFamily for Gaussian {
         })
     }
 
-    fn location<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
-        self.mean_of(theta)
+    fn location(&self, theta: Theta<'_>) -> Vec<f64> {
+        self.mean_of(theta).to_vec()
     }
 
     fn n_free_parameters(&self, n_components: usize) -> usize {
@@ -355,11 +366,7 @@ impl ExponentialFamily for Gaussian {
         }
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
-        let relative = floor::ROUNDINGS * self.dim as f64 * regularization.rounding;
-        let relative = match regularization.reg_covar {
-            None if !self.is_tied() => relative.max(floor::RELATIVE),
-            _ => relative,
-        };
+        let relative = self.relative_floor(regularization);
         let floors = floor::floors(stats.mass(), &means, &variances, relative);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(
@@ -412,6 +419,15 @@ impl ExponentialFamily for Gaussian {
             whitening: precision.whitening(),
             bias: -0.5 * precision.log_det_2pi,
         })
+    }
+
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        match self.covariance {
+            Covariance::Diag | Covariance::Spherical => {
+                Some(Arc::new(ObservedGaussian::new(self.clone())))
+            }
+            _ => None,
+        }
     }
 
     /// Puts the halves at the means of the two halves of the component, cut across its longest axis.

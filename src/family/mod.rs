@@ -9,22 +9,34 @@
 
 mod base_measure;
 pub mod bernoulli;
+pub mod beta;
+pub mod binomial;
 pub mod categorical;
 mod covariance;
 pub mod dirichlet;
 pub mod exponential;
 mod feature;
 pub(crate) mod floor;
+pub mod gamma;
 pub mod gaussian;
+pub mod gaussian_known_variance;
 pub mod geometric;
 pub mod independent;
+pub mod inverse_gamma;
+pub mod inverse_gaussian;
 mod known;
+pub mod laplace;
+pub mod log_normal;
 pub mod multinomial;
+pub mod negative_binomial;
+mod observed_gaussian;
 pub mod poisson;
+pub mod product;
 pub mod registry;
 pub mod support;
 pub mod von_mises;
 pub mod von_mises_fisher;
+pub mod weibull;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
@@ -36,13 +48,16 @@ pub use gaussian::{Covariance, Gaussian};
 pub use independent::{Independent, Univariate};
 pub use known::Known;
 pub use multinomial::Multinomial;
+pub use product::{Product, ProductBlock};
 pub use support::{Domain, Support};
 pub use von_mises::VonMises;
 pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// Standard parameters of all components of a mixture, flat.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,7 +88,7 @@ pub struct Theta<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterSpec {
     /// Name in the plural of the field, `"means"`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Shape of the array for one component; empty for a single number.
     pub shape: Vec<usize>,
     /// Whether all components share it.
@@ -205,7 +220,15 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// A good centre for the statistics of this component: near its points.
-    fn location<'a>(&self, _theta: Theta<'a>) -> &'a [f64] {
+    fn location(&self, _theta: Theta<'_>) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Sets to 0 those coordinates of a centre that are not the family's to choose.
+    fn restrict_centre(&self, _centre: &mut [f64]) {}
+
+    /// The blocks of columns that a product is made of; none of any other family.
+    fn blocks(&self) -> &[ProductBlock] {
         &[]
     }
 
@@ -261,6 +284,14 @@ pub trait ExponentialFamily: Send + Sync + Debug {
 
     /// The centred form of a component, for families that have one.
     fn centred(&self, _theta: Theta<'_>) -> Option<CentredForm> {
+        None
+    }
+
+    /// The same family for points with missing values, which are NaN: their density is that of the values that are
+    /// there. None where dimensions depend on each other, or the family does not offer it.
+    ///
+    /// Parameters are the same, statistics are not: see [`Statistic::Observed`].
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
         None
     }
 

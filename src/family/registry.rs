@@ -1,12 +1,22 @@
 //! Families by name: one line each.
 
 use super::bernoulli::Bernoulli;
+use super::beta::Beta;
+use super::binomial::Binomial;
 use super::exponential::Exponential;
+use super::gamma::Gamma;
+use super::gaussian_known_variance::GaussianKnownVariance;
 use super::geometric::Geometric;
+use super::inverse_gamma::InverseGamma;
+use super::inverse_gaussian::InverseGaussian;
+use super::laplace::Laplace;
+use super::log_normal::LogNormal;
+use super::negative_binomial::NegativeBinomial;
 use super::poisson::Poisson;
+use super::weibull::Weibull;
 use super::{
     Categorical, Covariance, Dirichlet, ExponentialFamily, Gaussian, Independent, Known,
-    Multinomial, Univariate, VonMises, VonMisesFisher,
+    Multinomial, Product, Univariate, VonMises, VonMisesFisher, product,
 };
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -23,10 +33,24 @@ const FAMILIES: &[Entry] = &[
     Entry("gaussian-spherical", &[], |dim, _| gaussian(Covariance::Spherical, dim)),
     Entry("gaussian-tied-diag", &[], |dim, _| gaussian(Covariance::TiedDiag, dim)),
     Entry("gaussian-tied-spherical", &[], |dim, _| gaussian(Covariance::TiedSpherical, dim)),
+    Entry("gaussian-known-variance", &["variance"], |dim, known| {
+        columns(GaussianKnownVariance::new, "variance", known, dim)
+    }),
     Entry("bernoulli", &[], |dim, _| independent(Bernoulli, dim)),
+    Entry("beta", &[], |dim, _| independent(Beta, dim)),
+    Entry("binomial", &["trials"], |dim, known| columns(Binomial::new, "trials", known, dim)),
     Entry("exponential", &[], |dim, _| independent(Exponential, dim)),
+    Entry("gamma", &[], |dim, _| independent(Gamma, dim)),
     Entry("geometric", &[], |dim, _| independent(Geometric, dim)),
+    Entry("inverse-gamma", &[], |dim, _| independent(InverseGamma, dim)),
+    Entry("inverse-gaussian", &[], |dim, _| independent(InverseGaussian, dim)),
+    Entry("laplace", &["location"], |dim, known| columns(Laplace::new, "location", known, dim)),
+    Entry("log-normal", &[], |dim, _| independent(LogNormal, dim)),
+    Entry("negative-binomial", &["successes"], |dim, known| {
+        columns(NegativeBinomial::new, "successes", known, dim)
+    }),
     Entry("poisson", &[], |dim, _| independent(Poisson, dim)),
+    Entry("weibull", &["shape"], |dim, known| columns(Weibull::new, "shape", known, dim)),
     Entry("categorical", &["levels"], |dim, known| {
         Ok(Arc::new(Categorical::from_known(dim, known)?))
     }),
@@ -43,11 +67,23 @@ fn gaussian(covariance: Covariance, dim: usize) -> Result<Arc<dyn ExponentialFam
 }
 
 /// Columns that are all alike.
-fn independent<U: Univariate + 'static>(
-    column: U,
+fn independent<U: Univariate>(column: U, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
+    Ok(Arc::new(Independent::new(vec![column; dim])))
+}
+
+/// Columns that are told one parameter each.
+fn columns<U: Univariate>(
+    column: fn(f64) -> Result<U, String>,
+    name: &str,
+    known: &Known,
     dim: usize,
 ) -> Result<Arc<dyn ExponentialFamily>> {
-    Ok(Arc::new(Independent::new(vec![column; dim])))
+    let values = known.columns(U::NAME, name, dim)?;
+    let build = |(d, &value): (usize, &f64)| {
+        column(value).map_err(|message| Error::Model(format!("{}: column {d}: {message}", U::NAME)))
+    };
+    let columns = values.iter().enumerate().map(build).collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(Independent::new(columns)))
 }
 
 /// Names of all families, in the order of the registry.
@@ -89,6 +125,9 @@ pub fn build(name: &str, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
 pub fn build_known(name: &str, dim: usize, known: &Known) -> Result<Arc<dyn ExponentialFamily>> {
     if dim == 0 {
         return Err(Error::Model("points need at least one dimension".into()));
+    }
+    if product::is_product(name) {
+        return Ok(Arc::new(Product::from_name(name, dim, known)?));
     }
     let Some(Entry(_, parameters, build)) = FAMILIES.iter().find(|entry| entry.0 == name) else {
         let names: Vec<_> = names().collect();

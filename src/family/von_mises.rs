@@ -3,6 +3,7 @@
 //! `p(x) = exp(κ cos(x - μ)) / 2π I₀(κ)`: `η = κ (cos μ, sin μ)`, `T = (cos x, sin x)`, `A = ln 2π I₀(κ)`, mean map
 //! `A₂(κ) (cos μ, sin μ)` with `A₂ = I₁ / I₀`. Angles are in radians, of any number of turns.
 
+use super::independent::Dispersion;
 use super::{Feature, Outcome, Statistic, Support, Univariate};
 use crate::special::{
     bessel_ratio, bessel_ratio_inverse, von_mises_fisher_entropy, von_mises_fisher_log_partition,
@@ -62,8 +63,8 @@ impl Univariate for VonMises {
         mean.copy_from_slice(&[length * cos, length * sin]);
     }
 
-    fn dispersion(&self, mean: &[f64]) -> Option<f64> {
-        Some(1.0 - mean[0].hypot(mean[1]))
+    fn dispersion(&self, mean: &[f64]) -> Option<Dispersion> {
+        Some(Dispersion { value: 1.0 - mean[0].hypot(mean[1]), terms: 1.0 })
     }
 
     fn maximize(&self, mean: &[f64], floor: f64, theta: &mut [f64]) -> Outcome {

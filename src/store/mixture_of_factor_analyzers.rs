@@ -3,13 +3,13 @@
 use super::invalid;
 use super::stored::{File, NamedArray, Stored, shape_text};
 use crate::error::Result;
-use crate::model::{GenerativeModel, MixtureOfFactorAnalyzers, Noise};
+use crate::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
 
 impl Stored for MixtureOfFactorAnalyzers {
     const KIND: &'static str = "a mixture of factor analysers";
 
     fn names() -> Vec<&'static str> {
-        Noise::ALL.map(Noise::model_name).to_vec()
+        NoiseStructure::ALL.map(NoiseStructure::model_name).to_vec()
     }
 
     fn name(&self) -> String {
@@ -25,7 +25,9 @@ impl Stored for MixtureOfFactorAnalyzers {
         let (components, dim, latents) = (self.n_components(), self.dim(), self.n_latents());
         let noise = self.parameter("noise_variances").expect("a name of this kind");
         let noise = match self.noise() {
-            Noise::Tied => NamedArray::new("noise_variances", vec![dim], noise[..dim].to_vec()),
+            NoiseStructure::Tied => {
+                NamedArray::new("noise_variances", vec![dim], noise[..dim].to_vec())
+            }
             _ => NamedArray::new("noise_variances", vec![components, dim], noise),
         };
         let array = |name, shape| {
@@ -41,7 +43,7 @@ impl Stored for MixtureOfFactorAnalyzers {
 
     /// Isotropic noise may also be one number a component, and tied noise is one for each dimension.
     fn build(name: &str, file: &File<'_>) -> Result<Self> {
-        let noise = Noise::ALL.into_iter().find(|noise| noise.model_name() == name);
+        let noise = NoiseStructure::ALL.into_iter().find(|noise| noise.model_name() == name);
         let noise = noise.expect("a name of this kind");
         let loadings = file.array("loadings")?;
         let [components, dim, latents] = match loadings.shape[..] {
@@ -57,10 +59,11 @@ impl Stored for MixtureOfFactorAnalyzers {
         let weights = file.values("weights", &[components])?;
         let means = file.values("means", &[components, dim])?;
         let own: &[usize] = match noise {
-            Noise::Isotropic => &[components],
+            NoiseStructure::Isotropic => &[components],
             _ => &[dim],
         };
-        let may_be_short = noise != Noise::Diagonal && file.array("noise_variances")?.shape == own;
+        let may_be_short =
+            noise != NoiseStructure::Diagonal && file.array("noise_variances")?.shape == own;
         let shape: &[usize] = if may_be_short { own } else { &[components, dim] };
         let variances = file.values("noise_variances", shape)?;
         Self::new(noise, dim, weights, &means, &loadings.values, &variances)

@@ -1,7 +1,7 @@
 //! Mixtures on the command line.
 
 use super::{FitKind, Given, Kind};
-use crate::cli::args::{FitArgs, Start};
+use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
@@ -24,6 +24,7 @@ impl Kind for Mixture {
         "--components",
         "--posterior",
         "--reg-covar",
+        "--missing ignore",
         "--trials",
         "--successes",
         "--shape",
@@ -60,6 +61,10 @@ impl Kind for Mixture {
         let per_component = spec.family.parameters().iter().map(|array| array.len()).sum();
         let advice = "gaussian-diag needs far less";
         check_memory(&spec.family.name(), spec.n_components, per_component, advice)?;
+        let spec = match args.data.missing {
+            Missing::Refuse => spec,
+            Missing::Ignore => spec.ignoring_missing()?,
+        };
         Ok(match args.posterior {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,
@@ -82,8 +87,8 @@ impl Kind for Mixture {
     fn table(&self) -> String {
         let specs = self.family().parameters();
         let first = specs.iter().find(|spec| !spec.shared);
-        let values = first.and_then(|spec| self.parameter(spec.name)).unwrap_or_default();
-        let name = first.map_or("", |spec| spec.name);
+        let values = first.and_then(|spec| self.parameter(&spec.name)).unwrap_or_default();
+        let name = first.map_or("", |spec| &*spec.name);
         component_table(self.weights(), &self.entropy_contributions(), name, &values)
     }
 

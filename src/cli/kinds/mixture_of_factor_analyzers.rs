@@ -9,7 +9,7 @@ use entropysum::em::{Config, FactorAnalyzersSpec, Fit, fit_factor_analyzers};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, Noise};
+use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
@@ -49,7 +49,8 @@ impl Kind for MixtureOfFactorAnalyzers {
         let mut spec = match given {
             Some(model) => FactorAnalyzersSpec::from_model(model),
             None => {
-                let noise = Noise::ALL.into_iter().find(|noise| noise.model_name() == name);
+                let noise =
+                    NoiseStructure::ALL.into_iter().find(|noise| noise.model_name() == name);
                 let n_components = size(args.components.unwrap_or_default())?;
                 let n_latents = size(args.latent.first().copied().unwrap_or_default())?;
                 let noise = noise.expect("a name of this kind");

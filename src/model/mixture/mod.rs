@@ -143,7 +143,7 @@ impl Mixture {
             Parameters { components: vec![Vec::new(); weights.len()], shared: Vec::new() };
         for spec in family.parameters() {
             let rows = if spec.shared { 1 } else { weights.len() };
-            let values = array(spec.name).unwrap_or_default();
+            let values = array(&spec.name).unwrap_or_default();
             if values.len() != rows * spec.len() {
                 return Err(Error::Model(format!(
                     "{}: {:?} holds {} number(s), expected {}",
@@ -192,6 +192,17 @@ impl Mixture {
     /// The family of the components.
     pub fn family(&self) -> &dyn ExponentialFamily {
         &*self.family
+    }
+
+    pub(crate) fn family_ignoring_missing(
+        family: &dyn ExponentialFamily,
+    ) -> Result<Arc<dyn ExponentialFamily>> {
+        family.ignoring_missing().ok_or_else(|| {
+            Error::Model(format!(
+                "{} cannot ignore missing values: its dimensions are not independent given the component",
+                family.name()
+            ))
+        })
     }
 
     pub(crate) fn shared_family(&self) -> Arc<dyn ExponentialFamily> {
@@ -289,6 +300,12 @@ impl GenerativeModel for Mixture {
         let mut domains = self.family.domains();
         domains.retain(|domain| !any(domain));
         domains
+    }
+
+    fn ignoring_missing(self) -> Result<Self> {
+        let mut model = Self { family: Self::family_ignoring_missing(self.family())?, ..self };
+        model.recentre();
+        Ok(model)
     }
 
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {

@@ -1,13 +1,13 @@
 //! The data plane of mixtures of factor analysers: E-steps, scores and posterior means of blocks.
 
 use super::m_step::Layout;
-use super::{MixtureOfFactorAnalyzers, factorized, row_major};
+use super::{MixtureOfFactorAnalyzers, factorized};
 use crate::block::Block;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::factors;
 use crate::kernels::softmax::{padded_stride, softmax};
 use crate::kernels::statistics::{self, Tile};
-use crate::linalg::product;
+use crate::linalg::{product, row_major};
 use crate::model::mixture::cancellation_tolerance;
 use crate::model::{Constants, Density, EStep, GenerativeModel, LatentSpace, ScoredTile};
 use crate::scalar::Scalar;
@@ -482,7 +482,7 @@ impl<T: Scalar> Packed<T> {
             }
             let column_major: Vec<f64> = column_major(&cross).collect();
             sums[layout.cross.clone()].copy_from_slice(&column_major);
-            sums[layout.latent_second.clone()].copy_from_slice(&row_major(&second));
+            sums[layout.latent_second.clone()].copy_from_slice(&row_major(second.as_ref()));
         }
     }
 }

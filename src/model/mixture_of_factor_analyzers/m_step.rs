@@ -1,8 +1,8 @@
 //! The M-step: a regression of points on latents for each component, from its statistics alone.
 
-use super::{Component, MixtureOfFactorAnalyzers, Noise};
+use super::{Component, MixtureOfFactorAnalyzers, NoiseStructure};
 use crate::family::{Outcome, Regularization, floor};
-use crate::linalg::{Cholesky, product};
+use crate::linalg::{Cholesky, product, row_major};
 use crate::model::GenerativeModel;
 use crate::stats::SuffStats;
 use faer::{Mat, MatRef};
@@ -89,7 +89,7 @@ impl Moments {
             latent_mean,
         };
         let finite = moments.mean.iter().chain(&moments.variances).all(|v| v.is_finite())
-            && super::row_major(&moments.cross).iter().all(|v| v.is_finite());
+            && row_major(moments.cross.as_ref()).iter().all(|v| v.is_finite());
         (mass > 0.0 && finite).then_some(moments)
     }
 
@@ -172,7 +172,7 @@ impl MixtureOfFactorAnalyzers {
             let moments = moments.as_ref().filter(|_| update[c]);
             found.push(moments.and_then(|moments| self.regression(c, moments)));
         }
-        if self.noise == Noise::Tied {
+        if self.noise == NoiseStructure::Tied {
             self.tie(stats.mass(), &mut found);
         }
         let mut outcomes = vec![Outcome::Maximized; self.n_components()];
@@ -189,7 +189,7 @@ impl MixtureOfFactorAnalyzers {
             }
         }
         // What is tied changes for all components or for none.
-        if self.noise != Noise::Tied || found.iter().all(Option::is_some) {
+        if self.noise != NoiseStructure::Tied || found.iter().all(Option::is_some) {
             for (old, new) in self.components.iter_mut().zip(found) {
                 if let Some(new) = new {
                     *old = new;
@@ -202,7 +202,7 @@ impl MixtureOfFactorAnalyzers {
     /// The component of these moments, with its residual variances as they are.
     fn regression(&self, component: usize, moments: &Moments) -> Option<Component> {
         let (dim, latents) = (self.dim(), self.n_latents());
-        let covariance = super::row_major(&moments.latent_covariance);
+        let covariance = row_major(moments.latent_covariance.as_ref());
         let cholesky = Cholesky::new(&covariance, latents)?;
         let inverse = cholesky.inverse_factor();
         let scaled = product(moments.cross.as_ref(), inverse.transpose());
@@ -275,7 +275,7 @@ impl MixtureOfFactorAnalyzers {
     }
 }
 
-impl Noise {
+impl NoiseStructure {
     /// Gives the residual variances the structure of the noise and lifts them to their floors; true where one binds.
     fn regularize(
         self,

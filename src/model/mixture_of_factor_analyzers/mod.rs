@@ -44,7 +44,7 @@ use super::ladder::{self, Ladder};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::Regularization;
-use crate::linalg::{Cholesky, product, symmetric_eigen};
+use crate::linalg::{Cholesky, product, row_major, symmetric_eigen};
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
@@ -58,7 +58,7 @@ const LARGEST: f64 = 1e140;
 
 /// Structure of the noise of each component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Noise {
+pub enum NoiseStructure {
     /// A variance for each dimension: factor analysers.
     Diagonal,
     /// The same, and one set of them for all components (Ghahramani & Hinton 1996).
@@ -67,7 +67,7 @@ pub enum Noise {
     Isotropic,
 }
 
-impl Noise {
+impl NoiseStructure {
     /// Every structure.
     pub const ALL: [Self; 3] = [Self::Diagonal, Self::Tied, Self::Isotropic];
 
@@ -134,7 +134,7 @@ impl Component {
             inner[(h, h)] += 1.0;
         }
         let trace = (0..latents).map(|h| inner[(h, h)]).sum();
-        let cholesky = Cholesky::new(&row_major(&inner), latents)?;
+        let cholesky = Cholesky::new(&row_major(inner.as_ref()), latents)?;
         let inverse = cholesky.inverse_factor();
         let mut projection = product(white.as_ref(), inverse.transpose());
         for h in 0..latents {
@@ -167,7 +167,7 @@ impl Component {
         let unit = self.unit_loadings();
         let white = Mat::from_fn(dim, latents, |d, h| unit[(d, h)] / self.noise[d].sqrt());
         let inner = product(white.transpose(), white.as_ref());
-        self.loadings = match symmetric_eigen(&row_major(&inner), latents) {
+        self.loadings = match symmetric_eigen(&row_major(inner.as_ref()), latents) {
             Some((_, vectors)) => {
                 let mut rotated = product(unit.as_ref(), vectors.as_ref());
                 rotated = Mat::from_fn(dim, latents, |d, h| rotated[(d, latents - 1 - h)]);
@@ -193,7 +193,7 @@ impl Component {
         let unit = self.unit_loadings();
         let inner = product(unit.transpose(), unit.as_ref());
         let mut axis = vec![0.0; self.mean.len()];
-        if let Some((_, vectors)) = symmetric_eigen(&row_major(&inner), self.latents()) {
+        if let Some((_, vectors)) = symmetric_eigen(&row_major(inner.as_ref()), self.latents()) {
             let last = vectors.subcols(self.latents() - 1, 1);
             let along = product(unit.as_ref(), last);
             axis.iter_mut().enumerate().for_each(|(d, a)| *a = along[(d, 0)]);
@@ -208,15 +208,10 @@ impl Component {
     }
 }
 
-fn row_major(matrix: &Mat<f64>) -> Vec<f64> {
-    let (rows, columns) = (matrix.nrows(), matrix.ncols());
-    (0..rows).flat_map(|i| (0..columns).map(move |j| matrix[(i, j)])).collect()
-}
-
 /// A mixture of C factor analysers, or probabilistic PCAs, of H latents each.
 #[derive(Clone, Debug)]
 pub struct MixtureOfFactorAnalyzers {
-    noise: Noise,
+    noise: NoiseStructure,
     expands: bool,
     weights: Vec<f64>,
     components: Vec<Component>,
@@ -240,11 +235,11 @@ impl MixtureOfFactorAnalyzers {
     /// or a component has a variance that is not positive or numbers out of range.
     ///
     /// ```
-    /// use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, Noise};
+    /// use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
     ///
     /// let (means, loadings) = ([0.0, 0.0, 5.0, 5.0], [1.0, 0.5, 0.0, 2.0]);
     /// let model = MixtureOfFactorAnalyzers::new(
-    ///     Noise::Isotropic, 2, vec![0.5, 0.5], &means, &loadings, &[0.1, 0.2],
+    ///     NoiseStructure::Isotropic, 2, vec![0.5, 0.5], &means, &loadings, &[0.1, 0.2],
     /// )?;
     /// assert_eq!((model.n_components(), model.n_latents()), (2, 1));
     /// assert_eq!(model.parameter("noise_variances").unwrap(), [0.1, 0.1, 0.2, 0.2]);
@@ -252,7 +247,7 @@ impl MixtureOfFactorAnalyzers {
     /// # Ok::<(), entropysum::error::Error>(())
     /// ```
     pub fn new(
-        noise: Noise,
+        noise: NoiseStructure,
         dim: usize,
         weights: Vec<f64>,
         means: &[f64],
@@ -282,10 +277,12 @@ impl MixtureOfFactorAnalyzers {
             return invalid(message);
         }
         let noise_variances = match noise {
-            Noise::Isotropic if noise_variances.len() == n_components => {
+            NoiseStructure::Isotropic if noise_variances.len() == n_components => {
                 noise_variances.iter().flat_map(|v| vec![*v; dim]).collect()
             }
-            Noise::Tied if noise_variances.len() == dim => noise_variances.repeat(n_components),
+            NoiseStructure::Tied if noise_variances.len() == dim => {
+                noise_variances.repeat(n_components)
+            }
             _ => noise_variances.to_vec(),
         };
         if noise_variances.len() != n_components * dim {
@@ -294,7 +291,8 @@ impl MixtureOfFactorAnalyzers {
                 noise_variances.len()
             ));
         }
-        if noise == Noise::Tied && noise_variances.chunks(dim).any(|v| v != &noise_variances[..dim])
+        if noise == NoiseStructure::Tied
+            && noise_variances.chunks(dim).any(|v| v != &noise_variances[..dim])
         {
             return invalid("noise variances of components differ, expected the same ones".into());
         }
@@ -318,7 +316,7 @@ impl MixtureOfFactorAnalyzers {
                 ));
             }
             let own = &noise_variances[c * dim..][..dim];
-            if noise == Noise::Isotropic && own.iter().any(|v| *v != own[0]) {
+            if noise == NoiseStructure::Isotropic && own.iter().any(|v| *v != own[0]) {
                 return invalid(format!("component {c}: noise variances differ, expected one"));
             }
             let component = Component {
@@ -363,7 +361,7 @@ impl MixtureOfFactorAnalyzers {
     }
 
     /// Structure of the noise.
-    pub fn noise(&self) -> Noise {
+    pub fn noise(&self) -> NoiseStructure {
         self.noise
     }
 
@@ -391,7 +389,7 @@ impl MixtureOfFactorAnalyzers {
         };
         match name {
             "means" => of(&|component| component.mean.clone()),
-            "loadings" => of(&|component| row_major(&component.unit_loadings())),
+            "loadings" => of(&|component| row_major(component.unit_loadings().as_ref())),
             "noise_variances" => of(&|component| component.noise.clone()),
             _ => None,
         }
@@ -519,9 +517,9 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     fn n_parameters(&self) -> usize {
         let (dim, latents) = (self.dim(), self.n_latents());
         let noise = match self.noise {
-            Noise::Diagonal => self.n_components() * dim,
-            Noise::Tied => dim,
-            Noise::Isotropic => self.n_components(),
+            NoiseStructure::Diagonal => self.n_components() * dim,
+            NoiseStructure::Tied => dim,
+            NoiseStructure::Isotropic => self.n_components(),
         };
         let each = dim + dim * latents - latents * (latents - 1) / 2;
         self.n_components() - 1 + self.n_components() * each + noise

@@ -261,7 +261,7 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
         chunk,
         || model.scratch(&scorer),
         |block, scratch, result| {
-            check_points(source, block, model.fault(block))?;
+            check_points(model, source, block)?;
             let mut finite = true;
             model.score(&scorer, block, weighted, scratch, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());

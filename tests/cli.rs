@@ -605,7 +605,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
             "fit points.csv --init model.safetensors --n-init 2",
             "--n-init 2 asks for fresh starts",
         ),
-        (1, &format!("{fit} --latent 2"), "--latent is not for gaussian-full, a mixture"),
+        (1, &format!("{fit} --latent 2"), "--latent is no argument of gaussian-full, a mixture"),
         (
             1,
             &format!("{fit} --algorithm newton"),

@@ -3,13 +3,12 @@
 mod common;
 
 use common::{
-    Uniforms, assert_all_close, assert_close, clusters, example_family, example_mixture,
-    example_points, gaussians,
+    Uniforms, assert_close, clusters, example_family, example_mixture, example_points, gaussians,
 };
 use entropysum::data::memory::Points;
 use entropysum::em::{self, Config, MixtureSpec, fit_mixture};
 use entropysum::exec::Executor;
-use entropysum::family::{ExponentialFamily, Parameters, Regularization, Statistic, registry};
+use entropysum::family::{ExponentialFamily, Parameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::kernels::reference::statistic as evaluate;
 use entropysum::model::{GenerativeModel, Mixture, Posterior};

@@ -4,6 +4,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
 use entropysum::em::Config;
+use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
 use entropysum::model::Posterior;
 use entropysum::monitor::Monitor;
@@ -118,15 +119,16 @@ const COMPUTING: &str = "Computing";
 /// The model of a fit that names none.
 pub const DEFAULT_MODEL: &str = "gaussian-full";
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FitArgs {
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
 
-    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]
-    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(Model::names()))]
+    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]. Families
+    /// of several columns each, by index or name: gaussian-diag:0-3,poisson:visits
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = ModelName)]
     pub model: Option<String>,
     #[command(flatten)]
     pub known: KnownArgs,
@@ -191,21 +193,8 @@ pub struct FitArgs {
     pub quiet: bool,
 }
 
-impl FitArgs {
-    /// Arguments that only some kinds of models have a use for, and whether they were typed.
-    pub fn of_kinds(&self) -> [(&'static str, bool); 5] {
-        [
-            ("--components", self.components.is_some()),
-            ("--latent", !self.latent.is_empty()),
-            ("--posterior", self.posterior.is_some()),
-            ("--reg-covar", self.reg_covar.is_some()),
-            ("a known parameter", !self.known.known().is_empty()),
-        ]
-    }
-}
-
 /// Parameters that are known: one number, or one for each column.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct KnownArgs {
     /// Trials of a binomial; one number, or one for each column
     #[arg(long, value_name = "N,...", help_heading = MODEL, value_delimiter = ',')]
@@ -222,26 +211,55 @@ pub struct KnownArgs {
     /// Variance of a gaussian-known-variance, as --trials
     #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
     pub variance: Option<Vec<f64>>,
+    /// Levels of a categorical, as --trials [default: as many as the data have]
+    #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
+    pub levels: Option<Vec<f64>>,
+    /// Total of a point drawn from a multinomial [default: the mean of the data]
+    #[arg(long, value_name = "N", help_heading = MODEL, value_delimiter = ',')]
+    pub total: Option<Vec<f64>>,
 }
 
 impl KnownArgs {
+    fn all(&self) -> [(&'static str, &Option<Vec<f64>>); 7] {
+        [
+            ("--trials", &self.trials),
+            ("--successes", &self.successes),
+            ("--shape", &self.shape),
+            ("--location", &self.location),
+            ("--variance", &self.variance),
+            ("--levels", &self.levels),
+            ("--total", &self.total),
+        ]
+    }
+
+    /// All these arguments, and whether they were given.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.all().map(|(argument, values)| (argument, values.is_some())).into_iter()
+    }
+
     /// Those that were given.
     pub fn known(&self) -> Known {
-        let all = [
-            ("trials", &self.trials),
-            ("successes", &self.successes),
-            ("shape", &self.shape),
-            ("location", &self.location),
-            ("variance", &self.variance),
-        ];
-        all.into_iter().fold(Known::default(), |known, (name, values)| match values {
-            Some(values) => known.with(name, values.clone()),
+        self.all().into_iter().fold(Known::default(), |known, (argument, values)| match values {
+            Some(values) => known.with(argument.trim_start_matches('-'), values.clone()),
             None => known,
         })
     }
 }
 
-#[derive(Debug, Args)]
+impl FitArgs {
+    /// Arguments that only some kinds of models have a use for, and whether they were typed.
+    pub fn of_kinds(&self) -> Vec<(&'static str, bool)> {
+        let own = [
+            ("--components", self.components.is_some()),
+            ("--latent", !self.latent.is_empty()),
+            ("--posterior", self.posterior.is_some()),
+            ("--reg-covar", self.reg_covar.is_some()),
+        ];
+        own.into_iter().chain(self.known.given()).collect()
+    }
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct PredictArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -258,7 +276,7 @@ pub struct PredictArgs {
 }
 
 /// Of 'transform' and 'reconstruct'.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct MapArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -271,7 +289,7 @@ pub struct MapArgs {
     pub output: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -289,7 +307,7 @@ pub struct ScoreArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SampleArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -309,7 +327,7 @@ pub struct SampleArgs {
     pub threads: ThreadsArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct InfoArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -318,7 +336,7 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     /// A family or the name of another model, or a model file
     pub model: OsString,
@@ -349,7 +367,7 @@ pub struct CheckArgs {
 }
 
 /// Shapes to measure: all combinations of the lists.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
@@ -386,7 +404,7 @@ pub enum BenchCommand {
 }
 
 /// A file of points and how to read it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DataArgs {
     /// The points, one a row: .npy, text, or raw numbers
     pub data: PathBuf,
@@ -401,14 +419,14 @@ pub struct DataArgs {
     pub dim: Option<u64>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct WeightsArgs {
     /// File of weights, one a point
     #[arg(long, value_name = "FILE", help_heading = DATA, conflicts_with = "weights_column")]
     pub weights: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ComputeArgs {
     #[command(flatten)]
     pub threads: ThreadsArgs,
@@ -417,7 +435,7 @@ pub struct ComputeArgs {
     pub precision: Precision,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ThreadsArgs {
     /// Number of threads; results do not depend on it [default: all cores]
     #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = threads)]
@@ -462,6 +480,32 @@ impl From<OsString> for Start {
             Some(_) => Self::RandomFromData,
             None => Self::File(text.into()),
         }
+    }
+}
+
+/// Names of models, and those of products, of which there is no list.
+#[derive(Clone, Debug)]
+struct ModelName;
+
+impl TypedValueParser for ModelName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str() {
+            Some(name) if is_product(name) => Ok(name.to_owned()),
+            _ => PossibleValuesParser::new(Model::names()).parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(
+        &self,
+    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        Some(Box::new(Model::names().into_iter().map(clap::builder::PossibleValue::new)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Factor, FactorModel, Statement, mixture};
 use crate::error::{Error, Result};
-use crate::family::{Known, registry};
+use crate::family::{Known, product, registry};
 
 /// How large a model the criterion is tested with. It depends on none of these, but its test should not be trivial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn built_in(name: &str, sizes: Sizes, known: &Known) -> Result<FactorModel> 
     if let Some((_, build)) = SHAPES.iter().find(|(known, _)| *known == name) {
         return Ok(build(name, sizes));
     }
-    if registry::names().any(|known| known == name) {
+    if registry::names().any(|known| known == name) || product::is_product(name) {
         return Ok(mixture(registry::build_known(name, sizes.dim, known)?, sizes.n_components));
     }
     let known: Vec<_> = names().collect();

@@ -12,7 +12,7 @@ use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::{
-    Covariance, Domain, ExponentialFamily, Gaussian, Parameters, Regularization, Statistic,
+    Covariance, Domain, ExponentialFamily, Feature, Gaussian, Parameters, Regularization, Statistic,
 };
 use crate::inference;
 use crate::kernels::accumulate::weighted_sums;
@@ -336,15 +336,25 @@ struct Features<'a, T> {
 
 impl<'a, T: Scalar> Features<'a, T> {
     /// Columns of different units must not decide the start by their units: EM itself is indifferent to them.
-    fn new(sample: &'a Sample<T>, features: &[Statistic], simd: Simd) -> Self {
-        let (n, dim) = (sample.len(), features.len());
+    fn new(sample: &'a Sample<T>, features: &[Feature], simd: Simd) -> Self {
+        let statistics: Vec<Statistic> =
+            features.iter().flat_map(|it| &it.statistics).copied().collect();
+        let (n, dim) = (sample.len(), statistics.len());
         let mut tile = vec![T::ZERO; n * sample.dim];
         let points = MatRef::from_row_major_slice(&sample.values, n, sample.dim);
         statistics::load(simd, points, &[], &mut tile, n);
         let tile = Tile { values: &tile, dim: sample.dim, n_points: n, stride: n };
         let mut columns = vec![T::ZERO; n * dim];
-        statistics::evaluate(simd, features, tile, &mut columns);
-        columns.chunks_mut(n).for_each(|column| standardize(column, sample));
+        statistics::evaluate(simd, &statistics, tile, &mut columns);
+        let mut rest = &mut columns[..];
+        for feature in features {
+            let (own, others) = rest.split_at_mut(n * feature.statistics.len());
+            if feature.is_direction {
+                to_unit_length(own, n);
+            }
+            standardize(own, sample, feature.variance);
+            rest = others;
+        }
         let rows = (0..n).flat_map(|i| columns[i..].iter().step_by(n).copied()).collect();
         Self { sample, rows, columns, dim }
     }
@@ -354,19 +364,39 @@ impl<'a, T: Scalar> Features<'a, T> {
     }
 }
 
-/// Shifts and scales a column to mean 0 and variance 1, a constant one to 0. Missing values take the mean.
-fn standardize<T: Scalar>(column: &mut [T], sample: &Sample<T>) {
-    let values = || {
-        let all = column.iter().enumerate().map(|(i, x)| (sample.weight(i), x.to_f64()));
-        all.filter(|(_, x)| !x.is_nan())
+/// Divides the vectors of which `columns` hold the coordinates by their lengths.
+fn to_unit_length<T: Scalar>(columns: &mut [T], n: usize) {
+    for i in 0..n {
+        let column = || columns[i..].iter().step_by(n);
+        let length = column().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
+        if length > 0.0 {
+            let inverse = T::from_f64(length.recip());
+            columns[i..].iter_mut().step_by(n).for_each(|x| *x = *x * inverse);
+        }
+    }
+}
+
+/// Shifts columns to mean 0 and scales them alike to a total variance; constant ones to 0. Missing values take the
+/// mean.
+fn standardize<T: Scalar>(columns: &mut [T], sample: &Sample<T>, variance: f64) {
+    let n = sample.len();
+    let moments = |column: &[T]| {
+        let values = || {
+            let all = column.iter().enumerate().map(|(i, x)| (sample.weight(i), x.to_f64()));
+            all.filter(|(_, x)| !x.is_nan())
+        };
+        let total: f64 = values().map(|(w, _)| w).sum();
+        let mean = values().map(|(w, x)| w * x).sum::<f64>() / total;
+        (mean, values().map(|(w, x)| w * (x - mean).powi(2)).sum::<f64>() / total)
     };
-    let total: f64 = values().map(|(w, _)| w).sum();
-    let mean = values().map(|(w, x)| w * x).sum::<f64>() / total;
-    let variance = values().map(|(w, x)| w * (x - mean).powi(2)).sum::<f64>() / total;
-    let scale = if variance > 0.0 { variance.sqrt().recip() } else { 0.0 };
-    for value in column {
-        let x = value.to_f64();
-        *value = if x.is_nan() { T::ZERO } else { T::from_f64((x - mean) * scale) };
+    let moments: Vec<(f64, f64)> = columns.chunks(n).map(moments).collect();
+    let found: f64 = moments.iter().map(|(_, variance)| variance).sum();
+    let scale = if found > 0.0 { (variance / found).sqrt() } else { 0.0 };
+    for (column, (mean, _)) in columns.chunks_mut(n).zip(moments) {
+        for value in column {
+            let x = value.to_f64();
+            *value = if x.is_nan() { T::ZERO } else { T::from_f64((x - mean) * scale) };
+        }
     }
 }
 
@@ -488,13 +518,14 @@ fn labelled_stats<T: Scalar>(
     if family.is_location() {
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
             let total: f64 = members.iter().map(|&i| sample.weight(i)).sum();
-            for (d, value) in centre.iter_mut().enumerate() {
-                let sum: f64 = members
-                    .iter()
-                    .map(|&i| sample.weight(i) * sample.values[i * dim + d].to_f64())
-                    .sum();
-                *value = T::from_f64(if total > 0.0 { sum / total } else { 0.0 });
-            }
+            let sum = |d: usize| -> f64 {
+                let value = |&i: &usize| sample.weight(i) * sample.values[i * dim + d].to_f64();
+                members.iter().map(value).sum()
+            };
+            let mean = |d| if total > 0.0 { sum(d) / total } else { 0.0 };
+            let mut means: Vec<f64> = (0..dim).map(mean).collect();
+            family.restrict_centre(&mut means);
+            centre.iter_mut().zip(means).for_each(|(to, mean)| *to = T::from_f64(mean));
         }
     }
     let shape = StatsShape {

@@ -3,8 +3,10 @@
 pub mod batch;
 pub mod config;
 pub mod init;
+mod known;
 pub mod sweep;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
 pub use init::{Init, MixtureSpec, fit_mixture};
+pub use known::known_from_data;

@@ -4,7 +4,7 @@ use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
-use crate::model::{Constants, EStep, PointFault};
+use crate::model::{Constants, EStep, GenerativeModel};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 
@@ -124,7 +124,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 let count = per_read.min(end - start) as usize;
                 let block = source.read(start, count, &mut lane.buffer)?;
                 if first_sweep {
-                    check_points(source, block, model.fault(block))?;
+                    check_points(model, source, block)?;
                 }
                 model.e_step(packed, block, &mut stats, &mut workspace);
                 if !stats.log_evidence().is_finite() {
@@ -188,7 +188,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 if count > 0 {
                     let block = source.read(start, count, &mut lane.buffer)?;
                     if first_sweep {
-                        check_points(source, block, model.fault(block))?;
+                        check_points(model, source, block)?;
                     }
                     model.posteriors(packed, block, stats, &mut workspace, responsibilities);
                     if !stats.log_evidence().is_finite() {
@@ -253,17 +253,20 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
     }
 }
 
-/// Says where a point is that a model is not for.
-pub(crate) fn check_points<T: Scalar, S: DataSource<T> + ?Sized>(
+/// Says which point of a block a model is not for, if there is one.
+pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     block: Block<'_, T>,
-    fault: Option<PointFault>,
 ) -> Result<(), DataError> {
-    match fault {
-        None => Ok(()),
-        Some(fault) => Err(DataError::new(source.name(), fault.message)
-            .at(block.first + fault.row as u64, fault.column)),
+    let domains = model.domains();
+    for i in 0..block.len() * usize::from(!domains.is_empty()) {
+        let value = |d: usize| block.points[(i, d)].to_f64();
+        if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
+            return Err(DataError::new(source.name(), message).at(block.first + i as u64, column));
+        }
     }
+    Ok(())
 }
 
 /// Finds the point that made the log-evidence of a block no finite number.

@@ -4,6 +4,7 @@
 
 use super::independent::LARGEST_NATURAL;
 use super::{Outcome, Statistic, Support, Univariate};
+use crate::special::softplus;
 use rand_distr::{Distribution, StandardUniform};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -21,11 +22,6 @@ pub struct Bernoulli;
 /// `ln p - ln(1 - p)`, held within bounds.
 pub(super) fn logit(p: f64) -> f64 {
     (p.ln() - (-p).ln_1p()).clamp(-LARGEST_NATURAL, LARGEST_NATURAL)
-}
-
-/// `ln(1 + e^a)`
-pub(super) fn softplus(a: f64) -> f64 {
-    a.max(0.0) + (-a.abs()).exp().ln_1p()
 }
 
 /// `-p ln p - (1 - p) ln(1 - p)`

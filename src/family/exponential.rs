@@ -2,6 +2,7 @@
 //!
 //! `p(x) = λ e^-λx`: `η = -λ`, `T = x`, `A = -ln λ`, entropy `1 - ln λ`.
 
+use super::independent::Dispersion;
 use super::{Outcome, Statistic, Support, Univariate};
 use rand_distr::{Distribution, Exp1};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -49,8 +50,8 @@ impl Univariate for Exponential {
     }
 
     /// The mean: where all points are 0 the density is unbounded.
-    fn dispersion(&self, mean: &[f64]) -> Option<f64> {
-        Some(mean[0])
+    fn dispersion(&self, mean: &[f64]) -> Option<Dispersion> {
+        Some(Dispersion { value: mean[0], terms: 0.0 })
     }
 
     fn maximize(&self, mean: &[f64], floor: f64, theta: &mut [f64]) -> Outcome {

@@ -213,9 +213,9 @@ impl ExponentialFamily for Gaussian {
 
     fn parameters(&self) -> Vec<ParameterSpec> {
         vec![
-            ParameterSpec { name: "means", shape: vec![self.dim], shared: false },
+            ParameterSpec { name: "means".into(), shape: vec![self.dim], shared: false },
             ParameterSpec {
-                name: "covariances",
+                name: "covariances".into(),
                 shape: self.shape().parameter_shape(self.dim),
                 shared: self.is_tied(),
             },
@@ -257,8 +257,8 @@ impl ExponentialFamily for Gaussian {
         })
     }
 
-    fn location<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
-        self.mean_of(theta)
+    fn location(&self, theta: Theta<'_>) -> Vec<f64> {
+        self.mean_of(theta).to_vec()
     }
 
     fn n_free_parameters(&self, n_components: usize) -> usize {

@@ -5,7 +5,7 @@
 
 use super::support::{Domain, Support};
 use super::{
-    BaseMeasure, ExponentialFamily, Known, Outcome, Packing, ParameterSpec, Parameters,
+    BaseMeasure, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec, Parameters,
     Regularization, Sampler, Statistic, Theta,
 };
 use crate::stats::SuffStats;
@@ -20,10 +20,19 @@ const MAX: usize = 2;
 pub const LARGEST_NATURAL: f64 = 700.0;
 
 /// Dispersions are lifted to this part of the pooled one, unless `reg_covar` is given; as variances of Gaussians are.
-const RELATIVE_FLOOR: f64 = 1e-6;
+pub(super) const RELATIVE_FLOOR: f64 = 1e-6;
 
 /// And to so many roundings of it: statistics hold no smaller ones.
-const ROUNDINGS: f64 = 16.0;
+pub(super) const ROUNDINGS: f64 = 16.0;
+
+/// How far statistics are from those of a single point, or from an unbounded density.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dispersion {
+    /// A number ≥ 0 up to rounding; 0 where the density is unbounded.
+    pub value: f64,
+    /// Size of the terms of which it is the difference, and to whose roundings it is exact.
+    pub terms: f64,
+}
 
 /// A family of distributions of one value: formulas only.
 ///
@@ -58,6 +67,11 @@ pub trait Univariate: Clone + Debug + Send + Sync {
         Statistic::Value(column)
     }
 
+    /// The same where it takes several statistics.
+    fn features(&self, column: u32) -> Feature {
+        Feature::single(self.feature(column))
+    }
+
     /// Says what is wrong with the parameters.
     fn check(&self, theta: &[f64]) -> Result<(), String>;
 
@@ -67,9 +81,8 @@ pub trait Univariate: Clone + Debug + Send + Sync {
     /// Mean map `∇A(η) = E T(x)`.
     fn mean(&self, theta: &[f64], mean: &mut [f64]);
 
-    /// A number ≥ 0 that vanishes where statistics of this mean leave a single point, or an unbounded density: what a
-    /// floor holds up. Families whose likelihood is bounded have none.
-    fn dispersion(&self, _mean: &[f64]) -> Option<f64> {
+    /// What a floor holds up, for families whose likelihood is not bounded.
+    fn dispersion(&self, _mean: &[f64]) -> Option<Dispersion> {
         None
     }
 
@@ -151,24 +164,28 @@ impl<U: Univariate> Independent<U> {
         mean
     }
 
-    /// Lower limits of the dispersions of each column, from the statistics alone.
-    fn floors(&self, stats: &SuffStats, regularization: Regularization) -> Vec<f64> {
-        let rounding = ROUNDINGS * regularization.rounding;
-        let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { rounding };
-        let pooled = |(d, column): (usize, &U)| {
-            let occupied = (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0);
-            let (sum, mass) = occupied.fold((0.0, 0.0), |(sum, mass), c| {
-                let dispersion = column.dispersion(&self.mean_of(stats, c, d)).unwrap_or(0.0);
-                (sum + stats.mass()[c] * dispersion.max(0.0), mass + stats.mass()[c])
-            });
-            sum / mass
+    /// Lower limits of the dispersions of a column in each component, from the statistics alone.
+    fn floors(&self, stats: &SuffStats, d: usize, regularization: Regularization) -> Vec<f64> {
+        let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { 0.0 };
+        let roundings = ROUNDINGS * regularization.rounding;
+        let dispersion = |c| match stats.mass()[c] > 0.0 {
+            true => self.columns[d].dispersion(&self.mean_of(stats, c, d)),
+            false => None,
         };
-        let floor = |pooled: f64| match relative.max(rounding) * pooled {
-            floor if floor > 0.0 => floor,
-            // No column, no component has any: all values are the same.
-            _ => RELATIVE_FLOOR,
+        let all: Vec<_> = (0..stats.mass().len()).map(dispersion).collect();
+        let pooled = |part: fn(Dispersion) -> f64| {
+            let parts =
+                all.iter().zip(stats.mass()).map(|(it, w)| it.map_or(0.0, |it| w * part(it)));
+            parts.sum::<f64>() / stats.mass().iter().sum::<f64>()
         };
-        self.columns.iter().enumerate().map(pooled).map(floor).collect()
+        let (value, terms) = (pooled(|it| it.value), pooled(|it| it.terms));
+        // Where all values are the same there is nothing to take a part of.
+        let floor = if value > roundings * terms {
+            relative.max(roundings) * value
+        } else {
+            RELATIVE_FLOOR
+        };
+        all.iter().map(|it| it.map_or(0.0, |it| floor.max(roundings * it.terms))).collect()
     }
 }
 
@@ -192,7 +209,11 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn parameters(&self) -> Vec<ParameterSpec> {
-        let spec = |&name| ParameterSpec { name, shape: vec![self.columns.len()], shared: false };
+        let spec = |&name: &&'static str| ParameterSpec {
+            name: name.into(),
+            shape: vec![self.columns.len()],
+            shared: false,
+        };
         U::PARAMETERS.iter().map(spec).collect()
     }
 
@@ -211,8 +232,8 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
         (0..).zip(&self.columns).flat_map(|(d, column)| column.statistics(d)).collect()
     }
 
-    fn features(&self) -> Vec<Statistic> {
-        (0..).zip(&self.columns).map(|(d, column)| column.feature(d)).collect()
+    fn features(&self) -> Vec<Feature> {
+        (0..).zip(&self.columns).map(|(d, column)| column.features(d)).collect()
     }
 
     fn log_base_measure(&self) -> BaseMeasure {
@@ -295,13 +316,13 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     ) -> Vec<Outcome> {
         let (k, n_parameters, dim) =
             (self.n_statistics(), Self::n_parameters(), self.columns.len());
-        let floors = self.floors(stats, regularization);
+        let floors: Vec<_> = (0..dim).map(|d| self.floors(stats, d, regularization)).collect();
         let mut outcomes = vec![Outcome::Maximized; update.len()];
         for c in (0..update.len()).filter(|&c| update[c]) {
             let mut own = parameters.components[c].clone();
-            for (d, (column, &floor)) in self.columns.iter().zip(&floors).enumerate() {
+            for (d, column) in self.columns.iter().enumerate() {
                 let (mean, mut theta) = (self.mean_of(stats, c, d), [f64::NAN; MAX]);
-                match column.maximize(&mean[..k], floor, &mut theta[..n_parameters]) {
+                match column.maximize(&mean[..k], floors[d][c], &mut theta[..n_parameters]) {
                     _ if column.check(&theta[..n_parameters]).is_err() => {
                         outcomes[c] = Outcome::Degenerate;
                         break;

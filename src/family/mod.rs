@@ -9,26 +9,51 @@
 
 mod base_measure;
 pub mod bernoulli;
+pub mod beta;
+pub mod binomial;
+pub mod categorical;
 mod covariance;
+pub mod dirichlet;
 pub mod exponential;
+mod feature;
+pub mod gamma;
 pub mod gaussian;
+pub mod gaussian_known_variance;
 pub mod geometric;
 pub mod independent;
+pub mod inverse_gamma;
+pub mod inverse_gaussian;
 mod known;
+pub mod laplace;
+pub mod log_normal;
+pub mod multinomial;
+pub mod negative_binomial;
 pub mod poisson;
+pub mod product;
 pub mod registry;
 pub mod support;
+pub mod von_mises;
+pub mod von_mises_fisher;
+pub mod weibull;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
 pub use base_measure::BaseMeasure;
+pub use categorical::Categorical;
+pub use dirichlet::Dirichlet;
+pub use feature::Feature;
 pub use gaussian::{Covariance, Gaussian};
 pub use independent::{Independent, Univariate};
 pub use known::Known;
+pub use multinomial::Multinomial;
+pub use product::{Product, ProductBlock};
 pub use support::{Domain, Support};
+pub use von_mises::VonMises;
+pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 /// Standard parameters of all components of a mixture, flat.
@@ -60,7 +85,7 @@ pub struct Theta<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterSpec {
     /// Name in the plural of the field, `"means"`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Shape of the array for one component; empty for a single number.
     pub shape: Vec<usize>,
     /// Whether all components share it.
@@ -169,8 +194,8 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// Statistics in which k-means finds the clusters of a start; the values themselves by default.
-    fn features(&self) -> Vec<Statistic> {
-        (0..self.dim() as u32).map(Statistic::Value).collect()
+    fn features(&self) -> Vec<Feature> {
+        (0..self.dim() as u32).map(|d| Feature::single(Statistic::Value(d))).collect()
     }
 
     /// `ln h(x)`; constant by default (Prop. 4). It is summed once for a data set, and stands in every likelihood.
@@ -192,7 +217,15 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// A good centre for the statistics of this component: near its points.
-    fn location<'a>(&self, _theta: Theta<'a>) -> &'a [f64] {
+    fn location(&self, _theta: Theta<'_>) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Sets to 0 those coordinates of a centre that are not the family's to choose.
+    fn restrict_centre(&self, _centre: &mut [f64]) {}
+
+    /// The blocks of columns that a product is made of; none of any other family.
+    fn blocks(&self) -> &[ProductBlock] {
         &[]
     }
 
@@ -221,6 +254,13 @@ pub trait ExponentialFamily: Send + Sync + Debug {
             shared: theta.shared.to_vec(),
         };
         self.log_base_measure().is_one().then(|| self.pseudo_entropies(&parameters)[0])
+    }
+
+    /// `Σ_n Σ_c w_n q_n(c)` times the pseudo entropy of component c at point n: mass times pseudo entropy, unless points
+    /// differ in what is known of them.
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let parts = stats.mass().iter().zip(self.pseudo_entropies(parameters));
+        parts.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum()
     }
 
     /// Mean map `∇A(η) = E T(x - centre)`, L values, then the L₀ shared ones.

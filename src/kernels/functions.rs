@@ -1,60 +1,13 @@
-//! Functions of data that are needed once for each value: ln Γ, sin, cos, powers.
+//! Functions of data that are needed once for each value: sin, cos, powers.
 //!
 //! Branch-free like [`math`](super::math), and in `f64` whatever the working precision, since a value is mapped once
-//! a sweep or less and not once for each component. Where the constants come from:
-//! - [sin, cos and π/2 in three parts](https://www.netlib.org/fdlibm/): fdlibm's `k_sin.c`, `k_cos.c`, `e_rem_pio2.c`.
-//! - ln Γ: Stirling's series, its coefficients `B_2k / (2k (2k - 1))` (DLMF 5.11.1).
+//! a sweep or less and not once for each component. The constants are those of
+//! [fdlibm](https://www.netlib.org/fdlibm/): `k_sin.c`, `k_cos.c`, and `e_rem_pio2.c` for π/2 in three parts.
 
 #![allow(clippy::excessive_precision, reason = "coefficients as their sources print them")]
 
 use super::dispatch::MulAdd;
 use super::math::Transcendental;
-
-/// From here on eight terms of Stirling's series are exact to rounding: the next one is 0.18 · 8⁻¹⁷, 8e-17.
-const STIRLING_FROM: f64 = 8.0;
-
-/// `B_2k / (2k (2k - 1))` for k = 1 to 8.
-const STIRLING: [f64; 8] = [
-    1.0 / 12.0,
-    -1.0 / 360.0,
-    1.0 / 1260.0,
-    -1.0 / 1680.0,
-    1.0 / 1188.0,
-    -691.0 / 360360.0,
-    1.0 / 156.0,
-    -3617.0 / 122400.0,
-];
-
-/// `½ ln 2π`
-const HALF_LN_2PI: f64 = 0.918_938_533_204_672_741_78;
-
-/// `ln Γ(x)`.
-///
-/// Valid range: x > 0; +∞ gives +∞ or NaN, anything else has no meaning.
-///
-/// Maximal error: 3e-15 · (10 + |ln Γ(x)|), absolute; relative accuracy near the zeros at 1 and 2 is of no use in a sum.
-#[inline(always)]
-pub fn ln_gamma<M: MulAdd>(x: f64) -> f64 {
-    // Γ(x) = Γ(x + 8) / (x (x + 1) ... (x + 7))
-    let small = x < STIRLING_FROM;
-    let factors = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
-    let mut product = 1.0;
-    for k in factors {
-        product *= x + k;
-    }
-    let product = if small { product } else { 1.0 };
-    let z = if small { x + STIRLING_FROM } else { x };
-    let inverse = 1.0 / z;
-    let square = inverse * inverse;
-    let mut series = STIRLING[7];
-    for k in (0..7).rev() {
-        series = M::mul_add(series, square, STIRLING[k]);
-    }
-    let ln = Transcendental::ln::<M>(z);
-    // (z - ½) ln z - z without a difference of large numbers: z (ln z - 1) - ½ ln z.
-    let main = M::mul_add(z, ln - 1.0, M::mul_add(-0.5, ln, HALF_LN_2PI));
-    M::mul_add(series, inverse, main) - Transcendental::ln::<M>(product)
-}
 
 /// `x^k`.
 ///
@@ -141,7 +94,6 @@ mod tests {
             }
         };
     }
-    function!(LnGamma, x => ln_gamma::<M>(x));
     function!(Sin, x => sin::<M>(x));
     function!(Cos, x => cos::<M>(x));
     function!(Cube, x => power::<M>(x, 3.0));
@@ -159,28 +111,6 @@ mod tests {
                 assert!((y - e).abs() <= tolerance(*e), "{level:?} {x}: {y}, expected {e}");
             }
         }
-    }
-
-    #[test]
-    fn ln_gamma_of_integers_is_the_log_factorial_and_of_halves_follows_the_recurrence() {
-        let mut pairs = vec![];
-        let (mut whole, mut half) = (0.0, std::f64::consts::PI.sqrt().ln());
-        for n in 1..150 {
-            let n = f64::from(n);
-            pairs.push((n, whole));
-            pairs.push((n - 0.5, half));
-            whole += n.ln();
-            half += (n - 0.5).ln();
-        }
-        // 50 digits: mpmath.loggamma
-        pairs.extend([
-            (1e-300, 690.775_527_898_213_705_2),
-            (1e-5, 11.512_919_692_895_825_7),
-            (7.999_999_999_999_999, 8.525_161_361_065_413),
-            (1e5, 1_051_287.708_973_656_894_9),
-            (1e15, 3.353_877_639_491_066_6e16),
-        ]);
-        check(|| LnGamma, &pairs, |y| 3e-15 * (10.0 + y.abs()));
     }
 
     #[test]

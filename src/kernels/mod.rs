@@ -4,6 +4,7 @@
 //! B points of a tile.
 
 pub mod accumulate;
+pub mod affine;
 pub mod blocking;
 pub mod dispatch;
 pub mod distance;

@@ -5,7 +5,8 @@
 //! block on the way costs a few percent of a sweep.
 
 use super::dispatch::{Kernel, MulAdd, Simd};
-use super::functions::{cos, ln_gamma, power, sin};
+use super::functions::{cos, power, sin};
+use super::math::Transcendental;
 use crate::scalar::Scalar;
 use faer::MatRef;
 
@@ -62,6 +63,11 @@ pub enum Statistic {
 }
 
 impl Statistic {
+    /// Whether it is one of several consecutive dimensions.
+    pub fn is_of_range(self) -> bool {
+        matches!(self, Self::SquaredNorm(..) | Self::LnGammaOfSum { .. })
+    }
+
     /// The same statistic of points whose dimension `i` stands in column `columns[i]`.
     ///
     /// # Panics
@@ -273,12 +279,12 @@ impl<T: Scalar> Kernel for Evaluate<'_, T> {
                     map_f64!(i, out, |x| if x == level { 1.0 } else { 0.0 });
                 }
                 Statistic::LnGamma { column, slope, offset } => {
-                    map_f64!(column, out, |x| ln_gamma::<M>(slope * x + offset));
+                    map_f64!(column, out, |x| Transcendental::ln_gamma::<M>(slope * x + offset));
                 }
                 Statistic::LnGammaOfSum { first, count, offset } => {
                     Self::sum(self.tile, first, count, out, |a, t| t + a);
                     for t in &mut *out {
-                        *t = T::from_f64(ln_gamma::<M>(t.to_f64() + offset));
+                        *t = T::from_f64(Transcendental::ln_gamma::<M>(t.to_f64() + offset));
                     }
                 }
                 Statistic::Observed(i) => {

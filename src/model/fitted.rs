@@ -3,7 +3,7 @@
 //! A model implements what it can: all have a [`Density`] and [`Sample`], models with continuous or distributed
 //! latents a [`LatentSpace`].
 
-use super::{GenerativeModel, PointFault};
+use super::GenerativeModel;
 use crate::block::Block;
 use crate::kernels::dispatch::Simd;
 use crate::scalar::Scalar;
@@ -36,12 +36,6 @@ pub trait Density<T: Scalar>: GenerativeModel {
 
     /// Number of components that posteriors of points are about; 0 where there are none.
     fn n_components(&self) -> usize;
-
-    /// The first point of a block that the model is not for, if there is one. Values that are no finite numbers need not
-    /// be looked for: they show in the density.
-    fn fault(&self, _block: Block<'_, T>) -> Option<PointFault> {
-        None
-    }
 
     /// Packs the parameters.
     fn scorer(&self, simd: Simd) -> Self::Scorer;

@@ -102,7 +102,7 @@ pub fn save(path: impl AsRef<Path>, model: &impl Stored) -> Result<()> {
     let path = path.as_ref();
     // Better no file than one that cannot be read: JSON has no NaN.
     for NamedArray { name, array, .. } in model.arrays() {
-        array.check_finite(name).map_err(|fault| named(path, fault))?;
+        array.check_finite(&name).map_err(|fault| named(path, fault))?;
     }
     let is_json = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"));
     let bytes = if is_json {
@@ -205,7 +205,7 @@ mod tests {
             2
         }
         fn parameters(&self) -> Vec<ParameterSpec> {
-            vec![ParameterSpec { name: "rates", shape: vec![2], shared: false }]
+            vec![ParameterSpec { name: "rates".into(), shape: vec![2], shared: false }]
         }
         fn check(&self, _: Theta<'_>) -> Result<(), String> {
             Ok(())

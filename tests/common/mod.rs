@@ -32,6 +32,8 @@ pub fn rounded<T: Scalar>(values: &[f64]) -> Vec<T> {
 pub fn example_family(name: &str, dim: usize) -> Arc<dyn ExponentialFamily> {
     let known = registry::known_parameters(name).iter().fold(Known::default(), |known, &it| {
         let value = |d: usize| match it {
+            "levels" => 2.0 + d as f64,
+            "total" => 12.0,
             "trials" => 7.0 + 4.0 * d as f64,
             "successes" => 0.7 + 1.5 * d as f64,
             "shape" => 0.8 + 0.9 * d as f64,

@@ -19,12 +19,30 @@ use std::fmt::Write as _;
 impl Kind for Mixture {
     type Spec = MixtureSpec;
 
-    const ARGUMENTS: &'static [&'static str] =
-        &["--components", "--posterior", "--reg-covar", "a known parameter"];
+    const ARGUMENTS: &'static [&'static str] = &[
+        "--components",
+        "--posterior",
+        "--reg-covar",
+        "--trials",
+        "--successes",
+        "--shape",
+        "--location",
+        "--variance",
+        "--levels",
+        "--total",
+    ];
 
     const ALGORITHMS: &'static [&'static str] = &["em"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
+        if let (Some(given), Some((argument, _))) =
+            (&given, args.known.given().find(|(_, given)| *given))
+        {
+            let path = given.path.display();
+            return Err(Error::Config(format!(
+                "{argument} is told by the model of --init {path}; leave it out"
+            )));
+        }
         match (given, args.components) {
             (None, None) => {
                 let message = "give the number of components with -k, or a model with --init FILE";
@@ -77,13 +95,13 @@ impl Kind for Mixture {
         const VALUES: usize = 6;
         let specs = self.family().parameters();
         let first = specs.iter().find(|spec| !spec.shared);
-        let values = first.and_then(|spec| self.parameter(spec.name)).unwrap_or_default();
+        let values = first.and_then(|spec| self.parameter(&spec.name)).unwrap_or_default();
         let width = first.map_or(0, |spec| spec.len());
         let contributions = self.entropy_contributions();
         let mut order: Vec<usize> = (0..self.n_components()).collect();
         order.sort_by(|&a, &b| self.weights()[b].total_cmp(&self.weights()[a]));
 
-        let name = first.map_or("", |spec| spec.name);
+        let name = first.map_or("", |spec| &*spec.name);
         let mut text = format!("component    weight   entropy part  {name}\n");
         for &c in order.iter().take(ROWS) {
             let (weight, part) = (self.weights()[c], contributions[c]);

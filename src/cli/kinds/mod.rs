@@ -158,7 +158,7 @@ fn no_latents(model: &impl Stored, map: PointMap) -> Error {
 pub fn check_arguments<M: Kind>(name: &str, args: &FitArgs) -> Result<()> {
     for (argument, given) in args.of_kinds() {
         if given && !M::ARGUMENTS.contains(&argument) {
-            return Err(Error::Config(format!("{argument} is not for {name}, {}", M::KIND)));
+            return Err(Error::Config(format!("{argument} is no argument of {name}, {}", M::KIND)));
         }
     }
     match &args.algorithm {

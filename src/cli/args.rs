@@ -6,7 +6,7 @@ use entropysum::data::Dtype;
 use entropysum::em::Config;
 use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
-use entropysum::model::Posterior;
+use entropysum::model::{Posterior, Rotation};
 use entropysum::monitor::Monitor;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
@@ -141,6 +141,12 @@ pub struct FitArgs {
     /// How to learn, for models that can be learned in several ways [default: em]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
+    /// Rotate the loadings to a simple structure
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
+    pub rotation: Option<Rotation>,
+    /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
+    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["refuse", "ignore"])]
+    pub missing: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
     pub posterior: Option<Posterior>,
@@ -252,8 +258,11 @@ impl FitArgs {
         let own = [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
+            ("--rotation", self.rotation.is_some()),
+            ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
+            ("--missing ignore", self.data.missing == Missing::Ignore),
         ];
         own.into_iter().chain(self.known.given()).collect()
     }
@@ -417,6 +426,26 @@ pub struct DataArgs {
     /// Dimension of the points of a raw file
     #[arg(long, value_name = "D", help_heading = DATA, requires = "dtype", value_parser = positive)]
     pub dim: Option<u64>,
+    /// What to do with missing values (nan; in text also empty cells and NA): refuse them, or ignore them and use what is
+    /// known of a point, where dimensions are independent
+    #[arg(long, value_name = "WHAT", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore], Missing::name))]
+    pub missing: Missing,
+}
+
+/// What to do with missing values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    Ignore,
+}
+
+impl Missing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Ignore => "ignore",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]

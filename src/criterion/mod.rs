@@ -59,11 +59,13 @@
 
 mod family;
 mod gap;
+mod linear;
 mod shapes;
 mod solve;
 
 pub use family::mixture;
 pub use gap::{CertifiedGap, certify, certify_stats};
+pub use linear::certify_linear_gaussian;
 pub use shapes::{Sizes, built_in, names};
 pub use solve::{Solution, solve};
 

@@ -14,5 +14,7 @@ pub mod products;
 pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
+pub mod residual;
+pub mod scatter;
 pub mod softmax;
 pub mod statistics;

@@ -44,6 +44,9 @@
 //! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Only `model`, `weights` and the
 //! arrays of the family are required. Unknown keys are ignored.
 //!
+//! Probabilistic PCA and factor analysis have `mean` (D), `loadings` (D × H) and `noise_variance`, one number for `ppca`
+//! and D for `factor-analysis`.
+//!
 //! # safetensors
 //!
 //! Tensors of the same names and shapes (`[]` for one number), all `F64`, and as metadata `format`, `version`, `model`,
@@ -60,6 +63,7 @@
 //! ```
 
 mod json;
+mod linear_gaussian;
 mod mixture;
 mod safetensors;
 mod stored;

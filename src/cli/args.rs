@@ -51,7 +51,8 @@ Example:
     Predict(PredictArgs),
     /// Write where points lie in the latent space of a model
     #[command(after_help = "\
-Mixtures have no latent space; 'predict --proba' gives their posteriors.
+Mixtures have no latent space; 'predict --proba' gives their posteriors. In mixtures of factor analysers a
+point lies in the latent space of its most probable component.
 
 Example:
   entropysum transform model.safetensors points.npy -o latents.npy")]
@@ -59,7 +60,8 @@ Example:
     Transform(MapArgs),
     /// Write what a model makes of points, given their place in its latent space
     #[command(after_help = "\
-Mixtures have no latent space; 'predict' gives their components.
+Mixtures have no latent space; 'predict' gives their components. Mixtures of factor analysers average over
+the components of a point.
 
 Example:
   entropysum reconstruct model.safetensors points.npy -o reconstructed.npy")]
@@ -262,6 +264,7 @@ impl FitArgs {
             ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
+            ("--missing ignore", self.data.missing == Missing::Ignore),
         ];
         own.into_iter().chain(self.known.given()).collect()
     }
@@ -359,6 +362,8 @@ pub struct CheckArgs {
     /// Number of latents
     #[arg(long, value_name = "H", help_heading = MODEL, default_value = "2", value_parser = positive)]
     pub latent: u64,
+    #[command(flatten)]
+    pub known: KnownArgs,
     /// Number of random parameters to test at
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     pub draws: u64,
@@ -423,6 +428,26 @@ pub struct DataArgs {
     /// Dimension of the points of a raw file
     #[arg(long, value_name = "D", help_heading = DATA, requires = "dtype", value_parser = positive)]
     pub dim: Option<u64>,
+    /// What to do with missing values (nan; in text also empty cells and NA): refuse them, or ignore them and use what is
+    /// known of a point, where dimensions are independent
+    #[arg(long, value_name = "WHAT", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore], Missing::name))]
+    pub missing: Missing,
+}
+
+/// What to do with missing values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    Ignore,
+}
+
+impl Missing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Ignore => "ignore",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]

@@ -199,7 +199,7 @@ impl<'a, T: Scalar> Lane<'a, T> {
         if self.sums.iter().all(|sum| sum.is_finite()) {
             return Ok(());
         }
-        Err(first_fault(source, block).into())
+        Err(first_fault(source, &[], block).into())
     }
 
     fn flush(&mut self) {

@@ -195,7 +195,7 @@ fn column_sums<T: Scalar, S: DataSource<T> + ?Sized>(
             if first.iter().all(|sum| sum.is_finite()) {
                 return Ok(());
             }
-            Err(first_fault(source, block).into())
+            Err(first_fault(source, &[], block).into())
         },
     )?;
     let mut total = empty();
@@ -226,7 +226,7 @@ pub(super) fn factor<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result
         }
         let read = block.len().min(rows.len() / dim) * dim;
         if rows[rows.len() - read..].iter().any(|y| !y.is_finite()) {
-            return Err(first_fault(source, block).into());
+            return Err(first_fault(source, &[], block).into());
         }
     }
     let total: f64 = weights.iter().sum();

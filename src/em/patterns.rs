@@ -57,7 +57,7 @@ impl<'a> Patterns<'a> {
                 let mut key = vec![0; dim.div_ceil(64)];
                 let values: Vec<f64> = block.points.row(i).iter().map(|x| x.to_f64()).collect();
                 if values.iter().any(|value| value.is_infinite()) {
-                    return Err(first_fault(source, block.slice(i, 1)).into());
+                    return Err(first_fault(source, &[], block.slice(i, 1)).into());
                 }
                 for (d, value) in values.iter().enumerate() {
                     key[d / 64] |= u64::from(!value.is_nan()) << (d % 64);

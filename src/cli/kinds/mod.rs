@@ -6,6 +6,7 @@
 
 mod linear_gaussian;
 mod mixture;
+mod mixture_of_factor_analyzers;
 
 use crate::cli::args::FitArgs;
 use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
@@ -13,6 +14,7 @@ use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::family::Known;
 use entropysum::inference::{self, Score};
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
@@ -24,11 +26,14 @@ use std::path::Path;
 /// Evaluates an expression with `$M` as the kind of models of this name, one that [`Model`] answers to.
 macro_rules! with_kind {
     ($name:expr, $M:ident => $body:expr) => {{
-        use entropysum::model::{LinearGaussian, Mixture};
+        use entropysum::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers};
         use entropysum::store::Stored;
         let name: &str = $name;
         if Mixture::answers_to(name) {
             type $M = Mixture;
+            $body
+        } else if MixtureOfFactorAnalyzers::answers_to(name) {
+            type $M = MixtureOfFactorAnalyzers;
             $body
         } else if LinearGaussian::answers_to(name) {
             type $M = LinearGaussian;
@@ -44,6 +49,7 @@ macro_rules! with_model {
     ($any:expr, $model:ident => $body:expr) => {
         match $any {
             Model::Mixture($model) => $body,
+            Model::MixtureOfFactorAnalyzers($model) => $body,
             Model::LinearGaussian($model) => $body,
             _ => unreachable!("every kind has its line"),
         }
@@ -91,7 +97,7 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
         sizes.dim = self.dim();
         sizes.n_components = known("n_components").unwrap_or(sizes.n_components);
         sizes.n_latents = known("n_latents").unwrap_or(sizes.n_latents);
-        built_in(&self.name(), sizes)
+        built_in(&self.name(), sizes, &Known::default())
     }
 }
 

@@ -92,6 +92,13 @@ pub(super) fn entropy_of_probabilities(probabilities: &[f64]) -> f64 {
     probabilities.iter().map(|&p| if p > 0.0 { -p * p.ln() } else { 0.0 }).sum()
 }
 
+/// `p_k (ln p_k + H)`: the tangent of scaling the logarithms of probabilities (Eqn 45).
+pub(super) fn flow_of_probabilities(probabilities: &[f64]) -> Vec<f64> {
+    let entropy = entropy_of_probabilities(probabilities);
+    let flow = |&p: &f64| if p > 0.0 { p * (p.ln() + entropy) } else { 0.0 };
+    probabilities.iter().map(flow).collect()
+}
+
 /// Says what is wrong with a distribution over levels.
 pub(super) fn check_probabilities(probabilities: &[f64]) -> std::result::Result<(), String> {
     if let Some(v) = probabilities.iter().position(|p| !(0.0..=1.0 + SUM_TOLERANCE).contains(p)) {
@@ -237,6 +244,14 @@ impl ExponentialFamily for Categorical {
 
     fn constraint(&self, _: &str) -> Constraint {
         Constraint::SumsToOne
+    }
+
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let rows = |theta: &Vec<f64>| {
+            theta.chunks(self.width().max(1)).flat_map(flow_of_probabilities).collect()
+        };
+        let components = parameters.components.iter().map(rows).collect();
+        Some(Parameters { components, shared: Vec::new() })
     }
 
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {

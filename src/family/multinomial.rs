@@ -4,7 +4,9 @@
 //! `ln h = ln n! - Σ ln x_d!`, pseudo entropy `-n Σ p_d ln p_d`. Totals are known and differ from point to point; so a
 //! component's part of the entropy sum is the entropy of one trial times its points' mean total.
 
-use super::categorical::{bounded_ln, check_probabilities, draw, entropy_of_probabilities};
+use super::categorical::{
+    bounded_ln, check_probabilities, draw, entropy_of_probabilities, flow_of_probabilities,
+};
 use super::{
     BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing,
     ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta,
@@ -156,6 +158,12 @@ impl ExponentialFamily for Multinomial {
 
     fn constraint(&self, _: &str) -> Constraint {
         Constraint::SumsToOne
+    }
+
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let of = |theta: &Vec<f64>| flow_of_probabilities(theta);
+        let components = parameters.components.iter().map(of).collect();
+        Some(Parameters { components, shared: Vec::new() })
     }
 
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {

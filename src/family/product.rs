@@ -497,6 +497,19 @@ impl ExponentialFamily for Product {
         any
     }
 
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let mut flow = parameters.clone();
+        for (family, place) in self.each() {
+            let of = |theta: &Vec<f64>| theta[place.parameters.clone()].to_vec();
+            let components = parameters.components.iter().map(of).collect();
+            let part = family.scaling_flow(&Parameters { components, shared: Vec::new() })?;
+            for (own, part) in flow.components.iter_mut().zip(&part.components) {
+                own[place.parameters.clone()].copy_from_slice(part);
+            }
+        }
+        Some(flow)
+    }
+
     /// Columns that are no part of the model are NaN.
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
         let samplers: Vec<_> = self

@@ -205,7 +205,7 @@ mod tests {
             2
         }
         fn parameters(&self) -> Vec<ParameterSpec> {
-            vec![ParameterSpec { name: "rates", shape: vec![2], shared: false }]
+            vec![ParameterSpec { name: "rates".into(), shape: vec![2], shared: false }]
         }
         fn check(&self, _: Theta<'_>) -> Result<(), String> {
             Ok(())

@@ -254,6 +254,7 @@ impl FitArgs {
             ("--latent", !self.latent.is_empty()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
+            ("--missing ignore", self.data.missing == Missing::Ignore),
         ];
         own.into_iter().chain(self.known.given()).collect()
     }
@@ -415,6 +416,26 @@ pub struct DataArgs {
     /// Dimension of the points of a raw file
     #[arg(long, value_name = "D", help_heading = DATA, requires = "dtype", value_parser = positive)]
     pub dim: Option<u64>,
+    /// What to do with missing values (nan; in text also empty cells and NA): refuse them, or ignore them and use what is
+    /// known of a point, where dimensions are independent
+    #[arg(long, value_name = "WHAT", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore], Missing::name))]
+    pub missing: Missing,
+}
+
+/// What to do with missing values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    Ignore,
+}
+
+impl Missing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Ignore => "ignore",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]

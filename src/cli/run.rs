@@ -1,7 +1,7 @@
 //! From what was typed to objects of the library, and from these to results.
 
 use crate::cli::args::{
-    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Precision, PredictArgs,
+    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs,
     SampleArgs, ScoreArgs, Start, ThreadsArgs,
 };
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
@@ -230,6 +230,7 @@ fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Resu
         let (name, kind) = (model.name(), M::KIND);
         return Err(Error::Config(format!("cannot predict: {name} is {kind}, without components")));
     }
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
@@ -265,6 +266,7 @@ fn map_with<T: Scalar, M: FitKind<T>>(
 ) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
     let width = model.width(map)?;
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
@@ -288,6 +290,7 @@ fn score<T: Scalar>(args: &ScoreArgs) -> Result<ExitCode> {
 
 fn score_with<T: Scalar, M: FitKind<T>>(args: &ScoreArgs, model: &M) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
     check_dim(&*source, model)?;
     let score = inference::score(model, &*source, &executor)?;
@@ -363,9 +366,18 @@ fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn Da
         raw: args.dtype.zip(args.dim.map(size).transpose()?),
         weights_column: args.weights_column.clone(),
         weights: weights.map(Path::to_owned),
+        missing: args.missing == Missing::Ignore,
         ..OpenOptions::default()
     };
     data::open(&args.data, &options)
+}
+
+/// A model as it looks at these data.
+fn prepared<M: GenerativeModel>(model: &M, args: &DataArgs) -> Result<M> {
+    match args.missing {
+        Missing::Refuse => Ok(model.clone()),
+        Missing::Ignore => model.clone().ignoring_missing(),
+    }
 }
 
 /// Opens a file that says all of itself.

@@ -19,7 +19,7 @@ use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::distance::nearest;
 use crate::kernels::statistics::{self, Tile};
-use crate::model::{Mixture, Posterior};
+use crate::model::{GenerativeModel, Mixture, Posterior};
 use crate::monitor::{Event, Observer, Silent, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -84,6 +84,19 @@ impl MixtureSpec {
     /// The same with another variational family.
     pub fn with_posterior(self, posterior: Posterior) -> Self {
         Self { posterior, ..self }
+    }
+
+    /// The same for points with missing values, which are NaN; a given start too.
+    ///
+    /// # Errors
+    /// As [`GenerativeModel::ignoring_missing`].
+    pub fn ignoring_missing(self) -> Result<Self> {
+        let family = Mixture::family_ignoring_missing(&*self.family)?;
+        let init = match self.init {
+            Init::Model(model) => Init::Model(Box::new(model.ignoring_missing()?)),
+            other => other,
+        };
+        Ok(Self { family, init, ..self })
     }
 
     /// The same with another start.
@@ -188,6 +201,14 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         wanted.max(MIN_SUBSAMPLE),
         &mut rng::stream(config.seed, 3 * run),
     )?;
+    for d in 0..sample.dim {
+        if sample.values.iter().skip(d).step_by(sample.dim).all(|x| x.to_f64().is_nan()) {
+            let message = format!("all of the {} values looked at are missing", sample.len());
+            return Err(
+                DataError { column: Some(d), ..DataError::new(source.name(), message) }.into()
+            );
+        }
+    }
     let features = || Features::new(&sample, &family.features(), executor.simd());
     let mut rng = rng::stream(config.seed, 3 * run + 1);
     let (labels, placed) = match init {
@@ -243,7 +264,7 @@ impl<T: Scalar> Sample<T> {
         let value = |d: usize| block.points[(i, d)].to_f64();
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
             let fault = match column.filter(|&d| !value(d).is_finite()) {
-                Some(_) => first_fault(source, block.slice(i, 1)),
+                Some(_) => first_fault(source, domains, block.slice(i, 1)),
                 None => DataError::new(source.name(), message).at(block.first + i as u64, column),
             };
             return Err(fault.into());
@@ -517,12 +538,16 @@ fn labelled_stats<T: Scalar>(
     let mut centres = vec![T::ZERO; n_components * centre_dim];
     if family.is_location() {
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
-            let total: f64 = members.iter().map(|&i| sample.weight(i)).sum();
-            let sum = |d: usize| -> f64 {
-                let value = |&i: &usize| sample.weight(i) * sample.values[i * dim + d].to_f64();
-                members.iter().map(value).sum()
+            let mean = |d: usize| {
+                let observed = || {
+                    let all =
+                        members.iter().map(|&i| (sample.weight(i), sample.values[i * dim + d]));
+                    all.map(|(w, x)| (w, x.to_f64())).filter(|(_, x)| !x.is_nan())
+                };
+                let total: f64 = observed().map(|(w, _)| w).sum();
+                let sum: f64 = observed().map(|(w, x)| w * x).sum();
+                if total > 0.0 { sum / total } else { 0.0 }
             };
-            let mean = |d| if total > 0.0 { sum(d) / total } else { 0.0 };
             let mut means: Vec<f64> = (0..dim).map(mean).collect();
             family.restrict_centre(&mut means);
             centre.iter_mut().zip(means).for_each(|(to, mean)| *to = T::from_f64(mean));

@@ -4,6 +4,7 @@ use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
+use crate::family::Domain;
 use crate::model::{Constants, EStep, GenerativeModel};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
@@ -128,7 +129,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 }
                 model.e_step(packed, block, &mut stats, &mut workspace);
                 if !stats.log_evidence().is_finite() {
-                    return Err(first_fault(source, block).into());
+                    return Err(first_fault(source, &model.domains(), block).into());
                 }
                 start += count as u64;
             }
@@ -192,7 +193,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                     }
                     model.posteriors(packed, block, stats, &mut workspace, responsibilities);
                     if !stats.log_evidence().is_finite() {
-                        return Err(first_fault(source, block).into());
+                        return Err(first_fault(source, &model.domains(), block).into());
                     }
                 }
                 lane.workspace = Some(workspace);
@@ -272,12 +273,14 @@ pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Si
 /// Finds the point that made the log-evidence of a block no finite number.
 pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
+    domains: &[Domain],
     block: Block<'_, T>,
 ) -> DataError {
+    let missing = domains.iter().any(|domain| domain.missing);
     for i in 0..block.len() {
         for d in 0..block.dim() {
             let value = block.points[(i, d)];
-            if !value.is_finite() {
+            if !value.is_finite() && !(missing && value.to_f64().is_nan()) {
                 return DataError::new(
                     source.name(),
                     format!(

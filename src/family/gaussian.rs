@@ -12,6 +12,7 @@
 //! inside the model).
 
 use super::covariance::{Precision, Shape};
+use super::observed_gaussian::ObservedGaussian;
 use super::{
     CentredForm, Constraint, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters,
     Regularization, Sampler, Statistic, Theta,
@@ -20,6 +21,7 @@ use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::FRAC_2_PI;
+use std::sync::Arc;
 
 /// Variances are lifted to this part of the pooled within-component variance, unless `reg_covar` is given.
 ///
@@ -115,7 +117,7 @@ impl Gaussian {
         self.covariance
     }
 
-    fn shape(&self) -> Shape {
+    pub(super) fn shape(&self) -> Shape {
         self.covariance.shape()
     }
 
@@ -123,11 +125,11 @@ impl Gaussian {
         self.covariance.is_tied()
     }
 
-    fn mean_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+    pub(super) fn mean_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
         &theta.component[..self.dim]
     }
 
-    fn covariance_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+    pub(super) fn covariance_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
         if self.is_tied() { theta.shared } else { &theta.component[self.dim..] }
     }
 
@@ -171,8 +173,17 @@ impl Gaussian {
         if self.is_tied() { vec![shared] } else { scatters }
     }
 
+    /// What the floor of variances is of their pooled one.
+    pub(super) fn relative_floor(&self, regularization: Regularization) -> f64 {
+        let relative = ROUNDINGS * self.dim as f64 * regularization.rounding;
+        match regularization.reg_covar {
+            None if !self.is_tied() => relative.max(RELATIVE_FLOOR),
+            _ => relative,
+        }
+    }
+
     /// Lower limits of the variances, from the statistics alone: see the constants.
-    fn floors(
+    pub(super) fn floors(
         &self,
         stats: &SuffStats,
         means: &[Vec<f64>],
@@ -399,11 +410,7 @@ impl ExponentialFamily for Gaussian {
         }
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
-        let relative = ROUNDINGS * self.dim as f64 * regularization.rounding;
-        let relative = match regularization.reg_covar {
-            None if !self.is_tied() => relative.max(RELATIVE_FLOOR),
-            _ => relative,
-        };
+        let relative = self.relative_floor(regularization);
         let floors = self.floors(stats, &means, &variances, relative);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(
@@ -456,6 +463,15 @@ impl ExponentialFamily for Gaussian {
             whitening: precision.whitening(),
             bias: -0.5 * precision.log_det_2pi,
         })
+    }
+
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        match self.covariance {
+            Covariance::Diag | Covariance::Spherical => {
+                Some(Arc::new(ObservedGaussian::new(self.clone())))
+            }
+            _ => None,
+        }
     }
 
     /// Puts the halves at the means of the two halves of the component, cut across its longest axis.

@@ -9,6 +9,7 @@ pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use mixture::{Mixture, Posterior};
 
 use crate::block::Block;
+use crate::error::{Error, Result};
 use crate::family::{Domain, Regularization};
 use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
@@ -26,6 +27,15 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// Which points the model is for, beyond that their values are finite numbers. Looked at once for a data set.
     fn domains(&self) -> Vec<Domain> {
         Vec::new()
+    }
+
+    /// The same model for points with missing values, which are NaN: their density is that of the values that are there.
+    ///
+    /// # Errors
+    /// If the model does not offer it: dimensions must be independent given the latents.
+    fn ignoring_missing(self) -> Result<Self> {
+        let message = "missing values can be ignored by mixtures of independent dimensions only";
+        Err(Error::Model(message.to_owned()))
     }
 
     /// M-step: sets the parameters that maximise the bound given the statistics.

@@ -1,7 +1,7 @@
 //! Mixtures on the command line.
 
 use super::{FitKind, Given, Kind};
-use crate::cli::args::{FitArgs, Start};
+use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
@@ -23,6 +23,7 @@ impl Kind for Mixture {
         "--components",
         "--posterior",
         "--reg-covar",
+        "--missing ignore",
         "--trials",
         "--successes",
         "--shape",
@@ -70,6 +71,10 @@ impl Kind for Mixture {
             }
         };
         check_memory(&spec)?;
+        let spec = match args.data.missing {
+            Missing::Refuse => spec,
+            Missing::Ignore => spec.ignoring_missing()?,
+        };
         Ok(match args.posterior {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,

@@ -188,7 +188,7 @@ impl Mixture {
             tiling: Tiling::new::<T>(self.family.dim(), n_direct.max(shape.shared), n_components),
             posterior: self.posterior,
             shape,
-            missing: statistics.iter().any(|it| matches!(it, Statistic::Observed(_))),
+            missing: statistics::may_be_missing(&statistics),
             base_measure: Some(self.family.log_base_measure())
                 .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
             statistics,

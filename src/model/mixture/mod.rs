@@ -197,6 +197,17 @@ impl Mixture {
         &*self.family
     }
 
+    pub(crate) fn family_ignoring_missing(
+        family: &dyn ExponentialFamily,
+    ) -> Result<Arc<dyn ExponentialFamily>> {
+        family.ignoring_missing().ok_or_else(|| {
+            Error::Model(format!(
+                "{} cannot ignore missing values: its dimensions are not independent given the component",
+                family.name()
+            ))
+        })
+    }
+
     pub(crate) fn shared_family(&self) -> Arc<dyn ExponentialFamily> {
         self.family.clone()
     }
@@ -302,6 +313,12 @@ impl GenerativeModel for Mixture {
         let mut domains = self.family.domains();
         domains.retain(|domain| !any(domain));
         domains
+    }
+
+    fn ignoring_missing(self) -> Result<Self> {
+        let mut model = Self { family: Self::family_ignoring_missing(self.family())?, ..self };
+        model.recentre();
+        Ok(model)
     }
 
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {

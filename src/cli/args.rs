@@ -6,7 +6,7 @@ use entropysum::data::Dtype;
 use entropysum::em::Config;
 use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
-use entropysum::model::Posterior;
+use entropysum::model::{Posterior, Rotation};
 use entropysum::monitor::Monitor;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
@@ -51,7 +51,8 @@ Example:
     Predict(PredictArgs),
     /// Write where points lie in the latent space of a model
     #[command(after_help = "\
-Mixtures have no latent space; 'predict --proba' gives their posteriors.
+Mixtures have no latent space; 'predict --proba' gives their posteriors. In mixtures of factor analysers a
+point lies in the latent space of its most probable component.
 
 Example:
   entropysum transform model.safetensors points.npy -o latents.npy")]
@@ -59,7 +60,8 @@ Example:
     Transform(MapArgs),
     /// Write what a model makes of points, given their place in its latent space
     #[command(after_help = "\
-Mixtures have no latent space; 'predict' gives their components.
+Mixtures have no latent space; 'predict' gives their components. Mixtures of factor analysers average over
+the components of a point.
 
 Example:
   entropysum reconstruct model.safetensors points.npy -o reconstructed.npy")]
@@ -141,6 +143,12 @@ pub struct FitArgs {
     /// How to learn, for models that can be learned in several ways [default: em]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
+    /// Rotate the loadings to a simple structure
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
+    pub rotation: Option<Rotation>,
+    /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
+    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["refuse", "ignore"])]
+    pub missing: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
     pub posterior: Option<Posterior>,
@@ -252,6 +260,8 @@ impl FitArgs {
         let own = [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
+            ("--rotation", self.rotation.is_some()),
+            ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),

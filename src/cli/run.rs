@@ -178,14 +178,16 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let fit = fit?;
 
         let mut failures = save(args, &fit);
-        match inference::score(&fit.model, &*self.source, &self.executor) {
+        match M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor) {
             Err(error) => failures.push(error),
             Ok(score) => {
                 let interrupted = progress.ended_by_interrupt;
                 let stop_reason =
                     if interrupted { StopReason::Interrupted } else { fit.stop_reason };
+                let (n, dim) = (self.source.len(), self.source.dim());
                 let report = FitReport {
                     fit: &fit,
+                    method: M::method(&self.spec, n, dim),
                     stop_reason,
                     score: &score,
                     monitor: config.monitor,

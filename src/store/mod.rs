@@ -46,6 +46,9 @@
 //! its `columns`, counted from 0, and its `parameters`. Only `model`, `weights` and the arrays of the family are
 //! required. Unknown keys are ignored.
 //!
+//! Probabilistic PCA and factor analysis have `mean` (D), `loadings` (D × H) and `noise_variance`, one number for `ppca`
+//! and D for `factor-analysis`.
+//!
 //! # safetensors
 //!
 //! Tensors of the same names and shapes (`[]` for one number), all `F64`, and as metadata `format`, `version`, `model`,
@@ -62,7 +65,9 @@
 //! ```
 
 mod json;
+mod linear_gaussian;
 mod mixture;
+mod mixture_of_factor_analyzers;
 mod safetensors;
 mod stored;
 

@@ -107,7 +107,7 @@ pub(super) fn check_probabilities(probabilities: &[f64]) -> std::result::Result<
 }
 
 /// Draws an index with these probabilities.
-pub(super) fn draw(probabilities: &[f64], rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> usize {
+fn draw(probabilities: &[f64], rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> usize {
     let mut left: f64 = StandardUniform.sample(rng);
     let possible = probabilities.iter().enumerate().filter(|(_, p)| **p > 0.0);
     let mut last = 0;

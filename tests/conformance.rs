@@ -336,9 +336,9 @@ fn entropies_log_partitions_and_densities_are_the_golden_ones() {
     }
 }
 
-fn registry_parameters(name: &str, known: &[&str], theta: &[f64]) -> Vec<&'static str> {
+fn registry_parameters(name: &str, known: &[&str], theta: &[f64]) -> Vec<String> {
     let (family, _) = golden(name, known, theta);
-    family.parameters().iter().map(|spec| spec.name).collect()
+    family.parameters().iter().map(|spec| spec.name.to_string()).collect()
 }
 
 /// A point outside the support ends a fit and a score with its row, its column, its value, and what was expected.

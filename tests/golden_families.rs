@@ -27,12 +27,12 @@ fn mixture(name: &str, pi: &Value, theta: &Value) -> Mixture {
         known.with(*told, theta[0].iter().map(|block| block[k]).collect())
     });
     let family = registry::build_known(name, dim, &known).unwrap();
-    let names: Vec<&str> = family.parameters().iter().map(|spec| spec.name).collect();
+    let names: Vec<String> = family.parameters().iter().map(|spec| spec.name.to_string()).collect();
     let arrays: Vec<Vec<f64>> = (0..names.len())
         .map(|p| theta.iter().flatten().map(|block| block[told.len() + p]).collect())
         .collect();
     Mixture::from_arrays(family, numbers(pi), |array| {
-        Some(&arrays[names.iter().position(|name| *name == array)?])
+        Some(&arrays[names.iter().position(|name| name == array)?])
     })
     .unwrap()
 }

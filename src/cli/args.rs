@@ -4,8 +4,9 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
 use entropysum::em::Config;
+use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
-use entropysum::model::Posterior;
+use entropysum::model::{Posterior, Rotation};
 use entropysum::monitor::Monitor;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
@@ -50,7 +51,8 @@ Example:
     Predict(PredictArgs),
     /// Write where points lie in the latent space of a model
     #[command(after_help = "\
-Mixtures have no latent space; 'predict --proba' gives their posteriors.
+Mixtures have no latent space; 'predict --proba' gives their posteriors. In mixtures of factor analysers a
+point lies in the latent space of its most probable component.
 
 Example:
   entropysum transform model.safetensors points.npy -o latents.npy")]
@@ -58,7 +60,8 @@ Example:
     Transform(MapArgs),
     /// Write what a model makes of points, given their place in its latent space
     #[command(after_help = "\
-Mixtures have no latent space; 'predict' gives their components.
+Mixtures have no latent space; 'predict' gives their components. Mixtures of factor analysers average over
+the components of a point.
 
 Example:
   entropysum reconstruct model.safetensors points.npy -o reconstructed.npy")]
@@ -118,15 +121,16 @@ const COMPUTING: &str = "Computing";
 /// The model of a fit that names none.
 pub const DEFAULT_MODEL: &str = "gaussian-full";
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FitArgs {
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
 
-    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]
-    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(Model::names()))]
+    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]. Families
+    /// of several columns each, by index or name: gaussian-diag:0-3,poisson:visits
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = ModelName)]
     pub model: Option<String>,
     #[command(flatten)]
     pub known: KnownArgs,
@@ -139,6 +143,12 @@ pub struct FitArgs {
     /// How to learn, for models that can be learned in several ways [default: em]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
+    /// Rotate the loadings to a simple structure
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
+    pub rotation: Option<Rotation>,
+    /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
+    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["refuse", "ignore"])]
+    pub missing: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
     pub posterior: Option<Posterior>,
@@ -192,7 +202,7 @@ pub struct FitArgs {
 }
 
 /// Parameters that are known: one number, or one for each column.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct KnownArgs {
     /// Trials of a binomial; one number, or one for each column
     #[arg(long, value_name = "N,...", help_heading = MODEL, value_delimiter = ',')]
@@ -250,6 +260,8 @@ impl FitArgs {
         let own = [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
+            ("--rotation", self.rotation.is_some()),
+            ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),
@@ -258,7 +270,7 @@ impl FitArgs {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PredictArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -275,7 +287,7 @@ pub struct PredictArgs {
 }
 
 /// Of 'transform' and 'reconstruct'.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct MapArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -288,7 +300,7 @@ pub struct MapArgs {
     pub output: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -306,7 +318,7 @@ pub struct ScoreArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SampleArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -326,7 +338,7 @@ pub struct SampleArgs {
     pub threads: ThreadsArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct InfoArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -335,7 +347,7 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     /// A family or the name of another model, or a model file
     pub model: OsString,
@@ -364,7 +376,7 @@ pub struct CheckArgs {
 }
 
 /// Shapes to measure: all combinations of the lists.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
@@ -401,7 +413,7 @@ pub enum BenchCommand {
 }
 
 /// A file of points and how to read it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DataArgs {
     /// The points, one a row: .npy, text, or raw numbers
     pub data: PathBuf,
@@ -436,14 +448,14 @@ impl Missing {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct WeightsArgs {
     /// File of weights, one a point
     #[arg(long, value_name = "FILE", help_heading = DATA, conflicts_with = "weights_column")]
     pub weights: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ComputeArgs {
     #[command(flatten)]
     pub threads: ThreadsArgs,
@@ -452,7 +464,7 @@ pub struct ComputeArgs {
     pub precision: Precision,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ThreadsArgs {
     /// Number of threads; results do not depend on it [default: all cores]
     #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = threads)]
@@ -497,6 +509,32 @@ impl From<OsString> for Start {
             Some(_) => Self::RandomFromData,
             None => Self::File(text.into()),
         }
+    }
+}
+
+/// Names of models, and those of products, of which there is no list.
+#[derive(Clone, Debug)]
+struct ModelName;
+
+impl TypedValueParser for ModelName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str() {
+            Some(name) if is_product(name) => Ok(name.to_owned()),
+            _ => PossibleValuesParser::new(Model::names()).parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(
+        &self,
+    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        Some(Box::new(Model::names().into_iter().map(clap::builder::PossibleValue::new)))
     }
 }
 

@@ -11,12 +11,12 @@ use crate::cli::{bench, check};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
-use entropysum::em::{Config, Fit};
+use entropysum::em::{Config, Fit, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::Regularization;
+use entropysum::family::{Regularization, product};
 use entropysum::inference;
-use entropysum::model::{Density, GenerativeModel};
+use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
 use entropysum::scalar::Scalar;
 use entropysum::store::{self, Model, Stored};
@@ -104,6 +104,30 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Model> {
     }
 }
 
+/// A product whose columns are called by names has them by number then; any other name stays as it is.
+fn with_column_names<T: Scalar>(name: &str, source: &dyn DataSource<T>) -> Result<String> {
+    if !product::is_product(name) {
+        return Ok(name.to_owned());
+    }
+    let blocks = product::parse(name, source.column_names().unwrap_or_default())?;
+    Ok(product::name_of(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
+}
+
+/// The arguments with what the data tell of a family.
+fn told_by_data<T: Scalar>(
+    name: &str,
+    args: &FitArgs,
+    source: &dyn DataSource<T>,
+) -> Result<FitArgs> {
+    let mut args = args.clone();
+    if Mixture::answers_to(name) && !matches!(args.init, Start::File(_)) {
+        let known = known_from_data(name, source, args.known.known())?;
+        args.known.levels = known.get("levels").map(<[f64]>::to_vec);
+        args.known.total = known.get("total").map(<[f64]>::to_vec);
+    }
+    Ok(args)
+}
+
 /// A fit that is ready to run: all that was typed is checked, all files are open.
 struct FitPlan<T, M: Kind> {
     spec: M::Spec,
@@ -125,6 +149,8 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         if let Some(model) = &given {
             check_dim(&*source, model)?;
         }
+        let name = &*with_column_names(name, &*source)?;
+        let args = &told_by_data(name, args, &*source)?;
         Ok(Self {
             spec: M::spec(name, args, given, source.dim())?,
             source: into_memory(source)?,
@@ -152,14 +178,16 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let fit = fit?;
 
         let mut failures = save(args, &fit);
-        match inference::score(&fit.model, &*self.source, &self.executor) {
+        match M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor) {
             Err(error) => failures.push(error),
             Ok(score) => {
                 let interrupted = progress.ended_by_interrupt;
                 let stop_reason =
                     if interrupted { StopReason::Interrupted } else { fit.stop_reason };
+                let (n, dim) = (self.source.len(), self.source.dim());
                 let report = FitReport {
                     fit: &fit,
+                    method: M::method(&self.spec, n, dim),
                     stop_reason,
                     score: &score,
                     monitor: config.monitor,

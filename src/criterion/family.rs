@@ -110,7 +110,7 @@ impl Components {
     fn arrays(&self, shared: bool, mut start: usize) -> Vec<(Constraint, Vec<usize>, usize)> {
         let mut arrays = Vec::new();
         for spec in self.family.parameters().iter().filter(|spec| spec.shared == shared) {
-            arrays.push((self.family.constraint(spec.name), spec.shape.clone(), start));
+            arrays.push((self.family.constraint(&spec.name), spec.shape.clone(), start));
             start += spec.len();
         }
         arrays
@@ -124,7 +124,7 @@ impl Factor for Components {
 
     fn parameters(&self) -> Vec<(String, usize)> {
         let specs = self.family.parameters();
-        let array = |spec: &ParameterSpec| (spec.name.to_owned(), spec.len());
+        let array = |spec: &ParameterSpec| (spec.name.to_string(), spec.len());
         let own = (0..self.n_components)
             .flat_map(|_| specs.iter().filter(|spec| !spec.shared).map(array));
         own.chain(specs.iter().filter(|spec| spec.shared).map(array)).collect()
@@ -215,7 +215,7 @@ fn symmetric(start: usize, values: &[f64], dim: usize) -> Vec<Direction> {
 }
 
 /// From the largest value to each other one: the sum stays.
-fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
+pub(super) fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
     let largest = (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0);
     (0..values.len())
         .filter(|&i| i != largest)

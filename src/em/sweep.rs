@@ -10,16 +10,16 @@ use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 
 /// Lanes at most. A multiple of the thread counts in use, and enough to even out their speeds.
-const MAX_LANES: u64 = 32;
+pub(super) const MAX_LANES: u64 = 32;
 
 /// Points that make a lane worth its merge.
-const MIN_POINTS_PER_LANE: u64 = 2048;
+pub(super) const MIN_POINTS_PER_LANE: u64 = 2048;
 
 /// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
-const LANE_MEMORY: usize = 64 << 20;
+pub(super) const LANE_MEMORY: usize = 64 << 20;
 
 /// Lanes that [`LANE_MEMORY`] must suffice for. Models with larger sums are swept in two halves.
-const MIN_LANES: usize = 4;
+pub(super) const MIN_LANES: usize = 4;
 
 /// Bytes of responsibilities between the two halves.
 const RESPONSIBILITY_BYTES: usize = 16 << 20;
@@ -33,7 +33,7 @@ const SLICES: usize = 32;
 
 /// Bytes read from a source at a time, or 256 points where these are more: a system call costs nothing beside it, and
 /// it mostly stays in the level-2 cache.
-const READ_BYTES: usize = 1 << 19;
+pub(super) const READ_BYTES: usize = 1 << 19;
 
 /// Runs sweeps over one source and keeps their scratch memory.
 #[derive(Debug)]

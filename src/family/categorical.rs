@@ -8,8 +8,8 @@
 
 use super::independent::LARGEST_NATURAL;
 use super::{
-    Domain, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec, Parameters,
-    Regularization, Sampler, Statistic, Support, Theta,
+    Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec,
+    Parameters, Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::error::{Error, Result};
 use crate::stats::SuffStats;
@@ -140,7 +140,7 @@ impl ExponentialFamily for Categorical {
 
     fn parameters(&self) -> Vec<ParameterSpec> {
         vec![ParameterSpec {
-            name: "probabilities",
+            name: "probabilities".into(),
             shape: vec![self.dim(), self.width()],
             shared: false,
         }]
@@ -233,6 +233,10 @@ impl ExponentialFamily for Categorical {
             outcome
         };
         (0..update.len()).map(maximize).collect()
+    }
+
+    fn constraint(&self, _: &str) -> Constraint {
+        Constraint::SumsToOne
     }
 
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {

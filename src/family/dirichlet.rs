@@ -76,7 +76,7 @@ impl ExponentialFamily for Dirichlet {
     }
 
     fn parameters(&self) -> Vec<ParameterSpec> {
-        vec![ParameterSpec { name: "concentration", shape: vec![self.dim], shared: false }]
+        vec![ParameterSpec { name: "concentration".into(), shape: vec![self.dim], shared: false }]
     }
 
     fn statistics(&self) -> Vec<Statistic> {

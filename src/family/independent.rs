@@ -236,7 +236,11 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn parameters(&self) -> Vec<ParameterSpec> {
-        let spec = |&name| ParameterSpec { name, shape: vec![self.columns.len()], shared: false };
+        let spec = |&name: &&'static str| ParameterSpec {
+            name: name.into(),
+            shape: vec![self.columns.len()],
+            shared: false,
+        };
         U::PARAMETERS.iter().map(spec).collect()
     }
 

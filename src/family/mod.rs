@@ -16,6 +16,7 @@ mod covariance;
 pub mod dirichlet;
 pub mod exponential;
 mod feature;
+pub(crate) mod floor;
 pub mod gamma;
 pub mod gaussian;
 pub mod gaussian_known_variance;
@@ -30,6 +31,7 @@ pub mod multinomial;
 pub mod negative_binomial;
 mod observed_gaussian;
 pub mod poisson;
+pub mod product;
 pub mod registry;
 pub mod support;
 pub mod von_mises;
@@ -46,12 +48,14 @@ pub use gaussian::{Covariance, Gaussian};
 pub use independent::{Independent, Univariate};
 pub use known::Known;
 pub use multinomial::Multinomial;
+pub use product::{Product, ProductBlock};
 pub use support::{Domain, Support};
 pub use von_mises::VonMises;
 pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -84,7 +88,7 @@ pub struct Theta<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterSpec {
     /// Name in the plural of the field, `"means"`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Shape of the array for one component; empty for a single number.
     pub shape: Vec<usize>,
     /// Whether all components share it.
@@ -216,7 +220,15 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// A good centre for the statistics of this component: near its points.
-    fn location<'a>(&self, _theta: Theta<'a>) -> &'a [f64] {
+    fn location(&self, _theta: Theta<'_>) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Sets to 0 those coordinates of a centre that are not the family's to choose.
+    fn restrict_centre(&self, _centre: &mut [f64]) {}
+
+    /// The blocks of columns that a product is made of; none of any other family.
+    fn blocks(&self) -> &[ProductBlock] {
         &[]
     }
 

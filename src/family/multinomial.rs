@@ -6,8 +6,8 @@
 
 use super::categorical::{bounded_ln, check_probabilities, draw, entropy_of_probabilities};
 use super::{
-    BaseMeasure, Domain, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec,
-    Parameters, Regularization, Sampler, Statistic, Support, Theta,
+    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing,
+    ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::error::{Error, Result};
 use crate::stats::SuffStats;
@@ -73,7 +73,7 @@ impl ExponentialFamily for Multinomial {
     }
 
     fn parameters(&self) -> Vec<ParameterSpec> {
-        vec![ParameterSpec { name: "probabilities", shape: vec![self.dim], shared: false }]
+        vec![ParameterSpec { name: "probabilities".into(), shape: vec![self.dim], shared: false }]
     }
 
     fn statistics(&self) -> Vec<Statistic> {
@@ -152,6 +152,10 @@ impl ExponentialFamily for Multinomial {
             Outcome::Maximized
         };
         (0..update.len()).map(maximize).collect()
+    }
+
+    fn constraint(&self, _: &str) -> Constraint {
+        Constraint::SumsToOne
     }
 
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {

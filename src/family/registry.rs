@@ -16,7 +16,7 @@ use super::poisson::Poisson;
 use super::weibull::Weibull;
 use super::{
     Categorical, Covariance, Dirichlet, ExponentialFamily, Gaussian, Independent, Known,
-    Multinomial, Univariate, VonMises, VonMisesFisher,
+    Multinomial, Product, Univariate, VonMises, VonMisesFisher, product,
 };
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -125,6 +125,9 @@ pub fn build(name: &str, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
 pub fn build_known(name: &str, dim: usize, known: &Known) -> Result<Arc<dyn ExponentialFamily>> {
     if dim == 0 {
         return Err(Error::Model("points need at least one dimension".into()));
+    }
+    if product::is_product(name) {
+        return Ok(Arc::new(Product::from_name(name, dim, known)?));
     }
     let Some(Entry(_, parameters, build)) = FAMILIES.iter().find(|entry| entry.0 == name) else {
         let names: Vec<_> = names().collect();

@@ -49,6 +49,11 @@ impl Support {
         }
     }
 
+    /// Whether it is a set of vectors, and not of single values.
+    pub fn is_of_vectors(self) -> bool {
+        matches!(self, Self::Simplex | Self::UnitVector)
+    }
+
     /// What is wrong with a vector whose values are all right.
     fn check_vector(self, values: impl Iterator<Item = f64>) -> Option<String> {
         match self {

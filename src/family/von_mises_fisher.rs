@@ -6,7 +6,7 @@
 
 use super::independent::{RELATIVE_FLOOR, ROUNDINGS};
 use super::{
-    Domain, ExponentialFamily, Feature, Outcome, Packing, ParameterSpec, Parameters,
+    Constraint, Domain, ExponentialFamily, Feature, Outcome, Packing, ParameterSpec, Parameters,
     Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::error::{Error, Result};
@@ -92,8 +92,8 @@ impl ExponentialFamily for VonMisesFisher {
 
     fn parameters(&self) -> Vec<ParameterSpec> {
         vec![
-            ParameterSpec { name: "mean_direction", shape: vec![self.dim], shared: false },
-            ParameterSpec { name: "concentration", shape: vec![], shared: false },
+            ParameterSpec { name: "mean_direction".into(), shape: vec![self.dim], shared: false },
+            ParameterSpec { name: "concentration".into(), shape: vec![], shared: false },
         ]
     }
 
@@ -199,6 +199,10 @@ impl ExponentialFamily for VonMisesFisher {
             if is_floored { Outcome::Floored } else { Outcome::Maximized }
         };
         (0..update.len()).map(maximize).collect()
+    }
+
+    fn constraint(&self, parameter: &str) -> Constraint {
+        if parameter == "mean_direction" { Constraint::UnitVector } else { Constraint::Free }
     }
 
     /// Wood (1994): the component along the mean direction by rejection, the rest uniform around it.

@@ -63,6 +63,11 @@ pub enum Statistic {
 }
 
 impl Statistic {
+    /// Whether it is one of several consecutive dimensions.
+    pub fn is_of_range(self) -> bool {
+        matches!(self, Self::SquaredNorm(..) | Self::LnGammaOfSum { .. })
+    }
+
     /// The same statistic of points whose dimension `i` stands in column `columns[i]`.
     ///
     /// # Panics

@@ -87,6 +87,16 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Noise variances of these variables stand at their floor.
+    NoiseFloored {
+        /// The variables, as columns from 0.
+        variables: Vec<usize>,
+    },
+    /// A factor explains these variables as good as entirely: the likelihood has no maximum inside.
+    Heywood {
+        /// The variables, as columns from 0.
+        variables: Vec<usize>,
+    },
     /// The start could not place all components.
     FewerComponents {
         /// Components asked for.
@@ -99,7 +109,7 @@ pub enum Event {
 impl Event {
     /// Whether parameters were set by other means than an M-step.
     pub fn is_repair(&self) -> bool {
-        !matches!(self, Self::Floored { .. } | Self::Kept { .. })
+        matches!(self, Self::Split { .. } | Self::Discarded { .. } | Self::FewerComponents { .. })
     }
 }
 
@@ -124,6 +134,14 @@ impl fmt::Display for Event {
             Self::Discarded { component, reason } => {
                 write!(f, "component {component} was discarded: {reason}")
             }
+            Self::NoiseFloored { variables } => {
+                write!(f, "noise variances of column(s) {variables:?} stand at their floor")
+            }
+            Self::Heywood { variables } => write!(
+                f,
+                "Heywood case: factors leave less than half a percent of the variance of column(s) {variables:?} \
+                 to noise; ask for fewer factors, or leave the columns out"
+            ),
             Self::FewerComponents { asked, placed } => write!(
                 f,
                 "{placed} of {asked} components placed: there are fewer distinct points, or the others found none"

@@ -44,6 +44,9 @@
 //! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Only `model`, `weights` and the
 //! arrays of the family are required. Unknown keys are ignored.
 //!
+//! Probabilistic PCA and factor analysis have `mean` (D), `loadings` (D × H) and `noise_variance`, one number for `ppca`
+//! and D for `factor-analysis`.
+//!
 //! # safetensors
 //!
 //! Tensors of the same names and shapes (`[]` for one number), all `F64`, and as metadata `format`, `version`, `model`,
@@ -60,7 +63,9 @@
 //! ```
 
 mod json;
+mod linear_gaussian;
 mod mixture;
+mod mixture_of_factor_analyzers;
 mod safetensors;
 mod stored;
 
@@ -102,7 +107,7 @@ pub fn save(path: impl AsRef<Path>, model: &impl Stored) -> Result<()> {
     let path = path.as_ref();
     // Better no file than one that cannot be read: JSON has no NaN.
     for NamedArray { name, array, .. } in model.arrays() {
-        array.check_finite(name).map_err(|fault| named(path, fault))?;
+        array.check_finite(&name).map_err(|fault| named(path, fault))?;
     }
     let is_json = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"));
     let bytes = if is_json {
@@ -205,7 +210,7 @@ mod tests {
             2
         }
         fn parameters(&self) -> Vec<ParameterSpec> {
-            vec![ParameterSpec { name: "rates", shape: vec![2], shared: false }]
+            vec![ParameterSpec { name: "rates".into(), shape: vec![2], shared: false }]
         }
         fn check(&self, _: Theta<'_>) -> Result<(), String> {
             Ok(())

@@ -384,3 +384,20 @@ fn points_outside_the_support_are_named() {
         }
     }
 }
+
+#[test]
+fn model_files_give_back_the_same_bits_and_what_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in registry::names() {
+        let model = example_mixture(name, DIM, COMPONENTS);
+        for file in ["model.json", "model.safetensors"] {
+            let path = folder.path().join(file);
+            entropysum::store::save(&path, &model).unwrap();
+            let loaded: Mixture = entropysum::store::load(&path).unwrap();
+            assert_eq!(loaded.parameters(), model.parameters(), "{name} {file}");
+            assert_eq!(loaded.weights(), model.weights());
+            assert_eq!(loaded.family().known(), model.family().known(), "{name} {file}");
+            assert_eq!(loaded.family().statistics(), model.family().statistics());
+        }
+    }
+}

@@ -63,7 +63,7 @@ impl IterRecord {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Variances of these components stand at their floor.
+    /// Variances of these components, or what other families have in their place, stand at their floor.
     Floored {
         /// The components.
         components: Vec<usize>,
@@ -117,7 +117,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Floored { components } => {
-                write!(f, "variances of component(s) {components:?} stand at their floor")
+                write!(f, "the spread of component(s) {components:?} stands at its floor")
             }
             Self::Kept { components } => {
                 write!(

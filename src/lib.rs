@@ -69,6 +69,7 @@
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
 //! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/golden.rs`) |
+//! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/mfa.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/golden.rs`) |
 //! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/linear.rs`) |
 //! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](model::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/linear.rs`) |
@@ -127,12 +128,14 @@ pub mod store;
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;
 pub use data::memory::Points;
-pub use em::{Config, Fit, Init, MixtureSpec, fit_mixture};
+pub use em::{
+    Config, FactorAnalyzersSpec, Fit, Init, MixtureSpec, fit_factor_analyzers, fit_mixture,
+};
 pub use error::{Error, Result};
 pub use exec::Executor;
 /// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].
 pub use faer;
-pub use model::{EntropySum, Mixture, Posterior};
+pub use model::{EntropySum, Mixture, MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
 pub use monitor::{IterRecord, Observer, Silent, StopReason};
 pub use scalar::Scalar;
 

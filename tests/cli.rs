@@ -508,6 +508,77 @@ fn points_come_with_weights_or_without_a_header() {
     assert_eq!((&score["n_points"], &score["total_weight"]), (&6.into(), &8.0.into()));
 }
 
+/// Flowers in four dimensions, of three kinds.
+fn iris() -> Vec<u8> {
+    fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/data/iris.csv")).unwrap()
+}
+
+#[test]
+fn mixtures_of_factor_analysers_are_fitted_saved_and_used() {
+    let place = Place::new();
+    place.write("iris.csv", iris());
+    for (model, algorithm) in [("mfa", "px-em"), ("mppca", "em")] {
+        let fit = place.json(&format!(
+            "fit iris.csv --model {model} -k 3 --latent 1 --algorithm {algorithm} --tol 1e-10 --max-iter 3000 -o m.json"
+        ));
+        assert_eq!(fit["model"], model);
+        assert_eq!(fit["n_components"], 3);
+        assert_eq!(fit["n_latents"], 1);
+        // Ordinary EM closes its gap in the limit only.
+        close_to(&fit["entropy_sum"]["total"], &fit["log_likelihood"], 1e-6);
+
+        let info = place.json("info m.json");
+        let shape = |name: &str| -> Vec<usize> {
+            let mut value = &info[name];
+            let mut shape = Vec::new();
+            while let Some(array) = value.as_array() {
+                shape.push(array.len());
+                value = &array[0];
+            }
+            shape
+        };
+        assert_eq!(shape("weights"), [3]);
+        assert_eq!(shape("means"), [3, 4]);
+        assert_eq!(shape("loadings"), [3, 4, 1]);
+        assert_eq!(shape("noise_variances"), [3, 4]);
+        place.write("info.json", info.to_string());
+        let score = place.json("score info.json iris.csv");
+        close(&score["log_likelihood"], &fit["log_likelihood"]);
+
+        place.succeed("transform m.json iris.csv -o z.npy");
+        assert_eq!(place.numbers("z.npy").1, 1);
+        place.succeed("reconstruct m.json iris.csv -o x.npy");
+        let ((flowers, dim), (rebuilt, width)) =
+            (place.numbers("iris.csv"), place.numbers("x.npy"));
+        assert_eq!((dim, width), (4, 4));
+        let error = flowers.iter().zip(&rebuilt).map(|(x, y)| (x - y).powi(2)).sum::<f64>()
+            / flowers.len() as f64;
+        assert!(error < 0.1, "{error}");
+        place.succeed("predict m.json iris.csv -o labels.csv");
+        place.succeed("sample m.json -n 20 -o drawn.npy");
+        assert_eq!(place.numbers("drawn.npy").1, 4);
+
+        let again = place.json("fit iris.csv --init m.json --max-iter 1");
+        close(&again["log_likelihood"], &fit["log_likelihood"]);
+        assert!(place.succeed("info m.json").stdout.contains("1 latent"));
+    }
+    for (arguments, says) in [
+        ("--model mfa -k 2", "--latent"),
+        ("--model mfa -k 2 --latent 1,2", "--latent"),
+        ("--model mfa --latent 1", "-k"),
+        ("--model mfa -k 2 --latent 4", "from 1 to 3"),
+        ("--model mfa -k 2 --latent 1 --posterior hard", "--posterior"),
+        ("--model mppca -k 2 --latent 1 --algorithm closed-form", "px-em or em"),
+        ("--init m.json --latent 2", "1 latent"),
+        ("--init m.json -k 2", "3 component"),
+        ("--init m.json --model mfa", "mppca"),
+    ] {
+        let outcome = place.run(&format!("fit iris.csv {arguments}"));
+        assert_eq!(outcome.code, Some(1), "{arguments}");
+        assert!(outcome.stderr.contains(says), "{arguments}: {}", outcome.stderr);
+    }
+}
+
 #[test]
 fn warnings_are_told_unless_quiet() {
     let place = Place::new();

@@ -60,7 +60,8 @@ Example:
     Predict(PredictArgs),
     /// Write where points lie in the latent space of a model
     #[command(after_help = "\
-Mixtures have no latent space; 'predict --proba' gives their posteriors.
+Mixtures have no latent space; 'predict --proba' gives their posteriors. In mixtures of factor analysers a
+point lies in the latent space of its most probable component.
 
 Example:
   entropysum transform model.safetensors points.npy -o latents.npy")]
@@ -68,7 +69,8 @@ Example:
     Transform(MapArgs),
     /// Write what a model makes of points, given their place in its latent space
     #[command(after_help = "\
-Mixtures have no latent space; 'predict' gives their components.
+Mixtures have no latent space; 'predict' gives their components. Mixtures of factor analysers average over
+the components of a point.
 
 Example:
   entropysum reconstruct model.safetensors points.npy -o reconstructed.npy")]

@@ -293,7 +293,7 @@ fn symmetric(start: usize, values: &[f64], dim: usize) -> Vec<Direction> {
 }
 
 /// From the largest value to each other one: the sum stays.
-fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
+pub(super) fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
     let largest = (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0);
     // A probability of zero can only grow: no direction in which to differ from both sides.
     (0..values.len())

@@ -57,6 +57,7 @@
 //! assert!(!report.is_fulfilled());
 //! ```
 
+mod factor_analyzers;
 mod family;
 mod gap;
 mod linear;

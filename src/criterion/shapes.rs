@@ -1,8 +1,10 @@
 //! Models other than mixtures, reduced to what the criterion needs: the maps of their natural parameters.
 
+use super::factor_analyzers::factor_analyzers;
 use super::{Factor, FactorModel, Statement, mixture};
 use crate::error::{Error, Result};
 use crate::family::{Known, product, registry};
+use crate::model;
 
 /// How large a model the criterion is tested with. It depends on none of these, but its test should not be trivial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,9 @@ const SHAPES: &[(&str, Build)] = &[
     ("factor-analysis-fixed-prior", |name, sizes| {
         linear(name, sizes, Scale::Fixed, Noise::Diagonal)
     }),
+    ("mfa", |_, sizes| factor_analyzers(model::NoiseStructure::Diagonal, sizes)),
+    ("mfa-tied", |_, sizes| factor_analyzers(model::NoiseStructure::Tied, sizes)),
+    ("mppca", |_, sizes| factor_analyzers(model::NoiseStructure::Isotropic, sizes)),
     ("linear-fixed-noise", |name, sizes| linear(name, sizes, Scale::Free, Noise::Fixed)),
     ("gaussian-fixed-variance", |name, sizes| {
         let Sizes { n_components, dim, .. } = sizes;
@@ -123,15 +128,15 @@ pub(super) fn normal(uniform: &mut dyn FnMut() -> f64) -> f64 {
     (0..12).map(|_| uniform()).sum::<f64>() - 6.0
 }
 
-fn normals(n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+pub(super) fn normals(n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
     (0..n).map(|_| normal(uniform)).collect()
 }
 
-fn variances(n: usize, uniform: &mut dyn FnMut() -> f64) -> impl Iterator<Item = f64> {
+pub(super) fn variances(n: usize, uniform: &mut dyn FnMut() -> f64) -> impl Iterator<Item = f64> {
     (0..n).map(move |_| (normal(uniform)).exp())
 }
 
-fn array(name: &str, len: usize) -> (String, usize) {
+pub(super) fn array(name: &str, len: usize) -> (String, usize) {
     (name.to_owned(), len)
 }
 
@@ -187,7 +192,7 @@ impl LinearGaussian {
 }
 
 /// `W z + μ`, with W row-major before μ in the parameters.
-fn affine(dim: usize, z: &[f64], parameters: &[f64]) -> Vec<f64> {
+pub(super) fn affine(dim: usize, z: &[f64], parameters: &[f64]) -> Vec<f64> {
     let (weights, offsets) = parameters.split_at(dim * z.len());
     let rows = weights.chunks(z.len()).zip(offsets);
     rows.map(|(row, offset)| offset + row.iter().zip(z).map(|(w, z)| w * z).sum::<f64>()).collect()

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod config;
+pub mod factor_analyzers;
 pub mod init;
 mod known;
 pub mod linear_gaussian;
@@ -13,6 +14,7 @@ pub mod sweep;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
+pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers};
 pub use init::{Init, MixtureSpec, fit_mixture};
 pub use known::known_from_data;
 pub use linear_gaussian::{Algorithm, LinearGaussianSpec};

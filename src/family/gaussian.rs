@@ -15,27 +15,13 @@ use super::covariance::{Precision, Shape};
 use super::observed_gaussian::ObservedGaussian;
 use super::{
     CentredForm, Constraint, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters,
-    Regularization, Sampler, Statistic, Theta,
+    Regularization, Sampler, Statistic, Theta, floor,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::FRAC_2_PI;
 use std::sync::Arc;
-
-/// Variances are lifted to this part of the pooled within-component variance, unless `reg_covar` is given.
-///
-/// A standard deviation of a thousandth of its neighbours' is a spike on duplicated or rounded values, hardly ever a
-/// cluster. Relative to the *within*-component variance, so that narrow clusters far apart are left alone.
-const RELATIVE_FLOOR: f64 = 1e-6;
-
-/// Variances are lifted to this part of the total variance of the data in any case.
-///
-/// Below it a component is a point: `x - μ` holds no digits of the width, and the precision overflows soon after.
-const NUMERICAL_FLOOR: f64 = 1e-15;
-
-/// And to this many times D roundings of the pooled within-component variance: second moments hold no smaller ones.
-const ROUNDINGS: f64 = 16.0;
 
 /// Means may be as large as this: what is larger overflows when it is squared and summed.
 const LARGEST: f64 = 1e140;
@@ -175,41 +161,11 @@ impl Gaussian {
 
     /// What the floor of variances is of their pooled one.
     pub(super) fn relative_floor(&self, regularization: Regularization) -> f64 {
-        let relative = ROUNDINGS * self.dim as f64 * regularization.rounding;
+        let relative = floor::ROUNDINGS * self.dim as f64 * regularization.rounding;
         match regularization.reg_covar {
-            None if !self.is_tied() => relative.max(RELATIVE_FLOOR),
+            None if !self.is_tied() => relative.max(floor::RELATIVE),
             _ => relative,
         }
-    }
-
-    /// Lower limits of the variances, from the statistics alone: see the constants.
-    pub(super) fn floors(
-        &self,
-        stats: &SuffStats,
-        means: &[Vec<f64>],
-        pooled: &[f64],
-        relative: f64,
-    ) -> Vec<f64> {
-        let total = stats.mass().iter().sum::<f64>();
-        let occupied = || means.iter().zip(stats.mass()).filter(|&(_, &mass)| mass > 0.0);
-        let origin = occupied().next().map_or(&means[0], |(mean, _)| mean);
-        let moment = |d: usize, power: i32| {
-            occupied().map(|(m, w)| w * (m[d] - origin[d]).powi(power)).sum::<f64>() / total
-        };
-        let variances: Vec<f64> =
-            (0..self.dim).map(|d| pooled[d] + moment(d, 2) - moment(d, 1).powi(2)).collect();
-        // A constant column has no scale of its own. That of the widest column serves; if all are constant, that of
-        // the largest value.
-        let widest = variances.iter().copied().fold(0.0, f64::max);
-        let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
-        let scale =
-            [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
-        (0..self.dim)
-            .map(|d| {
-                let floor = (relative * pooled[d]).max(NUMERICAL_FLOOR * variances[d]);
-                if floor > 0.0 { floor } else { RELATIVE_FLOOR * scale }
-            })
-            .collect()
     }
 }
 
@@ -411,7 +367,7 @@ impl ExponentialFamily for Gaussian {
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
         let relative = self.relative_floor(regularization);
-        let floors = self.floors(stats, &means, &variances, relative);
+        let floors = floor::floors(stats.mass(), &means, &variances, relative);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(
                 &mut covariance,

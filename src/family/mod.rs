@@ -16,6 +16,7 @@ mod covariance;
 pub mod dirichlet;
 pub mod exponential;
 mod feature;
+pub(crate) mod floor;
 pub mod gamma;
 pub mod gaussian;
 pub mod gaussian_known_variance;

@@ -6,6 +6,7 @@
 //!
 //! There is no centred kernel here. Logits are exact to `ε (|μ - centre| + σ)² / v` of the working precision.
 
+use super::floor;
 use super::{
     Domain, ExponentialFamily, Feature, Gaussian, Outcome, Packing, ParameterSpec, Parameters,
     Regularization, Sampler, Statistic, Support, Theta,
@@ -202,7 +203,7 @@ impl ExponentialFamily for ObservedGaussian {
             })
             .collect();
         let relative = self.complete.relative_floor(regularization);
-        let floors = self.complete.floors(stats, &means, &pooled, relative);
+        let floors = floor::floors(stats.mass(), &means, &pooled, relative);
         for c in (0..n_components).filter(|&c| update[c]) {
             if outcomes[c] == Outcome::Degenerate {
                 continue;

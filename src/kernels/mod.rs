@@ -8,6 +8,7 @@ pub mod affine;
 pub mod blocking;
 pub mod dispatch;
 pub mod distance;
+pub mod factors;
 pub mod functions;
 pub mod math;
 pub mod products;

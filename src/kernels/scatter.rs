@@ -86,7 +86,7 @@ impl<T: Scalar> Kernel for Centre<'_, T> {
                 let root = T::from_f64(weight.sqrt());
                 for (sum, y) in sums.iter_mut().zip(out) {
                     *sum += weight * y.to_f64();
-                    *y = *y * root;
+                    *y *= root;
                 }
             }
             loaded.rows += 1;

@@ -3,13 +3,16 @@
 mod entropy;
 mod fitted;
 pub mod gaussian_observable;
+mod ladder;
 pub mod linear_gaussian;
 pub mod mixture;
+pub mod mixture_of_factor_analyzers;
 
 pub use entropy::{EntropySum, entropy_of_weights};
 pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
+pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
 
 use crate::block::Block;
 use crate::error::{Error, Result};

@@ -65,6 +65,7 @@
 mod json;
 mod linear_gaussian;
 mod mixture;
+mod mixture_of_factor_analyzers;
 mod safetensors;
 mod stored;
 

@@ -6,6 +6,7 @@
 
 mod linear_gaussian;
 mod mixture;
+mod mixture_of_factor_analyzers;
 
 use crate::cli::args::FitArgs;
 use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
@@ -25,11 +26,14 @@ use std::path::Path;
 /// Evaluates an expression with `$M` as the kind of models of this name, one that [`Model`] answers to.
 macro_rules! with_kind {
     ($name:expr, $M:ident => $body:expr) => {{
-        use entropysum::model::{LinearGaussian, Mixture};
+        use entropysum::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers};
         use entropysum::store::Stored;
         let name: &str = $name;
         if Mixture::answers_to(name) {
             type $M = Mixture;
+            $body
+        } else if MixtureOfFactorAnalyzers::answers_to(name) {
+            type $M = MixtureOfFactorAnalyzers;
             $body
         } else if LinearGaussian::answers_to(name) {
             type $M = LinearGaussian;
@@ -45,6 +49,7 @@ macro_rules! with_model {
     ($any:expr, $model:ident => $body:expr) => {
         match $any {
             Model::Mixture($model) => $body,
+            Model::MixtureOfFactorAnalyzers($model) => $body,
             Model::LinearGaussian($model) => $body,
             _ => unreachable!("every kind has its line"),
         }

@@ -153,7 +153,7 @@ impl LinearGaussian {
         let dim = mean.len();
         let invalid =
             |message: String| Err(Error::Model(format!("{}: {message}", noise.model_name())));
-        if dim == 0 || loadings.is_empty() || loadings.len() % dim != 0 {
+        if dim == 0 || loadings.is_empty() || !loadings.len().is_multiple_of(dim) {
             return invalid(format!(
                 "{} loadings and a mean of {dim}, expected a multiple of the dimension",
                 loadings.len()

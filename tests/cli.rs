@@ -403,7 +403,10 @@ fn select_keeps_the_best_of_several_sizes() {
     assert_eq!(candidates[2]["entropy_sum"], alone["entropy_sum"]["total"]);
     place.succeed("fit points.csv -k 3 -o alone.json -q");
     assert_eq!(place.text("best.json"), place.text("alone.json"));
-    assert_eq!(place.text("h.csv").lines().count() as u64 - 1, best["iterations"].as_u64().unwrap());
+    assert_eq!(
+        place.text("h.csv").lines().count() as u64 - 1,
+        best["iterations"].as_u64().unwrap()
+    );
     assert!(place.text("s.svg").contains("icl"));
 
     // The same on one thread, where candidates run one after the other.
@@ -413,11 +416,15 @@ fn select_keeps_the_best_of_several_sizes() {
     }
     let text = place.succeed(&format!("{command} --criterion aic")).stdout;
     assert!(text.starts_with("components  parameters  log-likelihood   entropy sum"), "{text}");
-    assert!(text.lines().any(|line| line.trim_start().starts_with("3 ") && line.ends_with("best aic")), "{text}");
+    assert!(
+        text.lines().any(|line| line.trim_start().starts_with("3 ") && line.ends_with("best aic")),
+        "{text}"
+    );
 
     let wine = concat!(env!("CARGO_MANIFEST_DIR"), "/data/wine.csv");
     let report = place.json(&format!("select {wine} --model ppca --latent 1..3"));
-    let latents: Vec<_> = report["candidates"].as_array().unwrap().iter().map(|it| &it["latent"]).collect();
+    let latents: Vec<_> =
+        report["candidates"].as_array().unwrap().iter().map(|it| &it["latent"]).collect();
     assert_eq!(latents, [1, 2, 3]);
     assert_eq!(report["best"]["model"], "ppca");
 }
@@ -735,9 +742,21 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         (1, "select points.csv", "give the sizes of the candidates with --components or --latent"),
         (2, "select points.csv --components 5..2", "the range 5..2 is empty"),
         (2, "select points.csv -k 0..2", "at least 1"),
-        (2, "select points.csv -k 2 --criterion elbow", "possible values: bic, aic, icl, entropy-sum"),
-        (1, "select points.csv -k 2 --init model.safetensors", "candidates of all sizes start anew"),
-        (1, "select points.csv --latent 1..2", "--latent is no argument of gaussian-full, a mixture"),
+        (
+            2,
+            "select points.csv -k 2 --criterion elbow",
+            "possible values: bic, aic, icl, entropy-sum",
+        ),
+        (
+            1,
+            "select points.csv -k 2 --init model.safetensors",
+            "candidates of all sizes start anew",
+        ),
+        (
+            1,
+            "select points.csv --latent 1..2",
+            "--latent is no argument of gaussian-full, a mixture",
+        ),
         (1, "select wide.csv -k 1..3 -o m.json", "fewer than the 3 components"),
         (1, "select points.csv -k 1..2 --plot points.csv", "points.csv: the name of this output"),
         (1, "check gaussian", "no model is called \"gaussian\"; there are gaussian-full"),

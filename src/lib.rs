@@ -46,6 +46,7 @@
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
 //! | the theory's condition | [`criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
+//! | model selection | [`selection`] | candidates on the same points, compared by a criterion |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
@@ -119,6 +120,7 @@ pub mod model;
 pub mod monitor;
 mod rng;
 pub mod scalar;
+pub mod selection;
 pub mod special;
 pub mod stats;
 pub mod store;

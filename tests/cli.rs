@@ -383,6 +383,53 @@ fn a_fit_goes_on_from_any_file_of_the_model() {
 }
 
 #[test]
+fn select_keeps_the_best_of_several_sizes() {
+    let place = Place::with_points();
+    let command = "select points.csv --components 1..4,5 --history h.csv --plot s.svg";
+    let report = place.json(&format!("{command} -o best.json"));
+    assert_eq!(keys(&report), ["model", "n_points", "dim", "criterion", "candidates", "best"]);
+    let candidates = report["candidates"].as_array().unwrap();
+    let column = |key: &str| -> Vec<f64> {
+        candidates.iter().map(|row| row[key].as_f64().unwrap()).collect()
+    };
+    assert_eq!(column("components"), [1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert!(column("bic").iter().all(|bic| *bic >= column("bic")[2]), "three clusters");
+    let (best, alone) = (&report["best"], place.json("fit points.csv -k 3"));
+    assert_eq!((&best["n_components"], &report["criterion"]), (&3.into(), &"bic".into()));
+    for key in ["bic", "aic", "icl", "log_likelihood", "n_parameters", "iterations"] {
+        assert_eq!(best[key], alone[key], "{key}");
+        assert_eq!(candidates[2][key], alone[key], "{key}");
+    }
+    assert_eq!(candidates[2]["entropy_sum"], alone["entropy_sum"]["total"]);
+    place.succeed("fit points.csv -k 3 -o alone.json -q");
+    assert_eq!(place.text("best.json"), place.text("alone.json"));
+    assert_eq!(
+        place.text("h.csv").lines().count() as u64 - 1,
+        best["iterations"].as_u64().unwrap()
+    );
+    assert!(place.text("s.svg").contains("icl"));
+
+    // The same on one thread, where candidates run one after the other.
+    let single = place.json(&format!("{command} --threads 1"));
+    for (a, b) in candidates.iter().zip(single["candidates"].as_array().unwrap()) {
+        assert_eq!((&a["bic"], &a["entropy_sum"]), (&b["bic"], &b["entropy_sum"]));
+    }
+    let text = place.succeed(&format!("{command} --criterion aic")).stdout;
+    assert!(text.starts_with("components  parameters  log-likelihood   entropy sum"), "{text}");
+    assert!(
+        text.lines().any(|line| line.trim_start().starts_with("3 ") && line.ends_with("best aic")),
+        "{text}"
+    );
+
+    let wine = concat!(env!("CARGO_MANIFEST_DIR"), "/data/wine.csv");
+    let report = place.json(&format!("select {wine} --model ppca --latent 1..3"));
+    let latents: Vec<_> =
+        report["candidates"].as_array().unwrap().iter().map(|it| &it["latent"]).collect();
+    assert_eq!(latents, [1, 2, 3]);
+    assert_eq!(report["best"]["model"], "ppca");
+}
+
+#[test]
 fn check_tells_whether_a_bound_becomes_an_entropy_sum() {
     let place = Place::with_model();
     let report = place.json("check gaussian-tied -k 4 --dim 2");
@@ -692,6 +739,26 @@ fn mistakes_are_named_and_leave_nothing_behind() {
             "reconstruct model.safetensors points.csv -o x.npy",
             "cannot reconstruct: gaussian-full is a mixture, which has no latent space",
         ),
+        (1, "select points.csv", "give the sizes of the candidates with --components or --latent"),
+        (2, "select points.csv --components 5..2", "the range 5..2 is empty"),
+        (2, "select points.csv -k 0..2", "at least 1"),
+        (
+            2,
+            "select points.csv -k 2 --criterion elbow",
+            "possible values: bic, aic, icl, entropy-sum",
+        ),
+        (
+            1,
+            "select points.csv -k 2 --init model.safetensors",
+            "candidates of all sizes start anew",
+        ),
+        (
+            1,
+            "select points.csv --latent 1..2",
+            "--latent is no argument of gaussian-full, a mixture",
+        ),
+        (1, "select wide.csv -k 1..3 -o m.json", "fewer than the 3 components"),
+        (1, "select points.csv -k 1..2 --plot points.csv", "points.csv: the name of this output"),
         (1, "check gaussian", "no model is called \"gaussian\"; there are gaussian-full"),
         (1, "check gaussian-full points.csv", "gaussian-full is no model file"),
         (1, "check model.safetensors hole.csv", "hole.csv: row 1, column 1"),

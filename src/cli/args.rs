@@ -8,6 +8,7 @@ use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
 use entropysum::model::{Posterior, Rotation};
 use entropysum::monitor::Monitor;
+use entropysum::selection::Criterion;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,7 +42,15 @@ Ctrl-C ends the fit after the current sweep and saves everything; a second one e
 Example:
   entropysum fit points.csv -k 5 --n-init 3 --seed 1 --plot history.svg -o model.safetensors")]
     #[command(allow_negative_numbers = true)]
-    Fit(FitArgs),
+    Fit(FitCommand),
+    /// Learn models of several sizes, and keep the best by a criterion
+    #[command(after_help = "\
+All candidates share the points. -o and --history are of the best; --plot draws the criteria of all.
+
+Example:
+  entropysum select points.csv --components 1..10 --criterion bic --n-init 3 --plot sizes.svg -o model.safetensors")]
+    #[command(allow_negative_numbers = true)]
+    Select(SelectCommand),
     /// Write the most probable component of each point
     #[command(after_help = "\
 Example:
@@ -121,6 +130,46 @@ const COMPUTING: &str = "Computing";
 /// The model of a fit that names none.
 pub const DEFAULT_MODEL: &str = "gaussian-full";
 
+/// Of 'fit': a model of one size.
+#[derive(Clone, Debug, Args)]
+pub struct FitCommand {
+    #[command(flatten)]
+    pub fit: FitArgs,
+    /// Number of components [default: that of --init FILE]
+    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
+    pub components: Option<u64>,
+    /// Numbers of latents, for models that have any: of each layer, the lowest first
+    #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
+    pub latent: Vec<u64>,
+}
+
+impl FitCommand {
+    /// The arguments of the fit, with its size.
+    pub fn args(&self) -> FitArgs {
+        FitArgs { components: self.components, latent: self.latent.clone(), ..self.fit.clone() }
+    }
+}
+
+/// Of 'select': models of several sizes.
+#[derive(Clone, Debug, Args)]
+pub struct SelectCommand {
+    #[command(flatten)]
+    pub fit: FitArgs,
+    /// Numbers of components: numbers and ranges, 1..20 or 2,4,8..12
+    #[arg(short = 'k', long, value_name = "K,...", help_heading = MODEL, value_parser = counts)]
+    pub components: Option<Counts>,
+    /// Numbers of latents, for models that have any: numbers and ranges
+    #[arg(long, value_name = "H,...", help_heading = MODEL, value_parser = counts)]
+    pub latent: Option<Counts>,
+    /// What candidates are compared by; lower is better. Nothing in the entropy sum punishes size
+    #[arg(long, value_name = "NAME", help_heading = MODEL, default_value = Criterion::default().name(), value_parser = named(Criterion::ALL, Criterion::name))]
+    pub criterion: Criterion,
+}
+
+/// Numbers that were typed as a list with ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts(pub Vec<u64>);
+
 #[derive(Clone, Debug, Args)]
 pub struct FitArgs {
     #[command(flatten)]
@@ -134,11 +183,10 @@ pub struct FitArgs {
     pub model: Option<String>,
     #[command(flatten)]
     pub known: KnownArgs,
-    /// Number of components [default: that of --init FILE]
-    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
+    /// Of the command: one size to fit, or several to select from.
+    #[arg(skip)]
     pub components: Option<u64>,
-    /// Numbers of latents, for models that have any: of each layer, the lowest first
-    #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
+    #[arg(skip)]
     pub latent: Vec<u64>,
     /// How to learn, for models that can be learned in several ways [default: em]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
@@ -190,7 +238,7 @@ pub struct FitArgs {
     /// Save a table of all iterations: .csv
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub history: Option<PathBuf>,
-    /// Draw all iterations: .svg
+    /// Draw all iterations, or all candidates: .svg
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
     /// Print the result as one JSON object
@@ -550,6 +598,29 @@ fn named<V: Copy + Send + Sync + 'static, const N: usize>(
     })
 }
 
+/// `1..5` or `1,2,8..12`, without repetitions.
+fn counts(text: &str) -> Result<Counts, String> {
+    // More candidates than anyone waits for are a slip.
+    const MOST: u64 = 10_000;
+    let mut counts = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = match part.split_once("..") {
+            None => (positive(part)?, positive(part)?),
+            Some((first, last)) => (positive(first)?, positive(last.trim_start_matches('='))?),
+        };
+        if last < first {
+            return Err(format!("the range {part} is empty"));
+        }
+        if last - first >= MOST {
+            return Err(format!("the range {part} is too long"));
+        }
+        counts.extend(first..=last);
+    }
+    let mut seen = std::collections::HashSet::new();
+    counts.retain(|count| seen.insert(*count));
+    Ok(Counts(counts))
+}
+
 fn positive(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if number >= 1 => Ok(number),
@@ -588,9 +659,21 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_lists_of_numbers_and_ranges() {
+        let all = |text| counts(text).map(|counts| counts.0);
+        assert_eq!(all("3"), Ok(vec![3]));
+        assert_eq!(all("1..4"), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(all("1..=4"), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(all("8,2..3,2"), Ok(vec![8, 2, 3]));
+        for wrong in ["", "0..3", "4..2", "1..", "..3", "a", "1.5", "1..1000000", "-1..2"] {
+            assert!(all(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn defaults_are_those_of_the_library() {
         let cli = Cli::try_parse_from(["entropysum", "fit", "points.npy"]).unwrap();
-        let Command::Fit(args) = cli.command else { panic!("{cli:?}") };
+        let Command::Fit(FitCommand { fit: args, .. }) = cli.command else { panic!("{cli:?}") };
         let config = Config::default();
         assert_eq!(
             (args.max_iter as usize, args.tol, args.rtol, args.n_init as usize, args.seed),

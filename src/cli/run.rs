@@ -7,14 +7,14 @@ use crate::cli::args::{
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
-use crate::cli::{bench, check};
+use crate::cli::{bench, check, select};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
 use entropysum::em::{Config, Fit, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Regularization, product};
+use entropysum::family::{Known, Regularization, product};
 use entropysum::inference;
 use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
@@ -34,13 +34,19 @@ macro_rules! in_precision {
     };
 }
 
+pub(in crate::cli) use in_precision;
+
 /// Runs a command.
 ///
 /// # Errors
 /// Those of the library; what was typed and what it names are checked first.
 pub fn run(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Fit(args) => in_precision!(args.compute, fit(args)),
+        Command::Fit(command) => {
+            let args = &command.args();
+            in_precision!(args.compute, fit(args))
+        }
+        Command::Select(command) => select::run(command),
         Command::Predict(args) => in_precision!(args.compute, predict(args)),
         Command::Transform(args) => in_precision!(args.compute, map(args, PointMap::Transform)),
         Command::Reconstruct(args) => in_precision!(args.compute, map(args, PointMap::Reconstruct)),
@@ -54,6 +60,22 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 
 fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
     let begin = Instant::now();
+    let (targets, inputs) = fit_targets(args);
+    output::check_targets(&targets, &inputs)?;
+    let given = match &args.init {
+        Start::File(path) => Some(given_start(path, args)?),
+        _ => None,
+    };
+    let name = given.as_ref().map(Stored::name).or_else(|| args.model.clone());
+    let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
+    with_kind!(name, M => {
+        let given = given.map(M::try_from).transpose()?;
+        FitPlan::<T, M>::new(args, name, given)?.run(args, begin)
+    })
+}
+
+/// The files that a fit writes, and those that it reads and must not replace.
+pub fn fit_targets(args: &FitArgs) -> (Vec<Target<'_>>, Vec<&Path>) {
     let targets: Vec<Target<'_>> = [
         args.output.as_deref().map(Target::model),
         args.history.as_deref().map(Target::history),
@@ -68,17 +90,7 @@ fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
         .flatten()
         .map(PathBuf::as_path)
         .collect();
-    output::check_targets(&targets, &inputs)?;
-    let given = match &args.init {
-        Start::File(path) => Some(given_start(path, args)?),
-        _ => None,
-    };
-    let name = given.as_ref().map(Stored::name).or_else(|| args.model.clone());
-    let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
-    with_kind!(name, M => {
-        let given = given.map(M::try_from).transpose()?;
-        FitPlan::<T, M>::new(args, name, given)?.run(args, begin)
-    })
+    (targets, inputs)
 }
 
 /// The model that `--init FILE` names; what else is said of the model must agree with it.
@@ -113,19 +125,54 @@ fn with_column_names<T: Scalar>(name: &str, source: &dyn DataSource<T>) -> Resul
     Ok(product::name_of(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
 }
 
-/// The arguments with what the data tell of a family.
-fn told_by_data<T: Scalar>(
-    name: &str,
-    args: &FitArgs,
-    source: &dyn DataSource<T>,
-) -> Result<FitArgs> {
-    let mut args = args.clone();
-    if Mixture::answers_to(name) && !matches!(args.init, Start::File(_)) {
-        let known = known_from_data(name, source, args.known.known())?;
-        args.known.levels = known.get("levels").map(<[f64]>::to_vec);
-        args.known.total = known.get("total").map(<[f64]>::to_vec);
+/// The points of a fit, and what they tell of the model.
+pub struct Points<T> {
+    pub source: Box<dyn DataSource<T>>,
+    /// Name of the model, with columns by number.
+    pub name: String,
+    known: Option<Known>,
+}
+
+impl<T: Scalar> Points<T> {
+    /// Opens the points that were typed for a model of this name, or for the given one.
+    ///
+    /// # Errors
+    /// Those of reading; if the points are not for the model.
+    pub fn open<M: Kind>(args: &FitArgs, name: &str, given: Option<&M>) -> Result<Self> {
+        let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
+        if let Some(model) = given {
+            check_dim(&*source, model)?;
+        }
+        let name = with_column_names(name, &*source)?;
+        let tells = given.is_none() && Mixture::answers_to(&name);
+        let known = tells.then(|| known_from_data(&name, &*source, args.known.known()));
+        let known = known.transpose()?;
+        Ok(Self { source: into_memory(source)?, name, known })
     }
-    Ok(args)
+
+    /// The arguments of a fit with what the points tell of a family.
+    pub fn told(&self, args: &FitArgs) -> FitArgs {
+        let mut args = args.clone();
+        if let Some(known) = &self.known {
+            args.known.levels = known.get("levels").map(<[f64]>::to_vec);
+            args.known.total = known.get("total").map(<[f64]>::to_vec);
+        }
+        args
+    }
+}
+
+/// The settings of a fit.
+pub fn config(args: &FitArgs) -> Result<Config> {
+    Ok(Config {
+        max_iter: size(args.max_iter)?,
+        tol: args.tol,
+        rtol: args.rtol,
+        monitor: args.monitor,
+        max_time: args.max_seconds,
+        regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
+        n_init: size(args.n_init)?,
+        seed: args.seed,
+    })
 }
 
 /// A fit that is ready to run: all that was typed is checked, all files are open.
@@ -145,27 +192,9 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
             _ => None,
         };
         M::check(args, given_at)?;
-        let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
-        if let Some(model) = &given {
-            check_dim(&*source, model)?;
-        }
-        let name = &*with_column_names(name, &*source)?;
-        let args = &told_by_data(name, args, &*source)?;
-        Ok(Self {
-            spec: M::spec(name, args, given, source.dim())?,
-            source: into_memory(source)?,
-            executor,
-            config: Config {
-                max_iter: size(args.max_iter)?,
-                tol: args.tol,
-                rtol: args.rtol,
-                monitor: args.monitor,
-                max_time: args.max_seconds,
-                regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
-                n_init: size(args.n_init)?,
-                seed: args.seed,
-            },
-        })
+        let points = Points::<T>::open(args, name, given.as_ref())?;
+        let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
+        Ok(Self { spec, source: points.source, executor, config: config(args)? })
     }
 
     fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
@@ -209,7 +238,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
 }
 
 /// Writes all files of a fit, each whether or not the others could be written.
-fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
+pub fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
     let title = fit.model.title();
     let model = args.output.as_ref().map(|path| store::save(path, &fit.model));
     let history = args

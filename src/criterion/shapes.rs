@@ -1,7 +1,7 @@
 //! Models other than mixtures, reduced to what the criterion needs: the maps of their natural parameters.
 
 use super::factor_analyzers::factor_analyzers;
-use super::{Factor, FactorModel, Statement, mixture};
+use super::{Factor, FactorModel, Statement, family::Categorical, mixture};
 use crate::error::{Error, Result};
 use crate::family::{Known, product, registry};
 use crate::model;
@@ -36,11 +36,19 @@ const SHAPES: &[(&str, Build)] = &[
     ("mfa", |_, sizes| factor_analyzers(model::NoiseStructure::Diagonal, sizes)),
     ("mfa-tied", |_, sizes| factor_analyzers(model::NoiseStructure::Tied, sizes)),
     ("mppca", |_, sizes| factor_analyzers(model::NoiseStructure::Isotropic, sizes)),
+    ("mppca", |name, sizes| mixture_of_linear(name, sizes, Scale::Free, Noise::Scalar)),
+    ("mppca-fixed-prior", |name, sizes| {
+        mixture_of_linear(name, sizes, Scale::Fixed, Noise::Scalar)
+    }),
+    ("mfa", |name, sizes| mixture_of_linear(name, sizes, Scale::Free, Noise::Diagonal)),
+    ("mfa-fixed-prior", |name, sizes| {
+        mixture_of_linear(name, sizes, Scale::Fixed, Noise::Diagonal)
+    }),
     ("linear-fixed-noise", |name, sizes| linear(name, sizes, Scale::Free, Noise::Fixed)),
     ("gaussian-fixed-variance", |name, sizes| {
         let Sizes { n_components, dim, .. } = sizes;
         let observable = FixedVariance { n_components, dim };
-        let prior = super::family::Categorical { n_components };
+        let prior = Categorical { n_components };
         FactorModel::new(name, vec![Box::new(prior), Box::new(observable)])
     }),
     ("sbn", |name, sizes| sigmoid_belief_net(name, sizes, 1)),
@@ -108,6 +116,19 @@ fn linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
         Noise::Scalar => Statement::ScalarVariance,
         Noise::Diagonal => Statement::DiagonalCovariance,
     })
+}
+
+/// A linear model a component, with a prior variance of its own.
+fn mixture_of_linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
+    let Sizes { n_components, dim, n_latents } = sizes;
+    let prior = GaussianPrior { n_latents, scale };
+    let observable = LinearGaussian { dim, n_latents, noise };
+    let factors: Vec<Box<dyn Factor>> = vec![
+        Box::new(Categorical { n_components }),
+        Box::new(PerComponent { name: "p(z | c)", inner: prior, n_components }),
+        Box::new(PerComponent { name: "p(x | c, z)", inner: observable, n_components }),
+    ];
+    FactorModel::new(name, factors)
 }
 
 fn sigmoid_belief_net(name: &str, sizes: Sizes, n_layers: usize) -> FactorModel {
@@ -243,6 +264,48 @@ impl Factor for LinearGaussian {
         let flow = parameters.iter().enumerate();
         (self.noise != Noise::Fixed)
             .then(|| flow.map(|(i, value)| if i < split { 0.0 } else { -value }).collect())
+    }
+}
+
+/// A factor with parameters of its own for each component, which is the first of the latents.
+struct PerComponent<F> {
+    name: &'static str,
+    inner: F,
+    n_components: usize,
+}
+
+impl<F: Factor> Factor for PerComponent<F> {
+    fn name(&self) -> String {
+        self.name.into()
+    }
+
+    fn parameters(&self) -> Vec<(String, usize)> {
+        (0..self.n_components).flat_map(|_| self.inner.parameters()).collect()
+    }
+
+    fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+        (0..self.n_components).flat_map(|_| self.inner.draw_parameters(uniform)).collect()
+    }
+
+    fn draw_latents(&self, n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {
+        let each = n.div_ceil(self.n_components);
+        let mut latents = Vec::new();
+        for c in 0..self.n_components {
+            let inner = self.inner.draw_latents(each, uniform);
+            latents.extend(inner.into_iter().map(|z| [vec![c as f64], z].concat()));
+        }
+        latents
+    }
+
+    fn natural(&self, latents: &[f64], parameters: &[f64]) -> Vec<f64> {
+        let size = parameters.len() / self.n_components;
+        self.inner.natural(&latents[1..], &parameters[latents[0] as usize * size..][..size])
+    }
+
+    fn closed_form(&self, parameters: &[f64]) -> Option<Vec<f64>> {
+        let size = parameters.len() / self.n_components;
+        let flow = |c: usize| self.inner.closed_form(&parameters[c * size..][..size]);
+        (0..self.n_components).map(flow).collect::<Option<Vec<_>>>().map(|flows| flows.concat())
     }
 }
 

@@ -61,7 +61,7 @@ pub(in crate::cli) use {with_kind, with_model};
 /// A kind of model on the command line: what it takes and how it is told.
 pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
     /// What to fit, and how to start.
-    type Spec;
+    type Spec: Send + Sync;
 
     /// Those arguments among [`FitArgs::of_kinds`] that it has a use for.
     const ARGUMENTS: &'static [&'static str];

@@ -362,6 +362,8 @@ pub struct CheckArgs {
     /// Number of latents
     #[arg(long, value_name = "H", help_heading = MODEL, default_value = "2", value_parser = positive)]
     pub latent: u64,
+    #[command(flatten)]
+    pub known: KnownArgs,
     /// Number of random parameters to test at
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     pub draws: u64,

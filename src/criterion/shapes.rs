@@ -3,7 +3,7 @@
 use super::factor_analyzers::factor_analyzers;
 use super::{Factor, FactorModel, Statement, mixture};
 use crate::error::{Error, Result};
-use crate::family::registry;
+use crate::family::{Known, product, registry};
 use crate::model;
 
 /// How large a model the criterion is tested with. It depends on none of these, but its test should not be trivial.
@@ -54,29 +54,33 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     registry::names().chain(SHAPES.iter().map(|(name, _)| *name))
 }
 
-/// The built-in model of this name: a mixture of a family of the registry, or the shape of another model.
+/// The built-in model of this name: a mixture of a family of the registry, with the parameters that it must be told, or
+/// the shape of another model.
 ///
 /// # Errors
-/// [`Error::Config`] if a size is zero; [`Error::Model`] names the models there are where none has that name.
+/// [`Error::Config`] if a size is zero; [`Error::Model`] names the models there are where none has that name, and a known
+/// parameter that is missing.
 ///
 /// ```
 /// use entropysum::criterion::{Sizes, Statement, built_in};
+/// use entropysum::family::Known;
 ///
-/// let report = built_in("ppca", Sizes::default())?.check(8, 0);
+/// let known = Known::default();
+/// let report = built_in("ppca", Sizes::default(), &known)?.check(8, 0);
 /// assert_eq!(report.applies, Some(Statement::ScalarVariance));
-/// let report = built_in("ppca-fixed-prior", Sizes::default())?.check(8, 0);
+/// let report = built_in("ppca-fixed-prior", Sizes::default(), &known)?.check(8, 0);
 /// assert!(!report.factors[0].holds && report.factors[1].holds); // nothing scales the prior
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn built_in(name: &str, sizes: Sizes) -> Result<FactorModel> {
+pub fn built_in(name: &str, sizes: Sizes, known: &Known) -> Result<FactorModel> {
     if sizes.n_components == 0 || sizes.dim == 0 || sizes.n_latents == 0 {
         return Err(Error::Config(format!("{sizes:?}: expected sizes of at least 1")));
     }
     if let Some((_, build)) = SHAPES.iter().find(|(known, _)| *known == name) {
         return Ok(build(name, sizes));
     }
-    if registry::names().any(|known| known == name) {
-        return Ok(mixture(registry::build(name, sizes.dim)?, sizes.n_components));
+    if registry::names().any(|known| known == name) || product::is_product(name) {
+        return Ok(mixture(registry::build_known(name, sizes.dim, known)?, sizes.n_components));
     }
     let known: Vec<_> = names().collect();
     Err(Error::Model(format!("no model is called {name:?}; there are {}", known.join(", "))))

@@ -106,6 +106,12 @@ pub trait Univariate: Clone + Debug + Send + Sync + 'static {
         self.log_base_measure(0).is_one().then(|| self.pseudo_entropy(theta))
     }
 
+    /// `dθ/ds` of scaling the natural parameters, `η → s η`, where it is known in closed form: `β` of Definition 1. Zero
+    /// at the boundary of the parameters, which is fixed.
+    fn scaling_flow(&self, _theta: &[f64]) -> Option<[f64; 2]> {
+        None
+    }
+
     /// Draws a value.
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64;
 }
@@ -399,6 +405,19 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
             }
         }
         outcomes
+    }
+
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let mut flow = parameters.clone();
+        for (c, own) in flow.components.iter_mut().enumerate() {
+            for (d, column, theta) in self.each(parameters.theta(c)) {
+                let column_flow = column.scaling_flow(&theta[..Self::n_parameters()])?;
+                for (p, value) in column_flow.iter().take(Self::n_parameters()).enumerate() {
+                    own[p * self.columns.len() + d] = *value;
+                }
+            }
+        }
+        Some(flow)
     }
 
     fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {

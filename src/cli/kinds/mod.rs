@@ -14,6 +14,7 @@ use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::family::Known;
 use entropysum::inference::{self, Score};
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
@@ -96,7 +97,7 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
         sizes.dim = self.dim();
         sizes.n_components = known("n_components").unwrap_or(sizes.n_components);
         sizes.n_latents = known("n_latents").unwrap_or(sizes.n_latents);
-        built_in(&self.name(), sizes)
+        built_in(&self.name(), sizes, &Known::default())
     }
 }
 

@@ -7,6 +7,7 @@ use crate::data::{self, DataSource};
 use crate::em::sweep::{check_points, first_fault};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
+use crate::family::Domain;
 use crate::model::{Density, LatentSpace, Sample, ScoredTile};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -231,6 +232,7 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
     let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
     for_each_chunk(
         source,
+        &model.domains(),
         executor,
         chunk,
         || (),
@@ -257,6 +259,7 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
     let scorer = model.scorer(executor.simd());
     for_each_chunk(
         source,
+        &model.domains(),
         executor,
         chunk,
         || model.scratch(&scorer),
@@ -277,6 +280,7 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
 /// whether all it found was finite; if not, the first point at fault ends the whole.
 fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
     source: &S,
+    domains: &[Domain],
     executor: &Executor,
     chunk: usize,
     scratch: impl Fn() -> W,
@@ -299,7 +303,7 @@ fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Se
             if visit(block, scratch, result)? {
                 Ok(())
             } else {
-                Err(first_fault(source, block).into())
+                Err(first_fault(source, domains, block).into())
             }
         })?;
         for (index, (_, _, result)) in lanes.iter_mut().enumerate() {

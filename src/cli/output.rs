@@ -198,6 +198,8 @@ impl Table {
 #[derive(Debug)]
 pub struct FitReport<'a, M> {
     pub fit: &'a Fit<M>,
+    /// How it was computed, where that was chosen and not asked for.
+    pub method: Option<String>,
     pub stop_reason: StopReason,
     /// Points of the source.
     pub n_points: u64,
@@ -245,6 +247,9 @@ impl<M: Kind> FitReport<'_, M> {
         let sizes = model.sizes();
         for (key, size) in sizes.iter().rev().filter(|it| it.0 == "dim").chain(&sizes) {
             tell(key, (*size).into());
+        }
+        if let Some(method) = &self.method {
+            tell("method", method.as_str().into());
         }
         tell("iterations", self.iterations().into());
         tell("converged", (self.stop_reason == StopReason::Converged).into());
@@ -319,6 +324,9 @@ impl<M: Kind> FitReport<'_, M> {
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
+        if let Some(method) = &self.method {
+            lines.insert(2, ("method", method.clone()));
+        }
         if let Some(minibatch) = self.last_minibatch().filter(|it| !it.standard_error.is_nan()) {
             let error = format!(
                 "{:.1e} as an estimate for new points, {} in effect",

@@ -1,21 +1,21 @@
 //! From what was typed to objects of the library, and from these to results.
 
 use crate::cli::args::{
-    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Precision, PredictArgs,
+    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs,
     SampleArgs, ScoreArgs, Start, ThreadsArgs,
 };
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
 use crate::cli::stream::{self, StreamPlan};
-use crate::cli::{bench, check};
+use crate::cli::{bench, check, select};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
 use entropysum::em::{Config, Fit, StreamConfig, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Regularization, product};
+use entropysum::family::{Known, Regularization, product};
 use entropysum::inference;
 use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
@@ -35,13 +35,19 @@ macro_rules! in_precision {
     };
 }
 
+pub(in crate::cli) use in_precision;
+
 /// Runs a command.
 ///
 /// # Errors
 /// Those of the library; what was typed and what it names are checked first.
 pub fn run(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Fit(args) => in_precision!(args.compute, fit(args)),
+        Command::Fit(command) => {
+            let args = &command.args();
+            in_precision!(args.compute, fit(args))
+        }
+        Command::Select(command) => select::run(command),
         Command::Predict(args) => in_precision!(args.compute, predict(args)),
         Command::Transform(args) => in_precision!(args.compute, map(args, PointMap::Transform)),
         Command::Reconstruct(args) => in_precision!(args.compute, map(args, PointMap::Reconstruct)),
@@ -55,20 +61,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 
 fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
     let begin = Instant::now();
-    let targets: Vec<Target<'_>> = [
-        args.output.as_deref().map(Target::model),
-        args.history.as_deref().map(Target::history),
-        args.plot.as_deref().map(Target::plot),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    // A model to go on from may be replaced by what becomes of it.
-    let mut inputs = Vec::new();
-    for file in args.data.files() {
-        inputs.extend(data::expand(file)?);
-    }
-    inputs.extend([&args.weights.weights, &args.stream.held_out].into_iter().flatten().cloned());
+    let (targets, inputs) = fit_targets(args)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     output::check_targets(&targets, &inputs)?;
     let given = match &args.init {
@@ -83,6 +76,25 @@ fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
     })
 }
 
+/// The files that a fit writes, and those that it reads and must not replace.
+pub fn fit_targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
+    let targets: Vec<Target<'_>> = [
+        args.output.as_deref().map(Target::model),
+        args.history.as_deref().map(Target::history),
+        args.plot.as_deref().map(Target::plot),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    // A model to go on from may be replaced by what becomes of it.
+    let mut inputs = Vec::new();
+    for file in args.data.files() {
+        inputs.extend(data::expand(file)?);
+    }
+    inputs.extend([&args.weights.weights, &args.stream.held_out].into_iter().flatten().cloned());
+    Ok((targets, inputs))
+}
+
 /// The model that `--init FILE` names; what else is said of the model must agree with it.
 fn given_start(path: &Path, args: &FitArgs) -> Result<Model> {
     if !path.exists() {
@@ -90,12 +102,6 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Model> {
             "--init {}: expected {}, or a file with a model, and there is no such file",
             path.display(),
             Start::NAMES.join(", ")
-        )));
-    }
-    if let Some((name, _)) = args.known.known().iter().next() {
-        let path = path.display();
-        return Err(Error::Config(format!(
-            "--{name} is told by the model of --init {path}; leave it out"
         )));
     }
     let model: Model = store::load(path)?;
@@ -121,19 +127,66 @@ fn with_column_names<T: Scalar>(name: &str, source: &dyn DataSource<T>) -> Resul
     Ok(product::name_of(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
 }
 
-/// The arguments with what the data tell of a family.
-fn told_by_data<T: Scalar>(
-    name: &str,
-    args: &FitArgs,
-    source: &dyn DataSource<T>,
-) -> Result<FitArgs> {
-    let mut args = args.clone();
-    if Mixture::answers_to(name) && !matches!(args.init, Start::File(_)) {
-        let known = known_from_data(name, source, args.known.known())?;
-        args.known.levels = known.get("levels").map(<[f64]>::to_vec);
-        args.known.total = known.get("total").map(<[f64]>::to_vec);
+/// The points of a fit, and what they tell of the model.
+pub struct Points<T> {
+    pub source: Box<dyn DataSource<T>>,
+    /// Name of the model, with columns by number.
+    pub name: String,
+    known: Option<Known>,
+}
+
+impl<T: Scalar> Points<T> {
+    /// Opens the points that were typed for a model of this name, or for the given one.
+    ///
+    /// # Errors
+    /// Those of reading; if the points are not for the model.
+    pub fn open<M: Kind>(
+        args: &FitArgs,
+        name: &str,
+        given: Option<&M>,
+        stream: Option<&StreamConfig>,
+    ) -> Result<Self> {
+        let mut options = open_options(&args.data, args.weights.weights.as_deref())?;
+        if let Some(stream) = stream {
+            // The other half is for windows of shuffled points.
+            (options.bad_rows, options.memory) = (stream.bad_rows, Some(stream.memory / 2));
+        }
+        let source = data::open_all::<T>(&args.data.files(), &options)?;
+        if let Some(model) = given {
+            check_dim(&*source, model)?;
+        }
+        let name = with_column_names(name, &*source)?;
+        let tells = given.is_none() && Mixture::answers_to(&name);
+        let known = tells.then(|| known_from_data(&name, &*source, args.known.known()));
+        let known = known.transpose()?;
+        // Minibatches are read from where the points are, into memory that is bounded.
+        let source = if stream.is_some() { source } else { into_memory(source)? };
+        Ok(Self { source, name, known })
     }
-    Ok(args)
+
+    /// The arguments of a fit with what the points tell of a family.
+    pub fn told(&self, args: &FitArgs) -> FitArgs {
+        let mut args = args.clone();
+        if let Some(known) = &self.known {
+            args.known.levels = known.get("levels").map(<[f64]>::to_vec);
+            args.known.total = known.get("total").map(<[f64]>::to_vec);
+        }
+        args
+    }
+}
+
+/// The settings of a fit.
+pub fn config(args: &FitArgs) -> Result<Config> {
+    Ok(Config {
+        max_iter: size(args.max_iter)?,
+        tol: args.tol,
+        rtol: args.rtol,
+        monitor: args.monitor,
+        max_time: args.max_seconds,
+        regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
+        n_init: size(args.n_init)?,
+        seed: args.seed,
+    })
 }
 
 /// A fit that is ready to run: all that was typed is checked, all files are open.
@@ -155,34 +208,9 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         };
         M::check(args, given_at)?;
         let stream = stream::settings(args)?;
-        let mut options = open_options(&args.data, args.weights.weights.as_deref())?;
-        if let Some(stream) = &stream {
-            // The other half is for windows of shuffled points.
-            (options.bad_rows, options.memory) = (stream.bad_rows, Some(stream.memory / 2));
-        }
-        let source = data::open_all::<T>(&args.data.files(), &options)?;
-        if let Some(model) = &given {
-            check_dim(&*source, model)?;
-        }
-        let name = &*with_column_names(name, &*source)?;
-        let args = &told_by_data(name, args, &*source)?;
-        Ok(Self {
-            spec: M::spec(name, args, given, source.dim())?,
-            // Minibatches are read from where the points are, into memory that is bounded.
-            source: if stream.is_some() { source } else { into_memory(source)? },
-            stream,
-            executor,
-            config: Config {
-                max_iter: size(args.max_iter)?,
-                tol: args.tol,
-                rtol: args.rtol,
-                monitor: args.monitor,
-                max_time: args.max_seconds,
-                regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
-                n_init: size(args.n_init)?,
-                seed: args.seed,
-            },
-        })
+        let points = Points::<T>::open(args, name, given.as_ref(), stream.as_ref())?;
+        let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
+        Ok(Self { spec, source: points.source, executor, config: config(args)?, stream })
     }
 
     fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
@@ -195,7 +223,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
                 let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
                 progress.finish();
                 let fit = fit?;
-                let score = inference::score(&fit.model, &*self.source, &self.executor);
+                let score = M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor);
                 (progress, fit, score.map(Some))
             }
             Some(settings) => {
@@ -230,8 +258,10 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
                 let interrupted = progress.ended_by_interrupt;
                 let stop_reason =
                     if interrupted { StopReason::Interrupted } else { fit.stop_reason };
+                let (n, dim) = (self.source.len(), self.source.dim());
                 let report = FitReport {
                     fit: &fit,
+                    method: M::method(&self.spec, n, dim),
                     stop_reason,
                     n_points: self.source.len(),
                     score: score.as_ref(),
@@ -254,7 +284,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
 }
 
 /// Writes all files of a fit, each whether or not the others could be written.
-fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
+pub fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
     let title = fit.model.title();
     let model = args.output.as_ref().map(|path| store::save(path, &fit.model));
     let history = args
@@ -277,6 +307,7 @@ fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Resu
         let (name, kind) = (model.name(), M::KIND);
         return Err(Error::Config(format!("cannot predict: {name} is {kind}, without components")));
     }
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
@@ -312,6 +343,7 @@ fn map_with<T: Scalar, M: FitKind<T>>(
 ) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
     let width = model.width(map)?;
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
@@ -335,6 +367,7 @@ fn score<T: Scalar>(args: &ScoreArgs) -> Result<ExitCode> {
 
 fn score_with<T: Scalar, M: FitKind<T>>(args: &ScoreArgs, model: &M) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
     check_dim(&*source, model)?;
     let score = inference::score(model, &*source, &executor)?;
@@ -418,8 +451,17 @@ fn open_options(args: &DataArgs, weights: Option<&Path>) -> Result<OpenOptions> 
         raw: args.dtype.zip(args.dim.map(size).transpose()?),
         weights_column: args.weights_column.clone(),
         weights: weights.map(Path::to_owned),
+        missing: args.missing == Missing::Ignore,
         ..OpenOptions::default()
     })
+}
+
+/// A model as it looks at these data.
+fn prepared<M: GenerativeModel>(model: &M, args: &DataArgs) -> Result<M> {
+    match args.missing {
+        Missing::Refuse => Ok(model.clone()),
+        Missing::Ignore => model.clone().ignoring_missing(),
+    }
 }
 
 /// Opens a file that says all of itself.

@@ -156,6 +156,8 @@ pub struct OpenOptions {
     pub bad_rows: BadRows,
     /// Bytes of points that text may become in memory; what is more goes to a temporary file. `None` for any number.
     pub memory: Option<u64>,
+    /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
+    pub missing: bool,
 }
 
 /// Opens a file of points.

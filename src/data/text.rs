@@ -47,7 +47,8 @@ pub(super) fn open_text<T: Scalar>(
     let (file, _) = open_readable(path)?;
     let name = path.display().to_string();
     let skips = options.bad_rows == BadRows::Skip;
-    let table = parse(file, &name, options.weights_column.as_deref(), skips, options.memory)?;
+    let reading = Reading { skips, memory: options.memory, missing: options.missing };
+    let table = parse(file, &name, options.weights_column.as_deref(), reading)?;
     let points: Box<dyn DataSource<T>> = match table.values.finish() {
         Ok(Kept::Memory(values)) => Box::new(Points::owned(values, table.dim)?.named(&name)),
         Ok(Kept::File(file)) => Box::new(RawFile::temporary::<T>(file, table.dim, path)?),
@@ -193,7 +194,7 @@ pub fn parse_text<T: Scalar>(
     name: &str,
     weights_column: Option<&str>,
 ) -> Result<TextTable<T>> {
-    let table = parse(reader, name, weights_column, false, None)?;
+    let table = parse(reader, name, weights_column, Reading::default())?;
     let Ok(Kept::Memory(values)) = table.values.finish() else {
         unreachable!("there is no limit to the memory")
     };
@@ -204,12 +205,22 @@ pub fn parse_text<T: Scalar>(
     Ok(TextTable { points, header: table.header })
 }
 
+/// How text is read.
+#[derive(Clone, Copy, Default)]
+struct Reading {
+    /// Whether lines that are no points are left out.
+    skips: bool,
+    /// Bytes of points in memory, where there is a limit.
+    memory: Option<u64>,
+    /// Whether missing values become NaN.
+    missing: bool,
+}
+
 fn parse<T: Scalar>(
     reader: impl Read,
     name: &str,
     weights_column: Option<&str>,
-    skips: bool,
-    memory: Option<u64>,
+    reading: Reading,
 ) -> Result<Table<T>> {
     let io = |fault| Error::io(name, fault);
     let fault = |message: String| DataError::new(name, message);
@@ -241,19 +252,27 @@ fn parse<T: Scalar>(
         .transpose()
         .map_err(fault)?;
 
-    let mut values = Spool::new(memory);
+    let mut values = Spool::new(reading.memory);
     let mut weights = Vec::new();
     let (mut rows, mut skipped) = (0, 0);
     let mut row = Vec::new();
     let mut more = header.is_none() || records.advance().map_err(io)?;
     while more {
-        match read_row(&records, columns, first_line, weights_at, header.as_deref(), &mut row) {
+        match read_row(
+            &records,
+            columns,
+            first_line,
+            weights_at,
+            header.as_deref(),
+            reading.missing,
+            &mut row,
+        ) {
             Ok(weight) => {
                 values.extend(&row).map_err(|fault| no_room(name, &fault))?;
                 weights.extend(weight);
                 rows += 1;
             }
-            Err(_) if skips => skipped += 1,
+            Err(_) if reading.skips => skipped += 1,
             Err((column, message)) => return Err(fault(message).at(rows, column).into()),
         }
         more = records.advance().map_err(io)?;
@@ -280,6 +299,7 @@ fn read_row<T: Scalar, R: Read>(
     first_line: u64,
     weights_at: Option<usize>,
     header: Option<&[String]>,
+    missing: bool,
     row: &mut Vec<T>,
 ) -> Result<Option<f64>, (Option<usize>, String)> {
     row.clear();
@@ -293,7 +313,8 @@ fn read_row<T: Scalar, R: Read>(
         return Err((None, message));
     }
     for (column, cell) in records.cells().enumerate() {
-        let Some(value) = parse_number(cell) else {
+        let absent = missing && weights_at != Some(column) && is_missing(cell);
+        let Some(value) = (if absent { Some(f64::NAN) } else { parse_number(cell) }) else {
             let title = header.map_or(String::new(), |names| format!(" ({:?})", names[column]));
             let message = format!("line {}{title}: {}", records.line(), not_a_number(cell));
             return Err((Some(column), message));

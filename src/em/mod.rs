@@ -2,10 +2,16 @@
 
 pub mod batch;
 pub mod config;
+pub mod factor_analyzers;
 pub mod incremental;
 pub mod init;
 mod known;
+pub mod linear_gaussian;
+pub mod moments;
 pub mod online;
+mod pass;
+mod passes;
+mod patterns;
 pub mod state;
 pub mod stepwise;
 pub mod stream;
@@ -13,9 +19,12 @@ pub mod sweep;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
+pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers};
 pub use incremental::Incremental;
 pub use init::{Init, MixtureSpec, fit_mixture};
 pub use known::known_from_data;
+pub use linear_gaussian::{Algorithm, LinearGaussianSpec};
+pub use moments::moments;
 pub use online::Online;
 pub use state::StreamState;
 pub use stepwise::{StepSize, Stepwise};

@@ -10,7 +10,7 @@ use rand_distr::{Distribution, Exp1};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Euler's constant γ.
-const EULER: f64 = 0.577_215_664_901_532_860_6;
+const EULER: f64 = 0.577_215_664_901_532_9;
 
 /// A value of scale ℓ > 0.
 ///
@@ -100,6 +100,10 @@ impl Univariate for Weibull {
 
     fn entropy(&self, theta: &[f64]) -> Option<f64> {
         Some(EULER * (1.0 - 1.0 / self.shape) + (theta[0] / self.shape).ln() + 1.0)
+    }
+
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([-theta[0] / self.shape, 0.0])
     }
 
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {

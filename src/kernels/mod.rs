@@ -8,11 +8,14 @@ pub mod affine;
 pub mod blocking;
 pub mod dispatch;
 pub mod distance;
+pub mod factors;
 pub mod functions;
 pub mod math;
 pub mod products;
 pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
+pub mod residual;
+pub mod scatter;
 pub mod softmax;
 pub mod statistics;

@@ -2,7 +2,7 @@
 
 use super::invalid;
 use crate::error::{Error, Result};
-use crate::model::Mixture;
+use crate::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -274,7 +274,9 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Mixture: "A mixture of an exponential family."
+    Mixture: "A mixture of an exponential family.",
+    MixtureOfFactorAnalyzers: "A mixture of factor analysers, or of probabilistic PCAs.",
+    LinearGaussian: "Probabilistic PCA or factor analysis."
 }
 
 impl Model {

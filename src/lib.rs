@@ -62,9 +62,9 @@
 //! |---|---|---|
 //! | Eqn 2, the lower bound `F(q, Θ)` | [`lower_bound`](model::GenerativeModel::lower_bound) | `eqn_2_lower_bound_from_statistics_is_the_elbo_at_any_parameters` |
 //! | Eqns 3 and 39, the entropy sum | [`entropy_sum`](model::GenerativeModel::entropy_sum) | `eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilities` |
-//! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | none: 0 for every family there is |
-//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` |
-//! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition_and_maximize_inverts_it` |
+//! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | `poisson_mixture_of_doctor_visits_follows_40_digits` (`tests/golden_families.rs`) |
+//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` (`tests/conformance.rs`) |
+//! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition` and `maximize_inverts_the_mean_map` (`tests/conformance.rs`) |
 //! | gap `F - entropy sum` where the M-step is not exact | [`IterRecord::gap`] | `a_ridge_leaves_the_known_gap` |
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |

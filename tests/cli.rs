@@ -998,3 +998,49 @@ mod linux {
         assert!(text.starts_with("x,y\n"));
     }
 }
+
+/// Known parameters and missing values from the command line, and what is wrong with them.
+#[test]
+fn families_take_what_is_known_and_ignore_what_is_missing() {
+    let place = Place::new();
+    let counts: String = (0..60)
+        .map(|i| match (i % 2, i % 5) {
+            (_, 4) => format!("{},\n", i % 3),
+            (0, _) => format!("{},NA\n", i % 3),
+            _ => format!("{},{}\n", 14 + i % 3, 9 + i % 2),
+        })
+        .collect();
+    place.write("counts.csv", format!("a,b\n{counts}"));
+    let outside = place.run("fit counts.csv --model binomial --trials 10 -k 2 --missing ignore");
+    assert_eq!(outside.code, Some(1));
+    let expected =
+        "counts.csv: row 1, column 0: the value is 15, expected a whole number from 0 to 10";
+    assert!(outside.stderr.contains(expected), "{}", outside.stderr);
+
+    let fit = "fit counts.csv --model binomial --trials 16,10 -k 2";
+    let refused = place.run(fit);
+    assert!(refused.stderr.contains("missing value"), "{}", refused.stderr);
+    let report = place.json(&format!("{fit} --missing ignore -o model.json"));
+    assert!(report["gap"].as_f64().unwrap().abs() < 1e-10, "{report}");
+    assert_eq!(report["n_parameters"], 5);
+    let model: Value = serde_json::from_str(&place.text("model.json")).unwrap();
+    assert_eq!(model["parameters"]["trials"], serde_json::json!([16.0, 10.0]));
+    assert_eq!(model["parameters"]["probability"].as_array().unwrap().len(), 2);
+    place.succeed("predict model.json counts.csv --missing ignore -o labels.npy");
+    let (labels, _) = place.numbers("labels.npy");
+    // Odd rows of which both values are known are of the cluster with large counts.
+    assert!((0..60).filter(|i| i % 5 != 4).all(|i| labels[i] == labels[i % 2]));
+    assert_ne!(labels[0], labels[1]);
+    let again = place.json("fit counts.csv --init model.json --missing ignore");
+    assert!(again["log_likelihood"].as_f64() >= report["log_likelihood"].as_f64());
+    for (arguments, expected) in [
+        ("fit counts.csv --init model.json --trials 16", "--trials is told by the model"),
+        ("fit counts.csv --model binomial -k 2 --missing ignore", "\"trials\" must be given"),
+        ("fit counts.csv --model poisson --trials 3 -k 2 --missing ignore", "no known parameter"),
+        ("fit counts.csv -k 2 --missing ignore", "gaussian-full cannot ignore missing values"),
+    ] {
+        let outcome = place.run(arguments);
+        assert_eq!(outcome.code, Some(1), "{arguments}");
+        assert!(outcome.stderr.contains(expected), "{arguments}: {}", outcome.stderr);
+    }
+}

@@ -31,7 +31,7 @@ fn bic(all: &[Candidate<Mixture>]) -> Vec<f64> {
 /// Whom no doctor sees is a group of its own, of rate zero.
 #[test]
 fn poisson_finds_those_who_never_see_a_doctor() {
-    let all = candidates("poisson", &points("visits.npy"), &[1, 2, 4, 6]);
+    let all = candidates("poisson", &points("doctor_visits.npy"), &[1, 2, 4, 6]);
     assert!(bic(&all).is_sorted_by(|a, b| a > b), "{:?}", bic(&all));
     assert!(bic(&all)[3] < 0.7 * bic(&all)[0], "one rate does not serve all");
     let model = &all[3].fit.model;
@@ -54,12 +54,7 @@ fn one_gamma_serves_wind_and_not_rain() {
 /// Written digits come in more than ten ways.
 #[test]
 fn bernoulli_finds_more_kinds_of_digits_than_ten() {
-    let digits = points("digits.npy");
-    let rows = digits.view();
-    let bit = |value: &f64| f64::from(u8::from(*value >= 8.0));
-    let bits: Vec<f64> =
-        rows.row_iter().flat_map(|row| row.iter().map(bit).collect::<Vec<_>>()).collect();
-    let all = candidates("bernoulli", &Points::owned(bits, 64).unwrap(), &[1, 5, 10, 15]);
+    let all = candidates("bernoulli", &points("digits_binary.npy"), &[1, 5, 10, 15]);
     assert!(bic(&all).is_sorted_by(|a, b| a > b), "{:?}", bic(&all));
 }
 

@@ -30,7 +30,10 @@ fn families() -> Vec<(&'static str, Vec<f64>)> {
         };
         Some((*name, values))
     };
-    let univariate = |name: &&str| !name.starts_with("gaussian-") && !name.starts_with("von-");
+    let univariate = |name: &&str| {
+        let others = ["gaussian-diag", "gaussian-spherical", "categorical", "von-mises"];
+        example_family(name, 2).ignoring_missing().is_some() && !others.contains(name)
+    };
     registry::names().filter(univariate).filter_map(|name| values(&name)).collect()
 }
 

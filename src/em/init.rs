@@ -428,7 +428,7 @@ fn to_unit_length<T: Scalar>(columns: &mut [T], n: usize) {
         let length = column().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
         if length > 0.0 {
             let inverse = T::from_f64(length.recip());
-            columns[i..].iter_mut().step_by(n).for_each(|x| *x = *x * inverse);
+            columns[i..].iter_mut().step_by(n).for_each(|x| *x *= inverse);
         }
     }
 }

@@ -280,7 +280,7 @@ pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
     for i in 0..block.len() {
         for d in 0..block.dim() {
             let value = block.points[(i, d)];
-            if !value.is_finite() && !(missing && value.to_f64().is_nan()) {
+            if !(value.is_finite() || missing && value.to_f64().is_nan()) {
                 return DataError::new(
                     source.name(),
                     format!(

@@ -479,6 +479,16 @@ impl ExponentialFamily for Product {
         }
     }
 
+    /// Blocks of columns are independent; so it is for each of them to say.
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        let ignoring = |block: &ProductBlock| {
+            let family = block.family.ignoring_missing()?;
+            Some(ProductBlock { family, columns: block.columns.clone() })
+        };
+        let blocks: Option<Vec<_>> = self.blocks.iter().map(ignoring).collect();
+        Some(Arc::new(Self::new(blocks?, self.dim).ok()?))
+    }
+
     /// Splits the columns of those families that can.
     fn split(&self, theta: Theta<'_>, halves: [&mut Vec<f64>; 2]) -> bool {
         let [first, second] = halves;

@@ -41,8 +41,10 @@
 //! | `gaussian-tied-spherical` | one number |
 //!
 //! Other families keep their arrays under a key `parameters`, C × D each, with what is known of each column (trials, shape,
-//! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Only `model`, `weights` and the
-//! arrays of the family are required. Unknown keys are ignored.
+//! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Levels of a
+//! categorical and the total of a multinomial may be left out. A product has `blocks` instead, each with its `family`,
+//! its `columns`, counted from 0, and its `parameters`. Only `model`, `weights` and the arrays of the family are
+//! required. Unknown keys are ignored.
 //!
 //! Probabilistic PCA and factor analysis have `mean` (D), `loadings` (D × H) and `noise_variance`, one number for `ppca`
 //! and D for `factor-analysis`.

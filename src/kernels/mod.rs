@@ -7,10 +7,12 @@ pub mod accumulate;
 pub mod blocking;
 pub mod dispatch;
 pub mod distance;
+pub mod logistic;
 pub mod math;
 pub mod products;
 pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
 pub mod softmax;
+pub mod states;
 pub mod statistics;

@@ -2,9 +2,11 @@
 
 mod entropy;
 pub mod mixture;
+pub mod sbn;
 
 pub use entropy::{EntropySum, entropy_of_weights};
 pub use mixture::{Mixture, Posterior};
+pub use sbn::SigmoidBeliefNet;
 
 use crate::block::Block;
 use crate::family::Regularization;

@@ -365,6 +365,7 @@ impl GenerativeModel for Mixture {
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior: entropy_of_weights(&self.weights),
+            hidden: 0.0,
             observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
                 / total,
             base_measure: stats.log_base_measure() / total,

@@ -1,0 +1,286 @@
+//! Sigmoid belief networks: golden values, brute force, laws, bad input.
+
+mod common;
+
+use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
+use entropysum::data::memory::Points;
+use entropysum::em::sweep::Sweeper;
+use entropysum::em::{self, Config};
+use entropysum::exec::Executor;
+use entropysum::model::GenerativeModel;
+use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::monitor::Silent;
+use entropysum::scalar::Scalar;
+use entropysum::stats::{StatsShape, SuffStats};
+use serde_json::Value;
+
+fn net(parameters: &Value) -> SigmoidBeliefNet {
+    let [prior, w, mu] = ["pi", "W", "mu"].map(|name| numbers(&parameters[name]));
+    let hidden = parameters
+        .get("M")
+        .map(|m| Layer::new(prior.len(), &numbers(m), &numbers(&parameters["nu"])).unwrap());
+    let width = hidden.as_ref().map_or(prior.len(), Layer::outputs);
+    SigmoidBeliefNet::new(prior, hidden, Layer::new(width, &w, &mu).unwrap()).unwrap()
+}
+
+/// The latents of a state: its binary digits, the first the most significant.
+fn digits(state: usize, n: usize) -> Vec<f64> {
+    (0..n).map(|j| ((state >> (n - 1 - j)) & 1) as f64).collect()
+}
+
+/// Logits of a layer by a plain product.
+fn logits(layer: &Layer, inputs: &[f64]) -> Vec<f64> {
+    let rows = layer.weights();
+    let products = rows.chunks(layer.inputs()).zip(layer.biases());
+    products.map(|(w, b)| b + w.iter().zip(inputs).map(|(w, z)| w * z).sum::<f64>()).collect()
+}
+
+fn softplus(a: f64) -> f64 {
+    a.max(0.0) + (-a.abs()).exp().ln_1p()
+}
+
+fn sigmoid(a: f64) -> f64 {
+    1.0 / (1.0 + (-a).exp())
+}
+
+fn binary_entropy(p: f64) -> f64 {
+    -p * p.ln() - (1.0 - p) * (1.0 - p).ln()
+}
+
+/// `ln p(x, z, y)` term by term.
+fn log_joint(net: &SigmoidBeliefNet, x: &[f64], state: &[f64]) -> f64 {
+    let h = net.prior().len();
+    let bernoulli = |p: f64, z: f64| if z == 1.0 { p.ln() } else { (1.0 - p).ln() };
+    let mut sum: f64 = net.prior().iter().zip(state).map(|(&p, &z)| bernoulli(p, z)).sum();
+    let mut above = &state[..h];
+    if let Some(hidden) = net.hidden() {
+        let below = &state[h..];
+        sum +=
+            logits(hidden, above).iter().zip(below).map(|(a, y)| a * y - softplus(*a)).sum::<f64>();
+        above = below;
+    }
+    sum + logits(net.observables(), above)
+        .iter()
+        .zip(x)
+        .map(|(a, x)| a * x - softplus(*a))
+        .sum::<f64>()
+}
+
+/// Statistics of any posteriors `q[n][state]`, by their definition.
+fn statistics(net: &SigmoidBeliefNet, x: &[f64], q: &[Vec<f64>], weights: &[f64]) -> SuffStats {
+    let (dim, width, n) = (net.dim(), net.observables().inputs(), net.n_latents());
+    let shape =
+        StatsShape { components: 1 << n, statistics: 0, shared: dim * (width + 1), centre: 0 };
+    let mut stats = SuffStats::zeros(shape, Vec::new());
+    for ((x, q), w) in x.chunks(dim).zip(q).zip(weights) {
+        *stats.total_weight_mut() += w;
+        *stats.n_points_mut() += 1.0;
+        for (s, &q) in q.iter().enumerate().filter(|(_, q)| **q > 0.0) {
+            let state = digits(s, n);
+            stats.mass_mut()[s] += w * q;
+            *stats.posterior_entropy_mut() -= w * q * q.ln();
+            for d in 0..dim {
+                for j in 0..=width {
+                    let z = if j == width { 1.0 } else { state[n - width + j] };
+                    stats.shared_mut()[d * (width + 1) + j] += w * q * x[d] * z;
+                }
+            }
+        }
+    }
+    stats
+}
+
+/// `F(q, Θ)`, the gap by its identity, and the entropies after the posterior's, all from sums over points and states.
+fn brute_force(
+    net: &SigmoidBeliefNet,
+    x: &[f64],
+    q: &[Vec<f64>],
+    weights: &[f64],
+) -> (f64, f64, Vec<f64>) {
+    let (dim, n, h) = (net.dim(), net.n_latents(), net.prior().len());
+    let total: f64 = weights.iter().sum();
+    let (mut elbo, mut gap) = (0.0, 0.0);
+    let mut entropies = vec![0.0; 3];
+    entropies[0] = net.prior().iter().map(|&p| binary_entropy(p)).sum();
+    for ((x, q), w) in x.chunks(dim).zip(q).zip(weights) {
+        for (s, &q) in q.iter().enumerate().filter(|(_, q)| **q > 0.0) {
+            let state = digits(s, n);
+            let w = w * q / total;
+            elbo += w * (log_joint(net, x, &state) - q.ln());
+            for (j, &p) in net.prior().iter().enumerate() {
+                gap += w * (state[j] - p) * (p / (1.0 - p)).ln();
+            }
+            let mut above = &state[..h];
+            if let Some(hidden) = net.hidden() {
+                let below = &state[h..];
+                for (a, y) in logits(hidden, above).iter().zip(below) {
+                    gap += w * (y - sigmoid(*a)) * a;
+                    entropies[1] += w * binary_entropy(sigmoid(*a));
+                }
+                above = below;
+            }
+            for (a, x) in logits(net.observables(), above).iter().zip(x) {
+                gap += w * (x - sigmoid(*a)) * a;
+                entropies[2] += w * binary_entropy(sigmoid(*a));
+            }
+        }
+    }
+    (elbo, gap, entropies)
+}
+
+fn exact_posteriors(net: &SigmoidBeliefNet, x: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let n_states = 1 << net.n_latents();
+    x.chunks(net.dim())
+        .map(|x| {
+            let joint: Vec<f64> =
+                (0..n_states).map(|s| log_joint(net, x, &digits(s, net.n_latents()))).collect();
+            let top = joint.iter().fold(f64::NEG_INFINITY, |m, l| m.max(*l));
+            let sum: f64 = joint.iter().map(|l| (l - top).exp()).sum();
+            let evidence = top + sum.ln();
+            (joint.iter().map(|l| (l - evidence).exp()).collect(), evidence)
+        })
+        .unzip()
+}
+
+fn sweep<T: Scalar>(net: &SigmoidBeliefNet, x: &[f64], weights: Option<&[f64]>) -> SuffStats {
+    let values: Vec<T> = rounded(x);
+    let mut points = Points::from_rows(&values, net.dim()).unwrap();
+    if let Some(weights) = weights {
+        points = points.with_weights(weights.to_vec()).unwrap();
+    }
+    Sweeper::new(&points, &Executor::new(Some(1)).unwrap()).sweep(net).unwrap()
+}
+
+/// Values of one part of a fixture at given statistics.
+fn agrees_with_golden(
+    net: &SigmoidBeliefNet,
+    stats: &SuffStats,
+    golden: &Value,
+    gradients: &Value,
+) {
+    let value = |name: &str| golden[name].as_f64().unwrap();
+    let sum = net.entropy_sum(stats);
+    let bound = net.lower_bound(stats);
+    let elbo = golden.get("elbo").or(golden.get("loglik")).unwrap().as_f64().unwrap();
+    assert_close(bound, elbo, 1e-12, "lower bound");
+    assert_close(sum.total(), value("entropy_sum"), 1e-12, "entropy sum");
+    assert_close(sum.posterior, value("mean_q_entropy"), 1e-12, "posterior entropy");
+    let middle = golden.get("gap_middle").map_or(0.0, |gap| gap.as_f64().unwrap());
+    let gap = value("gap_prior") + middle + value("gap_observable");
+    assert_close(bound - sum.total(), gap, 1e-12, "gap");
+    let gradient = net.gradient(stats);
+    let named = |name: &str| {
+        let found = gradients.get(name).or(golden.get(format!("grad_{name}")));
+        numbers(found.unwrap_or_else(|| panic!("{name}")))
+    };
+    assert_all_close(&gradient.prior, &named("pi"), 1e-12, "pi");
+    let layers = [["W", "mu"], ["M", "nu"]];
+    for (layer, [weights, biases]) in gradient.layers.iter().rev().zip(layers) {
+        assert_all_close(&layer.weights(), &named(weights), 1e-12, weights);
+        assert_all_close(&layer.biases(), &named(biases), 1e-12, biases);
+    }
+    // Theory 1.2: the gap is α · ∂F/∂Ψ + β · ∂F/∂θ.
+    assert_close(bound - sum.total(), along_criterion(net, stats), 1e-12, "identity");
+}
+
+/// `α · ∂F/∂Ψ + β · ∂F/∂θ` with `α_h = π_h (1 - π_h) logit π_h` and `β` the weights and biases themselves.
+fn along_criterion(net: &SigmoidBeliefNet, stats: &SuffStats) -> f64 {
+    let gradient = net.gradient(stats);
+    let prior = net.prior().iter().zip(&gradient.prior);
+    let mut sum: f64 = prior.map(|(p, g)| p * (1.0 - p) * (p / (1.0 - p)).ln() * g).sum();
+    let layers = net.hidden().into_iter().chain([net.observables()]);
+    for (layer, gradient) in layers.zip(&gradient.layers) {
+        let dot = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| a * b).sum::<f64>();
+        sum += dot(layer.weights(), gradient.weights()) + dot(layer.biases(), gradient.biases());
+    }
+    sum
+}
+
+#[test]
+fn two_layers_agree_with_40_digit_values_under_exact_truncated_and_factored_posteriors() {
+    let golden = fixture("sbn_digits4x4");
+    let net = net(&golden["params"]);
+    let x = numbers(&golden["data"]["x"]);
+    let ones = vec![1.0; 100];
+    let stats = sweep::<f64>(&net, &x, None);
+    assert_close(
+        stats.log_evidence() / 100.0,
+        golden["exact"]["loglik"].as_f64().unwrap(),
+        1e-12,
+        "",
+    );
+    agrees_with_golden(&net, &stats, &golden["exact"], &Value::Null);
+    let aggregate: Vec<f64> = stats.mass().iter().map(|m| m / 100.0).collect();
+    assert_all_close(&aggregate, &numbers(&golden["exact"]["aggregate_posterior"]), 1e-12, "q");
+
+    let (exact, _) = exact_posteriors(&net, &x);
+    let truncated: Vec<Vec<f64>> = (0..100)
+        .map(|n| {
+            let kept = [n % 8, (3 * n + 1) % 8, (5 * n + 2) % 8];
+            let mut q: Vec<f64> =
+                (0..8).map(|s| if kept.contains(&s) { exact[n][s] } else { 0.0 }).collect();
+            let total: f64 = q.iter().sum();
+            q.iter_mut().for_each(|q| *q /= total);
+            q
+        })
+        .collect();
+    let stats = statistics(&net, &x, &truncated, &ones);
+    agrees_with_golden(&net, &stats, &golden["truncated"], &Value::Null);
+
+    let factored: Vec<Vec<f64>> = (0..100)
+        .map(|n| {
+            let mean = |h: usize| sigmoid((((7 * n + 3 * h) % 11) as f64 - 5.0) / 4.0);
+            let q = |state: usize| {
+                let z = digits(state, 3);
+                (0..3).map(|h| if z[h] == 1.0 { mean(h) } else { 1.0 - mean(h) }).product()
+            };
+            (0..8).map(q).collect()
+        })
+        .collect();
+    let stats = statistics(&net, &x, &factored, &ones);
+    agrees_with_golden(&net, &stats, &golden["mean_field"], &Value::Null);
+}
+
+#[test]
+fn three_layers_agree_with_40_digit_values() {
+    let golden = fixture("sbn3_digits4x4");
+    let net = net(&golden["params"]);
+    let x = numbers(&golden["data"]["x"]);
+    let stats = sweep::<f64>(&net, &x, None);
+    agrees_with_golden(&net, &stats, &golden, &golden["grad"]);
+    let sum = net.entropy_sum(&stats);
+    for (found, name) in [
+        (sum.prior, "prior_entropy"),
+        (sum.hidden, "middle_entropy"),
+        (sum.observable, "observable_entropy"),
+    ] {
+        assert_close(found, golden[name].as_f64().unwrap(), 1e-12, name);
+    }
+}
+
+#[test]
+fn em_follows_40_digit_trajectories() {
+    let golden = fixture("sbn_digits4x4");
+    let x = numbers(&golden["data"]["x"]);
+    let points = Points::from_rows(&x, 8).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let steps = golden["em"].as_array().unwrap();
+    let config = Config { max_iter: steps.len() - 1, tol: 0.0, ..Config::default() };
+    let start = net(&golden["params"]);
+    let fit = em::fit(start, &points, &executor, &config, &mut Silent).unwrap();
+    for (record, step) in fit.history.records.iter().zip(steps) {
+        let value = |name: &str| step[name].as_f64().unwrap();
+        assert_close(record.log_likelihood, value("loglik"), 1e-10, "log-likelihood");
+        assert_close(record.lower_bound, value("elbo_after_m"), 1e-10, "bound");
+        assert_close(record.entropy_sum.total(), value("entropy_sum_after_m"), 1e-10, "sum");
+        assert!(record.gap().abs() < 1e-11, "{}", record.gap());
+    }
+    let mut net = net(&golden["params"]);
+    for step in steps.iter().take(2) {
+        let stats = sweep::<f64>(&net, &x, None);
+        net.m_step(&stats, Default::default());
+        assert_all_close(net.prior(), &numbers(&step["pi"]), 1e-10, "pi");
+        assert_all_close(&net.parameter("weights").unwrap(), &numbers(&step["W"]), 1e-8, "W");
+        assert_all_close(&net.parameter("biases").unwrap(), &numbers(&step["mu"]), 1e-8, "mu");
+    }
+}

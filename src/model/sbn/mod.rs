@@ -23,6 +23,8 @@
 mod exact;
 mod mean_field;
 mod regression;
+mod table;
+mod truncated;
 
 pub use exact::{MAX_ENUMERATED, Packed, PosteriorTile, Workspace};
 
@@ -35,6 +37,8 @@ use crate::monitor::Event;
 use crate::stats::SuffStats;
 pub(crate) use regression::Regression;
 use regression::{Design, NewtonRule};
+pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
+pub use truncated::{Searcher, TruncatedStates};
 
 /// Prior probabilities stay this far from 0 and 1: their logits then are numbers, and the gap that it leaves is below
 /// 1e-13 a latent.

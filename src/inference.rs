@@ -2,13 +2,12 @@
 //!
 //! Results are handed to a sink in the order of the points; nothing of size N × C is ever in memory.
 
-use crate::block::BlockBuf;
+use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::em::sweep::first_fault;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::model::Mixture;
-use crate::model::mixture::ScoredTile;
+use crate::model::{Density, LatentSpace, Sample, ScoredTile};
 use crate::rng;
 use crate::scalar::Scalar;
 
@@ -30,7 +29,7 @@ pub struct Score {
     pub total_weight: f64,
     /// Mean log-density per unit of weight, in nats.
     pub log_likelihood: f64,
-    /// Mean entropy of the exact posteriors, in nats.
+    /// Mean entropy of the exact posteriors over components, in nats; 0 where there are none, so that ICL is BIC.
     pub posterior_entropy: f64,
     /// Number of free parameters p of the model.
     pub n_parameters: usize,
@@ -58,8 +57,8 @@ impl Score {
 ///
 /// # Errors
 /// If dimensions differ, there are no points, or a point cannot be read or has no finite density.
-pub fn score<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+pub fn score<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
 ) -> Result<Score> {
@@ -107,8 +106,8 @@ pub fn score<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`score`], and those of the sink.
-pub fn score_samples<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+pub fn score_samples<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
@@ -128,12 +127,16 @@ pub fn score_samples<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`score`], and those of the sink.
-pub fn predict<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+///
+/// # Panics
+/// If the model has no components.
+pub fn predict<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[u32]) -> Result<()>,
 ) -> Result<()> {
+    assert!(model.n_components() > 0, "a model without components has no labels");
     for_each_tile(
         model,
         source,
@@ -159,12 +162,16 @@ pub fn predict<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`score`], and those of the sink.
-pub fn predict_proba<T: Scalar, S: DataSource<T> + ?Sized>(
-    model: &Mixture,
+///
+/// # Panics
+/// If the model has no components.
+pub fn predict_proba<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
     source: &S,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
+    assert!(model.n_components() > 0, "a model without components has no posteriors over them");
     for_each_tile(
         model,
         source,
@@ -182,38 +189,117 @@ pub fn predict_proba<T: Scalar, S: DataSource<T> + ?Sized>(
     )
 }
 
-/// Scores all tiles in parallel, a few chunks at a time, and hands the result of each chunk on in order.
-fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
-    model: &Mixture,
+/// Hands the posterior means of the latents of each point, row-major B × H, to `sink`, with the index of the first of
+/// each batch.
+///
+/// # Errors
+/// If dimensions differ, or a point cannot be read or has no finite latents; those of the sink.
+pub fn transform<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
+    source: &S,
+    executor: &Executor,
+    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+) -> Result<()> {
+    map_points(model, source, executor, model.n_latents(), sink, M::transform)
+}
+
+/// Hands what the model makes of each point given the posterior means of its latents, row-major B × D, to `sink`, with
+/// the index of the first of each batch.
+///
+/// # Errors
+/// As [`transform`].
+pub fn reconstruct<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
+    source: &S,
+    executor: &Executor,
+    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+) -> Result<()> {
+    map_points(model, source, executor, model.dim(), sink, M::reconstruct)
+}
+
+/// Maps all points to `width` numbers each, in parallel.
+fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
+    source: &S,
+    executor: &Executor,
+    width: usize,
+    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
+    map: impl Fn(&M, &M::Encoder, Block<'_, T>, &mut [f64]) + Sync,
+) -> Result<()> {
+    data::check_dim(source, model.dim())?;
+    let encoder = model.encoder(executor.simd());
+    let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
+    for_each_chunk(
+        source,
+        executor,
+        chunk,
+        || (),
+        |block, (), values: &mut Vec<f64>| {
+            values.resize(block.len() * width, 0.0);
+            map(model, &encoder, block, values);
+            values.iter().all(|value| value.is_finite())
+        },
+        |first, values| sink(first, &values),
+    )
+}
+
+/// Scores all tiles in parallel, and hands the result of each chunk on in order.
+fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default + Send>(
+    model: &M,
     source: &S,
     executor: &Executor,
     weighted: bool,
     chunk: usize,
     visit: impl Fn(&mut R, ScoredTile<'_, T>) + Sync,
+    sink: impl FnMut(u64, R) -> Result<()>,
+) -> Result<()> {
+    data::check_dim(source, model.dim())?;
+    let scorer = model.scorer(executor.simd());
+    for_each_chunk(
+        source,
+        executor,
+        chunk,
+        || model.scratch(&scorer),
+        |block, scratch, result| {
+            let mut finite = true;
+            model.score(&scorer, block, weighted, scratch, |tile| {
+                finite &= tile.log_density.iter().all(|l| l.is_finite());
+                visit(result, tile);
+            });
+            finite
+        },
+        sink,
+    )
+}
+
+/// Visits all points in parallel, a few chunks at a time, and hands the result of each chunk on in order. `visit` says
+/// whether all it found was finite; if not, the first point at fault ends the whole.
+fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
+    source: &S,
+    executor: &Executor,
+    chunk: usize,
+    scratch: impl Fn() -> W,
+    visit: impl Fn(Block<'_, T>, &mut W, &mut R) -> bool + Sync,
     mut sink: impl FnMut(u64, R) -> Result<()>,
 ) -> Result<()> {
-    data::check_dim(source, model.family().dim())?;
-    let packed = model.pack_for_scoring::<T>(executor.simd());
     let n = source.len();
     let n_lanes = n.div_ceil(chunk as u64).min(LANES as u64) as usize;
-    let mut lanes: Vec<_> = (0..n_lanes)
-        .map(|_| (BlockBuf::default(), model.scoring_workspace(&packed), R::default()))
-        .collect();
+    let mut lanes: Vec<_> =
+        (0..n_lanes).map(|_| (BlockBuf::default(), scratch(), R::default())).collect();
     let mut start = 0;
     while start < n {
-        executor.for_each(&mut lanes, |index, (buffer, workspace, result)| {
+        executor.for_each(&mut lanes, |index, (buffer, scratch, result)| {
             let first = start + (index * chunk) as u64;
             *result = R::default();
             if first >= n {
                 return Ok(());
             }
             let block = source.read(first, chunk.min((n - first) as usize), buffer)?;
-            let mut finite = true;
-            model.score(&packed, block, weighted, workspace, |tile| {
-                finite &= tile.log_density.iter().all(|l| l.is_finite());
-                visit(result, tile);
-            });
-            if finite { Ok(()) } else { Err(first_fault(source, block).into()) }
+            if visit(block, scratch, result) {
+                Ok(())
+            } else {
+                Err(first_fault(source, block).into())
+            }
         })?;
         for (index, (_, _, result)) in lanes.iter_mut().enumerate() {
             let first = start + (index * chunk) as u64;
@@ -226,7 +312,8 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
     Ok(())
 }
 
-/// Draws `n` points and the components they come from; batches are handed to `sink` in order, points row-major.
+/// Draws `n` points and the components they come from, where there are any; batches are handed to `sink` in order,
+/// points row-major.
 ///
 /// The same seed gives the same points on any number of threads.
 ///
@@ -250,15 +337,14 @@ fn for_each_tile<T: Scalar, S: DataSource<T> + ?Sized, R: Default + Send>(
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
 pub fn sample(
-    model: &Mixture,
+    model: &impl Sample,
     n: u64,
     seed: u64,
     executor: &Executor,
     mut sink: impl FnMut(&[f64], &[u32]) -> Result<()>,
 ) -> Result<()> {
-    let dim = model.family().dim();
-    let samplers: Vec<_> =
-        (0..model.n_components()).map(|c| model.family().sampler(model.theta(c))).collect();
+    let dim = model.dim();
+    let sampler = model.sampler();
     let mut lanes =
         vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES as u64) as usize];
     let mut start = 0;
@@ -268,17 +354,11 @@ pub fn sample(
             let count = CHUNK.min(n.saturating_sub(first) as usize);
             points.resize(count * dim, 0.0);
             labels.clear();
-            let mut rng = rng::stream(seed, first / CHUNK as u64);
-            for point in points.chunks_mut(dim) {
-                let c = rng::weighted(&mut rng, model.weights().iter().copied())
-                    .expect("weights sum to 1");
-                samplers[c](&mut rng, point);
-                labels.push(c as u32);
-            }
+            sampler(&mut rng::stream(seed, first / CHUNK as u64), points, labels);
             Ok(())
         })?;
         for (points, labels) in &lanes {
-            if !labels.is_empty() {
+            if !points.is_empty() {
                 sink(points, labels)?;
             }
         }

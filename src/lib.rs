@@ -44,8 +44,8 @@
 //! | M-step | [`em`] | [`fit`](em::fit) and [`fit_mixture`]: sweep, M-step, repairs, starts, under a [`Config`] |
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
-//! | use | [`inference`] | labels, posteriors, densities, scores and samples of a fitted model |
-//! | model files | [`store`] | a [`Mixture`] as safetensors or JSON, the same bits back |
+//! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
+//! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
 //! throughout and never see a point. Lower layers do not know the higher ones; `tests/layers.rs` checks it.

@@ -455,7 +455,7 @@ fn warnings_are_told_unless_quiet() {
 fn help_names_every_command_and_every_family() {
     let place = Place::new();
     let help = place.succeed("--help").stdout;
-    for command in ["fit", "predict", "score", "sample", "info"] {
+    for command in ["fit", "predict", "transform", "reconstruct", "score", "sample", "info"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         let own = place.succeed(&format!("{command} --help")).stdout;
         assert!(own.contains(&format!("Example:\n  entropysum {command} ")), "{own}");
@@ -571,6 +571,22 @@ fn mistakes_are_named_and_leave_nothing_behind() {
             1,
             "fit points.csv --init model.safetensors --n-init 2",
             "--n-init 2 asks for fresh starts",
+        ),
+        (1, &format!("{fit} --latent 2"), "--latent is no argument of gaussian-full, a mixture"),
+        (
+            1,
+            &format!("{fit} --algorithm newton"),
+            "--algorithm newton: gaussian-full is learned by em",
+        ),
+        (
+            1,
+            "transform model.safetensors points.csv -o z.npy",
+            "cannot transform: gaussian-full is a mixture, which has no latent space",
+        ),
+        (
+            1,
+            "reconstruct model.safetensors points.csv -o x.npy",
+            "cannot reconstruct: gaussian-full is a mixture, which has no latent space",
         ),
         (1, "fit points.csv --init points.csv", "points.csv"),
         (1, "fit points.csv --init no.json", "no.json"),

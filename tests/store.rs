@@ -3,12 +3,20 @@
 use entropysum::error::Error;
 use entropysum::family::{Covariance, ExponentialFamily, Gaussian, Parameters};
 use entropysum::model::{Mixture, Posterior};
-use entropysum::store::{from_json, load, save, to_json};
+use entropysum::store::{self, save, to_json};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
+
+fn load(path: impl AsRef<Path>) -> entropysum::Result<Mixture> {
+    store::load(path)
+}
+
+fn from_json(value: &Value) -> entropysum::Result<Mixture> {
+    store::from_json(value)
+}
 
 /// Numbers with all their digits, in (0, 1).
 fn digits(seed: u64) -> impl FnMut() -> f64 {

@@ -7,6 +7,7 @@ use entropysum::em::Config;
 use entropysum::family::registry;
 use entropysum::model::Posterior;
 use entropysum::monitor::Monitor;
+use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,8 +31,9 @@ pub struct Cli {
 
 /// Negative numbers are allowed everywhere so that they get a better message than "unexpected argument".
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them, once")]
 pub enum Command {
-    /// Learn a mixture from points
+    /// Learn a model from points
     #[command(after_help = "\
 Ctrl-C ends the fit after the current sweep and saves everything; a second one ends it at once.
 
@@ -46,6 +48,22 @@ Example:
   entropysum predict model.safetensors points.npy -o posteriors.npy --proba")]
     #[command(allow_negative_numbers = true)]
     Predict(PredictArgs),
+    /// Write where points lie in the latent space of a model
+    #[command(after_help = "\
+Mixtures have no latent space; 'predict --proba' gives their posteriors.
+
+Example:
+  entropysum transform model.safetensors points.npy -o latents.npy")]
+    #[command(allow_negative_numbers = true)]
+    Transform(MapArgs),
+    /// Write what a model makes of points, given their place in its latent space
+    #[command(after_help = "\
+Mixtures have no latent space; 'predict' gives their components.
+
+Example:
+  entropysum reconstruct model.safetensors points.npy -o reconstructed.npy")]
+    #[command(allow_negative_numbers = true)]
+    Reconstruct(MapArgs),
     /// Tell how well a model describes points
     #[command(after_help = "\
 Example:
@@ -93,12 +111,18 @@ pub struct FitArgs {
     #[command(flatten)]
     pub weights: WeightsArgs,
 
-    /// Family of the components [default: gaussian-full, or that of --init FILE]
-    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(registry::names()))]
+    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(Model::names()))]
     pub model: Option<String>,
     /// Number of components [default: that of --init FILE]
     #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
     pub components: Option<u64>,
+    /// Numbers of latents, for models that have any: of each layer, the lowest first
+    #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
+    pub latent: Vec<u64>,
+    /// How to learn, for models that can be learned in several ways [default: em]
+    #[arg(long, value_name = "NAME", help_heading = MODEL)]
+    pub algorithm: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
     pub posterior: Option<Posterior>,
@@ -151,6 +175,18 @@ pub struct FitArgs {
     pub quiet: bool,
 }
 
+impl FitArgs {
+    /// Arguments that only some kinds of models have a use for, and whether they were typed.
+    pub fn of_kinds(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--components", self.components.is_some()),
+            ("--latent", !self.latent.is_empty()),
+            ("--posterior", self.posterior.is_some()),
+            ("--reg-covar", self.reg_covar.is_some()),
+        ]
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct PredictArgs {
     /// The model, as 'fit' saved it
@@ -165,6 +201,20 @@ pub struct PredictArgs {
     /// Write the posterior probabilities of all components instead of labels
     #[arg(long, help_heading = OUTPUT)]
     pub proba: bool,
+}
+
+/// Of 'transform' and 'reconstruct'.
+#[derive(Debug, Args)]
+pub struct MapArgs {
+    /// The model, as 'fit' saved it
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// Where to write: .npy or .csv
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: PathBuf,
 }
 
 #[derive(Debug, Args)]

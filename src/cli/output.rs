@@ -1,5 +1,6 @@
 //! Where results go, and what they look like.
 
+use crate::cli::kinds::Kind;
 use entropysum::atomic::AtomicFile;
 use entropysum::data::Dtype;
 use entropysum::data::npy::NpyWriter;
@@ -8,11 +9,10 @@ use entropysum::em::Fit;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::Score;
-use entropysum::model::Mixture;
 use entropysum::monitor::{Monitor, StopReason};
 use entropysum::store;
-use serde_json::{Value, json};
-use std::fmt::{Display, Write as _};
+use serde_json::{Map, Value, json};
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -196,8 +196,8 @@ impl Table {
 
 /// All there is to tell of a fit.
 #[derive(Debug)]
-pub struct FitReport<'a> {
-    pub fit: &'a Fit<Mixture>,
+pub struct FitReport<'a, M> {
+    pub fit: &'a Fit<M>,
     pub stop_reason: StopReason,
     /// Of the returned parameters on the points of the fit.
     pub score: &'a Score,
@@ -209,7 +209,7 @@ pub struct FitReport<'a> {
     pub seconds_total: f64,
 }
 
-impl FitReport<'_> {
+impl<M: Kind> FitReport<'_, M> {
     fn iterations(&self) -> usize {
         self.fit.history.records.len()
     }
@@ -227,42 +227,51 @@ impl FitReport<'_> {
         let (model, score) = (&self.fit.model, self.score);
         let last = self.fit.last().expect("a fit has at least one iteration");
         let sum = &last.entropy_sum;
-        json!({
-            "model": model.family().name(),
-            "n_points": score.n_points,
-            "dim": model.family().dim(),
-            "n_components": model.n_components(),
-            "iterations": self.iterations(),
-            "converged": self.stop_reason == StopReason::Converged,
-            "stop_reason": self.stop_reason.name(),
-            "monitor": self.monitor.name(),
-            "entropy_sum": {
+        let mut report = Map::new();
+        let mut tell = |key: &str, value: Value| report.insert(key.to_owned(), value);
+        tell("model", model.name().into());
+        tell("n_points", score.n_points.into());
+        let sizes = model.sizes();
+        for (key, size) in sizes.iter().rev().filter(|it| it.0 == "dim").chain(&sizes) {
+            tell(key, (*size).into());
+        }
+        tell("iterations", self.iterations().into());
+        tell("converged", (self.stop_reason == StopReason::Converged).into());
+        tell("stop_reason", self.stop_reason.name().into());
+        tell("monitor", self.monitor.name().into());
+        tell(
+            "entropy_sum",
+            json!({
                 "total": sum.total(),
                 "posterior": sum.posterior,
                 "prior": sum.prior,
                 "observable": sum.observable,
                 "base_measure": sum.base_measure,
-            },
-            "lower_bound": last.lower_bound,
-            "gap": last.gap(),
-            "log_likelihood": score.log_likelihood,
-            "bic": score.bic(),
-            "aic": score.aic(),
-            "icl": score.icl(),
-            "n_parameters": score.n_parameters,
-            "entropy_contributions": model.entropy_contributions(),
-            "weights": model.weights(),
-            "seconds": self.fit.seconds,
-            "seconds_per_iteration": self.seconds_per_iteration(),
-            "points_per_second": self.points_per_second(),
-            "seconds_total": self.seconds_total,
-            "peak_memory_bytes": peak_memory(),
-            "threads": self.executor.threads(),
-            "precision": self.precision,
-            "posterior": model.posterior().name(),
-            "seed": self.seed,
-            "warnings": self.fit.warnings,
-        })
+            }),
+        );
+        tell("lower_bound", last.lower_bound.into());
+        tell("gap", last.gap().into());
+        tell("log_likelihood", score.log_likelihood.into());
+        tell("bic", score.bic().into());
+        tell("aic", score.aic().into());
+        tell("icl", score.icl().into());
+        tell("n_parameters", score.n_parameters.into());
+        for (key, value) in model.details() {
+            tell(key, value);
+        }
+        tell("seconds", self.fit.seconds.into());
+        tell("seconds_per_iteration", self.seconds_per_iteration().into());
+        tell("points_per_second", self.points_per_second().into());
+        tell("seconds_total", self.seconds_total.into());
+        tell("peak_memory_bytes", peak_memory().into());
+        tell("threads", self.executor.threads().into());
+        tell("precision", self.precision.into());
+        for (key, value) in model.settings() {
+            tell(key, value);
+        }
+        tell("seed", self.seed.into());
+        tell("warnings", self.fit.warnings.clone().into());
+        report.into()
     }
 
     /// The report for people.
@@ -283,8 +292,8 @@ impl FitReport<'_> {
             other => other.name().to_owned(),
         };
         let mut lines = vec![
-            ("model", describe(model)),
-            ("points", format!("{} of dimension {}", score.n_points, model.family().dim())),
+            ("model", model.title()),
+            ("points", format!("{} of dimension {}", score.n_points, model.dim())),
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
@@ -296,7 +305,7 @@ impl FitReport<'_> {
             significant(self.seconds_total, 3)
         );
         lines.push(("time", time));
-        aligned(&lines) + "\n" + &component_table(model)
+        aligned(&lines) + "\n" + &model.table()
     }
 }
 
@@ -314,12 +323,12 @@ pub fn score_json(score: &Score) -> Value {
 }
 
 /// A score for people.
-pub fn score_text(model: &Mixture, score: &Score) -> String {
+pub fn score_text(model: &impl Kind, score: &Score) -> String {
     let points = match score.total_weight {
         weight if weight == score.n_points as f64 => score.n_points.to_string(),
         weight => format!("{} of total weight {}", score.n_points, significant(weight, 6)),
     };
-    let mut lines = vec![("model", describe(model)), ("points", points)];
+    let mut lines = vec![("model", model.title()), ("points", points)];
     lines.extend(score_lines(score));
     aligned(&lines)
 }
@@ -330,28 +339,28 @@ fn score_lines(score: &Score) -> [(&'static str, String); 2] {
 }
 
 /// A model as one JSON object, which [`store::load`] reads.
-pub fn model_json(model: &Mixture) -> Value {
+pub fn model_json(model: &impl Kind) -> Value {
     let mut value = store::to_json(model);
     value["n_parameters"] = model.n_parameters().into();
-    value["entropy_contributions"] = model.entropy_contributions().into();
+    for (key, detail) in model.details() {
+        if value.get(key).is_none() {
+            value[key] = detail;
+        }
+    }
     value
 }
 
 /// A model for people.
-pub fn model_text(model: &Mixture) -> String {
-    let lines = [
-        ("model", describe(model)),
-        ("dimension", model.family().dim().to_string()),
+pub fn model_text(model: &impl Kind) -> String {
+    let mut lines = vec![
+        ("model", model.title()),
+        ("dimension", model.dim().to_string()),
         ("parameters", format!("{} free", model.n_parameters())),
-        ("posterior", model.posterior().name().to_owned()),
     ];
-    aligned(&lines) + "\n" + &component_table(model)
-}
-
-fn describe(model: &Mixture) -> String {
-    let components = model.n_components();
-    let plural = if components == 1 { "" } else { "s" };
-    format!("{}, {components} component{plural}", model.family().name())
+    for (key, value) in model.settings() {
+        lines.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    }
+    aligned(&lines) + "\n" + &model.table()
 }
 
 /// Lines of a name and a value, the values below each other.
@@ -359,36 +368,8 @@ fn aligned(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(name, value)| format!("{name:<16}{value}\n")).collect()
 }
 
-/// The heaviest components first, each with the first values of its first array of parameters.
-fn component_table(model: &Mixture) -> String {
-    const ROWS: usize = 50;
-    const VALUES: usize = 6;
-    let specs = model.family().parameters();
-    let first = specs.iter().find(|spec| !spec.shared);
-    let values = first.and_then(|spec| model.parameter(spec.name)).unwrap_or_default();
-    let width = first.map_or(0, |spec| spec.len());
-    let contributions = model.entropy_contributions();
-    let mut order: Vec<usize> = (0..model.n_components()).collect();
-    order.sort_by(|&a, &b| model.weights()[b].total_cmp(&model.weights()[a]));
-
-    let name = first.map_or("", |spec| spec.name);
-    let mut text = format!("component    weight   entropy part  {name}\n");
-    for &c in order.iter().take(ROWS) {
-        let (weight, part) = (model.weights()[c], contributions[c]);
-        let _ = write!(text, "{c:>9}  {weight:>8.6}  {part:>13.6} ");
-        for value in values[c * width..][..width].iter().take(VALUES) {
-            let _ = write!(text, " {:>11}", significant(*value, 6));
-        }
-        text += if width > VALUES { " ...\n" } else { "\n" };
-    }
-    if order.len() > ROWS {
-        let _ = writeln!(text, "          and {} lighter ones", order.len() - ROWS);
-    }
-    text
-}
-
 /// A number with so many significant digits.
-fn significant(value: f64, digits: usize) -> String {
+pub fn significant(value: f64, digits: usize) -> String {
     let exponent = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
     if !(-4.0..digits as f64).contains(&exponent) {
         return format!("{value:.*e}", digits - 1);

@@ -1,34 +1,35 @@
 //! From what was typed to objects of the library, and from these to results.
 
 use crate::cli::args::{
-    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, Precision, PredictArgs, SampleArgs,
-    ScoreArgs, Start, ThreadsArgs,
+    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Precision, PredictArgs,
+    SampleArgs, ScoreArgs, Start, ThreadsArgs,
 };
 use crate::cli::bench;
+use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
-use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
+use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Regularization, registry};
+use entropysum::family::Regularization;
 use entropysum::inference;
-use entropysum::model::Mixture;
+use entropysum::model::{Density, GenerativeModel};
 use entropysum::monitor::{StopReason, plot};
 use entropysum::scalar::Scalar;
-use entropysum::store;
+use entropysum::store::{self, Model, Stored};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Calls a generic function in the precision asked for.
 macro_rules! in_precision {
-    ($compute:expr, $function:ident($args:expr)) => {
+    ($compute:expr, $function:ident($($args:expr),*)) => {
         match $compute.precision {
-            Precision::F32 => $function::<f32>($args),
-            Precision::F64 => $function::<f64>($args),
+            Precision::F32 => $function::<f32>($($args),*),
+            Precision::F64 => $function::<f64>($($args),*),
         }
     };
 }
@@ -41,6 +42,8 @@ pub fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Fit(args) => in_precision!(args.compute, fit(args)),
         Command::Predict(args) => in_precision!(args.compute, predict(args)),
+        Command::Transform(args) => in_precision!(args.compute, map(args, PointMap::Transform)),
+        Command::Reconstruct(args) => in_precision!(args.compute, map(args, PointMap::Reconstruct)),
         Command::Score(args) => in_precision!(args.compute, score(args)),
         Command::Sample(args) => sample(args),
         Command::Info(args) => info(args),
@@ -48,65 +51,81 @@ pub fn run(command: &Command) -> Result<ExitCode> {
     }
 }
 
+fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
+    let begin = Instant::now();
+    let targets: Vec<Target<'_>> = [
+        args.output.as_deref().map(Target::model),
+        args.history.as_deref().map(Target::history),
+        args.plot.as_deref().map(Target::plot),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    // A model to go on from may be replaced by what becomes of it.
+    let inputs: Vec<&Path> = [Some(&args.data.data), args.weights.weights.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+        .collect();
+    output::check_targets(&targets, &inputs)?;
+    let given = match &args.init {
+        Start::File(path) => Some(given_start(path, args)?),
+        _ => None,
+    };
+    let name = given.as_ref().map(Stored::name).or_else(|| args.model.clone());
+    let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
+    with_kind!(name, M => {
+        let given = given.map(M::try_from).transpose()?;
+        FitPlan::<T, M>::new(args, name, given)?.run(args, begin)
+    })
+}
+
+/// The model that `--init FILE` names; what else is said of the model must agree with it.
+fn given_start(path: &Path, args: &FitArgs) -> Result<Model> {
+    if !path.exists() {
+        return Err(Error::Config(format!(
+            "--init {}: expected {}, or a file with a model, and there is no such file",
+            path.display(),
+            Start::NAMES.join(", ")
+        )));
+    }
+    let model: Model = store::load(path)?;
+    match &args.model {
+        Some(asked) if *asked != model.name() => {
+            Given { path, model: &model }.disagrees(&format!("--model {asked}"), &model.name())
+        }
+        _ if args.n_init > 1 => Err(Error::Config(format!(
+            "--n-init {} asks for fresh starts, and --init {} is a given one",
+            args.n_init,
+            path.display()
+        ))),
+        _ => Ok(model),
+    }
+}
+
 /// A fit that is ready to run: all that was typed is checked, all files are open.
-struct FitPlan<T> {
-    spec: MixtureSpec,
+struct FitPlan<T, M: Kind> {
+    spec: M::Spec,
     source: Box<dyn DataSource<T>>,
     executor: Executor,
     config: Config,
 }
 
-impl<T: Scalar> FitPlan<T> {
-    fn new(args: &FitArgs) -> Result<Self> {
-        let targets: Vec<Target<'_>> = [
-            args.output.as_deref().map(Target::model),
-            args.history.as_deref().map(Target::history),
-            args.plot.as_deref().map(Target::plot),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        // A model to go on from may be replaced by what becomes of it.
-        let inputs: Vec<&Path> = [Some(&args.data.data), args.weights.weights.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(PathBuf::as_path)
-            .collect();
-        output::check_targets(&targets, &inputs)?;
+impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
+    fn new(args: &FitArgs, name: &str, given: Option<M>) -> Result<Self> {
         let executor = executor(&args.compute.threads)?;
-        let given = match &args.init {
-            Start::File(path) => Some(given_start(path, args)?),
+        kinds::check_arguments::<M>(name, args)?;
+        let given_at = match (&given, &args.init) {
+            (Some(model), Start::File(path)) => Some(Given { path, model }),
             _ => None,
         };
-        if given.is_none() && args.components.is_none() {
-            let message = "give the number of components with -k, or a model with --init FILE";
-            return Err(Error::Config(message.to_owned()));
-        }
-
+        M::check(args, given_at)?;
         let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
-        let mut spec = match given {
-            Some(model) => {
-                check_dim(&*source, &model)?;
-                MixtureSpec::from_model(model)
-            }
-            None => {
-                let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
-                let n_components = size(args.components.unwrap_or_default())?;
-                MixtureSpec::new(registry::build(name, source.dim())?, n_components).with_init(
-                    match args.init {
-                        Start::Random => Init::Random,
-                        Start::RandomFromData => Init::RandomFromData,
-                        _ => Init::KMeansPlusPlus,
-                    },
-                )
-            }
-        };
-        check_memory(&spec)?;
-        if let Some(posterior) = args.posterior {
-            spec = spec.with_posterior(posterior);
+        if let Some(model) = &given {
+            check_dim(&*source, model)?;
         }
         Ok(Self {
-            spec,
+            spec: M::spec(name, args, given, source.dim())?,
             source: into_memory(source)?,
             executor,
             config: Config {
@@ -122,97 +141,47 @@ impl<T: Scalar> FitPlan<T> {
         })
     }
 
-    fn run(&self, progress: &mut Progress) -> Result<Fit<Mixture>> {
-        fit_mixture(&self.spec, &*self.source, &self.executor, &self.config, progress)
-    }
-}
+    fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
+        progress::catch_interrupts()?;
+        let config = &self.config;
+        let mut progress =
+            Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
+        let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
+        progress.finish();
+        let fit = fit?;
 
-/// Refuses a model that cannot fit the memory: parameters, their factors and statistics, each a few times over.
-fn check_memory(spec: &MixtureSpec) -> Result<()> {
-    let per_component: usize = spec.family.parameters().iter().map(|array| array.len()).sum();
-    let bytes =
-        (per_component as u64).saturating_mul(spec.n_components as u64).saturating_mul(8 * 8);
-    match output::available_memory() {
-        Some(available) if bytes > available => Err(Error::Config(format!(
-            "{} components of {} need about {} GB of memory, and {} GB are available; gaussian-diag needs far less",
-            spec.n_components,
-            spec.family.name(),
-            bytes.div_ceil(1 << 30),
-            available >> 30,
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// The model that `--init FILE` names; what else is said of the model must agree with it.
-fn given_start(path: &Path, args: &FitArgs) -> Result<Mixture> {
-    if !path.exists() {
-        return Err(Error::Config(format!(
-            "--init {}: expected {}, or a file with a model, and there is no such file",
-            path.display(),
-            Start::NAMES.join(", ")
-        )));
-    }
-    let model = store::load(path)?;
-    let (name, components) = (model.family().name(), model.n_components());
-    let disagrees = |asked: String, found: String| {
-        let path = path.display();
-        Err(Error::Config(format!("{asked} does not agree with --init {path}, which has {found}")))
-    };
-    match (&args.model, args.components) {
-        (Some(asked), _) if *asked != name => disagrees(format!("--model {asked}"), name),
-        (_, Some(asked)) if asked != components as u64 => {
-            disagrees(format!("-k {asked}"), format!("{components} component(s)"))
+        let mut failures = save(args, &fit);
+        match inference::score(&fit.model, &*self.source, &self.executor) {
+            Err(error) => failures.push(error),
+            Ok(score) => {
+                let interrupted = progress.ended_by_interrupt;
+                let stop_reason =
+                    if interrupted { StopReason::Interrupted } else { fit.stop_reason };
+                let report = FitReport {
+                    fit: &fit,
+                    stop_reason,
+                    score: &score,
+                    monitor: config.monitor,
+                    executor: &self.executor,
+                    precision: T::NAME,
+                    seed: config.seed,
+                    seconds_total: begin.elapsed().as_secs_f64(),
+                };
+                let printed = if args.json { json_line(&report.json()) } else { report.text() };
+                failures.extend(output::print(&printed).err());
+            }
         }
-        _ if args.n_init > 1 => Err(Error::Config(format!(
-            "--n-init {} asks for fresh starts, and --init {} is a given one",
-            args.n_init,
-            path.display()
-        ))),
-        _ => Ok(model),
-    }
-}
-
-fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
-    let begin = Instant::now();
-    let plan = FitPlan::<T>::new(args)?;
-    progress::catch_interrupts()?;
-    let config = &plan.config;
-    let mut progress = Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
-    let fit = plan.run(&mut progress);
-    progress.finish();
-    let fit = fit?;
-
-    let mut failures = save(args, &fit);
-    match inference::score(&fit.model, &*plan.source, &plan.executor) {
-        Err(error) => failures.push(error),
-        Ok(score) => {
-            let interrupted = progress.ended_by_interrupt;
-            let stop_reason = if interrupted { StopReason::Interrupted } else { fit.stop_reason };
-            let report = FitReport {
-                fit: &fit,
-                stop_reason,
-                score: &score,
-                monitor: config.monitor,
-                executor: &plan.executor,
-                precision: T::NAME,
-                seed: config.seed,
-                seconds_total: begin.elapsed().as_secs_f64(),
-            };
-            let printed = if args.json { json_line(&report.json()) } else { report.text() };
-            failures.extend(output::print(&printed).err());
+        if !args.quiet {
+            fit.warnings.iter().for_each(|warning| output::complain("warning", warning));
         }
+        failures.iter().for_each(|failure| output::complain("error", failure));
+        Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-    if !args.quiet {
-        fit.warnings.iter().for_each(|warning| output::complain("warning", warning));
-    }
-    failures.iter().for_each(|failure| output::complain("error", failure));
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Writes all files of a fit, each whether or not the others could be written.
-fn save(args: &FitArgs, fit: &Fit<Mixture>) -> Vec<Error> {
-    let title = format!("{}, {} components", fit.model.family().name(), fit.model.n_components());
+fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
+    let title = fit.model.title();
     let model = args.output.as_ref().map(|path| store::save(path, &fit.model));
     let history = args
         .history
@@ -224,27 +193,60 @@ fn save(args: &FitArgs, fit: &Fit<Mixture>) -> Vec<Error> {
 
 fn predict<T: Scalar>(args: &PredictArgs) -> Result<ExitCode> {
     output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
+    with_model!(store::load(&args.model)?, model => predict_with::<T, _>(args, &model))
+}
+
+fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
-    let model = store::load(&args.model)?;
+    let n_components = model.n_components();
+    if n_components == 0 {
+        let (name, kind) = (model.name(), M::KIND);
+        return Err(Error::Config(format!("cannot predict: {name} is {kind}, without components")));
+    }
     let source = open::<T>(&args.data, None)?;
-    check_dim(&*source, &model)?;
+    check_dim(&*source, model)?;
     progress::catch_interrupts()?;
     let mut table = if args.proba {
-        Table::matrix(&args.output, model.n_components(), "p")?
+        Table::matrix(&args.output, n_components, "p")?
     } else {
         Table::vector(&args.output, Dtype::I64, "label")?
     };
     if args.proba {
-        inference::predict_proba(&model, &*source, &executor, |_, posteriors| {
+        inference::predict_proba(model, &*source, &executor, |_, posteriors| {
             progress::check_interrupt()?;
             table.write(posteriors)
         })?;
     } else {
-        inference::predict(&model, &*source, &executor, |_, labels| {
+        inference::predict(model, &*source, &executor, |_, labels| {
             progress::check_interrupt()?;
             table.write_labels(labels)
         })?;
     }
+    table.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn map<T: Scalar>(args: &MapArgs, map: PointMap) -> Result<ExitCode> {
+    output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
+    with_model!(store::load(&args.model)?, model => map_with::<T, _>(args, map, &model))
+}
+
+fn map_with<T: Scalar, M: FitKind<T>>(
+    args: &MapArgs,
+    map: PointMap,
+    model: &M,
+) -> Result<ExitCode> {
+    let executor = executor(&args.compute.threads)?;
+    let width = model.width(map)?;
+    let source = open::<T>(&args.data, None)?;
+    check_dim(&*source, model)?;
+    progress::catch_interrupts()?;
+    let prefix = if map == PointMap::Transform { "z" } else { "x" };
+    let mut table = Table::matrix(&args.output, width, prefix)?;
+    model.map(map, &*source, &executor, &mut |values| {
+        progress::check_interrupt()?;
+        table.write(values)
+    })?;
     table.finish()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -254,15 +256,18 @@ fn score<T: Scalar>(args: &ScoreArgs) -> Result<ExitCode> {
     let mut inputs = vec![args.model.as_path(), &args.data.data];
     inputs.extend(args.weights.weights.as_deref());
     output::check_targets(&targets, &inputs)?;
+    with_model!(store::load(&args.model)?, model => score_with::<T, _>(args, &model))
+}
+
+fn score_with<T: Scalar, M: FitKind<T>>(args: &ScoreArgs, model: &M) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
-    let model = store::load(&args.model)?;
     let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
-    check_dim(&*source, &model)?;
-    let score = inference::score(&model, &*source, &executor)?;
+    check_dim(&*source, model)?;
+    let score = inference::score(model, &*source, &executor)?;
     if let Some(path) = &args.output {
         progress::catch_interrupts()?;
         let mut table = Table::vector(path, Dtype::F64, "log_density")?;
-        inference::score_samples(&model, &*source, &executor, |_, values| {
+        inference::score_samples(model, &*source, &executor, |_, values| {
             progress::check_interrupt()?;
             table.write(values)
         })?;
@@ -271,7 +276,7 @@ fn score<T: Scalar>(args: &ScoreArgs) -> Result<ExitCode> {
     output::print(&if args.json {
         json_line(&output::score_json(&score))
     } else {
-        output::score_text(&model, &score)
+        output::score_text(model, &score)
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -280,15 +285,22 @@ fn sample(args: &SampleArgs) -> Result<ExitCode> {
     let mut targets = vec![Target::table(&args.output)];
     targets.extend(args.labels.as_deref().map(Target::table));
     output::check_targets(&targets, &[&args.model])?;
+    with_model!(store::load(&args.model)?, model => sample_with(args, &model))
+}
+
+fn sample_with(args: &SampleArgs, model: &(impl Kind + Density<f64>)) -> Result<ExitCode> {
     let executor = executor(&args.threads)?;
-    let model = store::load(&args.model)?;
+    if args.labels.is_some() && model.n_components() == 0 {
+        let message = format!("--labels: {} has no components to label by", model.name());
+        return Err(Error::Config(message));
+    }
     progress::catch_interrupts()?;
-    let mut points = Table::matrix(&args.output, model.family().dim(), "x")?;
+    let mut points = Table::matrix(&args.output, model.dim(), "x")?;
     let mut labels = match &args.labels {
         Some(path) => Some(Table::vector(path, Dtype::I64, "label")?),
         None => None,
     };
-    inference::sample(&model, args.n, args.seed, &executor, |values, components| {
+    inference::sample(model, args.n, args.seed, &executor, |values, components| {
         progress::check_interrupt()?;
         points.write(values)?;
         labels.as_mut().map_or(Ok(()), |labels| labels.write_labels(components))
@@ -299,13 +311,14 @@ fn sample(args: &SampleArgs) -> Result<ExitCode> {
 }
 
 fn info(args: &InfoArgs) -> Result<ExitCode> {
-    let model = store::load(&args.model)?;
-    output::print(&if args.json {
-        json_line(&output::model_json(&model))
-    } else {
-        output::model_text(&model)
-    })?;
-    Ok(ExitCode::SUCCESS)
+    with_model!(store::load(&args.model)?, model => {
+        output::print(&if args.json {
+            json_line(&output::model_json(&model))
+        } else {
+            output::model_text(&model)
+        })?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn json_line(value: &serde_json::Value) -> String {
@@ -343,18 +356,19 @@ fn is_in_memory<T: Scalar>(source: &dyn DataSource<T>) -> Result<bool> {
     Ok(buffer.values.is_empty())
 }
 
-fn check_dim<T: Scalar>(source: &dyn DataSource<T>, model: &Mixture) -> Result<()> {
-    if source.dim() != model.family().dim() {
+fn check_dim<T: Scalar>(source: &dyn DataSource<T>, model: &impl GenerativeModel) -> Result<()> {
+    if source.dim() != model.dim() {
         return Err(Error::Config(format!(
             "{} has points of {} dimension(s), the model is for {}",
             source.name(),
             source.dim(),
-            model.family().dim()
+            model.dim()
         )));
     }
     Ok(())
 }
 
-fn size(number: u64) -> Result<usize> {
+/// A number that was typed, as a size.
+pub fn size(number: u64) -> Result<usize> {
     usize::try_from(number).map_err(|_| Error::Config(format!("{number} is too large")))
 }

@@ -1,10 +1,12 @@
 //! Generative models: parameters, M-steps and entropies; the control plane.
 
 mod entropy;
+mod fitted;
 pub mod mixture;
 pub mod sbn;
 
 pub use entropy::{EntropySum, entropy_of_weights};
+pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use mixture::{Mixture, Posterior};
 pub use sbn::SigmoidBeliefNet;
 
@@ -41,6 +43,9 @@ pub trait GenerativeModel: Clone + Send + Sync {
 
     /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
     fn lower_bound(&self, stats: &SuffStats) -> f64;
+
+    /// Number of free parameters, as information criteria count them.
+    fn n_parameters(&self) -> usize;
 
     /// Number of components with positive weight.
     fn active_components(&self) -> usize;

@@ -1,11 +1,11 @@
-//! Mixtures as JSON.
+//! Models as JSON.
 
-use super::{Array, FORMAT, VERSION, arrays, assemble, check_format, check_version, invalid};
+use super::stored::{Array, Contents, File, NamedArray, Stored};
+use super::{FORMAT, VERSION, check_format, check_version, invalid};
 use crate::error::Result;
-use crate::model::Mixture;
 use serde_json::{Map, Value};
 
-/// A mixture as a JSON object, as [the module](super) describes it.
+/// A model as a JSON object, as [the module](super) describes it.
 ///
 /// ```
 /// use entropysum::{family::{registry, Parameters}, model::Mixture, store};
@@ -17,28 +17,29 @@ use serde_json::{Map, Value};
 /// assert_eq!(value["covariances"], 0.5);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn to_json(mixture: &Mixture) -> Value {
-    let model = mixture.family().name();
-    let nests = !model.starts_with("gaussian-");
+pub fn to_json(model: &impl Stored) -> Value {
     let mut object = Map::new();
     object.insert("format".into(), FORMAT.into());
     object.insert("version".into(), VERSION.into());
-    object.insert("model".into(), model.into());
-    object.insert("posterior".into(), mixture.posterior().name().into());
-    object.insert("n_components".into(), mixture.n_components().into());
-    object.insert("dim".into(), mixture.family().dim().into());
+    object.insert("model".into(), model.name().into());
+    for (key, value) in model.settings() {
+        object.insert(key.into(), value);
+    }
+    for (key, size) in model.sizes() {
+        object.insert(key.into(), size.into());
+    }
     let mut parameters = Map::new();
-    for (name, array) in arrays(mixture) {
-        let target = if nests && name != "weights" { &mut parameters } else { &mut object };
+    for NamedArray { name, array, nested: is_nested } in model.arrays() {
+        let target = if is_nested { &mut parameters } else { &mut object };
         target.insert(name.into(), nested(&array.values, &array.shape));
     }
-    if nests {
+    if !parameters.is_empty() {
         object.insert("parameters".into(), parameters.into());
     }
     object.into()
 }
 
-/// The mixture that a JSON object describes, the inverse of [`to_json`].
+/// The model that a JSON object describes, the inverse of [`to_json`].
 ///
 /// # Errors
 /// [`Error::Model`](crate::error::Error::Model) names the key, and the index in its array, of what is missing or wrong.
@@ -50,59 +51,59 @@ pub fn to_json(mixture: &Mixture) -> Value {
 ///     "means": [[0, 0], [4, 0]],
 ///     "covariances": [1, 2],
 /// });
-/// let mixture = entropysum::store::from_json(&value)?;
+/// let mixture: entropysum::Mixture = entropysum::store::from_json(&value)?;
 /// assert_eq!(mixture.parameter("covariances").unwrap(), [1.0, 2.0]);
 ///
 /// value["means"][1][0] = serde_json::Value::Null;
-/// let fault = entropysum::store::from_json(&value).unwrap_err();
+/// let fault = entropysum::store::from_json::<entropysum::Mixture>(&value).unwrap_err();
 /// assert_eq!(fault.to_string(), r#""means"[1][0] is null, expected a number"#);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn from_json(value: &Value) -> Result<Mixture> {
+pub fn from_json<M: Stored>(value: &Value) -> Result<M> {
     let Value::Object(object) = value else {
         return invalid(format!("found {}, expected an object", describe(value)));
     };
-    if let Some(format) = text(object, "format")? {
-        check_format(format)?;
+    if let Some(format) = object.text("format")? {
+        check_format(&format)?;
     }
-    if let Some(version) = count(object, "version")? {
+    if let Some(version) = object.count("version")? {
         check_version(version)?;
     }
-    let Some(model) = text(object, "model")? else {
+    let Some(name) = object.text("model")? else {
         return invalid("\"model\" is missing: not a model, or not one of entropysum");
     };
-    let parameters = object.get("parameters").and_then(Value::as_object);
-    let mixture = assemble(model, text(object, "posterior")?, |name| {
-        match object.get(name).or_else(|| parameters?.get(name)) {
-            Some(value) => read_array(name, value),
-            None => invalid(format!("{name:?} is missing, which {model} needs")),
-        }
-    })?;
-    // Arrays say it all; a count that contradicts them shows that someone edited one and forgot the other.
-    let counts = [("n_components", mixture.n_components()), ("dim", mixture.family().dim())];
-    for (key, found) in counts {
-        if let Some(said) = count(object, key)?.filter(|&said| said != found as u64) {
+    let model: M = File::read(&name, object)?;
+    // Arrays say it all; a size that contradicts them shows that someone edited one and forgot the other.
+    for (key, found) in model.sizes() {
+        if let Some(said) = object.count(key)?.filter(|&said| said != found as u64) {
             return invalid(format!("{key:?} is {said}, but the arrays have {found}"));
         }
     }
-    Ok(mixture)
+    Ok(model)
 }
 
-fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>> {
-    match object.get(key) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => invalid(format!("{key:?} is {}, expected a string", describe(other))),
-    }
-}
-
-fn count(object: &Map<String, Value>, key: &str) -> Result<Option<u64>> {
-    match object.get(key).map(|value| (value, value.as_u64())) {
-        None => Ok(None),
-        Some((_, Some(count))) => Ok(Some(count)),
-        Some((other, None)) => {
-            invalid(format!("{key:?} is {}, expected a whole number", describe(other)))
+impl Contents for Map<String, Value> {
+    fn text(&self, key: &str) -> Result<Option<String>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => invalid(format!("{key:?} is {}, expected a string", describe(other))),
         }
+    }
+
+    fn count(&self, key: &str) -> Result<Option<u64>> {
+        match self.get(key).map(|value| (value, value.as_u64())) {
+            None => Ok(None),
+            Some((_, Some(count))) => Ok(Some(count)),
+            Some((other, None)) => {
+                invalid(format!("{key:?} is {}, expected a whole number", describe(other)))
+            }
+        }
+    }
+
+    fn array(&self, name: &str) -> Result<Option<Array>> {
+        let nested = || self.get("parameters")?.as_object()?.get(name);
+        self.get(name).or_else(nested).map(|value| read_array(name, value)).transpose()
     }
 }
 

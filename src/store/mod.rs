@@ -1,8 +1,10 @@
-//! Model files: a mixture on disk, as JSON to read and edit, or as safetensors for everything else.
+//! Model files: a model on disk, as JSON to read and edit, or as safetensors for everything else.
 //!
 //! [`save`] writes JSON if the name ends in `.json`, else safetensors. [`load`] looks at the content, not at the name.
-//! Either way numbers come back as the same bits. Files hold what a mixture is, not how it was learned: frozen
-//! components and fixed weights are settings of a fit and are not saved.
+//! Either way numbers come back as the same bits. Files hold what a model is, not how it was learned: frozen
+//! components and fixed weights of a mixture are settings of a fit and are not saved.
+//!
+//! [`Model`] lists the kinds of model there are; each says in a file of its own, by [`Stored`], what a file holds of it.
 //!
 //! # JSON
 //!
@@ -44,7 +46,7 @@
 //! # safetensors
 //!
 //! Tensors of the same names and shapes (`[]` for one number), all `F64`, and as metadata `format`, `version`, `model`,
-//! `posterior` and `created_by`. Tensors of `F32` are read too. The same mixture always makes the same bytes.
+//! `posterior` and `created_by`. Tensors of `F32` are read too. The same model always makes the same bytes.
 //!
 //! ```python
 //! from safetensors import safe_open
@@ -57,14 +59,15 @@
 //! ```
 
 mod json;
+mod mixture;
 mod safetensors;
+mod stored;
 
 pub use json::{from_json, to_json};
+pub use stored::{Array, File, Model, NamedArray, Stored};
 
 use crate::atomic::write_atomically;
 use crate::error::{Error, Result};
-use crate::family::{ParameterSpec, registry};
-use crate::model::{Mixture, Posterior};
 use std::io::Write;
 use std::path::Path;
 
@@ -74,7 +77,7 @@ const FORMAT: &str = "entropysum";
 /// Version of the format that is written, and the newest that is read.
 const VERSION: u64 = 1;
 
-/// Saves a mixture: as JSON where the name ends in `.json`, else as safetensors.
+/// Saves a model: as JSON where the name ends in `.json`, else as safetensors.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written; whatever was there before is then untouched. [`Error::Model`] if a
@@ -89,48 +92,52 @@ const VERSION: u64 = 1;
 /// let folder = tempfile::tempdir()?;
 /// for name in ["model.json", "model.safetensors"] {
 ///     store::save(folder.path().join(name), &mixture)?;
-///     let loaded = store::load(folder.path().join(name))?;
+///     let loaded: Mixture = store::load(folder.path().join(name))?;
 ///     assert_eq!(loaded.parameters(), mixture.parameters());
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn save(path: impl AsRef<Path>, mixture: &Mixture) -> Result<()> {
+pub fn save(path: impl AsRef<Path>, model: &impl Stored) -> Result<()> {
     let path = path.as_ref();
     // Better no file than one that cannot be read: JSON has no NaN.
-    for (name, array) in arrays(mixture) {
+    for NamedArray { name, array, .. } in model.arrays() {
         array.check_finite(name).map_err(|fault| named(path, fault))?;
     }
     let is_json = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"));
     let bytes = if is_json {
-        json::pretty(&to_json(mixture)).into_bytes()
+        json::pretty(&to_json(model)).into_bytes()
     } else {
-        safetensors::to_bytes(mixture)
+        safetensors::to_bytes(model)
     };
     write_atomically(path, |file| file.write_all(&bytes))
 }
 
-/// Loads a mixture that [`save`] wrote, or a person: the content tells which format it is.
+/// Loads a model that [`save`] wrote, or a person: the content tells which format it is.
+///
+/// `M` is the kind that is expected, or [`Model`] where any will do.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read. [`Error::Model`], beginning with the path, if it is empty, damaged, of
 /// another kind or of a newer version, or if arrays are missing, of the wrong shape or no parameters of the model.
 ///
 /// ```
+/// use entropysum::store::{self, Model};
+///
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("model.json");
 /// let text = r#"{"model": "gaussian-diag", "weights": [1], "means": [[0, 0]], "covariances": [[1]]}"#;
 /// std::fs::write(&path, text)?;
-/// let fault = entropysum::store::load(&path).unwrap_err().to_string();
+/// let fault = store::load::<Model>(&path).unwrap_err().to_string();
 /// assert!(fault.ends_with(r#""covariances" has shape 1 × 1, expected 1 × 2"#));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn load(path: impl AsRef<Path>) -> Result<Mixture> {
+pub fn load<M: Stored>(path: impl AsRef<Path>) -> Result<M> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|fault| Error::io(path, fault))?;
     from_bytes(&bytes).map_err(|fault| named(path, fault))
 }
 
-fn from_bytes(bytes: &[u8]) -> Result<Mixture> {
+fn from_bytes<M: Stored>(bytes: &[u8]) -> Result<M> {
     let text = bytes.trim_ascii_start();
     if text.is_empty() {
         return invalid("the file is empty, expected a model");
@@ -157,115 +164,6 @@ fn invalid<V>(message: impl Into<String>) -> Result<V> {
     Err(Error::Model(message.into()))
 }
 
-/// An array as files hold it: row-major.
-#[derive(Clone, Debug, PartialEq)]
-struct Array {
-    shape: Vec<usize>,
-    values: Vec<f64>,
-}
-
-impl Array {
-    fn check_finite(&self, name: &str) -> Result<()> {
-        let Some(position) = self.values.iter().position(|value| !value.is_finite()) else {
-            return Ok(());
-        };
-        let index = index_of(position, &self.shape);
-        let value = self.values[position];
-        invalid(format!("{name:?}{index} is {value}, expected a finite number"))
-    }
-}
-
-/// The weights and parameters of a mixture, in the order of files.
-fn arrays(mixture: &Mixture) -> Vec<(&'static str, Array)> {
-    let n_components = mixture.n_components();
-    let weights = Array { shape: vec![n_components], values: mixture.weights().to_vec() };
-    let mut arrays = vec![("weights", weights)];
-    for spec in mixture.family().parameters() {
-        let values = mixture.parameter(spec.name).expect("the family lists it");
-        arrays.push((spec.name, Array { shape: shape_of(&spec, n_components), values }));
-    }
-    arrays
-}
-
-fn shape_of(spec: &ParameterSpec, n_components: usize) -> Vec<usize> {
-    let components = (!spec.shared).then_some(n_components);
-    components.into_iter().chain(spec.shape.iter().copied()).collect()
-}
-
-/// Builds a mixture from what a file says; `array` finds an array by name, and knows what is wrong if it cannot.
-fn assemble(
-    model: &str,
-    posterior: Option<&str>,
-    array: impl Fn(&str) -> Result<Array>,
-) -> Result<Mixture> {
-    let posterior = match posterior {
-        Some(name) => posterior_called(name)?,
-        None => Posterior::default(),
-    };
-    let mut found = Vec::new();
-    let mut find = |name: &'static str| -> Result<Array> {
-        let array = array(name)?;
-        array.check_finite(name)?;
-        found.push((name, array.clone()));
-        Ok(array)
-    };
-
-    let weights = find("weights")?;
-    let n_components = match weights.shape[..] {
-        [n] if n > 0 => n,
-        _ => {
-            let shape = shape_text(&weights.shape);
-            return invalid(format!(
-                "\"weights\" has shape {shape}, expected one number a component"
-            ));
-        }
-    };
-    // Names and ranks of arrays are those of any dimension; the sizes in the file then tell which one.
-    let specs = registry::build(model, 1)?.parameters();
-    let dim = match specs.iter().find(|spec| !spec.shared && !spec.shape.is_empty()) {
-        None => 1,
-        Some(spec) => {
-            let shape = array(spec.name)?.shape;
-            match shape[..] {
-                [c, dim, ..] if c == n_components && dim > 0 => dim,
-                _ => {
-                    return invalid(format!(
-                        "{:?} has shape {}, expected {n_components} (components) × D (dimensions)",
-                        spec.name,
-                        shape_text(&shape)
-                    ));
-                }
-            }
-        }
-    };
-
-    let family = registry::build(model, dim)?;
-    for spec in family.parameters() {
-        let (shape, expected) = (find(spec.name)?.shape, shape_of(&spec, n_components));
-        if shape != expected {
-            return invalid(format!(
-                "{:?} has shape {}, expected {}",
-                spec.name,
-                shape_text(&shape),
-                shape_text(&expected)
-            ));
-        }
-    }
-    let by_name = |name: &str| found.iter().find(|(it, _)| *it == name).map(|(_, a)| &a.values[..]);
-    Ok(Mixture::from_arrays(family, weights.values, by_name)?.with_posterior(posterior))
-}
-
-fn posterior_called(name: &str) -> Result<Posterior> {
-    let all = [Posterior::Exact, Posterior::Hard];
-    match all.into_iter().find(|it| it.name() == name) {
-        Some(posterior) => Ok(posterior),
-        None => {
-            let names = all.map(Posterior::name).join(" or ");
-            invalid(format!("the posterior is {name:?}, expected {names}"))
-        }
-    }
-}
-
 fn check_format(format: &str) -> Result<()> {
     if format == FORMAT {
         return Ok(());
@@ -283,31 +181,14 @@ fn check_version(version: u64) -> Result<()> {
     }
 }
 
-/// `2 × 3`, or "one number".
-fn shape_text(shape: &[usize]) -> String {
-    if shape.is_empty() {
-        return "[] (one number)".into();
-    }
-    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
-}
-
-/// `[1][0]`: where a value stands in a row-major array.
-fn index_of(mut position: usize, shape: &[usize]) -> String {
-    let mut index = Vec::new();
-    for &size in shape.iter().rev() {
-        index.push(format!("[{}]", position % size.max(1)));
-        position /= size.max(1);
-    }
-    index.reverse();
-    index.concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::family::{
-        ExponentialFamily, Outcome, Packing, Parameters, Regularization, Sampler, Statistic, Theta,
+        ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters, Regularization, Sampler,
+        Statistic, Theta,
     };
+    use crate::model::Mixture;
     use crate::stats::SuffStats;
     use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Mixtures as safetensors.
+//! Models as safetensors.
 
-use super::{Array, FORMAT, VERSION, arrays, assemble, check_format, check_version, invalid};
+use super::stored::{Array, Contents, File, NamedArray, Stored};
+use super::{FORMAT, VERSION, check_format, check_version, invalid};
 use crate::error::Result;
-use crate::model::Mixture;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
@@ -13,21 +13,25 @@ const LENGTH: usize = 8;
 /// Longer headers are not read by any library; a greater length is not one.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// The file of a mixture.
+/// The file of a model.
 ///
 /// The header is written here, since the crate keeps metadata in a hash map and so in random order.
-pub(super) fn to_bytes(mixture: &Mixture) -> Vec<u8> {
+pub(super) fn to_bytes(model: &impl Stored) -> Vec<u8> {
     let mut header = Map::new();
-    let metadata = json!({
-        "format": FORMAT,
-        "version": VERSION.to_string(),
-        "model": mixture.family().name(),
-        "posterior": mixture.posterior().name(),
-        "created_by": concat!("entropysum ", env!("CARGO_PKG_VERSION")),
-    });
-    header.insert("__metadata__".into(), metadata);
+    let mut metadata = Map::new();
+    metadata.insert("format".into(), FORMAT.into());
+    metadata.insert("version".into(), VERSION.to_string().into());
+    metadata.insert("model".into(), model.name().into());
+    // Metadata are texts, whatever they tell.
+    for (key, value) in model.settings() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        metadata.insert(key.into(), text.into());
+    }
+    let created_by = concat!("entropysum ", env!("CARGO_PKG_VERSION"));
+    metadata.insert("created_by".into(), created_by.into());
+    header.insert("__metadata__".into(), metadata.into());
     let mut data: Vec<u8> = Vec::new();
-    for (name, array) in arrays(mixture) {
+    for NamedArray { name, array, .. } in model.arrays() {
         let start = data.len();
         data.extend(array.values.iter().flat_map(|value| value.to_le_bytes()));
         let tensor =
@@ -41,8 +45,8 @@ pub(super) fn to_bytes(mixture: &Mixture) -> Vec<u8> {
     [&length[..], &header, &data].concat()
 }
 
-/// The mixture in a file.
-pub(super) fn from_bytes(bytes: &[u8]) -> Result<Mixture> {
+/// The model in a file.
+pub(super) fn from_bytes<M: Stored>(bytes: &[u8]) -> Result<M> {
     let (header, data) = split(bytes)?;
     let header: Metadata = match serde_json::from_slice(header) {
         Ok(header) => header,
@@ -70,14 +74,42 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Mixture> {
         }
         None => return invalid("the metadata lack a version"),
     }
-    let Some(model) = entry("model") else {
+    let Some(name) = entry("model") else {
         return invalid("the metadata lack the name of the model");
     };
-    assemble(model, entry("posterior").map(String::as_str), |name| {
-        let Some(tensor) = header.info(name) else {
-            return invalid(format!("tensor {name:?} is missing, which {model} needs"));
+    File::read(name, &Tensors { header: &header, data })
+}
+
+/// The tensors of a file and its metadata.
+struct Tensors<'a> {
+    header: &'a Metadata,
+    data: &'a [u8],
+}
+
+impl Contents for Tensors<'_> {
+    fn noun(&self) -> &'static str {
+        "tensor "
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>> {
+        Ok(self.header.metadata().as_ref().and_then(|it| it.get(key)).cloned())
+    }
+
+    fn count(&self, key: &str) -> Result<Option<u64>> {
+        match self.text(key)?.map(|text| (text.parse(), text)) {
+            None => Ok(None),
+            Some((Ok(count), _)) => Ok(Some(count)),
+            Some((Err(_), text)) => {
+                invalid(format!("{key:?} is {text:?}, expected a whole number"))
+            }
+        }
+    }
+
+    fn array(&self, name: &str) -> Result<Option<Array>> {
+        let Some(tensor) = self.header.info(name) else {
+            return Ok(None);
         };
-        let bytes = &data[tensor.data_offsets.0..tensor.data_offsets.1];
+        let bytes = &self.data[tensor.data_offsets.0..tensor.data_offsets.1];
         let values = match tensor.dtype {
             Dtype::F64 => bytes.as_chunks().0.iter().map(|&it| f64::from_le_bytes(it)).collect(),
             Dtype::F32 => {
@@ -87,8 +119,8 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Mixture> {
                 return invalid(format!("tensor {name:?} has type {other}, expected F64 or F32"));
             }
         };
-        Ok(Array { shape: tensor.shape.clone(), values })
-    })
+        Ok(Some(Array { shape: tensor.shape.clone(), values }))
+    }
 }
 
 /// The header and the tensors of a file.

@@ -9,7 +9,7 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
 use crate::kernels::statistics::{self, Tile};
 use crate::kernels::{quadratic, softmax};
-use crate::model::{Constants, EStep};
+use crate::model::{Constants, Density, EStep, ScoredTile};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
@@ -679,28 +679,16 @@ impl<T: Scalar> EStep<T> for Mixture {
     }
 }
 
-/// What a scored tile of points yields.
-#[derive(Debug)]
-pub struct ScoredTile<'a, T> {
-    /// Index of the first point in the source.
-    pub first: u64,
-    /// Sample weights.
-    pub weights: Option<&'a [f64]>,
-    /// Log-density of each point, in nats.
-    pub log_density: &'a [f64],
-    /// Posterior probability of each component, one column a component, `stride` apart; in the order of the model.
-    pub responsibilities: &'a [T],
-    /// Distance between columns of the responsibilities.
-    pub stride: usize,
-    /// Sum of the posterior entropies of the tile, weighted where asked for.
-    pub posterior_entropy: f64,
-}
+impl<T: Scalar> Density<T> for Mixture {
+    type Scorer = Packed<T>;
+    type Scratch = Workspace<T>;
 
-impl Mixture {
-    /// Packs the parameters for [`score`](Self::score).
-    ///
+    fn n_components(&self) -> usize {
+        self.n_components()
+    }
+
     /// Single points are scored to 1e-5 nats per dimension in `f32`, as far as its packed logits are concerned.
-    pub(crate) fn pack_for_scoring<T: Scalar>(&self, simd: Simd) -> Packed<T> {
+    fn scorer(&self, simd: Simd) -> Packed<T> {
         self.pack_for(
             simd,
             cancellation_tolerance::<T>(self.family.dim(), 5_000),
@@ -709,14 +697,11 @@ impl Mixture {
         )
     }
 
-    /// Scratch memory for [`score`](Self::score).
-    pub(crate) fn scoring_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
+    fn scratch(&self, packed: &Packed<T>) -> Workspace<T> {
         self.workspace_for(packed)
     }
 
-    /// Log-densities and exact posteriors of a block, handed to `visit` tile by tile; responsibilities and
-    /// entropies times the weights of their points where `weighted`.
-    pub(crate) fn score<T: Scalar>(
+    fn score(
         &self,
         packed: &Packed<T>,
         block: Block<'_, T>,

@@ -14,12 +14,13 @@
 
 mod e_step;
 
-pub use e_step::{Packed, ScoredTile, Workspace};
+pub use e_step::{Packed, Workspace};
 
-use super::{EntropySum, GenerativeModel, entropy_of_weights};
+use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::{ExponentialFamily, Outcome, Parameters, Regularization, Theta};
 use crate::monitor::Event;
+use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
 use std::sync::Arc;
 
@@ -406,7 +407,26 @@ impl GenerativeModel for Mixture {
         self.recentre();
     }
 
+    fn n_parameters(&self) -> usize {
+        self.n_parameters()
+    }
+
     fn active_components(&self) -> usize {
         self.discarded.iter().filter(|&&discarded| !discarded).count()
+    }
+}
+
+impl Sample for Mixture {
+    fn sampler(&self) -> BlockSampler<'_> {
+        let samplers: Vec<_> =
+            (0..self.n_components()).map(|c| self.family.sampler(self.theta(c))).collect();
+        let dim = self.family.dim();
+        Box::new(move |rng, points, labels| {
+            for point in points.chunks_mut(dim) {
+                let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
+                samplers[c](rng, point);
+                labels.push(c as u32);
+            }
+        })
     }
 }

@@ -1,0 +1,166 @@
+//! What the command line needs to know of each kind of model, one file a kind.
+//!
+//! All that kinds have in common (files, threads, progress, reports) is in [`run`](crate::cli::run) and
+//! [`output`](crate::cli::output), generic over them. A new kind implements [`Kind`] and [`FitKind`] in a file here and
+//! gets a line in the two macros below.
+
+mod mixture;
+
+use crate::cli::args::FitArgs;
+use entropysum::data::DataSource;
+use entropysum::em::{Config, Fit};
+use entropysum::error::{Error, Result};
+use entropysum::exec::Executor;
+use entropysum::model::{Density, GenerativeModel, Sample};
+use entropysum::monitor::Observer;
+use entropysum::scalar::Scalar;
+use entropysum::store::{Model, Stored};
+use serde_json::Value;
+use std::path::Path;
+
+/// Evaluates an expression with `$M` as the kind of models of this name, one that [`Model`] answers to.
+macro_rules! with_kind {
+    ($name:expr, $M:ident => $body:expr) => {{
+        use entropysum::model::Mixture;
+        use entropysum::store::Stored;
+        let name: &str = $name;
+        if Mixture::answers_to(name) {
+            type $M = Mixture;
+            $body
+        } else {
+            unreachable!("{name} was looked up before")
+        }
+    }};
+}
+
+/// Evaluates an expression with `$model` as what a [`Model`] holds.
+macro_rules! with_model {
+    ($any:expr, $model:ident => $body:expr) => {
+        match $any {
+            Model::Mixture($model) => $body,
+            _ => unreachable!("every kind has its line"),
+        }
+    };
+}
+
+pub(in crate::cli) use {with_kind, with_model};
+
+/// A kind of model on the command line: what it takes and how it is told.
+pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
+    /// What to fit, and how to start.
+    type Spec;
+
+    /// Those arguments among [`FitArgs::of_kinds`] that it has a use for.
+    const ARGUMENTS: &'static [&'static str];
+
+    /// Names of the algorithms that learn it, the default first.
+    const ALGORITHMS: &'static [&'static str];
+
+    /// Refuses what was typed before any file of points is opened: what is missing, or does not agree with the model
+    /// of `--init FILE`.
+    fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()>;
+
+    /// What to fit to points of `dim` dimensions: a model of this name, or the given one.
+    fn spec(name: &str, args: &FitArgs, given: Option<Self>, dim: usize) -> Result<Self::Spec>;
+
+    /// A model in one line: `gaussian-full, 3 components`.
+    fn title(&self) -> String;
+
+    /// What a report tells of its parameters.
+    fn details(&self) -> Vec<(&'static str, Value)>;
+
+    /// The same as a table for people.
+    fn table(&self) -> String;
+}
+
+/// A [`Kind`] in the precision of a command.
+pub trait FitKind<T: Scalar>: Kind + Density<T> {
+    /// Learns a model.
+    fn fit(
+        spec: &Self::Spec,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+        config: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>>;
+
+    /// How many numbers a map makes of a point. Kinds without latents refuse.
+    fn width(&self, map: PointMap) -> Result<usize> {
+        Err(no_latents(self, map))
+    }
+
+    /// Maps all points, in order. Kinds without latents refuse.
+    fn map(
+        &self,
+        map: PointMap,
+        _source: &dyn DataSource<T>,
+        _executor: &Executor,
+        _sink: &mut dyn FnMut(&[f64]) -> Result<()>,
+    ) -> Result<()> {
+        Err(no_latents(self, map))
+    }
+}
+
+/// The model of `--init FILE`.
+#[derive(Debug)]
+pub struct Given<'a, M> {
+    pub path: &'a Path,
+    pub model: &'a M,
+}
+
+impl<M> Given<'_, M> {
+    /// An error: what was asked for is not what the file has.
+    pub fn disagrees<V>(&self, asked: &str, found: &str) -> Result<V> {
+        let path = self.path.display();
+        Err(Error::Config(format!("{asked} does not agree with --init {path}, which has {found}")))
+    }
+}
+
+/// A map of points by way of their latents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PointMap {
+    /// To the means of their latents.
+    Transform,
+    /// To what these means stand for.
+    Reconstruct,
+}
+
+fn no_latents(model: &impl Stored, map: PointMap) -> Error {
+    let verb = match map {
+        PointMap::Transform => "transform",
+        PointMap::Reconstruct => "reconstruct",
+    };
+    let (name, kind) = (model.name(), Model::kind_of(&model.name()).unwrap_or("a model"));
+    Error::Config(format!(
+        "cannot {verb}: {name} is {kind}, which has no latent space; 'predict --proba' gives its posteriors"
+    ))
+}
+
+/// Refuses arguments and algorithms that a kind has no use for.
+pub fn check_arguments<M: Kind>(name: &str, args: &FitArgs) -> Result<()> {
+    for (argument, given) in args.of_kinds() {
+        if given && !M::ARGUMENTS.contains(&argument) {
+            return Err(Error::Config(format!("{argument} is no argument of {name}, {}", M::KIND)));
+        }
+    }
+    match &args.algorithm {
+        Some(asked) if !M::ALGORITHMS.contains(&asked.as_str()) => Err(Error::Config(format!(
+            "--algorithm {asked}: {name} is learned by {}",
+            M::ALGORITHMS.join(" or ")
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_of_the_library_has_its_lines() {
+        for name in Model::names() {
+            let kind = with_kind!(name, M => M::KIND);
+            assert_eq!(Some(kind), Model::kind_of(name), "{name}");
+        }
+    }
+}

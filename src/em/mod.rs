@@ -3,8 +3,11 @@
 pub mod batch;
 pub mod config;
 pub mod init;
+pub mod sbn;
 pub mod sweep;
+pub mod truncated;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
 pub use init::{Init, MixtureSpec, fit_mixture};
+pub use sbn::{SbnSpec, fit_sbn};

@@ -234,11 +234,6 @@ impl<T: Scalar> Packed<T> {
         self.above.as_ref().map(|above| &*above.conditional)
     }
 
-    /// Conditional entropies `H[p(z | y)]` of three layers.
-    pub(crate) fn conditional_entropy(&self) -> Option<&[f64]> {
-        self.above.as_ref().map(|above| &*above.entropy)
-    }
-
     fn weights(&self) -> MatRef<'_, T> {
         MatRef::from_column_major_slice(&self.weights, self.dim, self.latents + 1)
     }
@@ -427,7 +422,7 @@ fn tiles<T: Scalar>(block: Block<'_, T>) -> impl Iterator<Item = Block<'_, T>> {
         .map(move |start| block.slice(start, TILE.min(block.len() - start)))
 }
 
-fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
+pub(crate) fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
     let binary = |value: &T| (*value == T::ZERO) | (*value == T::ONE);
     block.points.row_iter().all(|row| match row.try_as_row_major() {
         Some(row) => row.as_slice().iter().fold(true, |all, value| all & binary(value)),

@@ -18,9 +18,11 @@
 //! | `regression.rs` | Newton's method for one output |
 //! | `exact.rs` | E-step over all states: exact posteriors |
 //! | `mean_field.rs` | E-step over all states: factored posteriors |
+//! | `fitted.rs` | scores, latents, reconstructions and samples |
 //! | `truncated.rs` | E-step over a few states a point, improved by evolutionary search |
 
 mod exact;
+mod fitted;
 mod mean_field;
 mod regression;
 mod table;
@@ -29,16 +31,20 @@ mod truncated;
 pub use exact::{MAX_ENUMERATED, Packed, PosteriorTile, Workspace};
 
 use super::{EntropySum, GenerativeModel};
-use crate::error::{Error, Result};
+use crate::block::Block;
+use crate::error::{DataError, Error, Result};
 use crate::family::Regularization;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{logistic, states};
 use crate::monitor::Event;
+use crate::scalar::Scalar;
 use crate::stats::SuffStats;
+pub(crate) use exact::is_binary;
+pub use fitted::{LatentEncoder, LatentScratch};
 pub(crate) use regression::Regression;
 use regression::{Design, NewtonRule};
+pub use truncated::TruncatedStates;
 pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
-pub use truncated::{Searcher, TruncatedStates};
 
 /// Prior probabilities stay this far from 0 and 1: their logits then are numbers, and the gap that it leaves is below
 /// 1e-13 a latent.
@@ -133,6 +139,15 @@ impl Layer {
         self.rows.chunks(self.inputs + 1)
     }
 
+    /// Probability of each output given states of the inputs.
+    fn probabilities<'a>(&'a self, inputs: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+        self.rows().map(move |row| {
+            let (bias, weights) = row.split_last().expect("rows end in a bias");
+            let sum: f64 = weights.iter().zip(inputs).map(|(w, z)| w * z).sum();
+            logistic::sigmoid(sum + bias)
+        })
+    }
+
     /// `Σ_outputs softplus(a(s))` for all `2^inputs` states `s`.
     fn log_partitions(&self, simd: Simd) -> Vec<f64> {
         let n_states = 1 << self.inputs;
@@ -149,6 +164,7 @@ impl Layer {
 /// A sigmoid belief network.
 ///
 /// ```
+/// use entropysum::model::GenerativeModel;
 /// use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
 ///
 /// // Two latents, three observables; the first two observables follow the first latent, the third the second.
@@ -242,6 +258,28 @@ impl SigmoidBeliefNet {
         self
     }
 
+    /// The ridge λ.
+    pub fn ridge(&self) -> f64 {
+        self.ridge
+    }
+
+    /// The first value of a block that is neither 0 nor 1, as a fault of a source without a name.
+    pub(crate) fn fault_of<T: Scalar>(block: Block<'_, T>) -> Option<DataError> {
+        if is_binary(block) {
+            return None;
+        }
+        for i in 0..block.len() {
+            for d in 0..block.dim() {
+                let value = block.points[(i, d)];
+                if value != T::ZERO && value != T::ONE {
+                    let message = format!("the value is {value}, expected 0 or 1");
+                    return Some(DataError::new("", message).at(block.first + i as u64, Some(d)));
+                }
+            }
+        }
+        None
+    }
+
     /// Prior probabilities `π` of the top latents; H values.
     pub fn prior(&self) -> &[f64] {
         &self.prior
@@ -265,11 +303,6 @@ impl SigmoidBeliefNet {
     /// Number of latents of all layers, `H` or `H + I`.
     pub fn n_latents(&self) -> usize {
         self.prior.len() + self.hidden().map_or(0, Layer::outputs)
-    }
-
-    /// Number of free parameters.
-    pub fn n_parameters(&self) -> usize {
-        self.prior.len() + self.layers.iter().map(|layer| layer.rows.len()).sum::<usize>()
     }
 
     /// A named array of parameters: `prior` [H], `weights` D × H, `biases` [D], and of three layers `hidden_weights` I × H and
@@ -433,6 +466,10 @@ pub(crate) fn check_posterior(
 impl GenerativeModel for SigmoidBeliefNet {
     fn dim(&self) -> usize {
         self.observables().outputs()
+    }
+
+    fn n_parameters(&self) -> usize {
+        self.prior.len() + self.layers.iter().map(|layer| layer.rows.len()).sum::<usize>()
     }
 
     fn m_step(&mut self, stats: &SuffStats, _: Regularization) -> Vec<Event> {

@@ -6,7 +6,7 @@
 //!
 //! * mutation of states in `K_n`: one latent on, one off, or one for another;
 //! * crossover of two of them;
-//! * draws from the prior, and from the marginals of `q_n`;
+//! * draws from the prior, and from the product of the marginals of `K_n`;
 //! * the best state of a point nearby, the nearest of a few that are drawn.
 //!
 //! What a state contributes by itself, prior and log-partition, is computed once for all points of a lane that try it.
@@ -114,7 +114,7 @@ impl TruncatedStates {
 
 /// The parameters of a network as the search wants them.
 #[derive(Debug)]
-pub struct Searcher<T> {
+pub(crate) struct Searcher<T> {
     simd: Simd,
     latents: usize,
     /// The first latent that the observables see.
@@ -383,17 +383,29 @@ impl<T: Scalar> Searcher<T> {
         workspace.sums_of_states.clear();
     }
 
-    /// `ln p(z) + ln p(y | z) - Σ_d softplus(a_d)` of a state.
-    fn own_part(&self, state: &[u64], logits: &mut [f64], hidden_logits: &mut [f64]) -> f64 {
-        let mut sum = self.log_none;
+    /// Forgets sums, but not what is known of states.
+    pub(crate) fn reset_sums(&self, workspace: &mut SearchWorkspace<T>) {
+        workspace.sums_of_states.clear();
+    }
+
+    /// Logits of the observables in a state.
+    pub(crate) fn observable_logits(&self, state: &[u64], logits: &mut [f64]) {
         logits.copy_from_slice(&self.observables.bias);
-        if let Some(hidden) = &self.hidden {
-            hidden_logits.copy_from_slice(&hidden.bias);
-        }
         for_each_on(state, |bit| {
             if bit >= self.first_visible {
                 add(logits, &self.observables.inputs[bit - self.first_visible]);
             }
+        });
+    }
+
+    /// `ln p(z) + ln p(y | z) - Σ_d softplus(a_d)` of a state.
+    fn own_part(&self, state: &[u64], logits: &mut [f64], hidden_logits: &mut [f64]) -> f64 {
+        let mut sum = self.log_none;
+        self.observable_logits(state, logits);
+        if let Some(hidden) = &self.hidden {
+            hidden_logits.copy_from_slice(&hidden.bias);
+        }
+        for_each_on(state, |bit| {
             if let Some(odds) = self.log_odds.get(bit) {
                 sum += odds;
                 if let Some(hidden) = &self.hidden {
@@ -609,10 +621,17 @@ impl<T: Scalar> Searcher<T> {
                 }
             }
             6 => {
-                // The prior, or the marginals of the states that the point has tried so far, best first.
                 proposal.fill(0);
+                let of_set = rng::below(rng, 2) == 0;
                 for j in 0..self.latents {
-                    if rng::uniform(rng) < self.rates[j] {
+                    let on = if of_set {
+                        // A latent of a random state of the set: the product of the set's marginals.
+                        let index = rng::below(rng, sets.states as u64) as usize;
+                        is_on(&own[index * words..][..words], j)
+                    } else {
+                        rng::uniform(rng) < self.rates[j]
+                    };
+                    if on {
                         flip(proposal, j);
                     }
                 }

@@ -50,13 +50,11 @@ pub(crate) struct Scratch {
     table: Vec<f64>,
 }
 
-/// Value and derivatives of `Q`.
-#[derive(Clone, Debug, Default)]
+/// Value and gradient of `Q`.
+#[derive(Clone, Debug)]
 struct Point {
     value: f64,
     gradient: Vec<f64>,
-    /// `-∂²Q`, upper triangle.
-    curvature: Vec<f64>,
 }
 
 impl Design {
@@ -174,6 +172,7 @@ impl Design {
         gradient
     }
 
+    /// Value and gradient of `Q`; the scratch memory then holds what [`curvature`](Self::curvature) needs.
     fn evaluate(
         &self,
         simd: Simd,
@@ -185,10 +184,9 @@ impl Design {
     ) {
         let n = target.len();
         self.logits(simd, weights, &mut scratch.slope);
-        let Scratch { slope, curvature, table } = scratch;
+        let Scratch { slope, curvature, .. } = scratch;
         let partition = logistic::derivatives(simd, &self.mass, slope, curvature);
         self.first_moments(simd, slope, &mut point.gradient);
-        self.second_moments(simd, curvature, table, &mut point.curvature);
         point.value = -partition;
         for h in 0..n {
             point.value += weights[h] * target[h];
@@ -196,8 +194,16 @@ impl Design {
             if h + 1 < n {
                 point.value -= 0.5 * ridge * weights[h] * weights[h];
                 point.gradient[h] -= ridge * weights[h];
-                point.curvature[h * n + h] += ridge;
             }
+        }
+    }
+
+    /// `-∂²Q`, upper triangle, where `Q` was last evaluated.
+    fn curvature(&self, simd: Simd, ridge: f64, scratch: &mut Scratch, moments: &mut [f64]) {
+        let Scratch { curvature, table, .. } = scratch;
+        self.second_moments(simd, curvature, table, moments);
+        for h in 0..self.latents {
+            moments[h * (self.latents + 2)] += ridge;
         }
     }
 
@@ -220,8 +226,9 @@ impl Design {
             weights[n - 1] = if on < 0.5 { -MAX_LOGIT } else { MAX_LOGIT };
             return;
         }
-        let blank = Point { value: 0.0, gradient: vec![0.0; n], curvature: vec![0.0; n * n] };
+        let blank = Point { value: 0.0, gradient: vec![0.0; n] };
         let (mut here, mut there) = (blank.clone(), blank);
+        let mut curvature = vec![0.0; n * n];
         self.evaluate(simd, target, weights, rule.ridge, scratch, &mut here);
         let mut trial = vec![0.0; n];
         let size = |gradient: &[f64]| gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
@@ -229,7 +236,8 @@ impl Design {
             if size(&here.gradient) <= rule.tolerance {
                 break;
             }
-            let Some(step) = newton_step(&here, n) else { break };
+            self.curvature(simd, rule.ridge, scratch, &mut curvature);
+            let Some(step) = newton_step(&here.gradient, &curvature) else { break };
             let slope: f64 = step.iter().zip(&here.gradient).map(|(s, g)| s * g).sum();
             // Values this close cannot be told apart: Q is a sum of terms of the size of the bound of one output.
             let slack = 8.0 * f64::EPSILON * (1.0 + here.value.abs());
@@ -263,9 +271,9 @@ impl Design {
     }
 }
 
-/// Curvature of a state, as part of a point, that Newton's method over listed states passes over. Value and gradient
-/// are exact all the same.
-const NEGLIGIBLE_CURVATURE: f64 = 1e-12;
+/// Curvature of a listed state, per point, that Newton's method passes over: most states have next to no mass, or are sure of
+/// an output. Value and gradient are exact all the same.
+const NEGLIGIBLE_CURVATURE: f64 = 1e-10;
 
 /// When Newton's method ends.
 #[derive(Clone, Copy, Debug)]
@@ -298,12 +306,13 @@ impl Regression<'_> {
     }
 }
 
-fn newton_step(point: &Point, n: usize) -> Option<Vec<f64>> {
-    let largest = (0..n).map(|h| point.curvature[h * n + h]).fold(0.0, f64::max);
+fn newton_step(gradient: &[f64], curvature: &[f64]) -> Option<Vec<f64>> {
+    let n = gradient.len();
+    let largest = (0..n).map(|h| curvature[h * n + h]).fold(0.0, f64::max);
     let mut damping = DAMPING * largest;
     // Twice ten thousandfold at most: then the matrix is not a curvature but noise.
     for _ in 0..3 {
-        let mut matrix = point.curvature.clone();
+        let mut matrix = curvature.to_vec();
         for h in 0..n {
             for k in 0..h {
                 matrix[h * n + k] = matrix[k * n + h];
@@ -311,7 +320,7 @@ fn newton_step(point: &Point, n: usize) -> Option<Vec<f64>> {
             matrix[h * n + h] += damping;
         }
         if let Some(cholesky) = Cholesky::new(&matrix, n) {
-            return Some(cholesky.solve(&point.gradient));
+            return Some(cholesky.solve(gradient));
         }
         damping *= 1e4;
     }

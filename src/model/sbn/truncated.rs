@@ -34,8 +34,8 @@ const MAX_REMEMBERED: usize = 1 << 17;
 /// Points drawn, of which the nearest lends its best state.
 const NEIGHBOURS: u64 = 4;
 
-/// Posterior probabilities below this are zero: all together they change no digit of any sum.
-const NEGLIGIBLE: f64 = 1e-18;
+/// Posterior probabilities below this are zero: the rounding of a sum to which 1 belongs.
+const NEGLIGIBLE: f64 = 1e-16;
 
 /// The variational state of some consecutive points: S distinct states each, the most probable first.
 #[derive(Clone, Debug, PartialEq, Eq)]

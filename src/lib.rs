@@ -109,6 +109,8 @@ pub mod kernels;
 mod linalg;
 pub mod model;
 pub mod monitor;
+#[cfg(feature = "cli")]
+pub mod picture;
 mod rng;
 pub mod scalar;
 pub mod stats;

@@ -5,7 +5,6 @@ use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
 use entropysum::em::Config;
 use entropysum::family::registry;
-use entropysum::model::Posterior;
 use entropysum::monitor::Monitor;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
@@ -117,15 +116,18 @@ pub struct FitArgs {
     /// Number of components [default: that of --init FILE]
     #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
     pub components: Option<u64>,
-    /// Numbers of latents, for models that have any: of each layer, the lowest first
+    /// Numbers of latents, for models that have any: of each layer, the top one first
     #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
     pub latent: Vec<u64>,
     /// How to learn, for models that can be learned in several ways [default: em]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
-    /// Posteriors of the E-step [default: exact, or those of --init FILE]
-    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
-    pub posterior: Option<Posterior>,
+    /// Posteriors of the E-step: of mixtures exact or hard, of sbn and sbn3 exact, truncated or mean-field [default: exact, or those of --init FILE]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated", "mean-field"]))]
+    pub posterior: Option<String>,
+    /// States of each point that truncated posteriors keep [default: 32, or that of --init FILE]
+    #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]
+    pub states: Option<u64>,
     /// Start: kmeans++, random, random-from-data, or a saved model to go on from
     #[arg(long, value_name = "START", help_heading = MODEL, default_value = Start::NAMES[0], value_parser = OsStringValueParser::new().map(Start::from))]
     pub init: Start,
@@ -167,6 +169,12 @@ pub struct FitArgs {
     /// Draw all iterations: .svg
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
+    /// Draw the weights of each latent as a tile of a picture, for points that are pictures: .png
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, requires = "image")]
+    pub plot_features: Option<PathBuf>,
+    /// Width and height of these pictures: 28x28
+    #[arg(long, value_name = "WxH", help_heading = OUTPUT, requires = "plot_features", value_parser = image)]
+    pub image: Option<(usize, usize)>,
     /// Print the result as one JSON object
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
@@ -177,12 +185,14 @@ pub struct FitArgs {
 
 impl FitArgs {
     /// Arguments that only some kinds of models have a use for, and whether they were typed.
-    pub fn of_kinds(&self) -> [(&'static str, bool); 4] {
+    pub fn of_kinds(&self) -> [(&'static str, bool); 6] {
         [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
+            ("--states", self.states.is_some()),
+            ("--plot-features", self.plot_features.is_some()),
         ]
     }
 }
@@ -410,6 +420,14 @@ fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a number of at least 0".to_owned()),
+    }
+}
+
+fn image(text: &str) -> Result<(usize, usize), String> {
+    let sizes = text.split_once('x').map(|(w, h)| (w.parse(), h.parse()));
+    match sizes {
+        Some((Ok(width), Ok(height))) if width > 0 && height > 0 => Ok((width, height)),
+        _ => Err("expected WIDTHxHEIGHT, such as 28x28".to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::block::BlockBuf;
 use crate::data::DataSource;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior};
+use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, binary_fault, check_posterior};
 use crate::monitor::{Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -180,8 +180,9 @@ fn means<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result<Vec<f64>> {
     while start < source.len() {
         let count = READ.min(source.len() - start);
         let block = source.read(start, count as usize, &mut buffer)?;
-        if let Some(fault) = SigmoidBeliefNet::fault_of(block) {
-            return Err(DataError { source: source.name(), ..fault }.into());
+        if let Some(fault) = binary_fault(block) {
+            let row = block.first + fault.row as u64;
+            return Err(DataError::new(source.name(), fault.message).at(row, fault.column).into());
         }
         for (i, row) in block.points.row_iter().enumerate() {
             let weight = block.weights.map_or(1.0, |weights| weights[i]);

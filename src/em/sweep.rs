@@ -114,7 +114,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         self.prepare_lanes(n_lanes as usize);
         let per_lane = n.div_ceil(n_lanes);
         let per_read = self.points_per_read();
-        let source = self.source;
+        let (source, first_sweep) = (self.source, self.constants.is_none());
         self.executor.for_each(&mut self.lanes, |index, lane| {
             let mut workspace = model.workspace(packed, lane.workspace.take());
             let mut stats = empty.clone();
@@ -123,6 +123,9 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
             while start < end {
                 let count = per_read.min(end - start) as usize;
                 let block = source.read(start, count, &mut lane.buffer)?;
+                if first_sweep {
+                    check_points(model, source, block)?;
+                }
                 model.e_step(packed, block, &mut stats, &mut workspace);
                 if !stats.log_evidence().is_finite() {
                     return Err(first_fault(source, block).into());
@@ -150,6 +153,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         empty: SuffStats,
     ) -> Result<SuffStats> {
         let (n, source) = (self.source.len(), self.source);
+        let first_sweep = self.constants.is_none();
         let shape = empty.shape();
         let per_part = (RESPONSIBILITY_BYTES / (size_of::<T>() * shape.components)) as u64;
         let per_part = per_part.clamp(MIN_POINTS_PER_LANE, MAX_HALVED_POINTS);
@@ -183,6 +187,9 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 responsibilities.resize(count * shape.components, T::ZERO);
                 if count > 0 {
                     let block = source.read(start, count, &mut lane.buffer)?;
+                    if first_sweep {
+                        check_points(model, source, block)?;
+                    }
                     model.posteriors(packed, block, stats, &mut workspace, responsibilities);
                     if !stats.log_evidence().is_finite() {
                         return Err(first_fault(source, block).into());
@@ -243,6 +250,19 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
 
     fn points_per_read(&self) -> u64 {
         (READ_BYTES / (size_of::<T>() * self.source.dim())).max(1).next_multiple_of(256) as u64
+    }
+}
+
+/// Says which point of a block a model is not for, if there is one.
+pub(crate) fn check_points<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+    model: &M,
+    source: &S,
+    block: Block<'_, T>,
+) -> Result<(), DataError> {
+    match model.fault(block) {
+        None => Ok(()),
+        Some(fault) => Err(DataError::new(source.name(), fault.message)
+            .at(block.first + fault.row as u64, fault.column)),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::batch::Fit;
 use super::config::Config;
-use super::sweep::first_fault;
+use super::sweep::{check_points, first_fault};
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
@@ -101,8 +101,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
             for start in (0..lane.count).step_by(per_read) {
                 let count = per_read.min(lane.count - start);
                 let block = source.read(lane.first + start as u64, count, &mut lane.buffer)?;
-                if let Some(fault) = SigmoidBeliefNet::fault_of(block) {
-                    return Err(DataError { source: source.name(), ..fault }.into());
+                if sweeps == 0 {
+                    check_points(model, source, block)?;
                 }
                 searcher.sweep(block, sets, start, &mut rng, workspace, |_, _, _, _| {});
                 if !workspace.sums_of_states.is_finite() {

@@ -60,6 +60,17 @@ pub enum Constants {
     Known,
 }
 
+/// A point that a model is not for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointFault {
+    /// Its number in the block.
+    pub row: usize,
+    /// The dimension at fault, where it is a single one.
+    pub column: Option<usize>,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
 /// The data plane of a model: its E-step on blocks of points, in precision `T`.
 pub trait EStep<T: Scalar>: GenerativeModel {
     /// Parameters as the kernels want them, made once a sweep.
@@ -127,6 +138,11 @@ pub trait EStep<T: Scalar>: GenerativeModel {
 
     /// The constants of a sweep, unless they hold for its parameters only.
     fn constants(&self, packed: &Self::Packed, stats: &SuffStats) -> Option<DataConstants>;
+
+    /// The first point of a block that the model is not for. Asked once for a data set, not in every sweep.
+    fn fault(&self, _block: Block<'_, T>) -> Option<PointFault> {
+        None
+    }
 
     /// Whether these constants are what a sweep with these parameters would sum.
     fn can_reuse(&self, packed: &Self::Packed, constants: &DataConstants) -> bool;

@@ -40,6 +40,9 @@
 //! | `gaussian-tied-diag` | D |
 //! | `gaussian-tied-spherical` | one number |
 //!
+//! Sigmoid belief networks (`sbn`, `sbn3`) have `prior` [H], `weights` D × H and `biases` [D]; with three layers `weights` D × I,
+//! `hidden_weights` I × H and `hidden_biases` [I]. Truncated posteriors have their `n_states`.
+//!
 //! Other families keep their arrays under a key `parameters`; both places are read. Only `model`, `weights` and the
 //! arrays of the family are required. Unknown keys are ignored.
 //!
@@ -61,6 +64,7 @@
 mod json;
 mod mixture;
 mod safetensors;
+mod sbn;
 mod stored;
 
 pub use json::{from_json, to_json};

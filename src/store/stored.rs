@@ -2,7 +2,7 @@
 
 use super::invalid;
 use crate::error::{Error, Result};
-use crate::model::Mixture;
+use crate::model::{Mixture, SigmoidBeliefNet};
 use serde_json::Value;
 
 /// A kind of model that files hold: both formats are written and read from this alone.
@@ -263,7 +263,8 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Mixture: "A mixture of an exponential family."
+    Mixture: "A mixture of an exponential family.",
+    SigmoidBeliefNet: "A sigmoid belief network."
 }
 
 impl Model {

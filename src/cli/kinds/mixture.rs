@@ -9,11 +9,20 @@ use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
-use entropysum::model::Mixture;
+use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
 use std::fmt::Write as _;
+
+/// The variational family that was asked for.
+fn posterior(args: &FitArgs) -> Result<Option<Posterior>> {
+    let Some(asked) = args.posterior.as_deref() else { return Ok(None) };
+    let known = [Posterior::Exact, Posterior::Hard].into_iter().find(|it| it.name() == asked);
+    known.map(Some).ok_or_else(|| {
+        Error::Config(format!("--posterior {asked} is not for mixtures, expected exact or hard"))
+    })
+}
 
 impl Kind for Mixture {
     type Spec = MixtureSpec;
@@ -23,6 +32,7 @@ impl Kind for Mixture {
     const ALGORITHMS: &'static [&'static str] = &["em"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
+        posterior(args)?;
         match (given, args.components) {
             (None, None) => {
                 let message = "give the number of components with -k, or a model with --init FILE";
@@ -51,7 +61,7 @@ impl Kind for Mixture {
             }
         };
         check_memory(&spec)?;
-        Ok(match args.posterior {
+        Ok(match posterior(args)? {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,
         })

@@ -5,6 +5,7 @@
 //! gets a line in the two macros below.
 
 mod mixture;
+mod sbn;
 
 use crate::cli::args::FitArgs;
 use entropysum::data::DataSource;
@@ -21,11 +22,14 @@ use std::path::Path;
 /// Evaluates an expression with `$M` as the kind of models of this name, one that [`Model`] answers to.
 macro_rules! with_kind {
     ($name:expr, $M:ident => $body:expr) => {{
-        use entropysum::model::Mixture;
+        use entropysum::model::{Mixture, SigmoidBeliefNet};
         use entropysum::store::Stored;
         let name: &str = $name;
         if Mixture::answers_to(name) {
             type $M = Mixture;
+            $body
+        } else if SigmoidBeliefNet::answers_to(name) {
+            type $M = SigmoidBeliefNet;
             $body
         } else {
             unreachable!("{name} was looked up before")
@@ -38,6 +42,7 @@ macro_rules! with_model {
     ($any:expr, $model:ident => $body:expr) => {
         match $any {
             Model::Mixture($model) => $body,
+            Model::SigmoidBeliefNet($model) => $body,
             _ => unreachable!("every kind has its line"),
         }
     };
@@ -71,7 +76,20 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
 
     /// The same as a table for people.
     fn table(&self) -> String;
+
+    /// Whether its scores are lower bounds of log-densities.
+    fn scores_are_bounds(&self) -> bool {
+        false
+    }
+
+    /// What `--plot-features` draws: D values for each latent.
+    fn features(&self) -> Option<Features> {
+        None
+    }
 }
+
+/// Features of latents, D values each.
+pub type Features = Vec<Vec<f64>>;
 
 /// A [`Kind`] in the precision of a command.
 pub trait FitKind<T: Scalar>: Kind + Density<T> {
@@ -98,6 +116,21 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
         _sink: &mut dyn FnMut(&[f64]) -> Result<()>,
     ) -> Result<()> {
         Err(no_latents(self, map))
+    }
+
+    /// How many latents the most probable state of a point has; 0 where states are components, or there are none.
+    fn state_width(&self) -> usize {
+        0
+    }
+
+    /// The most probable state of each point, in order: zeros and ones.
+    fn states(
+        &self,
+        _source: &dyn DataSource<T>,
+        _executor: &Executor,
+        _sink: &mut dyn FnMut(&[f64]) -> Result<()>,
+    ) -> Result<()> {
+        unreachable!("asked of kinds with states only")
     }
 }
 

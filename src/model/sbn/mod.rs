@@ -31,15 +31,13 @@ mod truncated;
 pub use exact::{MAX_ENUMERATED, Packed, PosteriorTile, Workspace};
 
 use super::{EntropySum, GenerativeModel};
-use crate::block::Block;
-use crate::error::{DataError, Error, Result};
+use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{logistic, states};
 use crate::monitor::Event;
-use crate::scalar::Scalar;
 use crate::stats::SuffStats;
-pub(crate) use exact::is_binary;
+pub(crate) use exact::{binary_fault, is_binary};
 pub use fitted::{LatentEncoder, LatentScratch};
 pub(crate) use regression::Regression;
 use regression::{Design, NewtonRule};
@@ -72,6 +70,19 @@ pub enum LatentPosterior {
 }
 
 impl LatentPosterior {
+    /// Size of the sets of truncated posteriors where none is given. On planted bars as many states as there are latents
+    /// or more find them all; larger sets cost in proportion.
+    pub const DEFAULT_STATES: usize = 32;
+
+    /// Exact where `latents` latents can be enumerated, else truncated.
+    pub fn default_for(latents: usize) -> Self {
+        if latents <= MAX_ENUMERATED {
+            Self::Exact
+        } else {
+            Self::Truncated { states: Self::DEFAULT_STATES }
+        }
+    }
+
     /// Name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -261,23 +272,6 @@ impl SigmoidBeliefNet {
     /// The ridge λ.
     pub fn ridge(&self) -> f64 {
         self.ridge
-    }
-
-    /// The first value of a block that is neither 0 nor 1, as a fault of a source without a name.
-    pub(crate) fn fault_of<T: Scalar>(block: Block<'_, T>) -> Option<DataError> {
-        if is_binary(block) {
-            return None;
-        }
-        for i in 0..block.len() {
-            for d in 0..block.dim() {
-                let value = block.points[(i, d)];
-                if value != T::ZERO && value != T::ONE {
-                    let message = format!("the value is {value}, expected 0 or 1");
-                    return Some(DataError::new("", message).at(block.first + i as u64, Some(d)));
-                }
-            }
-        }
-        None
     }
 
     /// Prior probabilities `π` of the top latents; H values.

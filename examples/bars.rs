@@ -54,7 +54,7 @@ fn main() -> entropysum::Result<()> {
     let planted = planted()?;
     let executor = Executor::new(None)?;
     let mut all = 0;
-    for seed in 0..seeds {
+    for seed in std::env::var("FROM").map_or(0, |v| v.parse().unwrap())..seeds {
         let mut values: Vec<f64> = Vec::new();
         inference::sample(&planted, 2000, seed, &executor, |points, _| {
             values.extend_from_slice(points);
@@ -87,6 +87,9 @@ fn main() -> entropysum::Result<()> {
             &Config { max_iter: 20, ..config },
             &mut entropysum::Silent,
         )?;
+        if found < BARS {
+            println!("{:.3?}", fit.model.prior());
+        }
         println!(
             "seed {seed}: {found} of {BARS} bars, bound {:.4} (from planted {:.4}), {} iterations, {:.1} s",
             fit.last().unwrap().lower_bound,

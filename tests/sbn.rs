@@ -5,11 +5,13 @@ mod common;
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{self, Config};
+use entropysum::em::truncated::TruncatedSweeper;
+use entropysum::em::{self, Config, SbnSpec, fit_sbn};
 use entropysum::exec::Executor;
+use entropysum::inference;
 use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
-use entropysum::monitor::Silent;
+use entropysum::model::sbn::{Gradient, LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::monitor::{IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::stats::{StatsShape, SuffStats};
 use serde_json::Value;
@@ -185,7 +187,10 @@ fn agrees_with_golden(
 
 /// `α · ∂F/∂Ψ + β · ∂F/∂θ` with `α_h = π_h (1 - π_h) logit π_h` and `β` the weights and biases themselves.
 fn along_criterion(net: &SigmoidBeliefNet, stats: &SuffStats) -> f64 {
-    let gradient = net.gradient(stats);
+    direction(net, &net.gradient(stats))
+}
+
+fn direction(net: &SigmoidBeliefNet, gradient: &Gradient) -> f64 {
     let prior = net.prior().iter().zip(&gradient.prior);
     let mut sum: f64 = prior.map(|(p, g)| p * (1.0 - p) * (p / (1.0 - p)).ln() * g).sum();
     let layers = net.hidden().into_iter().chain([net.observables()]);
@@ -395,4 +400,378 @@ fn an_m_step_with_a_ridge_leaves_its_gap() {
         let gap = net.lower_bound(&stats) - net.entropy_sum(&stats).total();
         assert!(squares > 1e-4 && (gap - ridge * squares).abs() < 1e-11, "{gap} {squares}");
     }
+}
+
+/// Points of a net, drawn from it.
+fn draws(net: &SigmoidBeliefNet, n: u64, seed: u64) -> Vec<f64> {
+    let mut values = Vec::new();
+    let executor = Executor::new(Some(1)).unwrap();
+    inference::sample(net, n, seed, &executor, |points, labels| {
+        assert!(labels.is_empty());
+        values.extend_from_slice(points);
+        Ok(())
+    })
+    .unwrap();
+    values
+}
+
+/// Three layers whose hidden causes overlap little: `z` turns on `y`, each `y` three observables.
+fn causes(hidden: bool) -> SigmoidBeliefNet {
+    let latents = 4;
+    let dim = 3 * latents;
+    let weights: Vec<f64> = (0..dim * latents)
+        .map(|k| if k / latents / 3 == k % latents { 5.0 } else { 0.0 })
+        .collect();
+    let observables = Layer::new(latents, &weights, &vec![-2.5; dim]).unwrap();
+    if hidden {
+        let weights = [4.0, 0.0, 4.0, 0.0, 0.0, 4.0, 0.0, 4.0];
+        let layer = Layer::new(2, &weights, &[-2.0; 4]).unwrap();
+        SigmoidBeliefNet::new(vec![0.4, 0.3], Some(layer), observables).unwrap()
+    } else {
+        SigmoidBeliefNet::new(vec![0.25; latents], None, observables).unwrap()
+    }
+}
+
+fn rising(records: &[IterRecord]) {
+    for pair in records.windows(2) {
+        let (before, after) = (&pair[0], &pair[1]);
+        // The bound of the old parameters on new posteriors lies between the bounds after the M-steps.
+        assert!(after.log_likelihood >= before.lower_bound - 1e-11, "{before:?} {after:?}");
+        assert!(after.lower_bound >= after.log_likelihood - 1e-11, "{after:?}");
+    }
+}
+
+const TRUNCATED: LatentPosterior = LatentPosterior::Truncated { states: 6 };
+
+#[test]
+fn the_bound_rises_under_exact_and_truncated_posteriors_of_two_and_three_layers() {
+    let executor = Executor::new(Some(2)).unwrap();
+    for hidden in [false, true] {
+        let x = draws(&causes(hidden), 400, 3);
+        let weights = (0..400).map(|i| 0.5 + (i % 3) as f64).collect();
+        let points = Points::from_rows(&x, 12).unwrap().with_weights(weights).unwrap();
+        for posterior in [LatentPosterior::Exact, TRUNCATED] {
+            let spec =
+                SbnSpec { hidden: hidden.then_some(4), ..SbnSpec::new(if hidden { 2 } else { 4 }) };
+            let spec = spec.with_posterior(posterior);
+            let config = Config { max_iter: 40, tol: 0.0, seed: 2, ..Config::default() };
+            let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            assert_eq!(fit.history.records.len(), 40);
+            rising(&fit.history.records);
+            let [first, last] = [0, 39].map(|k| fit.history.records[k].lower_bound);
+            assert!(last > first + 0.5, "{posterior:?}: {first} to {last}");
+            if posterior == LatentPosterior::Exact {
+                // Up to the rounding of sums over hundreds of points.
+                assert!(fit.history.records.iter().all(|r| r.gap().abs() < 1e-10));
+            }
+        }
+    }
+}
+
+/// Where sets hold all states, truncated posteriors are exact ones; and the gap is the derivative that it must be.
+#[test]
+fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
+    let executor = Executor::new(Some(2)).unwrap();
+    for hidden in [false, true] {
+        let net = causes(hidden);
+        let x = draws(&net, 300, 4);
+        let points = Points::from_rows(&x, 12).unwrap();
+        let exact = sweep::<f64>(&net, &x, None);
+        let all = 1 << net.n_latents();
+        for states in [all, 3] {
+            let truncated =
+                TruncatedSweeper::<f64, _>::new(&points, &executor, states, 1).sweep(&net).unwrap();
+            let stats = &truncated.stats;
+            if states == all {
+                let evidence = exact.log_evidence() / 300.0;
+                assert_close(truncated.log_evidence, evidence, 1e-12, "evidence");
+                assert_close(net.bound_of(stats), net.lower_bound(&exact), 1e-12, "bound");
+                let (found, expected) = (net.entropies_of(stats), net.entropy_sum(&exact));
+                assert_close(found.total(), expected.total(), 1e-12, "entropy sum");
+                assert_close(found.hidden, expected.hidden, 1e-12, "hidden");
+                let (found, expected) = (net.gradient_of(stats), net.gradient(&exact));
+                assert_all_close(&found.prior, &expected.prior, 1e-10, "prior");
+                for (found, expected) in found.layers.iter().zip(&expected.layers) {
+                    assert_all_close(&found.weights(), &expected.weights(), 1e-11, "weights");
+                    assert_all_close(&found.biases(), &expected.biases(), 1e-11, "biases");
+                }
+            } else {
+                assert!(truncated.log_evidence < exact.log_evidence() / 300.0 - 1e-6);
+                assert_close(net.bound_of(stats), truncated.log_evidence, 1e-12, "bound");
+            }
+            let gap = net.bound_of(stats) - net.entropies_of(stats).total();
+            let certified = direction(&net, &net.gradient_of(stats));
+            assert!((gap - certified).abs() < 1e-10 && gap.abs() > 1e-6, "{gap} {certified}");
+        }
+    }
+}
+
+/// The real thing, where the M-step of truncated posteriors converges too.
+#[test]
+fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
+    let digits = fixture("sbn_digits4x4");
+    let x = numbers(&digits["data"]["x"]);
+    let points = Points::from_rows(&x, 8).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+        let spec = SbnSpec::new(3).with_posterior(posterior);
+        let config = Config { max_iter: 3000, tol: 1e-12, seed: 1, ..Config::default() };
+        let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+        let last = fit.last().unwrap();
+        assert!(fit.converged(), "{posterior:?}: {:?}", fit.stop_reason);
+        assert!(last.gap().abs() < 1e-8, "{posterior:?}: {}", last.gap());
+        assert!(last.delta() > -1e-10 && last.delta() < 1e-7, "{posterior:?}: {}", last.delta());
+    }
+}
+
+/// Mean-field posteriors are factored, below the exact bound, and stationary.
+#[test]
+fn mean_field_posteriors_are_stationary_points_below_the_log_likelihood() {
+    let mut u = Uniforms::new(21);
+    for latents in [1, 3, 5] {
+        let dim = 4;
+        let net = random_net(&mut u, latents, 0, dim);
+        let factored = net.clone().with_posterior(LatentPosterior::MeanField).unwrap();
+        for x in binary(&mut u, 7 * dim).chunks(dim) {
+            let (exact, found) = (sweep::<f64>(&net, x, None), sweep::<f64>(&factored, x, None));
+            let q = found.mass();
+            assert_close(q.iter().sum(), 1.0, 1e-12, "mass");
+            let mean = |h: usize| -> f64 {
+                (0..q.len()).filter(|&s| digits(s, latents)[h] == 1.0).map(|s| q[s]).sum()
+            };
+            let joint = |s: usize| log_joint(&net, x, &digits(s, latents));
+            for s in 0..q.len() {
+                let z = digits(s, latents);
+                let product: f64 = (0..latents)
+                    .map(|h| if z[h] == 1.0 { mean(h) } else { 1.0 - mean(h) })
+                    .product();
+                assert_close(q[s], product, 1e-12, "factored");
+            }
+            for h in 0..latents {
+                // logit m_h = E[l | z_h = 1] - E[l | z_h = 0]
+                let given = |value: f64| -> f64 {
+                    let of = (0..q.len()).filter(|&s| digits(s, latents)[h] == value);
+                    let weight = if value == 1.0 { mean(h) } else { 1.0 - mean(h) };
+                    of.map(|s| q[s] * joint(s)).sum::<f64>() / weight
+                };
+                let expected = given(1.0) - given(0.0);
+                assert_close((mean(h) / (1.0 - mean(h))).ln(), expected, 1e-8, "stationary");
+            }
+            let elbo: f64 =
+                (0..q.len()).filter(|&s| q[s] > 0.0).map(|s| q[s] * (joint(s) - q[s].ln())).sum();
+            assert_close(found.log_evidence(), elbo, 1e-10, "bound");
+            assert!(elbo <= exact.log_evidence() + 1e-12);
+            if latents == 1 {
+                assert_close(elbo, exact.log_evidence(), 1e-10, "one latent is always factored");
+            }
+        }
+    }
+}
+
+/// All a fit and its use return, as bits.
+fn bits_of_a_fit<T: Scalar>(
+    posterior: LatentPosterior,
+    hidden: Option<usize>,
+    threads: usize,
+) -> Vec<u64> {
+    let executor = Executor::new(Some(threads)).unwrap();
+    let x: Vec<T> = rounded(&draws(&causes(hidden.is_some()), 3000, 1));
+    let points = Points::from_rows(&x, 12).unwrap();
+    let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
+    let config = Config { max_iter: 4, tol: 0.0, n_init: 2, seed: 9, ..Config::default() };
+    let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+    let mut bits: Vec<u64> = Vec::new();
+    for record in &fit.history.records {
+        bits.extend([record.lower_bound, record.entropy_sum.total()].map(f64::to_bits));
+    }
+    for name in ["prior", "weights", "biases", "hidden_weights", "hidden_biases"] {
+        bits.extend(fit.model.parameter(name).unwrap_or_default().iter().map(|v| v.to_bits()));
+    }
+    let mut keep = |_: u64, values: &[f64]| {
+        bits.extend(values.iter().map(|v| v.to_bits()));
+        Ok(())
+    };
+    inference::score_samples(&fit.model, &points, &executor, &mut keep).unwrap();
+    inference::transform(&fit.model, &points, &executor, &mut keep).unwrap();
+    inference::reconstruct(&fit.model, &points, &executor, &mut keep).unwrap();
+    inference::most_probable_states(&fit.model, &points, &executor, &mut keep).unwrap();
+    bits
+}
+
+#[test]
+fn fits_and_their_use_have_the_same_bits_on_1_2_and_7_threads() {
+    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+        for hidden in [None, Some(3)] {
+            if hidden.is_some() && posterior == LatentPosterior::MeanField {
+                continue;
+            }
+            let one = bits_of_a_fit::<f64>(posterior, hidden, 1);
+            assert!(one.len() > 50_000);
+            for threads in [2, 7] {
+                assert!(one == bits_of_a_fit::<f64>(posterior, hidden, threads), "{posterior:?}");
+            }
+        }
+    }
+    let [one, seven] = [1, 7].map(|threads| bits_of_a_fit::<f32>(TRUNCATED, None, threads));
+    assert!(one == seven);
+}
+
+/// Posterior marginals, most probable states, reconstructions and scores against sums over all states.
+#[test]
+fn latents_states_reconstructions_and_scores_match_brute_force() {
+    let mut u = Uniforms::new(31);
+    let executor = Executor::new(Some(2)).unwrap();
+    for [latents, hidden, dim] in SIZES {
+        let net = random_net(&mut u, latents, hidden, dim);
+        let (n, h, all) = (net.n_latents(), net.prior().len(), 1 << net.n_latents());
+        let x = binary(&mut u, 70 * dim);
+        let points = Points::from_rows(&x, dim).unwrap();
+        let (q, evidence) = exact_posteriors(&net, &x);
+        for posterior in [LatentPosterior::Exact, LatentPosterior::Truncated { states: all }] {
+            let net = net.clone().with_posterior(posterior).unwrap();
+            let collect = |found: &mut Vec<f64>, values: &[f64]| {
+                found.extend_from_slice(values);
+                Ok(())
+            };
+            let mut found = [vec![], vec![], vec![], vec![]];
+            let [scores, means, images, states] = &mut found;
+            inference::score_samples(&net, &points, &executor, |_, v| collect(scores, v)).unwrap();
+            inference::transform(&net, &points, &executor, |_, v| collect(means, v)).unwrap();
+            inference::reconstruct(&net, &points, &executor, |_, v| collect(images, v)).unwrap();
+            inference::most_probable_states(&net, &points, &executor, |_, v| collect(states, v))
+                .unwrap();
+            assert_all_close(scores, &evidence, 1e-12, "scores");
+            for (i, q) in q.iter().enumerate() {
+                let mean = |j: usize| (0..all).map(|s| q[s] * digits(s, n)[j]).sum::<f64>();
+                let expected: Vec<f64> = (0..n).map(mean).collect();
+                assert_all_close(&means[i * n..][..n], &expected, 1e-12, "marginals");
+                let best = (0..all).max_by(|&a, &b| q[a].total_cmp(&q[b])).unwrap();
+                assert_eq!(states[i * n..][..n], digits(best, n), "most probable state");
+                let mut expected = vec![0.0; dim];
+                for s in 0..all {
+                    let state = digits(s, n);
+                    let above = if hidden > 0 { &state[h..] } else { &state[..] };
+                    let logits = logits(net.observables(), above);
+                    expected.iter_mut().zip(logits).for_each(|(sum, a)| *sum += q[s] * sigmoid(a));
+                }
+                assert_all_close(&images[i * dim..][..dim], &expected, 1e-12, "reconstruction");
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_have_the_moments_of_the_network() {
+    for hidden in [false, true] {
+        let net = causes(hidden);
+        let (n, h) = (net.n_latents(), net.prior().len());
+        let mut expected = vec![0.0; 12];
+        for s in 0..1usize << n {
+            let state = digits(s, n);
+            // p(x = 0, z) less p(x = 0 | z) is p(z).
+            let above = &state[if hidden { h } else { 0 }..];
+            let a = logits(net.observables(), above);
+            let silence: f64 = a.iter().map(|a| softplus(*a)).sum();
+            let p = (log_joint(&net, &[0.0; 12], &state) + silence).exp();
+            expected.iter_mut().zip(a).for_each(|(sum, a)| *sum += p * sigmoid(a));
+        }
+        let x = draws(&net, 40_000, 17);
+        for d in 0..12 {
+            let mean = x.iter().skip(d).step_by(12).sum::<f64>() / 40_000.0;
+            // Four standard errors at most.
+            assert!((mean - expected[d]).abs() < 0.01, "{mean} {}", expected[d]);
+        }
+    }
+}
+
+#[test]
+fn planted_causes_are_recovered_from_random_starts() {
+    let net = causes(false);
+    let executor = Executor::new(Some(2)).unwrap();
+    let x = draws(&net, 500, 2);
+    let points = Points::from_rows(&x, 12).unwrap();
+    let config = Config { max_iter: 200, tol: 1e-6, n_init: 3, ..Config::default() };
+    for posterior in [LatentPosterior::Exact, TRUNCATED] {
+        let spec = SbnSpec::new(4).with_posterior(posterior);
+        let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+        let weights = fit.model.parameter("weights").unwrap();
+        for cause in 0..4 {
+            let alone = (0..4)
+                .any(|h| (0..12).all(|d| (weights[d * 4 + h] > 2.5) == (d / 3 == cause)));
+            assert!(alone, "{posterior:?}: cause {cause} in {weights:.1?}");
+        }
+    }
+}
+
+#[test]
+fn constant_pixels_empty_rows_and_idle_latents_leave_numbers() {
+    let executor = Executor::new(Some(1)).unwrap();
+    // Pixel 0 is always off, pixel 1 always on; half the rows are otherwise zero.
+    let mut u = Uniforms::new(3);
+    let x: Vec<f64> = (0..60)
+        .flat_map(|i| {
+            let rest = if i % 2 == 0 { vec![0.0; 3] } else { binary(&mut u, 3) };
+            [vec![0.0, 1.0], rest].concat()
+        })
+        .collect();
+    let points = Points::from_rows(&x, 5).unwrap();
+    let nothing = vec![0.0; 40];
+    let nothing = Points::from_rows(&nothing, 5).unwrap();
+    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+        for points in [&points, &nothing] {
+            let spec = SbnSpec::new(4).with_posterior(posterior);
+            let config = Config { max_iter: 30, ..Config::default() };
+            let fit = fit_sbn(&spec, points, &executor, &config, &mut Silent).unwrap();
+            for record in &fit.history.records {
+                assert!(record.lower_bound.is_finite() && record.gap().is_finite());
+            }
+            for name in ["prior", "weights", "biases"] {
+                let values = fit.model.parameter(name).unwrap();
+                assert!(values.iter().all(|v| v.is_finite() && v.abs() < 1e4), "{name} {values:?}");
+            }
+            let score = inference::score(&fit.model, points, &executor).unwrap();
+            assert!(score.log_likelihood.is_finite() && score.log_likelihood <= 1e-9);
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_told_what_and_where() {
+    let executor = Executor::new(Some(2)).unwrap();
+    let mut x = vec![0.0; 3000 * 4];
+    x[2500 * 4 + 3] = 3.0;
+    let points = Points::from_rows(&x, 4).unwrap().named("digits");
+    let config = Config::default();
+    let place = "digits: row 2500, column 3: the value is 3, expected 0 or 1";
+    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+        let spec = SbnSpec::new(2).with_posterior(posterior);
+        let fault = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
+        assert!(fault.to_string().starts_with(place), "{fault}");
+        // From a given network no start looks at the points first.
+        let given = Layer::new(2, &[0.5; 8], &[0.0; 4]).unwrap();
+        let given = SigmoidBeliefNet::new(vec![0.5; 2], None, given).unwrap();
+        let spec = SbnSpec::from_model(given).with_posterior(posterior);
+        let fault = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
+        assert!(fault.to_string().starts_with(place), "{fault}");
+    }
+    let fine = Points::from_rows(&x[..8], 4).unwrap();
+    let fault = |spec: SbnSpec| {
+        fit_sbn(&spec, &fine, &executor, &config, &mut Silent).unwrap_err().to_string()
+    };
+    let text = fault(SbnSpec::new(17));
+    assert!(text.contains("17 states") || text.contains("2^17 states"), "{text}");
+    assert!(text.ends_with("use truncated posteriors"), "{text}");
+    let text = fault(SbnSpec::new(10).with_hidden(7).with_posterior(LatentPosterior::Exact));
+    assert!(text.contains("2^17 states"), "{text}");
+    let text = fault(SbnSpec::new(2).with_hidden(2).with_posterior(LatentPosterior::MeanField));
+    assert!(text.contains("for two layers"), "{text}");
+    let text = fault(SbnSpec::new(2).with_posterior(LatentPosterior::Truncated { states: 0 }));
+    assert!(text.contains("at least one state"), "{text}");
+    assert!(fault(SbnSpec::new(0)).contains("at least one latent"));
+    let layer = || Layer::new(2, &[0.0; 4], &[0.0; 2]).unwrap();
+    assert!(SigmoidBeliefNet::new(vec![0.5; 3], None, layer()).is_err());
+    assert!(SigmoidBeliefNet::new(vec![0.5, 1.5], None, layer()).is_err());
+    assert!(SigmoidBeliefNet::new(vec![0.5, f64::NAN], None, layer()).is_err());
+    assert!(Layer::new(2, &[0.0; 5], &[0.0; 2]).is_err());
+    assert!(Layer::new(2, &[f64::INFINITY; 4], &[0.0; 2]).is_err());
 }

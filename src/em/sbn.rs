@@ -149,7 +149,8 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         let value: f64 = StandardNormal.sample(&mut rng);
         scale * value
     };
-    let prior = vec![START_PRIOR; spec.latents];
+    let env = |n: &str, d: f64| std::env::var(n).map_or(d, |v| v.parse().unwrap());
+    let prior = vec![env("SP", START_PRIOR); spec.latents];
     let hidden = match spec.hidden {
         None => None,
         Some(hidden) => {
@@ -158,7 +159,8 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         }
     };
     let width = spec.hidden.unwrap_or(spec.latents);
-    let weights: Vec<f64> = (0..width * means.len()).map(|_| normal(START_WEIGHT)).collect();
+    let weights: Vec<f64> =
+        (0..width * means.len()).map(|_| normal(env("SW", START_WEIGHT))).collect();
     let biases: Vec<f64> = means.iter().map(|m| (m / (1.0 - m)).ln()).collect();
     let observables = Layer::new(width, &weights, &biases)?;
     let model = SigmoidBeliefNet::new(prior, hidden, observables)?;

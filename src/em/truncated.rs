@@ -85,8 +85,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
     /// # Errors
     /// If reading fails, or a value is neither 0 nor 1: then its row and column are named.
     pub fn sweep(&mut self, model: &SigmoidBeliefNet) -> Result<TruncatedSweep> {
-        let searcher =
-            model.searcher::<T>(self.executor.simd(), self.states * CANDIDATES_PER_STATE);
+        let searcher = model.searcher::<T>(
+            self.executor.simd(),
+            self.states * std::env::var("CPS").map_or(CANDIDATES_PER_STATE, |v| v.parse().unwrap()),
+        );
         let (source, states, seed) = (self.source, self.states, self.seed);
         let n_lanes = self.lanes.len() as u64;
         let sweeps = self.sweeps;
@@ -151,7 +153,8 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
     let mut history = History::default();
     let stop_reason = loop {
         let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
-        let mut regressions: Vec<Regression<'_>> = model.regressions(&stats, NEWTON_STEPS);
+        let mut regressions: Vec<Regression<'_>> = model
+            .regressions(&stats, std::env::var("NS").map_or(NEWTON_STEPS, |v| v.parse().unwrap()));
         executor.for_each(&mut regressions, |_, regression| {
             regression.solve();
             Ok(())
@@ -161,8 +164,8 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
             iteration,
             seconds: 0.0,
             points_seen: iteration as u64 * source.len(),
-            entropy_sum: model.entropies(&stats),
-            lower_bound: model.bound(&stats),
+            entropy_sum: model.entropies_of(&stats),
+            lower_bound: model.bound_of(&stats),
             log_likelihood: log_evidence,
             change: 0.0,
             active_components: model.active_components(),

@@ -352,7 +352,7 @@ impl SigmoidBeliefNet {
     }
 
     /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
-    pub(crate) fn bound(&self, stats: &LatentStats) -> f64 {
+    pub fn bound_of(&self, stats: &LatentStats) -> f64 {
         let simd = Simd::detect();
         let mut sum = stats.posterior_entropy;
         for (&q, &p) in stats.marginals.iter().zip(&self.prior) {
@@ -370,7 +370,7 @@ impl SigmoidBeliefNet {
     }
 
     /// The entropy sum (Eqns 10 and 21).
-    pub(crate) fn entropies(&self, stats: &LatentStats) -> EntropySum {
+    pub fn entropies_of(&self, stats: &LatentStats) -> EntropySum {
         let simd = Simd::detect();
         let mut of_layers = self.layers.iter().zip(&stats.layers).map(|(layer, stats)| {
             let mut logits = vec![0.0; stats.design.mass().len()];
@@ -481,11 +481,11 @@ impl GenerativeModel for SigmoidBeliefNet {
     fn finish(&mut self) {}
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
-        self.entropies(&self.latent_stats(stats))
+        self.entropies_of(&self.latent_stats(stats))
     }
 
     fn lower_bound(&self, stats: &SuffStats) -> f64 {
-        self.bound(&self.latent_stats(stats))
+        self.bound_of(&self.latent_stats(stats))
     }
 
     /// Number of top latents that are sometimes on.

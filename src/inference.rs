@@ -4,7 +4,7 @@
 
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
-use crate::em::sweep::first_fault;
+use crate::em::sweep::{check_points, first_fault};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{Density, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
@@ -252,7 +252,7 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
         |block, (), values: &mut Vec<f64>| {
             values.resize(block.len() * width, 0.0);
             map(model, &encoder, block, values);
-            values.iter().all(|value| value.is_finite())
+            Ok(values.iter().all(|value| value.is_finite()))
         },
         |first, values| sink(first, &values),
     )
@@ -276,12 +276,13 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
         chunk,
         || model.scratch(&scorer),
         |block, scratch, result| {
+            check_points(model, source, block)?;
             let mut finite = true;
             model.score(&scorer, block, weighted, scratch, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());
                 visit(result, tile);
             });
-            finite
+            Ok(finite)
         },
         sink,
     )
@@ -294,7 +295,7 @@ fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Se
     executor: &Executor,
     chunk: usize,
     scratch: impl Fn() -> W,
-    visit: impl Fn(Block<'_, T>, &mut W, &mut R) -> bool + Sync,
+    visit: impl Fn(Block<'_, T>, &mut W, &mut R) -> Result<bool> + Sync,
     mut sink: impl FnMut(u64, R) -> Result<()>,
 ) -> Result<()> {
     let n = source.len();
@@ -310,7 +311,7 @@ fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Se
                 return Ok(());
             }
             let block = source.read(first, chunk.min((n - first) as usize), buffer)?;
-            if visit(block, scratch, result) {
+            if visit(block, scratch, result)? {
                 Ok(())
             } else {
                 Err(first_fault(source, block).into())

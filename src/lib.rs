@@ -45,6 +45,7 @@
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
+//! | the theory's condition | [`criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
@@ -99,6 +100,7 @@
 
 pub mod atomic;
 pub mod block;
+pub mod criterion;
 pub mod data;
 pub mod em;
 pub mod error;
@@ -113,6 +115,7 @@ pub mod monitor;
 pub mod picture;
 mod rng;
 pub mod scalar;
+pub mod special;
 pub mod stats;
 pub mod store;
 

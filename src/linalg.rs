@@ -4,7 +4,7 @@
 //! faer's global parallelism: that setting belongs to the host program.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::{cholesky, evd, triangular_inverse};
+use faer::linalg::{cholesky, evd, svd, triangular_inverse};
 use faer::{Auto, Mat, MatRef, Par};
 
 /// Lower Cholesky factor `L` of a symmetric positive definite matrix `A = L L'`.
@@ -117,6 +117,40 @@ pub(crate) fn symmetric_eigen(matrix: &[f64], dim: usize) -> Option<(Vec<f64>, M
     Some((values.column_vector().iter().copied().collect(), vectors))
 }
 
+/// The shortest `x` with the least `|A x - b|`, and the rank of `A`: singular values below `cutoff` times the largest
+/// count as zero.
+pub(crate) fn least_squares(a: &Mat<f64>, b: &[f64], cutoff: f64) -> Option<(Vec<f64>, usize)> {
+    let (rows, columns) = (a.nrows(), a.ncols());
+    let size = rows.min(columns);
+    let mut values = faer::diag::Diag::zeros(size);
+    let (mut u, mut v) = (Mat::zeros(rows, size), Mat::zeros(columns, size));
+    let params = <svd::SvdParams as Auto<f64>>::auto().into();
+    let thin = svd::ComputeSvdVectors::Thin;
+    let scratch = svd::svd_scratch::<f64>(rows, columns, thin, thin, Par::Seq, params);
+    svd::svd(
+        a.as_ref(),
+        values.as_mut(),
+        Some(u.as_mut()),
+        Some(v.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        params,
+    )
+    .ok()?;
+    let values = values.column_vector();
+    let largest = if size > 0 { values[0] } else { 0.0 };
+    let mut x = vec![0.0; columns];
+    let mut rank = 0;
+    for k in 0..size {
+        if values[k] > cutoff * largest {
+            rank += 1;
+            let coefficient = (0..rows).map(|i| u[(i, k)] * b[i]).sum::<f64>() / values[k];
+            x.iter_mut().enumerate().for_each(|(j, x)| *x += coefficient * v[(j, k)]);
+        }
+    }
+    Some((x, rank))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +195,24 @@ mod tests {
                 assert!((image - value * vectors[(i, k)]).abs() < 1e-13);
             }
         }
+    }
+
+    #[test]
+    fn least_squares_finds_the_shortest_solution_and_the_rank() {
+        // The third column is the sum of the others.
+        let a = Mat::from_fn(4, 3, |i, j| match j {
+            0 => (i + 1) as f64,
+            1 => (i * i) as f64 - 1.0,
+            _ => (i + 1) as f64 + (i * i) as f64 - 1.0,
+        });
+        let b: Vec<f64> = (0..4).map(|i| 2.0 * a[(i, 0)] - a[(i, 1)]).collect();
+        let (x, rank) = least_squares(&a, &b, 1e-12).unwrap();
+        assert_eq!(rank, 2);
+        for (i, b) in b.iter().enumerate() {
+            assert!(((0..3).map(|j| a[(i, j)] * x[j]).sum::<f64>() - b).abs() < 1e-12);
+        }
+        assert!((x[0] + x[1] - x[2]).abs() < 1e-12, "no part along the null space: {x:?}");
+        let (x, rank) = least_squares(&Mat::zeros(2, 1), &[1.0, 2.0], 1e-12).unwrap();
+        assert_eq!((x, rank), (vec![0.0], 0));
     }
 }

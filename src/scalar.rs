@@ -19,6 +19,7 @@ pub trait Scalar:
     sealed::Sealed
     + faer::traits::RealField
     + crate::kernels::math::Transcendental
+    + crate::kernels::dispatch::InLanes
     + bytemuck::Pod
     + Default
     + Debug

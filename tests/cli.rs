@@ -383,6 +383,37 @@ fn a_fit_goes_on_from_any_file_of_the_model() {
 }
 
 #[test]
+fn check_tells_whether_a_bound_becomes_an_entropy_sum() {
+    let place = Place::with_model();
+    let report = place.json("check gaussian-tied -k 4 --dim 2");
+    let expected = "model fulfilled applies base_measure_constant factors tolerance draws gap";
+    assert_eq!(keys(&report), expected.split_whitespace().collect::<Vec<_>>());
+    assert_eq!((&report["fulfilled"], &report["applies"]), (&true.into(), &"Definition 1".into()));
+    assert_eq!(report["factors"][1]["moves"], serde_json::json!(["covariances"]));
+    assert_eq!((&report["draws"], &report["gap"]), (&16.into(), &Value::Null));
+    let text = place.succeed("check gaussian-fixed-variance").stdout;
+    assert!(text.contains("criterion       not fulfilled"), "{text}");
+
+    // A model of its own points, hardly converged, and of other points.
+    place.succeed("fit points.csv -k 3 --max-iter 1 --init random -o early.json -q");
+    let early = place.json("check early.json points.csv");
+    assert_eq!(
+        (&early["model"], &early["applies"]),
+        (&"gaussian-full".into(), &"Proposition 4".into())
+    );
+    let gap = |report: &Value, key: &str| report["gap"][key].as_f64().unwrap();
+    assert!(gap(&early, "error").abs() < 1e-10);
+    close(&early["gap"]["gap"], &(gap(&early, "prior") + gap(&early, "observable")).into());
+    let score = place.json("score early.json points.csv");
+    close(&early["gap"]["lower_bound"], &score["log_likelihood"]);
+    let wide: String = uniform(200).map(|u| format!("{},{}\n", 90.0 * u, -30.0 * u)).collect();
+    place.write("wide.csv", wide);
+    assert!(gap(&place.json("check model.safetensors wide.csv"), "gap") < -1.0, "far too sharp");
+    let text = place.succeed("check model.safetensors points.csv").stdout;
+    assert!(text.contains("\ngap             ") && text.contains("(observable)"), "{text}");
+}
+
+#[test]
 fn results_depend_on_the_seed_alone() {
     let place = Place::new();
     place.write("noise.f32", noise(20_000));
@@ -455,7 +486,9 @@ fn warnings_are_told_unless_quiet() {
 fn help_names_every_command_and_every_family() {
     let place = Place::new();
     let help = place.succeed("--help").stdout;
-    for command in ["fit", "predict", "transform", "reconstruct", "score", "sample", "info"] {
+    for command in
+        ["fit", "predict", "transform", "reconstruct", "score", "sample", "info", "check"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         let own = place.succeed(&format!("{command} --help")).stdout;
         assert!(own.contains(&format!("Example:\n  entropysum {command} ")), "{own}");
@@ -588,6 +621,11 @@ fn mistakes_are_named_and_leave_nothing_behind() {
             "reconstruct model.safetensors points.csv -o x.npy",
             "cannot reconstruct: gaussian-full is a mixture, which has no latent space",
         ),
+        (1, "check gaussian", "no model is called \"gaussian\"; there are gaussian-full"),
+        (1, "check gaussian-full points.csv", "gaussian-full is no model file"),
+        (1, "check model.safetensors hole.csv", "hole.csv: row 1, column 1"),
+        (1, "check model.safetensors wide.csv", "wide.csv has points of 3 dimension(s)"),
+        (2, "check ppca --latent 0", "at least 1"),
         (1, "fit points.csv --init points.csv", "points.csv"),
         (1, "fit points.csv --init no.json", "no.json"),
         (1, "info missing.json", "missing.json: No such file"),

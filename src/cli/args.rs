@@ -4,7 +4,8 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
 use entropysum::em::Config;
-use entropysum::family::registry;
+use entropysum::family::product::is_product;
+use entropysum::family::{Known, registry};
 use entropysum::monitor::Monitor;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
@@ -83,6 +84,20 @@ Example:
   entropysum info model.safetensors --json > model.json
   entropysum fit points.csv --init model.json -o model.safetensors")]
     Info(InfoArgs),
+    /// Test whether a model's bound becomes an entropy sum
+    #[command(after_help = "\
+Tests the parameterisation criterion of the paper (Definition 1) at random parameters: whether coefficients alpha and
+beta exist that make the natural parameters from their own Jacobians, the same for all latent states. With a model file
+and points, both sides of 'bound - entropy sum = alpha . dF/dPsi + beta . dF/dtheta' are evaluated on the points: on those
+the model was learned from the gap is zero where it has converged; on others it is positive if the model is too flat for
+them, and negative if it is too sharp.
+
+Example:
+  entropysum check gaussian-tied
+  entropysum check ppca-fixed-prior --json
+  entropysum check model.safetensors points.npy")]
+    #[command(allow_negative_numbers = true)]
+    Check(CheckArgs),
     /// Measure what sweeps and monitors cost on this machine
     #[command(after_help = "\
 'sweep' compares E-steps with what matrix products and memory reach here. 'monitor' compares the log-likelihood that a
@@ -103,16 +118,19 @@ const COMPUTING: &str = "Computing";
 /// The model of a fit that names none.
 pub const DEFAULT_MODEL: &str = "gaussian-full";
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FitArgs {
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub weights: WeightsArgs,
 
-    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]
-    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = PossibleValuesParser::new(Model::names()))]
+    /// The model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]. Families
+    /// of several columns each, by index or name: gaussian-diag:0-3,poisson:visits
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = ModelName)]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub known: KnownArgs,
     /// Number of components [default: that of --init FILE]
     #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
     pub components: Option<u64>,
@@ -183,21 +201,75 @@ pub struct FitArgs {
     pub quiet: bool,
 }
 
+/// Parameters that are known: one number, or one for each column.
+#[derive(Clone, Debug, Args)]
+pub struct KnownArgs {
+    /// Trials of a binomial; one number, or one for each column
+    #[arg(long, value_name = "N,...", help_heading = MODEL, value_delimiter = ',')]
+    pub trials: Option<Vec<f64>>,
+    /// Successes of a negative-binomial, as --trials
+    #[arg(long, value_name = "R,...", help_heading = MODEL, value_delimiter = ',')]
+    pub successes: Option<Vec<f64>>,
+    /// Shape of a weibull, as --trials
+    #[arg(long, value_name = "SHAPE,...", help_heading = MODEL, value_delimiter = ',')]
+    pub shape: Option<Vec<f64>>,
+    /// Location of a laplace, as --trials
+    #[arg(long, value_name = "X,...", help_heading = MODEL, value_delimiter = ',')]
+    pub location: Option<Vec<f64>>,
+    /// Variance of a gaussian-known-variance, as --trials
+    #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
+    pub variance: Option<Vec<f64>>,
+    /// Levels of a categorical, as --trials [default: as many as the data have]
+    #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
+    pub levels: Option<Vec<f64>>,
+    /// Total of a point drawn from a multinomial [default: the mean of the data]
+    #[arg(long, value_name = "N", help_heading = MODEL, value_delimiter = ',')]
+    pub total: Option<Vec<f64>>,
+}
+
+impl KnownArgs {
+    fn all(&self) -> [(&'static str, &Option<Vec<f64>>); 7] {
+        [
+            ("--trials", &self.trials),
+            ("--successes", &self.successes),
+            ("--shape", &self.shape),
+            ("--location", &self.location),
+            ("--variance", &self.variance),
+            ("--levels", &self.levels),
+            ("--total", &self.total),
+        ]
+    }
+
+    /// All these arguments, and whether they were given.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.all().map(|(argument, values)| (argument, values.is_some())).into_iter()
+    }
+
+    /// Those that were given.
+    pub fn known(&self) -> Known {
+        self.all().into_iter().fold(Known::default(), |known, (argument, values)| match values {
+            Some(values) => known.with(argument.trim_start_matches('-'), values.clone()),
+            None => known,
+        })
+    }
+}
+
 impl FitArgs {
     /// Arguments that only some kinds of models have a use for, and whether they were typed.
-    pub fn of_kinds(&self) -> [(&'static str, bool); 6] {
-        [
+    pub fn of_kinds(&self) -> Vec<(&'static str, bool)> {
+        let own = [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--states", self.states.is_some()),
             ("--plot-features", self.plot_features.is_some()),
-        ]
+        ];
+        own.into_iter().chain(self.known.given()).collect()
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PredictArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -214,7 +286,7 @@ pub struct PredictArgs {
 }
 
 /// Of 'transform' and 'reconstruct'.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct MapArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -227,7 +299,7 @@ pub struct MapArgs {
     pub output: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -245,7 +317,7 @@ pub struct ScoreArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SampleArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -265,7 +337,7 @@ pub struct SampleArgs {
     pub threads: ThreadsArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct InfoArgs {
     /// The model, as 'fit' saved it
     pub model: PathBuf,
@@ -274,8 +346,36 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// A family or the name of another model, or a model file
+    pub model: OsString,
+    /// Points to certify the gap of a model file on: .npy or text
+    pub data: Option<PathBuf>,
+    /// Number of components
+    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, default_value = "3", value_parser = positive)]
+    pub components: u64,
+    /// Dimension of the points
+    #[arg(long, value_name = "D", help_heading = MODEL, default_value = "3", value_parser = positive)]
+    pub dim: u64,
+    /// Number of latents
+    #[arg(long, value_name = "H", help_heading = MODEL, default_value = "2", value_parser = positive)]
+    pub latent: u64,
+    /// Number of random parameters to test at
+    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    pub draws: u64,
+    /// Seed of these
+    #[arg(long, value_name = "S", default_value_t = Config::default().seed)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+    /// Print the result as one JSON object
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+}
+
 /// Shapes to measure: all combinations of the lists.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
@@ -312,7 +412,7 @@ pub enum BenchCommand {
 }
 
 /// A file of points and how to read it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DataArgs {
     /// The points, one a row: .npy, text, or raw numbers
     pub data: PathBuf,
@@ -327,14 +427,14 @@ pub struct DataArgs {
     pub dim: Option<u64>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct WeightsArgs {
     /// File of weights, one a point
     #[arg(long, value_name = "FILE", help_heading = DATA, conflicts_with = "weights_column")]
     pub weights: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ComputeArgs {
     #[command(flatten)]
     pub threads: ThreadsArgs,
@@ -343,7 +443,7 @@ pub struct ComputeArgs {
     pub precision: Precision,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ThreadsArgs {
     /// Number of threads; results do not depend on it [default: all cores]
     #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = threads)]
@@ -388,6 +488,32 @@ impl From<OsString> for Start {
             Some(_) => Self::RandomFromData,
             None => Self::File(text.into()),
         }
+    }
+}
+
+/// Names of models, and those of products, of which there is no list.
+#[derive(Clone, Debug)]
+struct ModelName;
+
+impl TypedValueParser for ModelName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str() {
+            Some(name) if is_product(name) => Ok(name.to_owned()),
+            _ => PossibleValuesParser::new(Model::names()).parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(
+        &self,
+    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        Some(Box::new(Model::names().into_iter().map(clap::builder::PossibleValue::new)))
     }
 }
 

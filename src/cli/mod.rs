@@ -1,10 +1,11 @@
 //! The command line: a thin layer over the library.
 //!
-//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`bench`]; [`kinds`] knows
+//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`check`], [`bench`]; [`kinds`] knows
 //! what differs between kinds of models), watched by [`progress`], and what comes out is written and printed ([`output`]).
 
 mod args;
 mod bench;
+mod check;
 mod kinds;
 mod output;
 mod progress;

@@ -4,19 +4,19 @@ use crate::cli::args::{
     Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Precision, PredictArgs,
     SampleArgs, ScoreArgs, Start, ThreadsArgs,
 };
-use crate::cli::bench;
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
+use crate::cli::{bench, check};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
-use entropysum::em::{Config, Fit};
+use entropysum::em::{Config, Fit, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::Regularization;
+use entropysum::family::{Regularization, product};
 use entropysum::inference;
-use entropysum::model::{Density, GenerativeModel};
+use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
 use entropysum::picture;
 use entropysum::scalar::Scalar;
@@ -48,6 +48,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Score(args) => in_precision!(args.compute, score(args)),
         Command::Sample(args) => sample(args),
         Command::Info(args) => info(args),
+        Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }
@@ -105,6 +106,30 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Model> {
     }
 }
 
+/// A product whose columns are called by names has them by number then; any other name stays as it is.
+fn with_column_names<T: Scalar>(name: &str, source: &dyn DataSource<T>) -> Result<String> {
+    if !product::is_product(name) {
+        return Ok(name.to_owned());
+    }
+    let blocks = product::parse(name, source.column_names().unwrap_or_default())?;
+    Ok(product::name_of(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
+}
+
+/// The arguments with what the data tell of a family.
+fn told_by_data<T: Scalar>(
+    name: &str,
+    args: &FitArgs,
+    source: &dyn DataSource<T>,
+) -> Result<FitArgs> {
+    let mut args = args.clone();
+    if Mixture::answers_to(name) && !matches!(args.init, Start::File(_)) {
+        let known = known_from_data(name, source, args.known.known())?;
+        args.known.levels = known.get("levels").map(<[f64]>::to_vec);
+        args.known.total = known.get("total").map(<[f64]>::to_vec);
+    }
+    Ok(args)
+}
+
 /// A fit that is ready to run: all that was typed is checked, all files are open.
 struct FitPlan<T, M: Kind> {
     spec: M::Spec,
@@ -134,6 +159,8 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
                 "--image {width}x{height}: {name} has points of {dim} dimension(s)"
             )));
         }
+        let name = &*with_column_names(name, &*source)?;
+        let args = &told_by_data(name, args, &*source)?;
         Ok(Self {
             spec: M::spec(name, args, given, source.dim())?,
             source: into_memory(source)?,
@@ -357,11 +384,13 @@ fn info(args: &InfoArgs) -> Result<ExitCode> {
     })
 }
 
-fn json_line(value: &serde_json::Value) -> String {
+/// What `--json` prints.
+pub fn json_line(value: &serde_json::Value) -> String {
     format!("{value}\n")
 }
 
-fn executor(args: &ThreadsArgs) -> Result<Executor> {
+/// The threads that were asked for.
+pub fn executor(args: &ThreadsArgs) -> Result<Executor> {
     Executor::new(args.threads.map(size).transpose()?)
 }
 
@@ -373,6 +402,11 @@ fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn Da
         ..OpenOptions::default()
     };
     data::open(&args.data, &options)
+}
+
+/// Opens a file that says all of itself.
+pub fn open_plain(path: &Path) -> Result<Box<dyn DataSource<f64>>> {
+    data::open(path, &OpenOptions::default())
 }
 
 /// Reads a source into memory if it fits there with ease; else each sweep reads it from its file.
@@ -392,7 +426,11 @@ fn is_in_memory<T: Scalar>(source: &dyn DataSource<T>) -> Result<bool> {
     Ok(buffer.values.is_empty())
 }
 
-fn check_dim<T: Scalar>(source: &dyn DataSource<T>, model: &impl GenerativeModel) -> Result<()> {
+/// Refuses points of another dimension than that of a model.
+pub fn check_dim<T: Scalar>(
+    source: &dyn DataSource<T>,
+    model: &impl GenerativeModel,
+) -> Result<()> {
     if source.dim() != model.dim() {
         return Err(Error::Config(format!(
             "{} has points of {} dimension(s), the model is for {}",

@@ -24,6 +24,7 @@ pub struct Points<'a, T> {
     dim: usize,
     weights: Option<Vec<f64>>,
     name: String,
+    column_names: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ impl<'a, T: Scalar> Points<'a, T> {
     }
 
     fn new(values: Values<'a, T>, dim: usize) -> Self {
-        Self { values, dim, weights: None, name: "memory".to_owned() }
+        Self { values, dim, weights: None, name: "memory".to_owned(), column_names: None }
     }
 
     /// The same points, each counted as often as its weight says.
@@ -78,6 +79,16 @@ impl<'a, T: Scalar> Points<'a, T> {
     /// The same points under another name in messages.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// The same points with names for their columns.
+    ///
+    /// # Panics
+    /// If there are not as many names as columns.
+    pub fn with_column_names(mut self, names: Option<Vec<String>>) -> Self {
+        assert!(names.as_ref().is_none_or(|names| names.len() == self.dim), "one name a column");
+        self.column_names = names;
         self
     }
 
@@ -117,6 +128,10 @@ impl<T: Scalar> DataSource<T> for Points<'_, T> {
 
     fn len(&self) -> u64 {
         self.view().nrows() as u64
+    }
+
+    fn column_names(&self) -> Option<&[String]> {
+        self.column_names.as_deref()
     }
 
     fn read<'a>(

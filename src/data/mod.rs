@@ -46,6 +46,11 @@ pub trait DataSource<T: Scalar>: Sync {
         self.len() == 0
     }
 
+    /// What the columns are called, where the source says.
+    fn column_names(&self) -> Option<&[String]> {
+        None
+    }
+
     /// The `count` points from `start` on, borrowed from the source or from `buffer`.
     ///
     /// # Panics
@@ -69,6 +74,10 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 
     fn len(&self) -> u64 {
         (**self).len()
+    }
+
+    fn column_names(&self) -> Option<&[String]> {
+        (**self).column_names()
     }
 
     fn read<'a>(
@@ -162,7 +171,8 @@ pub fn open<T: Scalar>(
     let source: Box<dyn DataSource<T>> = match (format, options.raw) {
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
         (Format::Text, _) => {
-            Box::new(text::read_text(path, options.weights_column.as_deref())?.points)
+            let table = text::read_text(path, options.weights_column.as_deref())?;
+            Box::new(table.points.with_column_names(table.header))
         }
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {

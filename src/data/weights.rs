@@ -41,6 +41,10 @@ impl<T: Scalar, S: DataSource<T>> DataSource<T> for Weighted<S> {
         self.source.len()
     }
 
+    fn column_names(&self) -> Option<&[String]> {
+        self.source.column_names()
+    }
+
     fn read<'a>(
         &'a self,
         start: u64,

@@ -5,12 +5,15 @@
 
 use super::batch::{Fit, fit};
 use super::config::Config;
+use super::sweep::first_fault;
 use crate::block::{Block, BlockBuf};
 use crate::data::memory::Points;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::{Covariance, ExponentialFamily, Gaussian, Parameters, Regularization};
+use crate::family::{
+    Covariance, Domain, ExponentialFamily, Feature, Gaussian, Parameters, Regularization, Statistic,
+};
 use crate::inference;
 use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::dispatch::Simd;
@@ -179,8 +182,13 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         )));
     }
     let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
-    let sample =
-        subsample(source, wanted.max(MIN_SUBSAMPLE), &mut rng::stream(config.seed, 3 * run))?;
+    let sample = subsample(
+        source,
+        &family.domains(),
+        wanted.max(MIN_SUBSAMPLE),
+        &mut rng::stream(config.seed, 3 * run),
+    )?;
+    let features = || Features::new(&sample, &family.features(), executor.simd());
     let mut rng = rng::stream(config.seed, 3 * run + 1);
     let (labels, placed) = match init {
         Init::Random => {
@@ -190,9 +198,11 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
             (labels, n_components)
         }
         Init::RandomFromData => {
-            cluster(&sample, n_components, Seeding::Uniform, 0, executor, &mut rng)?
+            cluster(&features(), n_components, Seeding::Uniform, 0, executor, &mut rng)?
         }
-        _ => cluster(&sample, n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?,
+        _ => {
+            cluster(&features(), n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?
+        }
     };
     let stats = labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
     if !stats.is_finite() {
@@ -225,14 +235,20 @@ impl<T: Scalar> Sample<T> {
     fn take<S: DataSource<T> + ?Sized>(
         &mut self,
         source: &S,
+        domains: &[Domain],
         block: Block<'_, T>,
         i: usize,
         place: Option<usize>,
     ) -> Result<()> {
-        let row = (0..self.dim).map(|d| block.points[(i, d)]);
-        if row.clone().any(|value| !value.is_finite()) {
-            return Err(super::sweep::first_fault(source, block.slice(i, 1)).into());
+        let value = |d: usize| block.points[(i, d)].to_f64();
+        if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
+            let fault = match column.filter(|&d| !value(d).is_finite()) {
+                Some(_) => first_fault(source, block.slice(i, 1)),
+                None => DataError::new(source.name(), message).at(block.first + i as u64, column),
+            };
+            return Err(fault.into());
         }
+        let row = (0..self.dim).map(|d| block.points[(i, d)]);
         match place {
             None => self.values.extend(row),
             Some(place) => self.values[place * self.dim..]
@@ -257,6 +273,7 @@ impl<T: Scalar> Sample<T> {
 /// Draws `wanted` points of positive weight without replacement, or takes all where there are no more.
 fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
+    domains: &[Domain],
     wanted: u64,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<Sample<T>> {
@@ -271,7 +288,7 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
             let bound = |k: u64| (u128::from(n) * u128::from(k) / u128::from(wanted)) as u64;
             let (low, high) = (bound(k), bound(k + 1));
             let block = source.read(low + rng::below(rng, high - low), 1, &mut buffer)?;
-            sample.take(source, block, 0, None)?;
+            sample.take(source, domains, block, 0, None)?;
         }
         return Ok(sample);
     }
@@ -286,11 +303,11 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
             }
             seen += 1;
             if seen <= wanted {
-                sample.take(source, block, i, None)?;
+                sample.take(source, domains, block, i, None)?;
             } else {
                 let place = rng::below(rng, seen);
                 if place < wanted {
-                    sample.take(source, block, i, Some(place as usize))?;
+                    sample.take(source, domains, block, i, Some(place as usize))?;
                 }
             }
         }
@@ -307,30 +324,100 @@ enum Seeding {
     Uniform,
 }
 
-/// Labels a sample by k-means in columns of unit variance; returns how many centres could be placed.
+/// A sample in the statistics that tell its clusters apart, each of mean 0 and variance 1.
+struct Features<'a, T> {
+    sample: &'a Sample<T>,
+    /// Row-major, one row a point.
+    rows: Vec<T>,
+    /// The same, column by column.
+    columns: Vec<T>,
+    dim: usize,
+}
+
+impl<'a, T: Scalar> Features<'a, T> {
+    /// Columns of different units must not decide the start by their units: EM itself is indifferent to them.
+    fn new(sample: &'a Sample<T>, features: &[Feature], simd: Simd) -> Self {
+        let statistics: Vec<Statistic> =
+            features.iter().flat_map(|it| &it.statistics).copied().collect();
+        let (n, dim) = (sample.len(), statistics.len());
+        let mut tile = vec![T::ZERO; n * sample.dim];
+        let points = MatRef::from_row_major_slice(&sample.values, n, sample.dim);
+        statistics::load(simd, points, &[], &mut tile, n);
+        let tile = Tile { values: &tile, dim: sample.dim, n_points: n, stride: n };
+        let mut columns = vec![T::ZERO; n * dim];
+        statistics::evaluate(simd, &statistics, tile, &mut columns);
+        let mut rest = &mut columns[..];
+        for feature in features {
+            let (own, others) = rest.split_at_mut(n * feature.statistics.len());
+            if feature.is_direction {
+                to_unit_length(own, n);
+            }
+            standardize(own, sample, feature.variance);
+            rest = others;
+        }
+        let rows = (0..n).flat_map(|i| columns[i..].iter().step_by(n).copied()).collect();
+        Self { sample, rows, columns, dim }
+    }
+
+    fn row(&self, i: usize) -> &[T] {
+        &self.rows[i * self.dim..][..self.dim]
+    }
+}
+
+/// Divides the vectors of which `columns` hold the coordinates by their lengths.
+fn to_unit_length<T: Scalar>(columns: &mut [T], n: usize) {
+    for i in 0..n {
+        let column = || columns[i..].iter().step_by(n);
+        let length = column().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
+        if length > 0.0 {
+            let inverse = T::from_f64(length.recip());
+            columns[i..].iter_mut().step_by(n).for_each(|x| *x = *x * inverse);
+        }
+    }
+}
+
+/// Shifts columns to mean 0 and scales them alike to a total variance; constant ones to 0. Missing values take the
+/// mean.
+fn standardize<T: Scalar>(columns: &mut [T], sample: &Sample<T>, variance: f64) {
+    let n = sample.len();
+    let moments = |column: &[T]| {
+        let values = || {
+            let all = column.iter().enumerate().map(|(i, x)| (sample.weight(i), x.to_f64()));
+            all.filter(|(_, x)| !x.is_nan())
+        };
+        let total: f64 = values().map(|(w, _)| w).sum();
+        let mean = values().map(|(w, x)| w * x).sum::<f64>() / total;
+        (mean, values().map(|(w, x)| w * (x - mean).powi(2)).sum::<f64>() / total)
+    };
+    let moments: Vec<(f64, f64)> = columns.chunks(n).map(moments).collect();
+    let found: f64 = moments.iter().map(|(_, variance)| variance).sum();
+    let scale = if found > 0.0 { (variance / found).sqrt() } else { 0.0 };
+    for (column, (mean, _)) in columns.chunks_mut(n).zip(moments) {
+        for value in column {
+            let x = value.to_f64();
+            *value = if x.is_nan() { T::ZERO } else { T::from_f64((x - mean) * scale) };
+        }
+    }
+}
+
+/// Labels a sample by k-means in its features; returns how many centres could be placed.
 fn cluster<T: Scalar>(
-    sample: &Sample<T>,
+    features: &Features<'_, T>,
     n_components: usize,
     seeding: Seeding,
     sweeps: usize,
     executor: &Executor,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<(Vec<u32>, usize)> {
-    let (n, dim) = (sample.len(), sample.dim);
-    // Columns of different units must not decide the start by their units: EM itself is indifferent to them.
-    let scaled = standardize(sample);
-    let mut tile = vec![T::ZERO; n * dim];
-    let view = MatRef::from_row_major_slice(&scaled, n, dim);
-    statistics::load(executor.simd(), view, &[], &mut tile, n);
+    let (sample, n, dim) = (features.sample, features.sample.len(), features.dim);
     let centres = match seeding {
-        Seeding::PlusPlus => k_means_plus_plus(sample, &tile, n_components, executor, rng)?,
+        Seeding::PlusPlus => k_means_plus_plus(features, n_components, executor, rng)?,
         Seeding::Uniform => {
             let mut centres: Vec<usize> = Vec::new();
             let mut left: Vec<usize> = (0..n).filter(|&i| sample.weight(i) > 0.0).collect();
             while centres.len() < n_components && !left.is_empty() {
                 let i = left.swap_remove(rng::below(rng, left.len() as u64) as usize);
-                let row = |i: usize| &scaled[i * dim..][..dim];
-                if centres.iter().all(|&c| row(c) != row(i)) {
+                if centres.iter().all(|&c| features.row(c) != features.row(i)) {
                     centres.push(i);
                 }
             }
@@ -338,10 +425,8 @@ fn cluster<T: Scalar>(
         }
     };
     let placed = centres.len();
-    let components = centres
-        .iter()
-        .map(|&i| scaled[i * dim..][..dim].iter().map(|v| v.to_f64()).collect())
-        .collect();
+    let components =
+        centres.iter().map(|&i| features.row(i).iter().map(|v| v.to_f64()).collect()).collect();
     let family = Arc::new(Gaussian::new(Covariance::TiedSpherical, dim));
     let model = Mixture::new(
         family,
@@ -350,7 +435,7 @@ fn cluster<T: Scalar>(
     )?
     .with_posterior(Posterior::Hard)
     .with_fixed_weights(true);
-    let mut points = Points::owned(scaled, dim)?;
+    let mut points = Points::from_rows(&features.rows, dim)?;
     if let Some(weights) = &sample.weights {
         points = points.with_weights(weights.clone())?;
     }
@@ -368,34 +453,17 @@ fn cluster<T: Scalar>(
     Ok((labels, placed))
 }
 
-/// Columns shifted and scaled to mean 0 and variance 1; constant ones to 0.
-fn standardize<T: Scalar>(sample: &Sample<T>) -> Vec<T> {
-    let (n, dim) = (sample.len(), sample.dim);
-    let total: f64 = (0..n).map(|i| sample.weight(i)).sum();
-    let mut scaled = sample.values.clone();
-    for d in 0..dim {
-        let column = || (0..n).map(|i| (sample.weight(i), sample.values[i * dim + d].to_f64()));
-        let mean = column().map(|(w, x)| w * x).sum::<f64>() / total;
-        let variance = column().map(|(w, x)| w * (x - mean).powi(2)).sum::<f64>() / total;
-        let scale = if variance > 0.0 { variance.sqrt().recip() } else { 0.0 };
-        for i in 0..n {
-            scaled[i * dim + d] = T::from_f64((sample.values[i * dim + d].to_f64() - mean) * scale);
-        }
-    }
-    scaled
-}
-
 /// Greedy k-means++ (Arthur & Vassilvitskii 2007, with `2 + ln C` candidates a centre as scikit-learn draws them).
 ///
 /// Returns fewer centres than asked for where there are fewer distinct points.
 fn k_means_plus_plus<T: Scalar>(
-    sample: &Sample<T>,
-    tile: &[T],
+    features: &Features<'_, T>,
     n_components: usize,
     executor: &Executor,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<Vec<usize>> {
-    let (n, dim) = (sample.len(), sample.dim);
+    let (sample, tile) = (features.sample, &features.columns);
+    let (n, dim) = (sample.len(), features.dim);
     let candidates = 2 + (n_components as f64).ln() as usize;
     let weight = |i: usize| sample.weight(i);
     let Some(first) = rng::weighted(rng, (0..n).map(weight)) else {
@@ -450,13 +518,14 @@ fn labelled_stats<T: Scalar>(
     if family.is_location() {
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
             let total: f64 = members.iter().map(|&i| sample.weight(i)).sum();
-            for (d, value) in centre.iter_mut().enumerate() {
-                let sum: f64 = members
-                    .iter()
-                    .map(|&i| sample.weight(i) * sample.values[i * dim + d].to_f64())
-                    .sum();
-                *value = T::from_f64(if total > 0.0 { sum / total } else { 0.0 });
-            }
+            let sum = |d: usize| -> f64 {
+                let value = |&i: &usize| sample.weight(i) * sample.values[i * dim + d].to_f64();
+                members.iter().map(value).sum()
+            };
+            let mean = |d| if total > 0.0 { sum(d) / total } else { 0.0 };
+            let mut means: Vec<f64> = (0..dim).map(mean).collect();
+            family.restrict_centre(&mut means);
+            centre.iter_mut().zip(means).for_each(|(to, mean)| *to = T::from_f64(mean));
         }
     }
     let shape = StatsShape {

@@ -2,12 +2,14 @@
 
 use super::batch::{Fit, fit};
 use super::config::Config;
+use super::sweep::check_domains;
 use super::truncated::fit_truncated;
 use crate::block::BlockBuf;
 use crate::data::DataSource;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, binary_fault, check_posterior};
+use crate::family::support::{Domain, Support};
+use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior};
 use crate::monitor::{Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -182,10 +184,7 @@ fn means<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result<Vec<f64>> {
     while start < source.len() {
         let count = READ.min(source.len() - start);
         let block = source.read(start, count as usize, &mut buffer)?;
-        if let Some(fault) = binary_fault(block) {
-            let row = block.first + fault.row as u64;
-            return Err(DataError::new(source.name(), fault.message).at(row, fault.column).into());
-        }
+        check_domains(&[Domain::new(0..source.dim(), Support::Binary)], source, block)?;
         for (i, row) in block.points.row_iter().enumerate() {
             let weight = block.weights.map_or(1.0, |weights| weights[i]);
             total += weight;

@@ -4,7 +4,8 @@ use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
-use crate::model::{Constants, EStep};
+use crate::family::support::Domain;
+use crate::model::{Constants, EStep, GenerativeModel};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 
@@ -254,16 +255,27 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
 }
 
 /// Says which point of a block a model is not for, if there is one.
-pub(crate) fn check_points<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Sized>(
     model: &M,
     source: &S,
     block: Block<'_, T>,
 ) -> Result<(), DataError> {
-    match model.fault(block) {
-        None => Ok(()),
-        Some(fault) => Err(DataError::new(source.name(), fault.message)
-            .at(block.first + fault.row as u64, fault.column)),
+    check_domains(&model.domains(), source, block)
+}
+
+/// Says which point of a block is outside one of some domains, if there is one.
+pub(crate) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
+    domains: &[Domain],
+    source: &S,
+    block: Block<'_, T>,
+) -> Result<(), DataError> {
+    for i in 0..block.len() * usize::from(!domains.is_empty()) {
+        let value = |d: usize| block.points[(i, d)].to_f64();
+        if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
+            return Err(DataError::new(source.name(), message).at(block.first + i as u64, column));
+        }
     }
+    Ok(())
 }
 
 /// Finds the point that made the log-evidence of a block no finite number.

@@ -53,7 +53,7 @@ impl Shape {
                 (0..dim).flat_map(|i| (i..dim).map(move |j| Statistic::Product(i, j))).collect()
             }
             Self::Diagonal => (0..dim).map(|i| Statistic::Product(i, i)).collect(),
-            Self::Spherical => vec![Statistic::SquaredNorm],
+            Self::Spherical => vec![Statistic::SquaredNorm(0, dim)],
         }
     }
 

@@ -13,8 +13,8 @@
 
 use super::covariance::{Precision, Shape};
 use super::{
-    CentredForm, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters, Regularization,
-    Sampler, Statistic, Theta,
+    CentredForm, Constraint, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters,
+    Regularization, Sampler, Statistic, Theta,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
@@ -213,9 +213,9 @@ impl ExponentialFamily for Gaussian {
 
     fn parameters(&self) -> Vec<ParameterSpec> {
         vec![
-            ParameterSpec { name: "means", shape: vec![self.dim], shared: false },
+            ParameterSpec { name: "means".into(), shape: vec![self.dim], shared: false },
             ParameterSpec {
-                name: "covariances",
+                name: "covariances".into(),
                 shape: self.shape().parameter_shape(self.dim),
                 shared: self.is_tied(),
             },
@@ -238,8 +238,27 @@ impl ExponentialFamily for Gaussian {
         true
     }
 
-    fn location<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
-        self.mean_of(theta)
+    fn constraint(&self, parameter: &str) -> Constraint {
+        match (parameter, self.shape()) {
+            ("covariances", Shape::Full) => Constraint::Symmetric,
+            _ => Constraint::Free,
+        }
+    }
+
+    /// `(0, -Σ)`: scaling the natural parameters scales the precision and leaves the mean.
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let flow = |values: &[f64], from: usize| {
+            let of = |(i, value): (usize, &f64)| if i < from { 0.0 } else { -value };
+            values.iter().enumerate().map(of).collect::<Vec<_>>()
+        };
+        Some(Parameters {
+            components: parameters.components.iter().map(|theta| flow(theta, self.dim)).collect(),
+            shared: flow(&parameters.shared, 0),
+        })
+    }
+
+    fn location(&self, theta: Theta<'_>) -> Vec<f64> {
+        self.mean_of(theta).to_vec()
     }
 
     fn n_free_parameters(&self, n_components: usize) -> usize {

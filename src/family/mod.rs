@@ -7,16 +7,53 @@
 //! `p(x | c) = h(x) exp(η_c · T(x) + η_0 · T_0(x) - A_c)`, where `T_0` and `η_0` are shared by all components (tied
 //! covariances) and usually absent.
 
+mod base_measure;
+pub mod bernoulli;
+pub mod beta;
+pub mod binomial;
+pub mod categorical;
 mod covariance;
+pub mod dirichlet;
+pub mod exponential;
+mod feature;
+pub mod gamma;
 pub mod gaussian;
+pub mod gaussian_known_variance;
+pub mod geometric;
+pub mod independent;
+pub mod inverse_gamma;
+pub mod inverse_gaussian;
+mod known;
+pub mod laplace;
+pub mod log_normal;
+pub mod multinomial;
+pub mod negative_binomial;
+pub mod poisson;
+pub mod product;
 pub mod registry;
+pub mod support;
+pub mod von_mises;
+pub mod von_mises_fisher;
+pub mod weibull;
 
 pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
+pub use base_measure::BaseMeasure;
+pub use categorical::Categorical;
+pub use dirichlet::Dirichlet;
+pub use feature::Feature;
 pub use gaussian::{Covariance, Gaussian};
+pub use independent::{Independent, Univariate};
+pub use known::Known;
+pub use multinomial::Multinomial;
+pub use product::{Product, ProductBlock};
+pub use support::{Domain, Support};
+pub use von_mises::VonMises;
+pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 /// Standard parameters of all components of a mixture, flat.
@@ -48,7 +85,7 @@ pub struct Theta<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterSpec {
     /// Name in the plural of the field, `"means"`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Shape of the array for one component; empty for a single number.
     pub shape: Vec<usize>,
     /// Whether all components share it.
@@ -65,6 +102,20 @@ impl ParameterSpec {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What holds an array of parameters together, so that its values are not free to move by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Constraint {
+    /// Nothing.
+    #[default]
+    Free,
+    /// The last two axes are a symmetric matrix.
+    Symmetric,
+    /// The last axis sums to 1.
+    SumsToOne,
+    /// The last axis is a vector of length 1.
+    UnitVector,
 }
 
 /// How the M-step keeps components from collapsing.
@@ -132,6 +183,26 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Arrays of standard parameters, in the order of [`Parameters`].
     fn parameters(&self) -> Vec<ParameterSpec>;
 
+    /// Parameters that were given and are not learned, by name: one value for each column, or a single one.
+    fn known(&self) -> Known {
+        Known::default()
+    }
+
+    /// Which points the family is for, in disjoint ranges of columns; any finite point by default.
+    fn domains(&self) -> Vec<Domain> {
+        vec![Domain::new(0..self.dim(), Support::Real)]
+    }
+
+    /// Statistics in which k-means finds the clusters of a start; the values themselves by default.
+    fn features(&self) -> Vec<Feature> {
+        (0..self.dim() as u32).map(|d| Feature::single(Statistic::Value(d))).collect()
+    }
+
+    /// `ln h(x)`; constant by default (Prop. 4). It is summed once for a data set, and stands in every likelihood.
+    fn log_base_measure(&self) -> BaseMeasure {
+        BaseMeasure::default()
+    }
+
     /// Statistics `T(x)` of each component; L of them.
     fn statistics(&self) -> Vec<Statistic>;
 
@@ -146,7 +217,15 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     }
 
     /// A good centre for the statistics of this component: near its points.
-    fn location<'a>(&self, _theta: Theta<'a>) -> &'a [f64] {
+    fn location(&self, _theta: Theta<'_>) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Sets to 0 those coordinates of a centre that are not the family's to choose.
+    fn restrict_centre(&self, _centre: &mut [f64]) {}
+
+    /// The blocks of columns that a product is made of; none of any other family.
+    fn blocks(&self) -> &[ProductBlock] {
         &[]
     }
 
@@ -167,6 +246,22 @@ pub trait ExponentialFamily: Send + Sync + Debug {
 
     /// Pseudo entropy `A - η · ∇A(η)` of each component (Eqn 51), in nats; its entropy where the base measure is 1.
     fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64>;
+
+    /// Entropy of a component in nats, where it has a closed form: the pseudo entropy where the base measure is 1.
+    fn entropy(&self, theta: Theta<'_>) -> Option<f64> {
+        let parameters = Parameters {
+            components: vec![theta.component.to_vec()],
+            shared: theta.shared.to_vec(),
+        };
+        self.log_base_measure().is_one().then(|| self.pseudo_entropies(&parameters)[0])
+    }
+
+    /// `Σ_n Σ_c w_n q_n(c)` times the pseudo entropy of component c at point n: mass times pseudo entropy, unless points
+    /// differ in what is known of them.
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let parts = stats.mass().iter().zip(self.pseudo_entropies(parameters));
+        parts.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum()
+    }
 
     /// Mean map `∇A(η) = E T(x - centre)`, L values, then the L₀ shared ones.
     fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]);
@@ -192,6 +287,17 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     /// Replaces a component by two that share its place, as a start for both. False where the family cannot.
     fn split(&self, _theta: Theta<'_>, _halves: [&mut Vec<f64>; 2]) -> bool {
         false
+    }
+
+    /// What holds the array of this name together; nothing by default.
+    fn constraint(&self, _parameter: &str) -> Constraint {
+        Constraint::Free
+    }
+
+    /// `β` of Definition 1 in closed form, where it is known: the tangent `dθ/ds` of scaling all natural parameters,
+    /// `η → s η`.
+    fn scaling_flow(&self, _parameters: &Parameters) -> Option<Parameters> {
+        None
     }
 
     /// Prepares to draw points of a component.

@@ -55,7 +55,8 @@ mod tests {
     use crate::kernels::reference;
 
     fn matches_the_reference<T: Scalar>(tolerance: f64) {
-        let statistics = [Statistic::Value(0), Statistic::Product(0, 1), Statistic::SquaredNorm];
+        let statistics =
+            [Statistic::Value(0), Statistic::Product(0, 1), Statistic::SquaredNorm(0, 2)];
         for (_, simd) in Simd::available() {
             for n in [0, 1, 5, 64] {
                 for panels in [1, 2, 3] {

@@ -68,6 +68,90 @@ impl<K: Kernel> pulp::WithSimd for Vectorized<K> {
     }
 }
 
+/// Vectors of an instruction set, for kernels that hold a block of sums in registers: the one thing that the compiler does
+/// not find in plain code.
+pub trait Lanes: Copy {
+    /// What a lane holds.
+    type Element: Scalar;
+    /// As many lanes as a register has.
+    type Vector: Copy;
+    /// Number of lanes.
+    const COUNT: usize;
+    /// Number of registers.
+    const REGISTERS: usize;
+
+    /// The same number in all lanes.
+    fn splat(self, value: Self::Element) -> Self::Vector;
+    /// `a * b + c`, fused where the hardware can.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// The whole vectors that a slice holds.
+    fn vectors(values: &[Self::Element]) -> &[Self::Vector];
+    /// The same, mutable.
+    fn vectors_mut(values: &mut [Self::Element]) -> &mut [Self::Vector];
+}
+
+/// Work on vectors of `T`, to be compiled for an instruction set.
+pub trait LanesKernel<T> {
+    /// What it returns.
+    type Output;
+    /// Does the work. Mark it `#[inline(always)]`.
+    fn run<L: Lanes<Element = T>>(self, lanes: L) -> Self::Output;
+}
+
+/// Types that registers hold.
+pub trait InLanes: Sized {
+    /// Runs a kernel compiled for an instruction set.
+    fn run_in_lanes<K: LanesKernel<Self>>(simd: Simd, kernel: K) -> K::Output;
+}
+
+macro_rules! lanes {
+    ($type:ident, $lanes:ident, $vector:ident, $count:ident, $splat:ident, $mul_add:ident, $as_simd:ident, $as_mut_simd:ident) => {
+        #[derive(Clone, Copy)]
+        struct $lanes<S>(S);
+
+        impl<S: pulp::Simd> Lanes for $lanes<S> {
+            type Element = $type;
+            type Vector = S::$vector;
+            const COUNT: usize = S::$count;
+            const REGISTERS: usize = S::REGISTER_COUNT;
+
+            #[inline(always)]
+            fn splat(self, value: $type) -> S::$vector {
+                self.0.$splat(value)
+            }
+            #[inline(always)]
+            fn mul_add(self, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                self.0.$mul_add(a, b, c)
+            }
+            #[inline(always)]
+            fn vectors(values: &[$type]) -> &[S::$vector] {
+                S::$as_simd(values).0
+            }
+            #[inline(always)]
+            fn vectors_mut(values: &mut [$type]) -> &mut [S::$vector] {
+                S::$as_mut_simd(values).0
+            }
+        }
+
+        impl InLanes for $type {
+            #[inline]
+            fn run_in_lanes<K: LanesKernel<$type>>(simd: Simd, kernel: K) -> K::Output {
+                struct Adapter<K>(K);
+                impl<K: LanesKernel<$type>> pulp::WithSimd for Adapter<K> {
+                    type Output = K::Output;
+                    #[inline(always)]
+                    fn with_simd<S: pulp::Simd>(self, simd: S) -> K::Output {
+                        self.0.run($lanes(simd))
+                    }
+                }
+                simd.arch.dispatch(Adapter(kernel))
+            }
+        }
+    };
+}
+lanes!(f32, F32Lanes, f32s, F32_LANES, splat_f32s, mul_add_e_f32s, as_simd_f32s, as_mut_simd_f32s);
+lanes!(f64, F64Lanes, f64s, F64_LANES, splat_f64s, mul_add_e_f64s, as_simd_f64s, as_mut_simd_f64s);
+
 impl Simd {
     /// The widest instruction set of this CPU.
     pub fn detect() -> Self {

@@ -4,9 +4,11 @@
 //! B points of a tile.
 
 pub mod accumulate;
+pub mod affine;
 pub mod blocking;
 pub mod dispatch;
 pub mod distance;
+pub mod functions;
 pub mod logistic;
 pub mod math;
 pub mod products;

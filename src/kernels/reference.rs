@@ -7,8 +7,39 @@ pub fn statistic(statistic: Statistic, x: &[f64]) -> f64 {
     match statistic {
         Statistic::Value(i) => x[i as usize],
         Statistic::Product(i, j) => x[i as usize] * x[j as usize],
-        Statistic::SquaredNorm => x.iter().map(|v| v * v).sum(),
+        Statistic::SquaredNorm(first, count) => {
+            x[first as usize..][..count as usize].iter().map(|v| v * v).sum()
+        }
+        Statistic::Ln(i) => x[i as usize].ln(),
+        Statistic::LnSquared(i) => x[i as usize].ln().powi(2),
+        Statistic::Ln1m(i) => (1.0 - x[i as usize]).ln(),
+        Statistic::Reciprocal(i) => x[i as usize].recip(),
+        Statistic::Power(i, k) => x[i as usize].powf(k),
+        Statistic::AbsDeviation(i, location) => (x[i as usize] - location).abs(),
+        Statistic::Cos(i) => x[i as usize].cos(),
+        Statistic::Sin(i) => x[i as usize].sin(),
+        Statistic::Indicator(i, level) => f64::from(x[i as usize] == level),
+        Statistic::LnGamma { column, slope, offset } => {
+            ln_gamma(slope * x[column as usize] + offset)
+        }
+        Statistic::LnGammaOfSum { first, count, offset } => {
+            ln_gamma(x[first as usize..][..count as usize].iter().sum::<f64>() + offset)
+        }
+        Statistic::Observed(i) => f64::from(!x[i as usize].is_nan()),
     }
+}
+
+/// `ln Γ(x)` for x > 0: the recurrence up to 20, then five terms of Stirling's series, exact to rounding there.
+pub fn ln_gamma(x: f64) -> f64 {
+    let (mut z, mut product) = (x, 0.0);
+    while z < 20.0 {
+        product += z.ln();
+        z += 1.0;
+    }
+    let series = 1.0 / (12.0 * z) - 1.0 / (360.0 * z.powi(3)) + 1.0 / (1260.0 * z.powi(5))
+        - 1.0 / (1680.0 * z.powi(7))
+        + 1.0 / (1188.0 * z.powi(9));
+    (z - 0.5) * z.ln() - z + 0.5 * (2.0 * std::f64::consts::PI).ln() + series - product
 }
 
 /// A row of logits for each point, to the posterior of each point and its sums.

@@ -11,7 +11,7 @@ pub use mixture::{Mixture, Posterior};
 pub use sbn::SigmoidBeliefNet;
 
 use crate::block::Block;
-use crate::family::Regularization;
+use crate::family::{Domain, Regularization};
 use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
@@ -24,6 +24,11 @@ use std::ops::Range;
 pub trait GenerativeModel: Clone + Send + Sync {
     /// Dimension D of the points.
     fn dim(&self) -> usize;
+
+    /// Which points the model is for, beyond that their values are finite numbers. Looked at once for a data set.
+    fn domains(&self) -> Vec<Domain> {
+        Vec::new()
+    }
 
     /// M-step: sets the parameters that maximise the bound given the statistics.
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event>;
@@ -58,17 +63,6 @@ pub enum Constants {
     Sum,
     /// Leave them; the caller has them from an earlier sweep over the same points.
     Known,
-}
-
-/// A point that a model is not for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PointFault {
-    /// Its number in the block.
-    pub row: usize,
-    /// The dimension at fault, where it is a single one.
-    pub column: Option<usize>,
-    /// What was found and what was expected.
-    pub message: String,
 }
 
 /// The data plane of a model: its E-step on blocks of points, in precision `T`.
@@ -138,11 +132,6 @@ pub trait EStep<T: Scalar>: GenerativeModel {
 
     /// The constants of a sweep, unless they hold for its parameters only.
     fn constants(&self, packed: &Self::Packed, stats: &SuffStats) -> Option<DataConstants>;
-
-    /// The first point of a block that the model is not for. Asked once for a data set, not in every sweep.
-    fn fault(&self, _block: Block<'_, T>) -> Option<PointFault> {
-        None
-    }
 
     /// Whether these constants are what a sweep with these parameters would sum.
     fn can_reuse(&self, packed: &Self::Packed, constants: &DataConstants) -> bool;

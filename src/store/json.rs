@@ -3,6 +3,7 @@
 use super::stored::{Array, Contents, File, NamedArray, Stored};
 use super::{FORMAT, VERSION, check_format, check_version, invalid};
 use crate::error::Result;
+use crate::family::product;
 use serde_json::{Map, Value};
 
 /// A model as a JSON object, as [the module](super) describes it.
@@ -30,8 +31,12 @@ pub fn to_json(model: &impl Stored) -> Value {
     }
     let mut parameters = Map::new();
     for NamedArray { name, array, nested: is_nested } in model.arrays() {
+        if let Some((block, key)) = block_key(&name) {
+            object["blocks"][block]["parameters"][key] = nested(&array.values, &array.shape);
+            continue;
+        }
         let target = if is_nested { &mut parameters } else { &mut object };
-        target.insert(name.into(), nested(&array.values, &array.shape));
+        target.insert(name.into_owned(), nested(&array.values, &array.shape));
     }
     if !parameters.is_empty() {
         object.insert("parameters".into(), parameters.into());
@@ -69,9 +74,12 @@ pub fn from_json<M: Stored>(value: &Value) -> Result<M> {
     if let Some(version) = object.count("version")? {
         check_version(version)?;
     }
-    let Some(name) = object.text("model")? else {
+    let Some(mut name) = object.text("model")? else {
         return invalid("\"model\" is missing: not a model, or not one of entropysum");
     };
+    if let Some(blocks) = object.get("blocks") {
+        name = name_of_blocks(blocks)?;
+    }
     let model: M = File::read(&name, object)?;
     // Arrays say it all; a size that contradicts them shows that someone edited one and forgot the other.
     for (key, found) in model.sizes() {
@@ -102,9 +110,43 @@ impl Contents for Map<String, Value> {
     }
 
     fn array(&self, name: &str) -> Result<Option<Array>> {
+        if let Some((block, key)) = block_key(name) {
+            let value = || self.get("blocks")?.get(block)?.get("parameters")?.get(key);
+            return value().map(|value| read_array(name, value)).transpose();
+        }
         let nested = || self.get("parameters")?.as_object()?.get(name);
         self.get(name).or_else(nested).map(|value| read_array(name, value)).transpose()
     }
+}
+
+/// Block and key of an array of a [`Product`](crate::family::Product): it has its place in the block.
+fn block_key(name: &str) -> Option<(usize, &str)> {
+    let (block, key) = name.strip_prefix("blocks.")?.split_once('.')?;
+    Some((block.parse().ok()?, key))
+}
+
+/// What the blocks of a product say: its name.
+fn name_of_blocks(blocks: &Value) -> Result<String> {
+    let Some(entries) = blocks.as_array() else {
+        return invalid(format!("\"blocks\" is {}, expected an array", describe(blocks)));
+    };
+    let mut parts = Vec::new();
+    for (b, block) in entries.iter().enumerate() {
+        let Some(family) = block.get("family").and_then(Value::as_str) else {
+            return invalid(format!("\"blocks\"[{b}] has no \"family\", the name of one"));
+        };
+        let columns = block.get("columns").and_then(Value::as_array);
+        let index = |column: &Value| column.as_u64().and_then(|it| usize::try_from(it).ok());
+        match columns.map(|columns| columns.iter().map(index).collect::<Option<Vec<usize>>>()) {
+            Some(Some(columns)) => parts.push((family.to_owned(), columns)),
+            _ => {
+                return invalid(format!(
+                    "\"blocks\"[{b}] has no \"columns\", an array of indices from 0"
+                ));
+            }
+        }
+    }
+    Ok(product::name_of(parts.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
 }
 
 fn nested(values: &[f64], shape: &[usize]) -> Value {

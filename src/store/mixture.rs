@@ -3,9 +3,12 @@
 use super::invalid;
 use super::stored::{File, NamedArray, Stored, shape_text};
 use crate::error::Result;
-use crate::family::{ParameterSpec, registry};
+use crate::family::{
+    ExponentialFamily, Known, ParameterSpec, Product, ProductBlock, product, registry,
+};
 use crate::model::{Mixture, Posterior};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::sync::Arc;
 
 impl Stored for Mixture {
     const KIND: &'static str = "a mixture";
@@ -18,8 +21,20 @@ impl Stored for Mixture {
         self.family().name()
     }
 
+    fn answers_to(name: &str) -> bool {
+        product::is_product(name) || registry::names().any(|known| known == name)
+    }
+
+    /// A product has columns that its blocks need not name: so its dimension is no matter of its arrays.
     fn settings(&self) -> Vec<(&'static str, Value)> {
-        vec![("posterior", self.posterior().name().into())]
+        let mut settings = vec![("posterior", self.posterior().name().into())];
+        let blocks = self.family().blocks();
+        if !blocks.is_empty() {
+            let block = |it: &ProductBlock| json!({ "family": it.family.name(), "columns": it.columns, "parameters": {} });
+            settings.push(("dim", self.family().dim().into()));
+            settings.push(("blocks", blocks.iter().map(block).collect()));
+        }
+        settings
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
@@ -29,13 +44,23 @@ impl Stored for Mixture {
     /// The weights and the parameters of the family; in JSON, those of all but Gaussians are nested.
     fn arrays(&self) -> Vec<NamedArray> {
         let n_components = self.n_components();
-        let nested = !self.family().name().starts_with("gaussian-");
+        let nested = !self.family().parameters().iter().any(|spec| spec.name == "covariances");
         let mut arrays =
             vec![NamedArray::new("weights", vec![n_components], self.weights().to_vec())];
         for spec in self.family().parameters() {
-            let values = self.parameter(spec.name).expect("the family lists it");
-            let array = NamedArray::new(spec.name, shape_of(&spec, n_components), values);
-            arrays.push(NamedArray { nested, ..array });
+            let values = self.parameter(&spec.name).expect("the family lists it");
+            let shape = shape_of(&spec, n_components);
+            arrays.push(NamedArray { nested, ..NamedArray::new(spec.name, shape, values) });
+        }
+        let mut push_known = |prefix: &str, family: &dyn ExponentialFamily| {
+            for (name, values) in family.known().iter() {
+                let (name, shape) = (format!("{prefix}{name}"), vec![values.len()]);
+                arrays.push(NamedArray { nested, ..NamedArray::new(name, shape, values.to_vec()) });
+            }
+        };
+        push_known("", self.family());
+        for (b, block) in self.family().blocks().iter().enumerate() {
+            push_known(&format!("blocks.{b}."), &*block.family);
         }
         arrays
     }
@@ -55,12 +80,20 @@ impl Stored for Mixture {
                 ));
             }
         };
+        if product::is_product(name) {
+            let family = Arc::new(product_of(name, file)?);
+            return with_arrays(family, weights.values, posterior, file);
+        }
+        let known = known_of(name, "", file)?;
+        let first = known.iter().fold(Known::default(), |first, (key, values)| {
+            first.with(key, values.iter().take(1).copied().collect())
+        });
         // Names and ranks of arrays are those of any dimension; the sizes in the file then tell which one.
-        let specs = registry::build(name, 1)?.parameters();
+        let specs = registry::build_known(name, 2, &first)?.parameters();
         let dim = match specs.iter().find(|spec| !spec.shared && !spec.shape.is_empty()) {
             None => 1,
             Some(spec) => {
-                let shape = file.array(spec.name)?.shape;
+                let shape = file.array(&spec.name)?.shape;
                 match shape[..] {
                     [c, dim, ..] if c == n_components && dim > 0 => dim,
                     _ => {
@@ -74,15 +107,57 @@ impl Stored for Mixture {
             }
         };
 
-        let family = registry::build(name, dim)?;
-        let mut found = Vec::new();
-        for spec in family.parameters() {
-            found.push((spec.name, file.values(spec.name, &shape_of(&spec, n_components))?));
-        }
-        let by_name =
-            |name: &str| found.iter().find(|(it, _)| *it == name).map(|(_, values)| &values[..]);
-        Ok(Self::from_arrays(family, weights.values, by_name)?.with_posterior(posterior))
+        let family = registry::build_known(name, dim, &known)?;
+        with_arrays(family, weights.values, posterior, file)
     }
+}
+
+/// The mixture of a family with the parameters of a file.
+fn with_arrays(
+    family: Arc<dyn ExponentialFamily>,
+    weights: Vec<f64>,
+    posterior: Posterior,
+    file: &File<'_>,
+) -> Result<Mixture> {
+    let mut found = Vec::new();
+    for spec in family.parameters() {
+        let values = file.values(&spec.name, &shape_of(&spec, weights.len()))?;
+        found.push((spec.name, values));
+    }
+    let by_name =
+        |name: &str| found.iter().find(|(it, _)| *it == name).map(|(_, values)| &values[..]);
+    Ok(Mixture::from_arrays(family, weights, by_name)?.with_posterior(posterior))
+}
+
+/// The known parameters of a family, whose arrays have names with this prefix.
+fn known_of(family: &str, prefix: &str, file: &File<'_>) -> Result<Known> {
+    let mut known = Known::default();
+    for &key in registry::known_parameters(family) {
+        let values =
+            match (file.optional(&format!("{prefix}{key}"))?, registry::told_by_axis(family)) {
+                (Some(array), _) => array.values,
+                (None, Some((told, array))) if told == key => {
+                    let shape = file.array(&format!("{prefix}{array}"))?.shape;
+                    shape.last().map(|&size| size as f64).into_iter().collect()
+                }
+                _ => continue,
+            };
+        known = known.with(key, values);
+    }
+    Ok(known)
+}
+
+/// The product of that name; its dimension is that of the last column, unless the file says otherwise.
+fn product_of(name: &str, file: &File<'_>) -> Result<Product> {
+    let mut blocks = Vec::new();
+    for (b, (family, columns)) in product::parse(name, &[])?.into_iter().enumerate() {
+        let known = known_of(&family, &format!("blocks.{b}."), file)?;
+        let family = registry::build_known(&family, columns.len(), &known)?;
+        blocks.push(ProductBlock { family, columns });
+    }
+    let columns = blocks.iter().flat_map(|block| &block.columns);
+    let least = columns.max().map_or(0, |column| column + 1);
+    Product::new(blocks, file.count("dim")?.unwrap_or(least))
 }
 
 fn shape_of(spec: &ParameterSpec, n_components: usize) -> Vec<usize> {

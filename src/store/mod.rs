@@ -43,7 +43,8 @@
 //! Sigmoid belief networks (`sbn`, `sbn3`) have `prior` [H], `weights` D × H and `biases` [D]; with three layers `weights` D × I,
 //! `hidden_weights` I × H and `hidden_biases` [I]. Truncated posteriors have their `n_states`.
 //!
-//! Other families keep their arrays under a key `parameters`; both places are read. Only `model`, `weights` and the
+//! Other families keep their arrays under a key `parameters`, C × D each, with what is known of each column (trials, shape,
+//! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Only `model`, `weights` and the
 //! arrays of the family are required. Unknown keys are ignored.
 //!
 //! # safetensors
@@ -105,7 +106,7 @@ pub fn save(path: impl AsRef<Path>, model: &impl Stored) -> Result<()> {
     let path = path.as_ref();
     // Better no file than one that cannot be read: JSON has no NaN.
     for NamedArray { name, array, .. } in model.arrays() {
-        array.check_finite(name).map_err(|fault| named(path, fault))?;
+        array.check_finite(&name).map_err(|fault| named(path, fault))?;
     }
     let is_json = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("json"));
     let bytes = if is_json {

@@ -36,7 +36,7 @@ pub(super) fn to_bytes(model: &impl Stored) -> Vec<u8> {
         data.extend(array.values.iter().flat_map(|value| value.to_le_bytes()));
         let tensor =
             json!({ "dtype": "F64", "shape": array.shape, "data_offsets": [start, data.len()] });
-        header.insert(name.into(), tensor);
+        header.insert(name.into_owned(), tensor);
     }
     let mut header = Value::from(header).to_string().into_bytes();
     // Spaces align the data for readers that map the file.

@@ -4,6 +4,7 @@ use super::invalid;
 use crate::error::{Error, Result};
 use crate::model::{Mixture, SigmoidBeliefNet};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A kind of model that files hold: both formats are written and read from this alone.
 ///
@@ -54,7 +55,7 @@ pub struct Array {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedArray {
     /// The key.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The array.
     pub array: Array,
     /// Whether JSON has it under `parameters` and not at the top.
@@ -66,7 +67,8 @@ impl NamedArray {
     ///
     /// # Panics
     /// If there are not as many values as the shape says.
-    pub fn new(name: &'static str, shape: Vec<usize>, values: Vec<f64>) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>, shape: Vec<usize>, values: Vec<f64>) -> Self {
+        let name = name.into();
         assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
         Self { name, array: Array { shape, values }, nested: false }
     }
@@ -160,6 +162,15 @@ impl<'a> File<'a> {
             )),
             Some(array) => array.check_finite(name).map(|()| array),
         }
+    }
+
+    /// An array of finite numbers, of any shape, if it is there.
+    ///
+    /// # Errors
+    /// If a value is not finite.
+    pub fn optional(&self, name: &str) -> Result<Option<Array>> {
+        let array = self.contents.array(name)?;
+        array.map(|array| array.check_finite(name).map(|()| array)).transpose()
     }
 
     /// The values of an array of finite numbers of this shape.

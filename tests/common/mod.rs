@@ -1,10 +1,15 @@
 //! Helpers of the integration tests.
 #![allow(dead_code, reason = "each test binary uses some of them")]
 
-use entropysum::family::registry;
+use entropysum::data::memory::Points;
+use entropysum::em::Config;
+use entropysum::em::init::{self, Init, MixtureSpec};
+use entropysum::exec::Executor;
+use entropysum::family::{Covariance, ExponentialFamily, Known, Support, registry};
 use entropysum::model::Mixture;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
+use std::sync::Arc;
 
 pub fn fixture(name: &str) -> Value {
     let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -21,6 +26,84 @@ pub fn numbers(value: &Value) -> Vec<f64> {
 
 pub fn rounded<T: Scalar>(values: &[f64]) -> Vec<T> {
     values.iter().map(|&v| T::from_f64(v)).collect()
+}
+
+/// The family of that name, told what it must be told, for points of `dim` columns.
+pub fn example_family(name: &str, dim: usize) -> Arc<dyn ExponentialFamily> {
+    let known = registry::known_parameters(name).iter().fold(Known::default(), |known, &it| {
+        let value = |d: usize| match it {
+            "levels" => 2.0 + d as f64,
+            "total" => 12.0,
+            "trials" => 7.0 + 4.0 * d as f64,
+            "successes" => 0.7 + 1.5 * d as f64,
+            "shape" => 0.8 + 0.9 * d as f64,
+            "location" => 0.3 - 0.4 * d as f64,
+            "variance" => 0.5 + 0.3 * d as f64,
+            other => panic!("no example for {other:?} of {name}"),
+        };
+        known.with(it, (0..dim).map(value).collect())
+    });
+    registry::build_known(name, dim, &known).unwrap()
+}
+
+/// Points of a family's support in `n_components` loose clusters, row-major.
+pub fn example_points(
+    family: &dyn ExponentialFamily,
+    n: usize,
+    n_components: usize,
+    seed: u64,
+) -> Vec<f64> {
+    let dim = family.dim();
+    let mut points = clusters(n, dim, n_components, 1.0, seed);
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    for domain in family.domains() {
+        for point in points.chunks_mut(dim) {
+            let values = &mut point[domain.columns.clone()];
+            for x in &mut *values {
+                *x = match domain.support {
+                    Support::Real | Support::UnitVector => *x,
+                    Support::Positive | Support::Simplex => (0.7 * *x).exp(),
+                    Support::NonNegative => (0.9 * *x).exp(),
+                    Support::UnitInterval => logistic(*x),
+                    Support::Count => (0.8 * *x + 1.0).exp().floor(),
+                    Support::CountUpTo(most) => (logistic(*x) * (most + 1.0)).floor(),
+                    Support::Binary => f64::from(*x > 0.0),
+                    other => panic!("no example of {other:?}"),
+                };
+            }
+            let total = match domain.support {
+                Support::Simplex => values.iter().sum(),
+                Support::UnitVector => values.iter().map(|x| x * x).sum::<f64>().sqrt(),
+                _ => 1.0,
+            };
+            values.iter_mut().for_each(|x| *x /= total);
+        }
+    }
+    points
+}
+
+/// Parameters that belong to points like those of [`example_points`]: one M-step from labels of few points each.
+pub fn example_mixture(name: &str, dim: usize, n_components: usize) -> Mixture {
+    let family = example_family(name, dim);
+    let x = example_points(&*family, 40 * n_components, n_components, 77);
+    let points = Points::from_rows(&x, dim).unwrap();
+    let spec = MixtureSpec::new(family, n_components).with_init(Init::RandomFromData);
+    let executor = Executor::new(Some(1)).unwrap();
+    let (model, event) = init::start(&spec, &points, &executor, &Config::default(), 3).unwrap();
+    assert_eq!(event, None);
+    model
+}
+
+/// The Gaussian families that learn their covariances.
+pub fn gaussians() -> impl Iterator<Item = &'static str> {
+    Covariance::ALL.into_iter().map(|covariance| match covariance {
+        Covariance::Full => "gaussian-full",
+        Covariance::Tied => "gaussian-tied",
+        Covariance::Diag => "gaussian-diag",
+        Covariance::Spherical => "gaussian-spherical",
+        Covariance::TiedDiag => "gaussian-tied-diag",
+        Covariance::TiedSpherical => "gaussian-tied-spherical",
+    })
 }
 
 /// A Gaussian mixture from the `pi`, `means` and `covariances` of a fixture.

@@ -4,6 +4,7 @@ use super::{FitKind, Given, Kind};
 use crate::cli::args::{FitArgs, Start};
 use crate::cli::output;
 use crate::cli::run::size;
+use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::{Error, Result};
@@ -27,12 +28,31 @@ fn posterior(args: &FitArgs) -> Result<Option<Posterior>> {
 impl Kind for Mixture {
     type Spec = MixtureSpec;
 
-    const ARGUMENTS: &'static [&'static str] = &["--components", "--posterior", "--reg-covar"];
+    const ARGUMENTS: &'static [&'static str] = &[
+        "--components",
+        "--posterior",
+        "--reg-covar",
+        "--trials",
+        "--successes",
+        "--shape",
+        "--location",
+        "--variance",
+        "--levels",
+        "--total",
+    ];
 
     const ALGORITHMS: &'static [&'static str] = &["em"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         posterior(args)?;
+        if let (Some(given), Some((argument, _))) =
+            (&given, args.known.given().find(|(_, given)| *given))
+        {
+            let path = given.path.display();
+            return Err(Error::Config(format!(
+                "{argument} is told by the model of --init {path}; leave it out"
+            )));
+        }
         match (given, args.components) {
             (None, None) => {
                 let message = "give the number of components with -k, or a model with --init FILE";
@@ -51,13 +71,12 @@ impl Kind for Mixture {
             Some(model) => MixtureSpec::from_model(model),
             None => {
                 let n_components = size(args.components.unwrap_or_default())?;
-                MixtureSpec::new(registry::build(name, dim)?, n_components).with_init(
-                    match args.init {
-                        Start::Random => Init::Random,
-                        Start::RandomFromData => Init::RandomFromData,
-                        _ => Init::KMeansPlusPlus,
-                    },
-                )
+                let family = registry::build_known(name, dim, &args.known.known())?;
+                MixtureSpec::new(family, n_components).with_init(match args.init {
+                    Start::Random => Init::Random,
+                    Start::RandomFromData => Init::RandomFromData,
+                    _ => Init::KMeansPlusPlus,
+                })
             }
         };
         check_memory(&spec)?;
@@ -86,13 +105,13 @@ impl Kind for Mixture {
         const VALUES: usize = 6;
         let specs = self.family().parameters();
         let first = specs.iter().find(|spec| !spec.shared);
-        let values = first.and_then(|spec| self.parameter(spec.name)).unwrap_or_default();
+        let values = first.and_then(|spec| self.parameter(&spec.name)).unwrap_or_default();
         let width = first.map_or(0, |spec| spec.len());
         let contributions = self.entropy_contributions();
         let mut order: Vec<usize> = (0..self.n_components()).collect();
         order.sort_by(|&a, &b| self.weights()[b].total_cmp(&self.weights()[a]));
 
-        let name = first.map_or("", |spec| spec.name);
+        let name = first.map_or("", |spec| &*spec.name);
         let mut text = format!("component    weight   entropy part  {name}\n");
         for &c in order.iter().take(ROWS) {
             let (weight, part) = (self.weights()[c], contributions[c]);
@@ -107,6 +126,10 @@ impl Kind for Mixture {
         }
         text
     }
+
+    fn factors(&self) -> Result<FactorModel> {
+        Ok(FactorModel::of(self))
+    }
 }
 
 impl<T: Scalar> FitKind<T> for Mixture {
@@ -118,6 +141,10 @@ impl<T: Scalar> FitKind<T> for Mixture {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_mixture(spec, source, executor, config, observer)
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify(self, source, executor)
     }
 }
 

@@ -8,6 +8,7 @@ mod mixture;
 mod sbn;
 
 use crate::cli::args::FitArgs;
+use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
 use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
@@ -86,6 +87,16 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
     fn features(&self) -> Option<Features> {
         None
     }
+
+    /// What `check` tests: a model of this name and size.
+    fn factors(&self) -> Result<FactorModel> {
+        let (mut sizes, all) = (Sizes::default(), self.sizes());
+        let known = |key: &str| all.iter().find(|(name, _)| *name == key).map(|it| it.1);
+        sizes.dim = self.dim();
+        sizes.n_components = known("n_components").unwrap_or(sizes.n_components);
+        sizes.n_latents = known("n_latents").unwrap_or(sizes.n_latents);
+        built_in(&self.name(), sizes)
+    }
 }
 
 /// Features of latents, D values each.
@@ -101,6 +112,12 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>>;
+
+    /// Both sides of the gap identity on points. Kinds that know no such statistics refuse.
+    fn certify(&self, _source: &dyn DataSource<T>, _executor: &Executor) -> Result<CertifiedGap> {
+        let (name, kind) = (self.name(), Self::KIND);
+        Err(Error::Config(format!("{name} is {kind}: gaps are certified for mixtures only")))
+    }
 
     /// How many numbers a map makes of a point. Kinds without latents refuse.
     fn width(&self, map: PointMap) -> Result<usize> {

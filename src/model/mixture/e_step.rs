@@ -2,8 +2,9 @@
 
 use super::{Mixture, Posterior};
 use crate::block::Block;
-use crate::family::{Statistic, Whitening};
+use crate::family::{BaseMeasure, Statistic, Whitening};
 use crate::kernels::accumulate::weighted_sums;
+use crate::kernels::affine::{AffineMap, affine};
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
@@ -35,6 +36,10 @@ pub struct Packed<T> {
     posterior: Posterior,
     shape: StatsShape,
     statistics: Vec<Statistic>,
+    /// Whether values may be missing; their statistics are 0 then.
+    missing: bool,
+    /// What must be known of the points' base measure: nothing where it is 1, or summed already.
+    base_measure: Option<BaseMeasure>,
     /// Shared statistics that the sweep must sum about `centre`.
     shared: Vec<Statistic>,
     shared_natural: Vec<f64>,
@@ -48,12 +53,11 @@ pub struct Packed<T> {
     n_packed: usize,
     /// Statistics that are evaluated panel by panel: all, or those before a run of all products.
     n_direct: usize,
-    /// `n_direct` × `n_packed`, column-major.
-    natural: Vec<T>,
+    /// Natural parameters and biases of packed components for direct statistics.
+    natural: AffineMap<T>,
     /// The products, where few components make it cheaper not to evaluate them.
     products: Option<ProductGroups>,
     product_coefficients: Vec<T>,
-    bias: Vec<T>,
     centred: Vec<Centred<T>>,
 }
 
@@ -92,7 +96,7 @@ pub struct Workspace<T> {
     mass: Vec<f64>,
     /// What the sizes of all this depend on.
     key: WorkspaceKey,
-    /// Sums of packed components since the last flush, `n_direct` × `n_packed`, in working precision.
+    /// Sums of packed components since the last flush, in working precision; [`Packed::sum_at`] says what stands where.
     sums: Vec<T>,
     /// The same of grouped products, and scratch columns for them.
     product_sums: Vec<T>,
@@ -102,6 +106,8 @@ pub struct Workspace<T> {
     weights: Vec<T>,
     shared_scratch: Vec<T>,
     log_density: Vec<f64>,
+    log_base_measure: Vec<f64>,
+    wide: Vec<f64>,
 }
 
 impl Mixture {
@@ -147,12 +153,13 @@ impl Mixture {
             });
         }
 
-        let mut packed_natural = Vec::with_capacity(n_packed * n_direct);
-        let mut bias = Vec::with_capacity(n_packed);
-        for &c in &order[..n_packed] {
-            packed_natural.extend(round(&natural[c * n_statistics..][..n_direct]));
-            bias.push(T::from_f64(self.weights[c].ln() - packings[c].log_partition));
-        }
+        let bias: Vec<T> = order[..n_packed]
+            .iter()
+            .map(|&c| T::from_f64(self.weights[c].ln() - packings[c].log_partition))
+            .collect();
+        let natural = AffineMap::new(n_direct, &bias, |l, k| {
+            T::from_f64(natural[order[k] * n_statistics + l])
+        });
         let centred = order[n_packed..]
             .iter()
             .map(|&c| {
@@ -181,6 +188,9 @@ impl Mixture {
             tiling: Tiling::new::<T>(self.family.dim(), n_direct.max(shape.shared), n_components),
             posterior: self.posterior,
             shape,
+            missing: statistics.iter().any(|it| matches!(it, Statistic::Observed(_))),
+            base_measure: Some(self.family.log_base_measure())
+                .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
             statistics,
             shared: self.family.shared_statistics(),
             shared_natural,
@@ -191,10 +201,9 @@ impl Mixture {
             order,
             n_packed,
             n_direct,
-            natural: packed_natural,
+            natural,
             products,
             product_coefficients,
-            bias,
             centred,
         }
     }
@@ -221,6 +230,8 @@ impl Mixture {
             weights: vec![T::ZERO; if key.sums_shared { points } else { 0 }],
             shared_scratch: panels(usize::from(key.sums_shared)),
             log_density: vec![0.0; points],
+            log_base_measure: Vec::new(),
+            wide: Vec::new(),
         }
     }
 }
@@ -248,18 +259,11 @@ impl<T: Scalar> Packed<T> {
         if self.n_packed == 0 {
             return;
         }
-        for (column, &bias) in packed.chunks_mut(stride).zip(&self.bias) {
-            column[..n].fill(bias);
-        }
-        let natural = MatRef::from_column_major_slice(&self.natural, self.n_direct, self.n_packed);
-        let mut logits =
-            MatMut::from_column_major_slice_with_stride_mut(packed, n, self.n_packed, stride);
         let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
         for (first, panel) in self.panels() {
-            statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
-            let t = self.panel_view(&workspace.statistics, n, panel.len());
-            let natural = natural.subrows(first, panel.len());
-            matmul(logits.as_mut(), Accum::Add, t, natural, T::ONE, Par::Seq);
+            let columns = &mut workspace.statistics[..panel.len() * stride];
+            self.evaluate(panel, tile, columns);
+            affine(self.simd, &self.natural, columns, first, n, stride, packed);
         }
         if let Some(products) = self.products {
             let coefficients = &self.product_coefficients;
@@ -267,19 +271,47 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
-    /// Evaluated statistics of a tile as a matrix.
-    fn panel_view<'w>(
+    /// Evaluates a panel of statistics; those of missing values are 0.
+    fn evaluate(&self, panel: &[Statistic], tile: Tile<'_, T>, out: &mut [T]) {
+        statistics::evaluate(self.simd, panel, tile, out);
+        if self.missing {
+            out.chunks_mut(tile.stride)
+                .take(panel.len())
+                .for_each(|column| statistics::clear_missing(&mut column[..tile.n_points]));
+        }
+    }
+
+    /// Fills `workspace.log_base_measure` for the tile in `workspace.points`.
+    fn log_base_measure(
         &self,
-        statistics: &'w [T],
+        measure: &BaseMeasure,
+        dim: usize,
         n_points: usize,
-        n_statistics: usize,
-    ) -> MatRef<'w, T> {
-        MatRef::from_column_major_slice_with_stride(
-            statistics,
-            n_points,
-            n_statistics,
-            self.tiling.stride,
-        )
+        workspace: &mut Workspace<T>,
+    ) {
+        let stride = self.tiling.stride;
+        workspace.wide.resize((dim + 1) * stride, 0.0);
+        workspace.log_base_measure.resize(stride, 0.0);
+        statistics::log_base_measure(
+            self.simd,
+            &measure.terms,
+            measure.constant,
+            Tile { values: &workspace.points, dim, n_points, stride },
+            &mut workspace.wide,
+            &mut workspace.log_base_measure,
+        );
+    }
+
+    /// Whether sums are a matrix of components × statistics, and not the other way round: a matrix product packs what gives the
+    /// rows, so the smaller side should. Measured (256 points, f64): 256 × 32 takes 53 µs against 73 the other way, 256 × 16 27
+    /// against 46, 152 × 64 68 against 75, 128 × 128 the same, 32 × 64 18 against 15.
+    fn component_rows(&self) -> bool {
+        self.n_direct > self.n_packed
+    }
+
+    /// Where the sum of statistic `l` under the `k`-th packed component stands.
+    fn sum_at(&self, l: usize, k: usize) -> usize {
+        if self.component_rows() { l * self.n_packed + k } else { k * self.n_direct + l }
     }
 
     fn panels(&self) -> impl Iterator<Item = (usize, &[Statistic])> {
@@ -304,19 +336,29 @@ impl<T: Scalar> Packed<T> {
             workspace.product_sums.resize(self.product_coefficients.len(), T::ZERO);
             let responsibilities =
                 MatRef::from_column_major_slice_with_stride(packed, n, self.n_packed, stride);
-            let mut sums = MatMut::from_column_major_slice_mut(
-                &mut workspace.sums,
-                self.n_direct,
-                self.n_packed,
-            );
             let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             for (first, panel) in self.panels() {
                 if !one_panel {
-                    statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
+                    self.evaluate(panel, tile, &mut workspace.statistics);
                 }
-                let t = self.panel_view(&workspace.statistics, n, panel.len());
-                let sums = sums.as_mut().subrows_mut(first, panel.len());
-                matmul(sums, Accum::Add, t.transpose(), responsibilities, T::ONE, Par::Seq);
+                let t = MatRef::from_column_major_slice_with_stride(
+                    &workspace.statistics,
+                    n,
+                    panel.len(),
+                    stride,
+                );
+                let (r, sums) = (responsibilities, &mut workspace.sums);
+                if self.component_rows() {
+                    let sums =
+                        MatMut::from_column_major_slice_mut(sums, self.n_packed, self.n_direct)
+                            .subcols_mut(first, panel.len());
+                    matmul(sums, Accum::Add, r.transpose(), t, T::ONE, Par::Seq);
+                } else {
+                    let sums =
+                        MatMut::from_column_major_slice_mut(sums, self.n_direct, self.n_packed)
+                            .subrows_mut(first, panel.len());
+                    matmul(sums, Accum::Add, t.transpose(), r, T::ONE, Par::Seq);
+                }
             }
             if let Some(products) = self.products {
                 let sums = &mut workspace.product_sums;
@@ -400,6 +442,14 @@ impl<T: Scalar> Packed<T> {
         for (&c, mass) in self.order.iter().zip(&workspace.mass) {
             stats.mass_mut()[c] += mass;
         }
+        if let Some(measure) = &self.base_measure {
+            self.log_base_measure(measure, tile.dim(), n, workspace);
+            let values = &workspace.log_base_measure[..n];
+            *stats.log_base_measure_mut() += match tile.weights {
+                None => values.iter().sum::<f64>(),
+                Some(weights) => values.iter().zip(weights).map(|(h, w)| h * w).sum(),
+            };
+        }
         if self.constants == Constants::Sum && self.centred.is_empty() && !self.shared.is_empty() {
             let weights = &mut workspace.weights[..n];
             match tile.weights {
@@ -425,6 +475,7 @@ impl<T: Scalar> Packed<T> {
             shape: StatsShape { components: columns.len(), ..self.shape },
             posterior: Posterior::Exact,
             statistics: self.statistics.clone(),
+            base_measure: None,
             shared: self.shared.clone(),
             shared_natural: Vec::new(),
             shared_whitening: None,
@@ -432,10 +483,9 @@ impl<T: Scalar> Packed<T> {
             centre: self.centre.clone(),
             order: (0..columns.len()).collect(),
             n_packed,
-            natural: Vec::new(),
+            natural: AffineMap::default(),
             products,
             product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
-            bias: Vec::new(),
             centred: self.centred[centred].to_vec(),
             ..*self
         }
@@ -454,14 +504,12 @@ impl<T: Scalar> Packed<T> {
             return;
         }
         workspace.pending = 0;
-        for (&c, sums) in
-            self.order[..self.n_packed].iter().zip(workspace.sums.chunks_mut(self.n_direct.max(1)))
-        {
-            for (total, sum) in stats.sums_mut(c).iter_mut().zip(sums) {
-                *total += sum.to_f64();
-                *sum = T::ZERO;
+        for (k, &c) in self.order[..self.n_packed].iter().enumerate() {
+            for (l, total) in stats.sums_mut(c)[..self.n_direct].iter_mut().enumerate() {
+                *total += workspace.sums[self.sum_at(l, k)].to_f64();
             }
         }
+        workspace.sums.fill(T::ZERO);
         if let Some(products) = self.products {
             products.for_each(|k, product, at| {
                 stats.sums_mut(self.order[k])[self.n_direct + product] +=
@@ -485,7 +533,7 @@ impl<T: Scalar> Packed<T> {
             for (first, panel) in self.panels() {
                 if !one_panel {
                     let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
-                    statistics::evaluate(self.simd, panel, tile, &mut workspace.statistics);
+                    self.evaluate(panel, tile, &mut workspace.statistics);
                 }
                 for (l, column) in workspace.statistics.chunks(stride).take(panel.len()).enumerate()
                 {
@@ -629,7 +677,7 @@ impl<T: Scalar> EStep<T> for Mixture {
                 let statistics = &slice.statistics[..slice.n_direct];
                 let (dim, n_points) = (tile.dim(), tile.len());
                 let points = Tile { values: &workspace.points, dim, n_points, stride };
-                statistics::evaluate(slice.simd, statistics, points, &mut workspace.statistics);
+                slice.evaluate(statistics, points, &mut workspace.statistics);
             }
             slice.accumulate(tile.points, stats, workspace);
             slice.flush_if_due(stats, workspace);
@@ -739,6 +787,11 @@ impl<T: Scalar> Density<T> for Mixture {
                 for (density, shared) in workspace.log_density.iter_mut().zip(shared) {
                     *density += shared.to_f64();
                 }
+            }
+            if let Some(measure) = &packed.base_measure {
+                packed.log_base_measure(measure, tile.dim(), n, workspace);
+                let values = &workspace.log_base_measure[..n];
+                workspace.log_density.iter_mut().zip(values).for_each(|(l, h)| *l += h);
             }
             let mut responsibilities = &workspace.logits;
             if !packed.centred.is_empty() {

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! T = T(X)           B × L   statistics           kernels::statistics
-//! Z = T H + b        B × C   b_c = ln π_c - A_c   faer's matmul
+//! Z = T H + b        B × C   b_c = ln π_c - A_c   kernels::affine
 //! R = softmax(Z)     B × C                        kernels::softmax
 //! S += T' R          L × C                        faer's matmul
 //! ```
@@ -18,7 +18,9 @@ pub use e_step::{Packed, Workspace};
 
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
-use crate::family::{ExponentialFamily, Outcome, Parameters, Regularization, Theta};
+use crate::family::{
+    Domain, ExponentialFamily, Outcome, Parameters, Regularization, Support, Theta,
+};
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
@@ -144,7 +146,7 @@ impl Mixture {
             Parameters { components: vec![Vec::new(); weights.len()], shared: Vec::new() };
         for spec in family.parameters() {
             let rows = if spec.shared { 1 } else { weights.len() };
-            let values = array(spec.name).unwrap_or_default();
+            let values = array(&spec.name).unwrap_or_default();
             if values.len() != rows * spec.len() {
                 return Err(Error::Model(format!(
                     "{}: {:?} holds {} number(s), expected {}",
@@ -294,6 +296,14 @@ impl GenerativeModel for Mixture {
         self.family.dim()
     }
 
+    fn domains(&self) -> Vec<Domain> {
+        // Values that are no finite numbers show in the log-evidence, without being looked for.
+        let any = |domain: &Domain| domain.support == Support::Real && !domain.missing;
+        let mut domains = self.family.domains();
+        domains.retain(|domain| !any(domain));
+        domains
+    }
+
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         if !self.fixed_weights {
@@ -361,14 +371,11 @@ impl GenerativeModel for Mixture {
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
         let total = stats.total_weight();
-        let entropies = self.family.pseudo_entropies(&self.parameters);
-        let observable = stats.mass().iter().zip(entropies);
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior: entropy_of_weights(&self.weights),
             hidden: 0.0,
-            observable: observable.map(|(m, h)| if *m > 0.0 { m * h } else { 0.0 }).sum::<f64>()
-                / total,
+            observable: self.family.observable_entropy(&self.parameters, stats) / total,
             base_measure: stats.log_base_measure() / total,
         }
     }

@@ -18,7 +18,7 @@ use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet, mean_fie
 use crate::block::Block;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{softmax, states};
-use crate::model::{Constants, EStep, GenerativeModel, PointFault};
+use crate::model::{Constants, EStep, GenerativeModel};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
@@ -426,20 +426,6 @@ pub(crate) fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
     })
 }
 
-/// The first value of a block that is neither 0 nor 1.
-pub(crate) fn binary_fault<T: Scalar>(block: Block<'_, T>) -> Option<PointFault> {
-    if is_binary(block) {
-        return None;
-    }
-    let places = (0..block.len()).flat_map(|row| (0..block.dim()).map(move |column| (row, column)));
-    let (row, column) = { places }.find(|&place| {
-        let value = block.points[place];
-        value != T::ZERO && value != T::ONE
-    })?;
-    let message = format!("the value is {}, expected 0 or 1", block.points[(row, column)]);
-    Some(PointFault { row, column: Some(column), message })
-}
-
 impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
     type Packed = Packed<T>;
     type Workspace = Workspace<T>;
@@ -466,10 +452,6 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
             centre: 0,
         };
         SuffStats::zeros(shape, Vec::new())
-    }
-
-    fn fault(&self, block: Block<'_, T>) -> Option<PointFault> {
-        binary_fault(block)
     }
 
     fn e_step(

@@ -33,11 +33,12 @@ pub use exact::{MAX_ENUMERATED, Packed, PosteriorTile, Workspace};
 use super::{EntropySum, GenerativeModel};
 use crate::error::{Error, Result};
 use crate::family::Regularization;
+use crate::family::support::{Domain, Support};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{logistic, states};
 use crate::monitor::Event;
 use crate::stats::SuffStats;
-pub(crate) use exact::{binary_fault, is_binary};
+use exact::is_binary;
 pub use fitted::{LatentEncoder, LatentScratch};
 pub(crate) use regression::Regression;
 use regression::{Design, NewtonRule};
@@ -460,6 +461,10 @@ pub(crate) fn check_posterior(
 impl GenerativeModel for SigmoidBeliefNet {
     fn dim(&self) -> usize {
         self.observables().outputs()
+    }
+
+    fn domains(&self) -> Vec<Domain> {
+        vec![Domain::new(0..self.dim(), Support::Binary)]
     }
 
     fn n_parameters(&self) -> usize {

@@ -1,0 +1,57 @@
+//! `check`: the parameterisation criterion of a model, and the gap on points.
+
+use crate::cli::args::CheckArgs;
+use crate::cli::kinds::{FitKind, Kind, with_model};
+use crate::cli::output;
+use crate::cli::run::{check_dim, executor, json_line, open_plain, size};
+use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
+use entropysum::error::{Error, Result};
+use entropysum::store::{self, Model};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs the command. Not to fulfil the criterion is a result, not an error.
+pub fn run(args: &CheckArgs) -> Result<ExitCode> {
+    let path = Path::new(&args.model);
+    let name = args.model.to_str().filter(|_| !path.is_file());
+    let (model, gap) = match name {
+        Some(name) => (named(name, args)?, None),
+        None => with_model!(store::load(path)?, model => {
+            (model.factors()?, gap(&model, args)?)
+        }),
+    };
+    let report = model.check(size(args.draws)?, args.seed);
+    output::print(&if args.json {
+        let mut value = report.json();
+        value["draws"] = args.draws.into();
+        value["gap"] = gap.map(|gap| gap.json()).into();
+        json_line(&value)
+    } else {
+        gap.map_or(report.to_string(), |gap| format!("{report}\n{gap}"))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn named(name: &str, args: &CheckArgs) -> Result<FactorModel> {
+    if args.data.is_some() {
+        let message = format!("{name} is no model file: points need a model with parameters");
+        return Err(Error::Config(message));
+    }
+    built_in(
+        name,
+        Sizes {
+            n_components: size(args.components)?,
+            dim: size(args.dim)?,
+            n_latents: size(args.latent)?,
+        },
+    )
+}
+
+fn gap(model: &impl FitKind<f64>, args: &CheckArgs) -> Result<Option<CertifiedGap>> {
+    let Some(path) = &args.data else {
+        return Ok(None);
+    };
+    let source = open_plain(path)?;
+    check_dim(&*source, model)?;
+    model.certify(&*source, &executor(&args.threads)?).map(Some)
+}

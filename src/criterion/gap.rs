@@ -1,0 +1,157 @@
+//! The gap identity on data.
+
+use super::family::{Components, alpha};
+use super::solve::{self, derivative};
+use super::{Factor, TOLERANCE};
+use crate::data::DataSource;
+use crate::em::sweep::Sweeper;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::model::{GenerativeModel, Mixture};
+use crate::scalar::Scalar;
+use crate::stats::SuffStats;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// Steps of the derivatives of the bound along α and β, which scale the model by themselves: see `solve::STEP`.
+const STEP: f64 = 7.4e-4;
+
+/// Both sides of `F - entropy sum = α · ∂F/∂Ψ + β · ∂F/∂θ` (docs/theory.md, 1.2), in nats per point.
+///
+/// A model learned from these very points has a gap of zero. On other points it says how sharp the model is for them:
+/// positive, too flat; negative, too sharp. Either part alone says so of the weights or of the components.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CertifiedGap {
+    /// The lower bound `F` of the model and its posteriors.
+    pub lower_bound: f64,
+    /// The entropy sum of the same.
+    pub entropy_sum: f64,
+    /// `α · ∂F/∂Ψ`.
+    pub prior: f64,
+    /// `β · ∂F/∂θ`.
+    pub observable: f64,
+}
+
+impl CertifiedGap {
+    /// Lower bound minus entropy sum.
+    pub fn gap(&self) -> f64 {
+        self.lower_bound - self.entropy_sum
+    }
+
+    /// What the identity leaves: zero up to rounding, or the entropy sum is not one.
+    pub fn error(&self) -> f64 {
+        self.gap() - self.prior - self.observable
+    }
+
+    /// As a JSON object.
+    pub fn json(&self) -> Value {
+        json!({
+            "lower_bound": self.lower_bound,
+            "entropy_sum": self.entropy_sum,
+            "gap": self.gap(),
+            "prior": self.prior,
+            "observable": self.observable,
+            "error": self.error(),
+        })
+    }
+}
+
+impl fmt::Display for CertifiedGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<16}{:.9}", "lower bound", self.lower_bound)?;
+        writeln!(f, "{:<16}{:.9}", "entropy sum", self.entropy_sum)?;
+        writeln!(
+            f,
+            "{:<16}{:.3e} = {:.3e} (prior) {} {:.3e} (observable), up to {:.1e}",
+            "gap",
+            self.gap(),
+            self.prior,
+            if self.observable < 0.0 { '-' } else { '+' },
+            self.observable.abs(),
+            self.error().abs(),
+        )
+    }
+}
+
+/// Evaluates both sides of the gap identity for a mixture, as it is, on points, with the posteriors of the model.
+///
+/// The right side knows nothing of entropies: it is a derivative of the bound along `α` and `β`.
+///
+/// # Errors
+/// As a sweep; [`Error::Model`] if the criterion does not hold for the family, so that there is no β.
+///
+/// ```
+/// use entropysum::{Executor, Mixture, Points, criterion};
+///
+/// let model: Mixture = entropysum::store::from_json(&serde_json::json!({
+///     "model": "gaussian-diag", "weights": [0.3, 0.7], "means": [[0], [4]], "covariances": [[1], [2]],
+/// }))?;
+/// let points = Points::<f64>::from_rows(&[-1.0, 0.5, 3.0, 9.0], 1)?;
+/// let gap = criterion::certify(&model, &points, &Executor::new(Some(1))?)?;
+/// assert!(gap.gap() < -0.1); // these points are wider than the model
+/// assert!(gap.error().abs() < 1e-11);
+/// # Ok::<(), entropysum::Error>(())
+/// ```
+pub fn certify<T: Scalar, S: DataSource<T> + ?Sized>(
+    model: &Mixture,
+    source: &S,
+    executor: &Executor,
+) -> Result<CertifiedGap> {
+    crate::data::check_dim(source, model.dim())?;
+    if source.is_empty() {
+        return Err(Error::Config(format!("{} has no points", source.name())));
+    }
+    let stats = Sweeper::new(source, executor).sweep(model)?;
+    certify_stats(model, &stats)
+}
+
+/// As [`certify`], from statistics that the model, or any other posteriors, made of the points.
+///
+/// # Errors
+/// [`Error::Model`] if the criterion does not hold for the family.
+pub fn certify_stats(model: &Mixture, stats: &SuffStats) -> Result<CertifiedGap> {
+    let total = stats.total_weight();
+    let alpha = alpha(model.weights());
+    let prior = stats.mass().iter().zip(model.weights()).zip(&alpha);
+    let prior: f64 = prior.map(|((m, w), a)| if *m > 0.0 { m * a / w } else { 0.0 }).sum();
+
+    let components =
+        Components { family: model.shared_family(), n_components: model.n_components() };
+    let theta = Components::flat(model.parameters());
+    let flow = match components.closed_form(&theta) {
+        Some(flow) => flow,
+        None => solved(&components, &theta)?,
+    };
+    let bound = |t: f64| {
+        let moved: Vec<f64> = theta.iter().zip(&flow).map(|(p, f)| p + t * f).collect();
+        vec![model.family().log_likelihood(&components.unflat(&moved), stats)]
+    };
+    Ok(CertifiedGap {
+        lower_bound: model.lower_bound(stats),
+        entropy_sum: model.entropy_sum(stats).total(),
+        prior: prior / total,
+        observable: derivative(bound, STEP)[0] / total,
+    })
+}
+
+/// β by least squares; one component at a time where they share nothing, so that systems stay small.
+fn solved(components: &Components, theta: &[f64]) -> Result<Vec<f64>> {
+    let all = components.unflat(theta);
+    let solve = |components: &Components, theta: &[f64]| {
+        let latents = components.draw_latents(0, &mut || 0.0);
+        let solution = solve::solve(components, theta, &latents);
+        if solution.residual <= TOLERANCE {
+            return Ok(solution.flow);
+        }
+        let (name, residual) = (components.family.name(), solution.residual);
+        Err(Error::Model(format!(
+            "{name} does not fulfil the parameterisation criterion: residual {residual:.1e}"
+        )))
+    };
+    if !all.shared.is_empty() {
+        return solve(components, theta);
+    }
+    let one = Components { family: components.family.clone(), n_components: 1 };
+    let flows: Result<Vec<_>> = all.components.iter().map(|theta| solve(&one, theta)).collect();
+    Ok(flows?.concat())
+}

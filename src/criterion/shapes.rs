@@ -1,0 +1,333 @@
+//! Models other than mixtures, reduced to what the criterion needs: the maps of their natural parameters.
+
+use super::{Factor, FactorModel, Statement, mixture};
+use crate::error::{Error, Result};
+use crate::family::registry;
+
+/// How large a model the criterion is tested with. It depends on none of these, but its test should not be trivial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Number of components C of a mixture.
+    pub n_components: usize,
+    /// Dimension D of the points.
+    pub dim: usize,
+    /// Number of latents H of other models, in each layer.
+    pub n_latents: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { n_components: 3, dim: 3, n_latents: 2 }
+    }
+}
+
+type Build = fn(&str, Sizes) -> FactorModel;
+
+/// Models that are no mixtures of a family of the registry.
+const SHAPES: &[(&str, Build)] = &[
+    ("ppca", |name, sizes| linear(name, sizes, Scale::Free, Noise::Scalar)),
+    ("ppca-fixed-prior", |name, sizes| linear(name, sizes, Scale::Fixed, Noise::Scalar)),
+    ("factor-analysis", |name, sizes| linear(name, sizes, Scale::Free, Noise::Diagonal)),
+    ("factor-analysis-fixed-prior", |name, sizes| {
+        linear(name, sizes, Scale::Fixed, Noise::Diagonal)
+    }),
+    ("linear-fixed-noise", |name, sizes| linear(name, sizes, Scale::Free, Noise::Fixed)),
+    ("gaussian-fixed-variance", |name, sizes| {
+        let Sizes { n_components, dim, .. } = sizes;
+        let observable = FixedVariance { n_components, dim };
+        let prior = super::family::Categorical { n_components };
+        FactorModel::new(name, vec![Box::new(prior), Box::new(observable)])
+    }),
+    ("sbn", |name, sizes| sigmoid_belief_net(name, sizes, 1)),
+    ("sbn-3-layers", |name, sizes| sigmoid_belief_net(name, sizes, 2)),
+];
+
+/// Names of all built-in models: the families of the registry, then the shapes of others.
+///
+/// `-fixed-prior` has the prior `N(0, I)`, which nothing scales; the same model without it has `N(0, τ I)` with a free τ.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    registry::names().chain(SHAPES.iter().map(|(name, _)| *name))
+}
+
+/// The built-in model of this name: a mixture of a family of the registry, or the shape of another model.
+///
+/// # Errors
+/// [`Error::Config`] if a size is zero; [`Error::Model`] names the models there are where none has that name.
+///
+/// ```
+/// use entropysum::criterion::{Sizes, Statement, built_in};
+///
+/// let report = built_in("ppca", Sizes::default())?.check(8, 0);
+/// assert_eq!(report.applies, Some(Statement::ScalarVariance));
+/// let report = built_in("ppca-fixed-prior", Sizes::default())?.check(8, 0);
+/// assert!(!report.factors[0].holds && report.factors[1].holds); // nothing scales the prior
+/// # Ok::<(), entropysum::Error>(())
+/// ```
+pub fn built_in(name: &str, sizes: Sizes) -> Result<FactorModel> {
+    if sizes.n_components == 0 || sizes.dim == 0 || sizes.n_latents == 0 {
+        return Err(Error::Config(format!("{sizes:?}: expected sizes of at least 1")));
+    }
+    if let Some((_, build)) = SHAPES.iter().find(|(known, _)| *known == name) {
+        return Ok(build(name, sizes));
+    }
+    if registry::names().any(|known| known == name) {
+        return Ok(mixture(registry::build(name, sizes.dim)?, sizes.n_components));
+    }
+    let known: Vec<_> = names().collect();
+    Err(Error::Model(format!("no model is called {name:?}; there are {}", known.join(", "))))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Free,
+    Fixed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noise {
+    Fixed,
+    Scalar,
+    Diagonal,
+}
+
+fn linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
+    let Sizes { dim, n_latents, .. } = sizes;
+    let prior = GaussianPrior { n_latents, scale };
+    let observable = LinearGaussian { dim, n_latents, noise };
+    FactorModel::new(name, vec![Box::new(prior), Box::new(observable)]).stated_by(match noise {
+        Noise::Fixed => Statement::Definition,
+        Noise::Scalar => Statement::ScalarVariance,
+        Noise::Diagonal => Statement::DiagonalCovariance,
+    })
+}
+
+fn sigmoid_belief_net(name: &str, sizes: Sizes, n_layers: usize) -> FactorModel {
+    let Sizes { dim, n_latents, .. } = sizes;
+    let mut factors: Vec<Box<dyn Factor>> = vec![Box::new(BernoulliPrior { n_latents })];
+    for layer in 1..=n_layers {
+        let (above, below) =
+            if n_layers == 1 { ("z", "x") } else { [("z", "y"), ("y", "x")][layer - 1] };
+        let n_units = if layer == n_layers { dim } else { n_latents };
+        let name = format!("p({below} | {above})");
+        factors.push(Box::new(SigmoidLayer { name, n_units, n_latents }));
+    }
+    FactorModel::new(name, factors).stated_by(Statement::SigmoidBeliefNet)
+}
+
+/// A number that is roughly normal, of variance 1: enough to be in no special position.
+pub(super) fn normal(uniform: &mut dyn FnMut() -> f64) -> f64 {
+    (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+}
+
+fn normals(n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+    (0..n).map(|_| normal(uniform)).collect()
+}
+
+fn variances(n: usize, uniform: &mut dyn FnMut() -> f64) -> impl Iterator<Item = f64> {
+    (0..n).map(move |_| (normal(uniform)).exp())
+}
+
+fn array(name: &str, len: usize) -> (String, usize) {
+    (name.to_owned(), len)
+}
+
+/// `N(z; 0, τ I)` with statistics `z` and `|z|²`, so that its base measure is constant.
+struct GaussianPrior {
+    n_latents: usize,
+    scale: Scale,
+}
+
+impl Factor for GaussianPrior {
+    fn name(&self) -> String {
+        "p(z)".into()
+    }
+
+    fn parameters(&self) -> Vec<(String, usize)> {
+        match self.scale {
+            Scale::Free => vec![array("prior_variance", 1)],
+            Scale::Fixed => Vec::new(),
+        }
+    }
+
+    fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+        variances(usize::from(self.scale == Scale::Free), uniform).collect()
+    }
+
+    fn natural(&self, _: &[f64], parameters: &[f64]) -> Vec<f64> {
+        let variance = parameters.first().copied().unwrap_or(1.0);
+        let mut natural = vec![0.0; self.n_latents];
+        natural.push(-0.5 / variance);
+        natural
+    }
+
+    fn closed_form(&self, parameters: &[f64]) -> Option<Vec<f64>> {
+        (self.scale == Scale::Free).then(|| vec![-parameters[0]])
+    }
+}
+
+/// `N(x; W z + μ, Σ)` with one variance, with one a dimension, or with variance 1.
+struct LinearGaussian {
+    dim: usize,
+    n_latents: usize,
+    noise: Noise,
+}
+
+impl LinearGaussian {
+    fn n_variances(&self) -> usize {
+        match self.noise {
+            Noise::Fixed => 0,
+            Noise::Scalar => 1,
+            Noise::Diagonal => self.dim,
+        }
+    }
+}
+
+/// `W z + μ`, with W row-major before μ in the parameters.
+fn affine(dim: usize, z: &[f64], parameters: &[f64]) -> Vec<f64> {
+    let (weights, offsets) = parameters.split_at(dim * z.len());
+    let rows = weights.chunks(z.len()).zip(offsets);
+    rows.map(|(row, offset)| offset + row.iter().zip(z).map(|(w, z)| w * z).sum::<f64>()).collect()
+}
+
+impl Factor for LinearGaussian {
+    fn name(&self) -> String {
+        "p(x | z)".into()
+    }
+
+    fn parameters(&self) -> Vec<(String, usize)> {
+        let mut arrays =
+            vec![array("loadings", self.dim * self.n_latents), array("mean", self.dim)];
+        if self.noise != Noise::Fixed {
+            arrays.push(array("noise_variance", self.n_variances()));
+        }
+        arrays
+    }
+
+    fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+        let mut parameters = normals(self.dim * (self.n_latents + 1), uniform);
+        parameters.extend(variances(self.n_variances(), uniform));
+        parameters
+    }
+
+    fn draw_latents(&self, n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {
+        (0..n).map(|_| normals(self.n_latents, uniform)).collect()
+    }
+
+    fn natural(&self, z: &[f64], parameters: &[f64]) -> Vec<f64> {
+        let (map, variances) = parameters.split_at(self.dim * (self.n_latents + 1));
+        let variance = |d: usize| match self.noise {
+            Noise::Fixed => 1.0,
+            Noise::Scalar => variances[0],
+            Noise::Diagonal => variances[d],
+        };
+        let means = affine(self.dim, z, map);
+        let mut natural: Vec<f64> =
+            means.iter().enumerate().map(|(d, mean)| mean / variance(d)).collect();
+        // One statistic |x|² where there is one variance.
+        let n_quadratic = if self.noise == Noise::Diagonal { self.dim } else { 1 };
+        natural.extend((0..n_quadratic).map(|d| -0.5 / variance(d)));
+        natural
+    }
+
+    fn closed_form(&self, parameters: &[f64]) -> Option<Vec<f64>> {
+        let split = self.dim * (self.n_latents + 1);
+        let flow = parameters.iter().enumerate();
+        (self.noise != Noise::Fixed)
+            .then(|| flow.map(|(i, value)| if i < split { 0.0 } else { -value }).collect())
+    }
+}
+
+/// Gaussians `N(x; μ_c, I)` whose variance is no parameter, with statistics `x` and `|x|²`.
+struct FixedVariance {
+    n_components: usize,
+    dim: usize,
+}
+
+impl Factor for FixedVariance {
+    fn name(&self) -> String {
+        "p(x | c)".into()
+    }
+
+    fn parameters(&self) -> Vec<(String, usize)> {
+        vec![array("means", self.n_components * self.dim)]
+    }
+
+    fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+        normals(self.n_components * self.dim, uniform)
+    }
+
+    fn draw_latents(&self, _: usize, _: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {
+        (0..self.n_components).map(|c| vec![c as f64]).collect()
+    }
+
+    fn natural(&self, z: &[f64], parameters: &[f64]) -> Vec<f64> {
+        let mean = &parameters[z[0] as usize * self.dim..][..self.dim];
+        mean.iter().copied().chain([-0.5]).collect()
+    }
+}
+
+/// Independent latents that are 0 or 1.
+struct BernoulliPrior {
+    n_latents: usize,
+}
+
+impl Factor for BernoulliPrior {
+    fn name(&self) -> String {
+        "p(z)".into()
+    }
+
+    fn parameters(&self) -> Vec<(String, usize)> {
+        vec![array("prior_probabilities", self.n_latents)]
+    }
+
+    fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+        (0..self.n_latents).map(|_| 0.02 + 0.96 * uniform()).collect()
+    }
+
+    fn natural(&self, _: &[f64], parameters: &[f64]) -> Vec<f64> {
+        parameters.iter().map(|p| (p / (1.0 - p)).ln()).collect()
+    }
+
+    fn closed_form(&self, parameters: &[f64]) -> Option<Vec<f64>> {
+        Some(parameters.iter().map(|p| p * (1.0 - p) * (p / (1.0 - p)).ln()).collect())
+    }
+}
+
+/// Units that are 0 or 1, with log-odds `W z + μ`.
+struct SigmoidLayer {
+    name: String,
+    n_units: usize,
+    n_latents: usize,
+}
+
+impl Factor for SigmoidLayer {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn parameters(&self) -> Vec<(String, usize)> {
+        vec![array("weights", self.n_units * self.n_latents), array("biases", self.n_units)]
+    }
+
+    fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+        normals(self.n_units * (self.n_latents + 1), uniform)
+    }
+
+    fn draw_latents(&self, n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {
+        let bit = |b: bool| f64::from(u8::from(b));
+        match self.n_latents {
+            few @ ..=6 => (0..1usize << few)
+                .map(|state| (0..few).map(|h| bit(state >> h & 1 == 1)).collect())
+                .collect(),
+            many => (0..n).map(|_| (0..many).map(|_| bit(uniform() < 0.5)).collect()).collect(),
+        }
+    }
+
+    fn natural(&self, z: &[f64], parameters: &[f64]) -> Vec<f64> {
+        affine(self.n_units, z, parameters)
+    }
+
+    fn closed_form(&self, parameters: &[f64]) -> Option<Vec<f64>> {
+        Some(parameters.to_vec())
+    }
+}

@@ -1,0 +1,522 @@
+//! Products of families: columns of different kinds, independent given the component.
+//!
+//! `p(x) = Π_b p_b(x_b)` over blocks b of columns: statistics and natural parameters stand one after the other, log
+//! base measures, log-partitions and entropies add up. Prop. 4 holds if it holds for every block, else Prop. 5.
+//!
+//! A product is named by its blocks: `gaussian-diag:0-3,poisson:4-9,bernoulli:10`. Columns are indices from 0, ranges
+//! `first-last`, or several of these with `+` between them. Columns that no block names are no part of the model.
+
+use super::{
+    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing,
+    ParameterSpec, Parameters, Regularization, Sampler, Statistic, Theta, registry,
+};
+use crate::error::{Error, Result};
+use crate::stats::{StatsShape, SuffStats};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Columns of a point and their family.
+#[derive(Clone, Debug)]
+pub struct ProductBlock {
+    /// The family, of as many dimensions as there are columns.
+    pub family: Arc<dyn ExponentialFamily>,
+    /// The columns, in the order of the family's dimensions.
+    pub columns: Vec<usize>,
+}
+
+/// Where the parts of a block stand among those of the product.
+#[derive(Clone, Debug)]
+struct Place {
+    columns: Vec<u32>,
+    parameters: Range<usize>,
+    statistics: Range<usize>,
+}
+
+/// Independent blocks of columns, each with a family of its own.
+///
+/// Parameters: those of the blocks, as `blocks.B.NAME`.
+///
+/// ```
+/// use entropysum::family::{ExponentialFamily, Parameters, registry};
+///
+/// let family = registry::build("poisson:0,gaussian-full:1-2", 3)?;
+/// let theta = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0];
+/// let parameters = Parameters { components: vec![theta], shared: vec![] };
+/// let entropy = 1.0 + (1.0 + (2.0 * std::f64::consts::PI).ln());
+/// assert!((family.pseudo_entropies(&parameters)[0] - entropy).abs() < 1e-14);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Product {
+    blocks: Vec<ProductBlock>,
+    places: Vec<Place>,
+    dim: usize,
+}
+
+fn invalid<V>(message: String) -> Result<V> {
+    Err(Error::Model(message))
+}
+
+impl Product {
+    /// A product for points of `dim` columns.
+    ///
+    /// # Errors
+    /// If there are no blocks, two of them share a column, one has a column that the points have not, or its family
+    /// shares parameters between components or takes neighbouring columns and is given others.
+    pub fn new(blocks: Vec<ProductBlock>, dim: usize) -> Result<Self> {
+        if blocks.is_empty() {
+            return invalid("a product of families has at least one block".into());
+        }
+        let mut taken = vec![false; dim];
+        let mut places: Vec<Place> = Vec::new();
+        for ProductBlock { family, columns } in &blocks {
+            let name = family.name();
+            if family.dim() != columns.len() {
+                let (found, expected) = (columns.len(), family.dim());
+                return invalid(format!("{name}: {found} columns for {expected} dimensions"));
+            }
+            for &column in columns {
+                match taken.get_mut(column) {
+                    None => {
+                        return invalid(format!(
+                            "{name}: there is no column {column}; points have {dim}, counted from 0"
+                        ));
+                    }
+                    Some(true) => return invalid(format!("column {column} is in two blocks")),
+                    Some(taken) => *taken = true,
+                }
+            }
+            if family.parameters().iter().any(|spec| spec.shared) {
+                return invalid(format!(
+                    "{name}: its components share parameters, which blocks of columns cannot"
+                ));
+            }
+            let neighbours = columns.windows(2).all(|pair| pair[1] == pair[0] + 1);
+            let ranges = family.domains().iter().any(|domain| domain.support.is_of_vectors())
+                || family.statistics().iter().any(|it| it.is_of_range())
+                || family.log_base_measure().terms.iter().any(|(it, _)| it.is_of_range());
+            if ranges && !neighbours {
+                return invalid(format!("{name}: its columns must follow one another"));
+            }
+            let (parameters, statistics) =
+                places.last().map_or((0, 0), |it| (it.parameters.end, it.statistics.end));
+            let n_parameters: usize = family.parameters().iter().map(ParameterSpec::len).sum();
+            places.push(Place {
+                columns: columns.iter().map(|&column| column as u32).collect(),
+                parameters: parameters..parameters + n_parameters,
+                statistics: statistics..statistics + family.statistics().len(),
+            });
+        }
+        Ok(Self { blocks, places, dim })
+    }
+
+    /// The product of that name for points of `dim` columns. What is known of columns has one value, one for each column
+    /// of a block, or one for each of the points.
+    ///
+    /// # Errors
+    /// If the name is none of a product, or as [`new`](Self::new).
+    pub(super) fn from_name(name: &str, dim: usize, known: &Known) -> Result<Self> {
+        let mut used = Vec::new();
+        let blocks = parse(name, &[])?
+            .into_iter()
+            .map(|(family, columns)| {
+                let mut own = Known::default();
+                for &key in registry::known_parameters(&family) {
+                    if let Some(values) = known.get(key) {
+                        used.push(key);
+                        let of_points = values.len() == dim && dim != columns.len();
+                        own = own.with(
+                            key,
+                            match of_points && columns.iter().all(|&column| column < dim) {
+                                true => columns.iter().map(|&column| values[column]).collect(),
+                                false => values.to_vec(),
+                            },
+                        );
+                    }
+                }
+                let family = registry::build_known(&family, columns.len(), &own)?;
+                Ok(ProductBlock { family, columns })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        if let Some((key, _)) = known.iter().find(|(key, _)| !used.contains(key)) {
+            return invalid(format!("no family of {name} has a known parameter {key:?}"));
+        }
+        Self::new(blocks, dim)
+    }
+
+    /// Blocks with their places.
+    fn each(&self) -> impl Iterator<Item = (&dyn ExponentialFamily, &Place)> {
+        self.blocks.iter().map(|block| &*block.family).zip(&self.places)
+    }
+
+    /// The parameters of a block.
+    fn parameters_of(parameters: &Parameters, place: &Place) -> Parameters {
+        let own = |theta: &Vec<f64>| theta[place.parameters.clone()].to_vec();
+        Parameters { components: parameters.components.iter().map(own).collect(), shared: vec![] }
+    }
+
+    /// The columns of a block among coordinates of points, none if there are none or it has no location.
+    fn centre_of(family: &dyn ExponentialFamily, centre: &[f64], place: &Place) -> Vec<f64> {
+        match family.is_location() && !centre.is_empty() {
+            true => place.columns.iter().map(|&column| centre[column as usize]).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// The statistics of a block.
+    fn stats_of(family: &dyn ExponentialFamily, stats: &SuffStats, place: &Place) -> SuffStats {
+        let components = stats.shape().components;
+        let centres: Vec<f64> =
+            (0..components).flat_map(|c| Self::centre_of(family, stats.centre(c), place)).collect();
+        let shape = StatsShape {
+            components,
+            statistics: place.statistics.len(),
+            shared: 0,
+            centre: centres.len() / components.max(1),
+        };
+        let mut own = SuffStats::zeros(shape, centres);
+        *own.total_weight_mut() = stats.total_weight();
+        *own.n_points_mut() = stats.n_points();
+        own.mass_mut().copy_from_slice(stats.mass());
+        for c in 0..components {
+            own.sums_mut(c).copy_from_slice(&stats.sums(c)[place.statistics.clone()]);
+        }
+        own
+    }
+}
+
+/// Whether a name is one of a product, known families or not.
+pub fn is_product(name: &str) -> bool {
+    name.contains(':')
+}
+
+/// The families and columns that a name lists; columns may be called by the names in `header`.
+///
+/// # Errors
+/// Says which part of the name is none of a family or of columns.
+///
+/// ```
+/// use entropysum::family::product::parse;
+///
+/// let header = ["age".to_owned(), "visits".to_owned()];
+/// let blocks = parse("gaussian-diag:age,poisson:1", &header)?;
+/// assert_eq!(blocks, [("gaussian-diag".into(), vec![0]), ("poisson".into(), vec![1])]);
+/// assert!(parse("poisson:sex", &header).is_err());
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+pub fn parse(name: &str, header: &[String]) -> Result<Vec<(String, Vec<usize>)>> {
+    let block = |part: &str| {
+        let Some((family, columns)) = part.split_once(':') else {
+            return invalid(format!(
+                "{part:?} of {name:?} has no columns, expected FAMILY:COLUMNS as in poisson:4-9"
+            ));
+        };
+        let family = family.trim();
+        if !registry::names().any(|known| known == family) {
+            let known: Vec<_> = registry::names().collect();
+            return invalid(format!(
+                "no family is called {family:?}; there are {}",
+                known.join(", ")
+            ));
+        }
+        let mut all = Vec::new();
+        for token in columns.split('+') {
+            all.extend(columns_called(token.trim(), header)?);
+        }
+        Ok((family.to_owned(), all))
+    };
+    name.split(',').map(block).collect()
+}
+
+/// Names go first, then indices and ranges.
+fn columns_called(token: &str, header: &[String]) -> Result<Range<usize>> {
+    if let Some(column) = header.iter().position(|name| name == token) {
+        return Ok(column..column + 1);
+    }
+    let (first, last) = token.split_once('-').unwrap_or((token, token));
+    match (first.trim().parse::<usize>(), last.trim().parse::<usize>()) {
+        // More columns than anyone has would not fit the memory.
+        (Ok(first), Ok(last)) if first <= last && last < 1 << 32 => Ok(first..last + 1),
+        _ => {
+            let names = match header {
+                [] => String::new(),
+                header => format!(", or one of the names {}", header.join(", ")),
+            };
+            invalid(format!(
+                "{token:?} is no column: expected an index from 0, a range FIRST-LAST{names}"
+            ))
+        }
+    }
+}
+
+/// The name of a product of these families and columns.
+pub fn name_of<'a>(blocks: impl IntoIterator<Item = (String, &'a [usize])>) -> String {
+    let block = |(family, columns): (String, &[usize])| {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for &column in columns {
+            match runs.last_mut() {
+                Some(run) if run.end == column => run.end += 1,
+                _ => runs.push(column..column + 1),
+            }
+        }
+        let run = |run: Range<usize>| match run.len() {
+            1 => run.start.to_string(),
+            _ => format!("{}-{}", run.start, run.end - 1),
+        };
+        let runs: Vec<_> = runs.into_iter().map(run).collect();
+        format!("{family}:{}", runs.join("+"))
+    };
+    blocks.into_iter().map(block).collect::<Vec<_>>().join(",")
+}
+
+impl ExponentialFamily for Product {
+    fn name(&self) -> String {
+        name_of(self.blocks.iter().map(|block| (block.family.name(), &block.columns[..])))
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn blocks(&self) -> &[ProductBlock] {
+        &self.blocks
+    }
+
+    fn domains(&self) -> Vec<Domain> {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let at = |d: usize| place.columns[d] as usize;
+            let mut all = Vec::new();
+            for domain in family.domains() {
+                let Domain { columns, .. } = domain.clone();
+                if domain.support.is_of_vectors() {
+                    let columns = at(columns.start)..at(columns.end - 1) + 1;
+                    all.push(Domain { columns, ..domain });
+                } else {
+                    let single = |d| Domain { columns: at(d)..at(d) + 1, ..domain.clone() };
+                    all.extend(columns.map(single));
+                }
+            }
+            all
+        };
+        self.each().flat_map(of).collect()
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let features = family.features().into_iter();
+            features.map(|feature| feature.remapped(&place.columns)).collect::<Vec<_>>()
+        };
+        self.each().flat_map(of).collect()
+    }
+
+    fn log_base_measure(&self) -> BaseMeasure {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let mut measure = family.log_base_measure();
+            measure.terms.iter_mut().for_each(|(it, _)| *it = it.remapped(&place.columns));
+            measure
+        };
+        self.each().map(of).sum()
+    }
+
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        let of = |(b, block): (usize, &ProductBlock)| {
+            let specs = block.family.parameters().into_iter();
+            let rename = move |spec: ParameterSpec| ParameterSpec {
+                name: format!("blocks.{b}.{}", spec.name).into(),
+                ..spec
+            };
+            specs.map(rename).collect::<Vec<_>>()
+        };
+        self.blocks.iter().enumerate().flat_map(of).collect()
+    }
+
+    fn statistics(&self) -> Vec<Statistic> {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let statistics = family.statistics().into_iter();
+            statistics.map(|statistic| statistic.remapped(&place.columns)).collect::<Vec<_>>()
+        };
+        self.each().flat_map(of).collect()
+    }
+
+    /// Some columns may have no location; their centre is 0.
+    fn is_location(&self) -> bool {
+        self.blocks.iter().any(|block| block.family.is_location())
+    }
+
+    fn restrict_centre(&self, centre: &mut [f64]) {
+        let mut mask = vec![0.0; centre.len()];
+        for (_, place) in self.each().filter(|(family, _)| family.is_location()) {
+            place.columns.iter().for_each(|&column| mask[column as usize] = 1.0);
+        }
+        centre
+            .iter_mut()
+            .zip(mask)
+            .for_each(|(value, keep)| *value = if keep > 0.0 { *value } else { 0.0 });
+    }
+
+    fn location(&self, theta: Theta<'_>) -> Vec<f64> {
+        let mut location = vec![0.0; self.dim];
+        for (family, place) in self.each() {
+            let component = &theta.component[place.parameters.clone()];
+            let own = family.location(Theta { component, shared: &[] });
+            for (&column, value) in place.columns.iter().zip(own) {
+                location[column as usize] = value;
+            }
+        }
+        location
+    }
+
+    fn n_free_parameters(&self, n_components: usize) -> usize {
+        self.blocks.iter().map(|block| block.family.n_free_parameters(n_components)).sum()
+    }
+
+    fn check(&self, theta: Theta<'_>) -> std::result::Result<(), String> {
+        for (b, (family, place)) in self.each().enumerate() {
+            let component = &theta.component[place.parameters.clone()];
+            family
+                .check(Theta { component, shared: &[] })
+                .map_err(|message| format!("block {b}, {}: {message}", family.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Components are never said to cancel: a quadratic form about their own means, as Gaussians have it, other columns
+    /// have not. Gaussian columns are taken about the mean of the mixture.
+    fn natural(&self, parameters: &Parameters, centres: &[f64], eta: &mut [f64]) -> Vec<Packing> {
+        let n_components = parameters.components.len();
+        let n_statistics = eta.len() / n_components.max(1);
+        let mut packings = vec![Packing { log_partition: 0.0, cancellation: 0.0 }; n_components];
+        for (family, place) in self.each() {
+            let own = Self::parameters_of(parameters, place);
+            let centres: Vec<f64> = centres
+                .chunks(self.dim)
+                .flat_map(|centre| Self::centre_of(family, centre, place))
+                .collect();
+            let width = place.statistics.len();
+            let mut rows = vec![0.0; n_components * width];
+            let of = family.natural(&own, &centres, &mut rows);
+            for c in 0..n_components {
+                packings[c].log_partition += of[c].log_partition;
+                eta[c * n_statistics..][place.statistics.clone()]
+                    .copy_from_slice(&rows[c * width..][..width]);
+            }
+        }
+        packings
+    }
+
+    fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64> {
+        let mut sums = vec![0.0; parameters.components.len()];
+        for (family, place) in self.each() {
+            let own = family.pseudo_entropies(&Self::parameters_of(parameters, place));
+            sums.iter_mut().zip(own).for_each(|(sum, entropy)| *sum += entropy);
+        }
+        sums
+    }
+
+    fn entropy(&self, theta: Theta<'_>) -> Option<f64> {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let component = &theta.component[place.parameters.clone()];
+            family.entropy(Theta { component, shared: &[] })
+        };
+        self.each().map(of).sum()
+    }
+
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let own = Self::parameters_of(parameters, place);
+            family.observable_entropy(&own, &Self::stats_of(family, stats, place))
+        };
+        self.each().map(of).sum()
+    }
+
+    fn mean(&self, theta: Theta<'_>, centre: &[f64], mean: &mut [f64]) {
+        for (family, place) in self.each() {
+            let component = &theta.component[place.parameters.clone()];
+            let centre = Self::centre_of(family, centre, place);
+            let mean = &mut mean[place.statistics.clone()];
+            family.mean(Theta { component, shared: &[] }, &centre, mean);
+        }
+    }
+
+    fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let own = Self::parameters_of(parameters, place);
+            family.log_likelihood(&own, &Self::stats_of(family, stats, place))
+        };
+        self.each().map(of).sum()
+    }
+
+    fn maximize(
+        &self,
+        stats: &SuffStats,
+        update: &[bool],
+        regularization: Regularization,
+        parameters: &mut Parameters,
+    ) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::Maximized; update.len()];
+        for (family, place) in self.each() {
+            let mut own = Self::parameters_of(parameters, place);
+            let stats = Self::stats_of(family, stats, place);
+            let found = family.maximize(&stats, update, regularization, &mut own);
+            for (c, found) in found.into_iter().enumerate() {
+                let all = &mut outcomes[c];
+                if *all != Outcome::Degenerate && found != Outcome::Maximized {
+                    *all = found;
+                }
+                parameters.components[c][place.parameters.clone()]
+                    .copy_from_slice(&own.components[c]);
+            }
+        }
+        outcomes
+    }
+
+    fn constraint(&self, parameter: &str) -> Constraint {
+        let mut parts = parameter.splitn(3, '.').skip(1);
+        let block = parts.next().and_then(|b| self.blocks.get(b.parse::<usize>().ok()?));
+        match (block, parts.next()) {
+            (Some(block), Some(name)) => block.family.constraint(name),
+            _ => Constraint::Free,
+        }
+    }
+
+    /// Splits the columns of those families that can.
+    fn split(&self, theta: Theta<'_>, halves: [&mut Vec<f64>; 2]) -> bool {
+        let [first, second] = halves;
+        *first = theta.component.to_vec();
+        *second = theta.component.to_vec();
+        let mut any = false;
+        for (family, place) in self.each() {
+            let component = &theta.component[place.parameters.clone()];
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            if family.split(Theta { component, shared: &[] }, [&mut a, &mut b]) {
+                first[place.parameters.clone()].copy_from_slice(&a);
+                second[place.parameters.clone()].copy_from_slice(&b);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Columns that are no part of the model are NaN.
+    fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
+        let samplers: Vec<_> = self
+            .each()
+            .map(|(family, place)| {
+                let component = &theta.component[place.parameters.clone()];
+                (family.sampler(Theta { component, shared: &[] }), &place.columns)
+            })
+            .collect();
+        Box::new(move |rng, point| {
+            point.fill(f64::NAN);
+            let mut own = Vec::new();
+            for (sampler, columns) in &samplers {
+                own.clear();
+                own.resize(columns.len(), 0.0);
+                sampler(rng, &mut own);
+                for (&column, &value) in columns.iter().zip(&own) {
+                    point[column as usize] = value;
+                }
+            }
+        })
+    }
+}

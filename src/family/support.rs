@@ -1,0 +1,129 @@
+//! Where the points of a family lie, and which point does not.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Squared norms and sums of unit vectors and compositions may differ from 1 by this: what the five or six digits of a
+/// text file leave.
+const TOTAL_TOLERANCE: f64 = 1e-4;
+
+/// The set that holds a value, or a vector of several columns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Support {
+    /// Every finite number.
+    Real,
+    /// Numbers above 0.
+    Positive,
+    /// Numbers from 0 on.
+    NonNegative,
+    /// Numbers between 0 and 1, without these.
+    UnitInterval,
+    /// Whole numbers from 0 on.
+    Count,
+    /// Whole numbers from 0 to this one.
+    CountUpTo(f64),
+    /// 0 and 1.
+    Binary,
+    /// Vectors of numbers above 0 that sum to 1.
+    Simplex,
+    /// Vectors of length 1.
+    UnitVector,
+}
+
+impl Support {
+    /// Whether it holds a single value. Vectors are looked at value by value as far as that goes.
+    pub fn contains(self, value: f64) -> bool {
+        // From 2^52 on all numbers are whole; below, adding it rounds to whole ones. Cheaper than `fract`.
+        const ALL_WHOLE: f64 = 4_503_599_627_370_496.0;
+        let whole =
+            value >= 0.0 && (value >= ALL_WHOLE || (value + ALL_WHOLE) - ALL_WHOLE == value);
+        match self {
+            Self::Real | Self::UnitVector => value.is_finite(),
+            Self::Positive | Self::Simplex => value > 0.0 && value.is_finite(),
+            Self::NonNegative => value >= 0.0 && value.is_finite(),
+            Self::UnitInterval => value > 0.0 && value < 1.0,
+            Self::Count => whole && value.is_finite(),
+            Self::CountUpTo(most) => whole && value <= most,
+            Self::Binary => value == 0.0 || value == 1.0,
+        }
+    }
+
+    /// Whether it is a set of vectors, and not of single values.
+    pub fn is_of_vectors(self) -> bool {
+        matches!(self, Self::Simplex | Self::UnitVector)
+    }
+
+    /// What is wrong with a vector whose values are all right.
+    fn check_vector(self, values: impl Iterator<Item = f64>) -> Option<String> {
+        match self {
+            Self::Simplex => {
+                let sum: f64 = values.sum();
+                ((sum - 1.0).abs() > TOTAL_TOLERANCE)
+                    .then(|| format!("the values sum to {sum}, expected {self}"))
+            }
+            Self::UnitVector => {
+                let norm = values.map(|v| v * v).sum::<f64>().sqrt();
+                ((norm - 1.0).abs() > TOTAL_TOLERANCE)
+                    .then(|| format!("the vector has length {norm}, expected {self}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Support {
+    /// What was expected, after the word "expected".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Real => write!(f, "a finite number"),
+            Self::Positive => write!(f, "a number > 0"),
+            Self::NonNegative => write!(f, "a number ≥ 0"),
+            Self::UnitInterval => write!(f, "a number between 0 and 1, without these"),
+            Self::Count => write!(f, "a whole number ≥ 0"),
+            Self::CountUpTo(most) => write!(f, "a whole number from 0 to {most}"),
+            Self::Binary => write!(f, "0 or 1"),
+            Self::Simplex => write!(f, "a composition: numbers > 0 that sum to 1"),
+            Self::UnitVector => write!(f, "a vector of length 1"),
+        }
+    }
+}
+
+/// Some consecutive columns of a point and what they may hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Domain {
+    /// The columns.
+    pub columns: Range<usize>,
+    /// What each of them, or all together, may hold.
+    pub support: Support,
+    /// Whether NaN stands for a value that is missing.
+    pub missing: bool,
+}
+
+impl Domain {
+    /// Columns of which no value may be missing.
+    pub fn new(columns: Range<usize>, support: Support) -> Self {
+        Self { columns, support, missing: false }
+    }
+
+    /// What is wrong with a point, and in which column, whose values `value` tells.
+    ///
+    /// ```
+    /// use entropysum::family::support::{Domain, Support};
+    ///
+    /// let domain = Domain::new(0..3, Support::Count);
+    /// assert_eq!(domain.fault(|d| [0.0, 7.0, 2.0][d]), None);
+    /// let fault = domain.fault(|d| [0.0, -1.0, 2.0][d]).unwrap();
+    /// assert_eq!(fault, (Some(1), "the value is -1, expected a whole number ≥ 0".into()));
+    /// ```
+    pub fn fault(&self, value: impl Fn(usize) -> f64) -> Option<(Option<usize>, String)> {
+        let support = self.support;
+        for d in self.columns.clone() {
+            let value = value(d);
+            if !support.contains(value) && !(self.missing && value.is_nan()) {
+                return Some((Some(d), format!("the value is {value}, expected {support}")));
+            }
+        }
+        Some((None, support.check_vector(self.columns.clone().map(value))?))
+    }
+}

@@ -1,0 +1,231 @@
+//! Logits of a tile, `Z = T H + b`, without packing the statistics.
+//!
+//! A block of points × components stays in registers while the statistics pass. Columns of statistics are contiguous in the
+//! points already, and the coefficients are packed once a sweep, so nothing is copied on the way: a general matrix product, which
+//! packs both sides on every call, spends much of its time on that where there are few statistics or few components.
+
+use super::dispatch::{Lanes, LanesKernel, Simd};
+use crate::scalar::Scalar;
+
+/// Components of a group. With three vectors of points they fill 24 of the 32 registers of AVX-512; where there are 16
+/// registers, half a group at a time fills 12.
+const GROUP: usize = 8;
+
+/// Coefficients `H` (L × C) and `b` (C) of a map, as the kernel reads them: C in groups of 8, in a group all coefficients of a
+/// statistic side by side, the last group filled up with zeros.
+#[derive(Clone, Debug, Default)]
+pub struct AffineMap<T> {
+    coefficients: Vec<T>,
+    bias: Vec<T>,
+    n_statistics: usize,
+    n_components: usize,
+}
+
+impl<T: Scalar> AffineMap<T> {
+    /// Packs coefficients, `natural(l, c)`, and a bias for each component.
+    pub fn new(n_statistics: usize, bias: &[T], natural: impl Fn(usize, usize) -> T) -> Self {
+        let n_components = bias.len();
+        let mut coefficients =
+            Vec::with_capacity(n_components.next_multiple_of(GROUP) * n_statistics);
+        for first in (0..n_components).step_by(GROUP) {
+            for l in 0..n_statistics {
+                coefficients.extend(
+                    (first..first + GROUP)
+                        .map(|c| if c < n_components { natural(l, c) } else { T::ZERO }),
+                );
+            }
+        }
+        let mut bias = bias.to_vec();
+        bias.resize(n_components.next_multiple_of(GROUP), T::ZERO);
+        Self { coefficients, bias, n_statistics, n_components }
+    }
+
+    /// Number of components C.
+    pub fn n_components(&self) -> usize {
+        self.n_components
+    }
+}
+
+/// Writes `Z = T H + b` for a panel that begins with the first statistic, adds `T H` for one that begins later.
+///
+/// # Shapes
+/// `statistics:` columns of a panel, of which the first is statistic `first` of the map; `logits: C` columns; all `stride` apart.
+/// Both are read and written in whole cache lines: what lies between columns receives numbers without meaning.
+///
+/// # Panics
+/// If slices are too short, or `stride` is no multiple of a cache line or less than `n_points`.
+pub fn affine<T: Scalar>(
+    simd: Simd,
+    map: &AffineMap<T>,
+    statistics: &[T],
+    first: usize,
+    n_points: usize,
+    stride: usize,
+    logits: &mut [T],
+) {
+    let count = (statistics.len() / stride).min(map.n_statistics - first);
+    assert!(
+        stride >= n_points && (stride * size_of::<T>()).is_multiple_of(64),
+        "whole cache lines"
+    );
+    assert!(logits.len() >= map.n_components * stride, "too few logits");
+    T::run_in_lanes(simd, Affine { map, statistics, first, count, n_points, stride, logits });
+}
+
+struct Affine<'a, T> {
+    map: &'a AffineMap<T>,
+    statistics: &'a [T],
+    first: usize,
+    count: usize,
+    n_points: usize,
+    stride: usize,
+    logits: &'a mut [T],
+}
+
+impl<T: Scalar> LanesKernel<T> for Affine<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Element = T>>(mut self, lanes: L) {
+        let mut start = 0;
+        while start < self.n_points {
+            match (self.n_points - start).div_ceil(L::COUNT) {
+                1 => self.points::<L, 1>(lanes, start),
+                2 => self.points::<L, 2>(lanes, start),
+                _ => self.points::<L, 3>(lanes, start),
+            }
+            start += 3 * L::COUNT;
+        }
+    }
+}
+
+impl<T: Scalar> Affine<'_, T> {
+    /// All components of V vectors of points, whose statistics so stay in the level-1 cache.
+    #[inline(always)]
+    fn points<L: Lanes<Element = T>, const V: usize>(&mut self, lanes: L, start: usize) {
+        let whole = self.map.n_components / GROUP * GROUP;
+        for c in (0..whole).step_by(GROUP) {
+            if L::REGISTERS >= 32 {
+                self.block::<L, V, GROUP>(lanes, start, c, GROUP);
+            } else {
+                self.block::<L, V, 4>(lanes, start, c, 4);
+                self.block::<L, V, 4>(lanes, start, c + 4, 4);
+            }
+        }
+        let rest = self.map.n_components - whole;
+        if rest > 4 {
+            self.block::<L, V, 4>(lanes, start, whole, 4);
+            self.block::<L, V, 4>(lanes, start, whole + 4, rest - 4);
+        } else if rest > 0 {
+            self.block::<L, V, 4>(lanes, start, whole, rest);
+        }
+    }
+
+    /// V vectors of points × K components from `c` on, of which `columns` exist.
+    #[inline(always)]
+    fn block<L: Lanes<Element = T>, const V: usize, const K: usize>(
+        &mut self,
+        lanes: L,
+        start: usize,
+        c: usize,
+        columns: usize,
+    ) {
+        let (stride, width) = (self.stride, V * L::COUNT);
+        let mut sums = [[lanes.splat(T::ZERO); V]; K];
+        for k in 0..K {
+            if self.first == 0 {
+                sums[k] = [lanes.splat(self.map.bias[c + k]); V];
+            } else if k < columns {
+                let column = L::vectors(&self.logits[(c + k) * stride + start..][..width]);
+                sums[k].copy_from_slice(&column[..V]);
+            }
+        }
+        let group = (c / GROUP * self.map.n_statistics + self.first) * GROUP;
+        let coefficients = self.map.coefficients[group..].chunks_exact(GROUP);
+        let columns_of_statistics = self.statistics.chunks_exact(stride).take(self.count);
+        for (t, h) in columns_of_statistics.zip(coefficients) {
+            let t = &L::vectors(&t[start..start + width])[..V];
+            let h = &h[c % GROUP..][..K];
+            for k in 0..K {
+                let h = lanes.splat(h[k]);
+                for v in 0..V {
+                    sums[k][v] = lanes.mul_add(t[v], h, sums[k][v]);
+                }
+            }
+        }
+        for k in 0..K {
+            if k < columns {
+                let column = &mut self.logits[(c + k) * stride + start..][..width];
+                L::vectors_mut(column)[..V].copy_from_slice(&sums[k]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::softmax::padded_stride;
+
+    fn matches_the_definition<T: Scalar>(tolerance: f64) {
+        let value = |k: usize| (k * 29 % 17) as f64 / 8.0 - 1.0;
+        for (level, simd) in Simd::available() {
+            for n_statistics in [1, 2, 7, 20] {
+                for n_components in [1, 3, 4, 5, 8, 12, 13, 17] {
+                    let natural = |l: usize, c: usize| value(3 * l + 5 * c);
+                    let bias: Vec<T> = (0..n_components).map(|c| T::from_f64(value(c))).collect();
+                    let map =
+                        AffineMap::new(n_statistics, &bias, |l, c| T::from_f64(natural(l, c)));
+                    for n in [0, 1, 7, 8, 9, 16, 25, 48, 61, 100] {
+                        let stride = padded_stride::<T>(n);
+                        let t: Vec<T> =
+                            (0..n_statistics * stride).map(|k| T::from_f64(value(7 * k))).collect();
+                        // In one panel, and in two.
+                        for panel in [n_statistics, n_statistics.div_ceil(2)] {
+                            let mut logits = vec![T::from_f64(99.0); n_components * stride];
+                            for (k, columns) in t.chunks(panel * stride).enumerate() {
+                                affine(simd, &map, columns, k * panel, n, stride, &mut logits);
+                            }
+                            for c in 0..n_components {
+                                for i in 0..n {
+                                    let products = (0..n_statistics)
+                                        .map(|l| t[l * stride + i].to_f64() * natural(l, c));
+                                    let expected = value(c) + products.sum::<f64>();
+                                    let error = logits[c * stride + i].to_f64() - expected;
+                                    assert!(
+                                        error.abs() <= tolerance * (n_statistics + 1) as f64,
+                                        "{level:?}: {n} points, {n_statistics} statistics, component {c}"
+                                    );
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn logits_match_their_definition_f32() {
+        matches_the_definition::<f32>(1e-6);
+    }
+
+    #[test]
+    fn logits_match_their_definition_f64() {
+        matches_the_definition::<f64>(1e-15);
+    }
+
+    #[test]
+    #[should_panic(expected = "too few logits")]
+    fn short_logits_are_refused() {
+        let map = AffineMap::new(1, &[0.0, 0.0], |_, _| 1.0);
+        affine(Simd::detect(), &map, &[0.0; 8], 0, 8, 8, &mut [0.0; 15]);
+    }
+
+    #[test]
+    #[should_panic(expected = "whole cache lines")]
+    fn odd_strides_are_refused() {
+        let map = AffineMap::new(1, &[0.0], |_, _| 1.0);
+        affine(Simd::detect(), &map, &[0.0; 9], 0, 9, 9, &mut [0.0; 9]);
+    }
+}

@@ -111,9 +111,15 @@ pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
         let seed = config.seed.wrapping_add((run as u64) << 32);
         let run_config = Config { max_time: left, seed, ..config.clone() };
         let fitted = match spec.posterior {
-            LatentPosterior::Truncated { states } => {
-                fit_truncated(model, states, source, executor, &run_config, observer)?
-            }
+            LatentPosterior::Truncated { states } => fit_truncated(
+                model,
+                states,
+                spec.init.is_none(),
+                source,
+                executor,
+                &run_config,
+                observer,
+            )?,
             _ => fit(model, source, executor, &run_config, observer)?,
         };
         let interrupted = fitted.stop_reason == StopReason::Interrupted;
@@ -151,8 +157,7 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         let value: f64 = StandardNormal.sample(&mut rng);
         scale * value
     };
-    let env = |n: &str, d: f64| std::env::var(n).map_or(d, |v| v.parse().unwrap());
-    let prior = vec![env("SP", START_PRIOR); spec.latents];
+    let prior = vec![START_PRIOR; spec.latents];
     let hidden = match spec.hidden {
         None => None,
         Some(hidden) => {
@@ -161,8 +166,7 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         }
     };
     let width = spec.hidden.unwrap_or(spec.latents);
-    let weights: Vec<f64> =
-        (0..width * means.len()).map(|_| normal(env("SW", START_WEIGHT))).collect();
+    let weights: Vec<f64> = (0..width * means.len()).map(|_| normal(START_WEIGHT)).collect();
     let biases: Vec<f64> = means.iter().map(|m| (m / (1.0 - m)).ln()).collect();
     let observables = Layer::new(width, &weights, &biases)?;
     let model = SigmoidBeliefNet::new(prior, hidden, observables)?;
@@ -170,7 +174,7 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// Prior probability of a top latent at the start.
-const START_PRIOR: f64 = 0.2;
+const START_PRIOR: f64 = 0.1;
 /// Bias of a hidden latent at the start: about a fifth of them on.
 const START_HIDDEN: f64 = -1.5;
 /// Standard deviation of the weights at the start.

@@ -331,14 +331,16 @@ impl SigmoidBeliefNet {
         Self::new(prior, hidden, observables)
     }
 
-    /// Sets the prior, and returns the regressions that set the layers: independent of each other, for whoever may solve
+    /// Sets the prior, unless it is held, and returns the regressions that set the layers: independent of each other, for whoever may solve
     /// them in parallel.
     pub(crate) fn regressions<'a>(
         &'a mut self,
         stats: &'a LatentStats,
         max_steps: usize,
+        hold_prior: bool,
     ) -> Vec<Regression<'a>> {
-        for (prior, marginal) in self.prior.iter_mut().zip(&stats.marginals) {
+        let prior = if hold_prior { &mut [][..] } else { &mut self.prior[..] };
+        for (prior, marginal) in prior.iter_mut().zip(&stats.marginals) {
             *prior = marginal.clamp(PRIOR_FLOOR, 1.0 - PRIOR_FLOOR);
         }
         let rule = NewtonRule { tolerance: M_STEP_TOLERANCE, max_steps, ridge: self.ridge };
@@ -473,7 +475,7 @@ impl GenerativeModel for SigmoidBeliefNet {
 
     fn m_step(&mut self, stats: &SuffStats, _: Regularization) -> Vec<Event> {
         let stats = self.latent_stats(stats);
-        self.regressions(&stats, usize::MAX).iter_mut().for_each(Regression::solve);
+        self.regressions(&stats, usize::MAX, false).iter_mut().for_each(Regression::solve);
         Vec::new()
     }
 

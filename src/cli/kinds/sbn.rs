@@ -4,13 +4,16 @@ use super::{Features, FitKind, Given, Kind, PointMap};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
+use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
 use entropysum::data::DataSource;
+use entropysum::em::sweep::Sweeper;
+use entropysum::em::truncated::TruncatedSweeper;
 use entropysum::em::{Config, Fit, SbnSpec, fit_sbn};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference;
 use entropysum::model::SigmoidBeliefNet;
-use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED};
+use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED, SEARCH_SWEEPS};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
@@ -151,6 +154,12 @@ impl Kind for SigmoidBeliefNet {
         text
     }
 
+    fn factors(&self) -> Result<FactorModel> {
+        let name = if self.hidden().is_some() { "sbn-3-layers" } else { "sbn" };
+        let dim = self.observables().outputs();
+        built_in(name, Sizes { dim, n_latents: self.prior().len(), ..Sizes::default() })
+    }
+
     fn scores_are_bounds(&self) -> bool {
         self.scores_are_bounds()
     }
@@ -174,6 +183,26 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_sbn(spec, source, executor, config, observer)
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        let stats = match self.posterior() {
+            LatentPosterior::Truncated { states } => {
+                let mut sweeper = TruncatedSweeper::new(source, executor, states, 0);
+                for _ in 1..SEARCH_SWEEPS {
+                    sweeper.sweep(self)?;
+                }
+                sweeper.sweep(self)?.stats
+            }
+            _ => self.latent_stats(&Sweeper::<T, _, _>::new(source, executor).sweep(self)?),
+        };
+        let (prior, layers) = self.certified_gap(&self.gradient_of(&stats));
+        Ok(CertifiedGap {
+            lower_bound: self.bound_of(&stats),
+            entropy_sum: self.entropies_of(&stats).total(),
+            prior,
+            observable: layers.iter().sum(),
+        })
     }
 
     fn width(&self, map: PointMap) -> Result<usize> {

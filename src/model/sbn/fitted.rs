@@ -15,7 +15,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use std::sync::OnceLock;
 
 /// Sweeps that improve the sets of new points, from random ones.
-const SEARCH_SWEEPS: usize = 30;
+pub const SEARCH_SWEEPS: usize = 30;
 
 /// Seed of the search for new points; with the index of the first point of a block it makes a stream.
 const SEARCH_SEED: u64 = 0x5b4e;

@@ -39,7 +39,7 @@ use crate::kernels::{logistic, states};
 use crate::monitor::Event;
 use crate::stats::SuffStats;
 use exact::is_binary;
-pub use fitted::{LatentEncoder, LatentScratch};
+pub use fitted::{LatentEncoder, LatentScratch, SEARCH_SWEEPS};
 pub(crate) use regression::Regression;
 use regression::{Design, NewtonRule};
 pub use truncated::TruncatedStates;
@@ -412,6 +412,18 @@ impl SigmoidBeliefNet {
             prior: prior.map(|(q, p)| (q - p) / (p * (1.0 - p))).collect(),
             layers: layers.collect(),
         }
+    }
+
+    /// The gap by theory 1.2: `α · ∂F/∂Ψ` of the prior, `α_h = π_h (1 - π_h) logit π_h`, and `β · ∂F/∂θ` of each layer from the top down,
+    /// `β` the weights and biases themselves. Their sum is lower bound minus entropy sum, at any parameters.
+    pub fn certified_gap(&self, gradient: &Gradient) -> (f64, Vec<f64>) {
+        let alpha = |p: f64| p * (1.0 - p) * (p.ln() - (-p).ln_1p());
+        let prior = self.prior.iter().zip(&gradient.prior).map(|(&p, g)| alpha(p) * g).sum();
+        let layers = self.layers.iter().zip(&gradient.layers);
+        let dot = |(layer, gradient): (&Layer, &Layer)| {
+            layer.rows.iter().zip(&gradient.rows).map(|(w, g)| w * g).sum()
+        };
+        (prior, layers.map(dot).collect())
     }
 
     /// Derivatives of the lower bound at these parameters from the statistics of an exact or mean-field E-step.

@@ -1,0 +1,92 @@
+//! A sigmoid belief network of binarised digits, against a Bernoulli mixture with as many parameters.
+//!
+//! `cargo run --release --example digits_sbn [LATENTS STATES OUT.png [DATA.npy WIDTH]]`
+//!
+//! Four fifths of the points are learned from, every fifth one is kept back. Draws the weights of the latents.
+
+use entropysum::data::{self, DataSource, OpenOptions};
+use entropysum::em::{Config, MixtureSpec, SbnSpec, fit_mixture, fit_sbn};
+use entropysum::family::registry;
+use entropysum::model::GenerativeModel;
+use entropysum::model::sbn::LatentPosterior;
+use entropysum::monitor::IterRecord;
+use entropysum::{Executor, Points, StopReason, inference, picture};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+fn main() -> entropysum::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |k: usize, default| args.get(k).map_or(default, |a| a.parse().expect("a number"));
+    let (latents, states) = (number(0, 24), number(1, 32));
+    let out = args.get(2).map_or(root.join("target/digits_sbn.png"), Into::into);
+    let path = args.get(3).map_or(root.join("data/digits.npy"), Into::into);
+    let width = number(4, 8);
+
+    let all = data::load::<f32>(&*data::open(path, &OpenOptions::default())?)?;
+    let dim = all.view().ncols();
+    let rows = |test: bool| -> entropysum::Result<Points<'static, f32>> {
+        let chosen = all.view().row_iter().enumerate().filter(|(i, _)| (i % 5 == 4) == test);
+        Points::owned(
+            chosen.flat_map(|(_, row)| row.iter().copied().collect::<Vec<_>>()).collect(),
+            dim,
+        )
+    };
+    let (train, test) = (rows(false)?, rows(true)?);
+    let executor = Executor::new(None)?;
+    println!("{} + {} points of {dim} pixels", train.len(), test.len());
+
+    let config = Config { max_iter: 150, tol: 1e-4, n_init: 1, ..Config::default() };
+    let spec = SbnSpec::new(latents).with_posterior(LatentPosterior::Truncated { states });
+    let fit = fit_sbn(&spec, &train, &executor, &config, &mut |r: &IterRecord| {
+        if r.iteration % 10 == 0 {
+            println!(
+                "{:4} {:8.1} s  bound {:.4}  gap {:.1e}",
+                r.iteration,
+                r.seconds,
+                r.lower_bound,
+                r.gap()
+            );
+        }
+        ControlFlow::<StopReason>::Continue(())
+    })?;
+    let net = &fit.model;
+    let begin = Instant::now();
+    let scores =
+        [inference::score(net, &train, &executor)?, inference::score(net, &test, &executor)?];
+    println!(
+        "sbn, {latents} latents, {states} states, {} parameters: bound {:.3} (learned from), {:.3} (kept back); {} iterations, {:.1} s; scores {:.1} s",
+        net.n_parameters(),
+        scores[0].log_likelihood,
+        scores[1].log_likelihood,
+        fit.history.records.len(),
+        fit.seconds,
+        begin.elapsed().as_secs_f64()
+    );
+
+    let components = ((net.n_parameters() + 1) as f64 / (dim + 1) as f64).round() as usize;
+    let spec = MixtureSpec::new(registry::build("bernoulli", dim)?, components);
+    let config = Config { tol: 1e-5, n_init: 5, ..config };
+    let mixture = fit_mixture(&spec, &train, &executor, &config, &mut entropysum::Silent)?;
+    let of_mixture = inference::score(&mixture.model, &train, &executor)?;
+    let kept_back = inference::score(&mixture.model, &test, &executor);
+    println!(
+        "bernoulli mixture, {components} components, {} parameters: log-likelihood {:.3} (learned from), {} (kept back); {:.1} s",
+        mixture.model.n_parameters(),
+        of_mixture.log_likelihood,
+        kept_back.map_or_else(|fault| fault.to_string(), |s| format!("{:.3}", s.log_likelihood)),
+        mixture.seconds
+    );
+
+    let weights = net.parameter("weights").expect("every network has weights");
+    let mut order: Vec<usize> = (0..latents).collect();
+    order.sort_by(|&a, &b| net.prior()[b].total_cmp(&net.prior()[a]));
+    let features: Vec<Vec<f64>> =
+        order.iter().map(|&h| weights.iter().skip(h).step_by(latents).copied().collect()).collect();
+    picture::write_features(&out, &features, width, dim / width)?;
+    println!("{}", out.display());
+    // On the data in this repository a belief network describes the digits better than as many templates.
+    assert!(args.len() > 3 || scores[0].log_likelihood > of_mixture.log_likelihood);
+    Ok(())
+}

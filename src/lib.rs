@@ -68,6 +68,7 @@
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
 //! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/golden.rs`) |
+//! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/sbn.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/golden.rs`) |
 //! | same bits on any number of threads | [`Executor`] | `fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads` (`tests/determinism.rs`) |
 //!

@@ -528,7 +528,8 @@ fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
         let last = fit.last().unwrap();
         assert!(fit.converged(), "{posterior:?}: {:?}", fit.stop_reason);
         assert!(last.gap().abs() < 1e-8, "{posterior:?}: {}", last.gap());
-        assert!(last.delta() > -1e-10 && last.delta() < 1e-7, "{posterior:?}: {}", last.delta());
+        assert!(last.lower_bound - last.log_likelihood > -1e-11, "{posterior:?}");
+        assert!(last.delta().abs() < 1e-7, "{posterior:?}: {}", last.delta());
     }
 }
 
@@ -735,7 +736,7 @@ fn constant_pixels_empty_rows_and_idle_latents_leave_numbers() {
             }
             for name in ["prior", "weights", "biases"] {
                 let values = fit.model.parameter(name).unwrap();
-                assert!(values.iter().all(|v| v.is_finite() && v.abs() < 1e4), "{name} {values:?}");
+                assert!(values.iter().all(|v| v.is_finite() && v.abs() < 1e3), "{name} {values:?}");
             }
             let score = inference::score(&fit.model, points, &executor).unwrap();
             assert!(score.log_likelihood.is_finite() && score.log_likelihood <= 1e-9);

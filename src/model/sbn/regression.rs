@@ -22,6 +22,10 @@ const MAX_HALVINGS: usize = 40;
 /// at its supremum to the last bit, and derivatives are zero to it.
 pub(super) const MAX_LOGIT: f64 = 40.0;
 
+/// Change of a weight in a step at most. Where a latent is next to never on, the curvature is noise and would send its
+/// weights anywhere, at no cost to the bound.
+const MAX_CHANGE: f64 = 8.0;
+
 /// Part of the largest diagonal element that is added to the curvature, so that latents that are never on do not make it
 /// singular. It changes the path of Newton's method, not where it ends.
 const DAMPING: f64 = 1e-13;
@@ -237,7 +241,11 @@ impl Design {
                 break;
             }
             self.curvature(simd, rule.ridge, scratch, &mut curvature);
-            let Some(step) = newton_step(&here.gradient, &curvature) else { break };
+            let Some(mut step) = newton_step(&here.gradient, &curvature) else { break };
+            let longest = size(&step);
+            if longest > MAX_CHANGE {
+                step.iter_mut().for_each(|s| *s *= MAX_CHANGE / longest);
+            }
             let slope: f64 = step.iter().zip(&here.gradient).map(|(s, g)| s * g).sum();
             // Values this close cannot be told apart: Q is a sum of terms of the size of the bound of one output.
             let slack = 8.0 * f64::EPSILON * (1.0 + here.value.abs());

@@ -11,8 +11,8 @@ const MARGIN: usize = 2;
 /// Width that small tiles are enlarged to, at least, by whole factors.
 const TILE_WIDTH: usize = 48;
 
-/// Writes features as a PNG of tiles, row by row: white is 0, red positive, blue negative, each tile relative to its own
-/// largest value.
+/// Writes features as a PNG of tiles, row by row: white is 0, red positive, blue negative, each tile relative to the
+/// size that nine in ten of its values do not exceed.
 ///
 /// # Shapes
 /// Each feature has `width × height` values, row-major.
@@ -55,10 +55,13 @@ pub fn write_features(
     let mut pixels = vec![128; 3 * full_width * full_height];
     for (k, feature) in features.iter().enumerate() {
         let (left, top) = (MARGIN + k % columns * tile_width, MARGIN + k / columns * tile_height);
-        let largest = feature.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        // A few pixels that a latent is sure of have weights without measure, and would hide all others.
+        let mut sizes: Vec<f64> = feature.iter().map(|v| v.abs()).collect();
+        sizes.sort_by(f64::total_cmp);
+        let full = sizes[(9 * sizes.len() / 10).min(sizes.len() - 1)];
         for y in 0..zoom * height {
             for x in 0..zoom * width {
-                let value = feature[y / zoom * width + x / zoom] / largest.max(f64::MIN_POSITIVE);
+                let value = feature[y / zoom * width + x / zoom] / full.max(f64::MIN_POSITIVE);
                 let at = 3 * ((top + y) * full_width + left + x);
                 pixels[at..at + 3].copy_from_slice(&colour(value));
             }

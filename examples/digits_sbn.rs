@@ -22,7 +22,7 @@ fn main() -> entropysum::Result<()> {
     let number = |k: usize, default| args.get(k).map_or(default, |a| a.parse().expect("a number"));
     let (latents, states) = (number(0, 24), number(1, 32));
     let out = args.get(2).map_or(root.join("target/digits_sbn.png"), Into::into);
-    let path = args.get(3).map_or(root.join("data/digits.npy"), Into::into);
+    let path = args.get(3).map_or(root.join("data/digits_binary.npy"), Into::into);
     let width = number(4, 8);
 
     let train = data::load::<f32>(&*data::open(path, &OpenOptions::default())?)?;

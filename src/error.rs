@@ -59,14 +59,14 @@ impl DataError {
 impl fmt::Display for DataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.source)?;
-        if let Some(row) = self.row {
-            write!(f, ": row {row}")?;
-        }
-        if let Some(column) = self.column {
-            write!(f, ", column {column}")?;
+        match (self.row, self.column) {
+            (Some(row), Some(column)) => write!(f, ": row {row}, column {column}")?,
+            (Some(row), None) => write!(f, ": row {row}")?,
+            (None, Some(column)) => write!(f, ": column {column}")?,
+            (None, None) => {}
         }
         write!(f, ": {}", self.message)?;
-        if self.row.is_some() {
+        if self.row.is_some() || self.column.is_some() {
             write!(f, " (rows and columns count from 0)")?;
         }
         Ok(())

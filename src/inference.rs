@@ -7,6 +7,7 @@ use crate::data::{self, DataSource};
 use crate::em::sweep::{check_points, first_fault};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
+use crate::family::Domain;
 use crate::model::{Density, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -246,10 +247,12 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
     let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
     for_each_chunk(
         source,
+        &model.domains(),
         executor,
         chunk,
         || (),
         |block, (), values: &mut Vec<f64>| {
+            check_points(model, source, block)?;
             values.resize(block.len() * width, 0.0);
             map(model, &encoder, block, values);
             Ok(values.iter().all(|value| value.is_finite()))
@@ -272,6 +275,7 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
     let scorer = model.scorer(executor.simd());
     for_each_chunk(
         source,
+        &model.domains(),
         executor,
         chunk,
         || model.scratch(&scorer),
@@ -292,6 +296,7 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
 /// whether all it found was finite; if not, the first point at fault ends the whole.
 fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
     source: &S,
+    domains: &[Domain],
     executor: &Executor,
     chunk: usize,
     scratch: impl Fn() -> W,
@@ -314,7 +319,7 @@ fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Se
             if visit(block, scratch, result)? {
                 Ok(())
             } else {
-                Err(first_fault(source, block).into())
+                Err(first_fault(source, domains, block).into())
             }
         })?;
         for (index, (_, _, result)) in lanes.iter_mut().enumerate() {

@@ -46,6 +46,7 @@
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
 //! | the theory's condition | [`criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
+//! | model selection | [`selection`] | candidates on the same points, compared by a criterion |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
@@ -61,15 +62,18 @@
 //! |---|---|---|
 //! | Eqn 2, the lower bound `F(q, Θ)` | [`lower_bound`](model::GenerativeModel::lower_bound) | `eqn_2_lower_bound_from_statistics_is_the_elbo_at_any_parameters` |
 //! | Eqns 3 and 39, the entropy sum | [`entropy_sum`](model::GenerativeModel::entropy_sum) | `eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilities` |
-//! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | none: 0 for every family there is |
-//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` |
-//! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition_and_maximize_inverts_it` |
+//! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | `poisson_mixture_of_doctor_visits_follows_40_digits` (`tests/golden_families.rs`) |
+//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` (`tests/conformance.rs`) |
+//! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition` and `maximize_inverts_the_mean_map` (`tests/conformance.rs`) |
 //! | gap `F - entropy sum` where the M-step is not exact | [`IterRecord::gap`] | `a_ridge_leaves_the_known_gap` |
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
 //! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/golden.rs`) |
+//! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/mfa.rs`) |
 //! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/sbn.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/golden.rs`) |
+//! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/linear.rs`) |
+//! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](model::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/linear.rs`) |
 //! | same bits on any number of threads | [`Executor`] | `fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads` (`tests/determinism.rs`) |
 //!
 //! # Where code and paper differ
@@ -78,6 +82,9 @@
 //!   `F` minus the entropy sum is a derivative of `F` with respect to the model's parameters, in one direction, at any `q`.
 //! - So away from M-steps the entropy sum is *no* bound, although Eqns 55 and 62 could be read that way: with fresh
 //!   posteriors of parameters that are no M-step it can exceed the log-likelihood. No function here offers that number.
+//! - Eqns 28 and 29 print `+ ½ ln det(σ⁻² W'W + 1)`; the posterior covariance is the inverse of that matrix, so the sign is minus.
+//! - The prior of p-PCA and factor analysis has no parameter, so plain EM leaves a gap of `½ (H - tr ⟨z z'⟩)` until it has
+//!   converged; parameter-expanded EM leaves none.
 //! - Eqn 41 prints its second term as `1/π_c`; it is `1/π_C` of the last component, as in Eqn 42.
 //! - Eqn 53 puts a tilde on all three entropies; only that of the observables is a pseudo entropy (as in Eqn 52).
 //!   The sentence before it means Eqn 50, not Eqn 51.
@@ -116,6 +123,7 @@ pub mod monitor;
 pub mod picture;
 mod rng;
 pub mod scalar;
+pub mod selection;
 pub mod special;
 pub mod stats;
 pub mod store;
@@ -123,12 +131,14 @@ pub mod store;
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;
 pub use data::memory::Points;
-pub use em::{Config, Fit, Init, MixtureSpec, fit_mixture};
+pub use em::{
+    Config, FactorAnalyzersSpec, Fit, Init, MixtureSpec, fit_factor_analyzers, fit_mixture,
+};
 pub use error::{Error, Result};
 pub use exec::Executor;
 /// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].
 pub use faer;
-pub use model::{EntropySum, Mixture, Posterior};
+pub use model::{EntropySum, Mixture, MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
 pub use monitor::{IterRecord, Observer, Silent, StopReason};
 pub use scalar::Scalar;
 

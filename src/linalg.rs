@@ -97,6 +97,44 @@ impl Cholesky {
     }
 }
 
+/// `A B`, on this thread.
+pub(crate) fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+    let mut out = Mat::zeros(a.nrows(), b.ncols());
+    faer::linalg::matmul::matmul(out.as_mut(), faer::Accum::Replace, a, b, 1.0, Par::Seq);
+    out
+}
+
+/// The elements of a matrix, row by row.
+pub(crate) fn row_major(matrix: MatRef<'_, f64>) -> Vec<f64> {
+    matrix.row_iter().flat_map(|row| row.iter()).copied().collect()
+}
+
+/// Makes columns orthonormal by Gram-Schmidt, each twice ("twice is enough", Giraud et al. 2005); a column that depends
+/// on those before it becomes 0.
+pub(crate) fn orthonormalize(matrix: &mut Mat<f64>) {
+    for k in 0..matrix.ncols() {
+        let (done, mut rest) = matrix.as_mut().split_at_col_mut(k);
+        let done = done.as_ref();
+        let mut column = rest.as_mut().subcols_mut(0, 1);
+        let before = column.norm_l2();
+        for _ in 0..2 {
+            let along = product(done.transpose(), column.as_ref());
+            faer::linalg::matmul::matmul(
+                column.as_mut(),
+                faer::Accum::Add,
+                done,
+                along.as_ref(),
+                -1.0,
+                Par::Seq,
+            );
+        }
+        let norm = column.norm_l2();
+        // What is left of a dependent column is rounding.
+        let scale = if norm > 1e-12 * before { norm.recip() } else { 0.0 };
+        column.col_mut(0).iter_mut().for_each(|value| *value *= scale);
+    }
+}
+
 /// Eigenvalues in ascending order and eigenvectors, one a column, of a symmetric matrix.
 pub(crate) fn symmetric_eigen(matrix: &[f64], dim: usize) -> Option<(Vec<f64>, Mat<f64>)> {
     let matrix = MatRef::from_row_major_slice(matrix, dim, dim);
@@ -183,6 +221,29 @@ mod tests {
         {
             assert!(Cholesky::new(&bad, 2).is_none(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn orthonormal_columns_span_what_the_old_ones_did() {
+        // The third column depends on the first two, the last one is tiny.
+        let old = Mat::from_fn(5, 4, |i, j| match j {
+            2 => 2.0 * (i as f64 + 1.0) - 3.0 * (i * i) as f64,
+            3 => 1e-9 * f64::from(u8::from(i == 2)),
+            j => (i as f64 + 1.0 - j as f64).powi(1 + j as i32).abs() * 1.0,
+        });
+        let old =
+            Mat::from_fn(5, 4, |i, j| if j == 2 { old[(i, 0)] - old[(i, 1)] } else { old[(i, j)] });
+        let mut q = old.clone();
+        orthonormalize(&mut q);
+        let gram = product(q.transpose(), q.as_ref());
+        for i in 0..4 {
+            for j in 0..4 {
+                let expected = f64::from(u8::from(i == j && i != 2));
+                assert!((gram[(i, j)] - expected).abs() < 1e-15, "{gram:?}");
+            }
+        }
+        let back = product(q.as_ref(), product(q.transpose(), old.as_ref()).as_ref());
+        assert!((back - old).norm_max() < 1e-14);
     }
 
     #[test]

@@ -383,6 +383,53 @@ fn a_fit_goes_on_from_any_file_of_the_model() {
 }
 
 #[test]
+fn select_keeps_the_best_of_several_sizes() {
+    let place = Place::with_points();
+    let command = "select points.csv --components 1..4,5 --history h.csv --plot s.svg";
+    let report = place.json(&format!("{command} -o best.json"));
+    assert_eq!(keys(&report), ["model", "n_points", "dim", "criterion", "candidates", "best"]);
+    let candidates = report["candidates"].as_array().unwrap();
+    let column = |key: &str| -> Vec<f64> {
+        candidates.iter().map(|row| row[key].as_f64().unwrap()).collect()
+    };
+    assert_eq!(column("components"), [1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert!(column("bic").iter().all(|bic| *bic >= column("bic")[2]), "three clusters");
+    let (best, alone) = (&report["best"], place.json("fit points.csv -k 3"));
+    assert_eq!((&best["n_components"], &report["criterion"]), (&3.into(), &"bic".into()));
+    for key in ["bic", "aic", "icl", "log_likelihood", "n_parameters", "iterations"] {
+        assert_eq!(best[key], alone[key], "{key}");
+        assert_eq!(candidates[2][key], alone[key], "{key}");
+    }
+    assert_eq!(candidates[2]["entropy_sum"], alone["entropy_sum"]["total"]);
+    place.succeed("fit points.csv -k 3 -o alone.json -q");
+    assert_eq!(place.text("best.json"), place.text("alone.json"));
+    assert_eq!(
+        place.text("h.csv").lines().count() as u64 - 1,
+        best["iterations"].as_u64().unwrap()
+    );
+    assert!(place.text("s.svg").contains("icl"));
+
+    // The same on one thread, where candidates run one after the other.
+    let single = place.json(&format!("{command} --threads 1"));
+    for (a, b) in candidates.iter().zip(single["candidates"].as_array().unwrap()) {
+        assert_eq!((&a["bic"], &a["entropy_sum"]), (&b["bic"], &b["entropy_sum"]));
+    }
+    let text = place.succeed(&format!("{command} --criterion aic")).stdout;
+    assert!(text.starts_with("components  parameters  log-likelihood   entropy sum"), "{text}");
+    assert!(
+        text.lines().any(|line| line.trim_start().starts_with("3 ") && line.ends_with("best aic")),
+        "{text}"
+    );
+
+    let wine = concat!(env!("CARGO_MANIFEST_DIR"), "/data/wine.csv");
+    let report = place.json(&format!("select {wine} --model ppca --latent 1..3"));
+    let latents: Vec<_> =
+        report["candidates"].as_array().unwrap().iter().map(|it| &it["latent"]).collect();
+    assert_eq!(latents, [1, 2, 3]);
+    assert_eq!(report["best"]["model"], "ppca");
+}
+
+#[test]
 fn check_tells_whether_a_bound_becomes_an_entropy_sum() {
     let place = Place::with_model();
     let report = place.json("check gaussian-tied -k 4 --dim 2");
@@ -466,6 +513,77 @@ fn points_come_with_weights_or_without_a_header() {
     assert_eq!(place.text("a.csv"), place.text("b.csv"));
     let score = place.json("score m.json weighted.csv --weights-column w");
     assert_eq!((&score["n_points"], &score["total_weight"]), (&6.into(), &8.0.into()));
+}
+
+/// Flowers in four dimensions, of three kinds.
+fn iris() -> Vec<u8> {
+    fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/data/iris.csv")).unwrap()
+}
+
+#[test]
+fn mixtures_of_factor_analysers_are_fitted_saved_and_used() {
+    let place = Place::new();
+    place.write("iris.csv", iris());
+    for (model, algorithm) in [("mfa", "px-em"), ("mppca", "em")] {
+        let fit = place.json(&format!(
+            "fit iris.csv --model {model} -k 3 --latent 1 --algorithm {algorithm} --tol 1e-10 --max-iter 3000 -o m.json"
+        ));
+        assert_eq!(fit["model"], model);
+        assert_eq!(fit["n_components"], 3);
+        assert_eq!(fit["n_latents"], 1);
+        // Ordinary EM closes its gap in the limit only.
+        close_to(&fit["entropy_sum"]["total"], &fit["log_likelihood"], 1e-6);
+
+        let info = place.json("info m.json");
+        let shape = |name: &str| -> Vec<usize> {
+            let mut value = &info[name];
+            let mut shape = Vec::new();
+            while let Some(array) = value.as_array() {
+                shape.push(array.len());
+                value = &array[0];
+            }
+            shape
+        };
+        assert_eq!(shape("weights"), [3]);
+        assert_eq!(shape("means"), [3, 4]);
+        assert_eq!(shape("loadings"), [3, 4, 1]);
+        assert_eq!(shape("noise_variances"), [3, 4]);
+        place.write("info.json", info.to_string());
+        let score = place.json("score info.json iris.csv");
+        close(&score["log_likelihood"], &fit["log_likelihood"]);
+
+        place.succeed("transform m.json iris.csv -o z.npy");
+        assert_eq!(place.numbers("z.npy").1, 1);
+        place.succeed("reconstruct m.json iris.csv -o x.npy");
+        let ((flowers, dim), (rebuilt, width)) =
+            (place.numbers("iris.csv"), place.numbers("x.npy"));
+        assert_eq!((dim, width), (4, 4));
+        let error = flowers.iter().zip(&rebuilt).map(|(x, y)| (x - y).powi(2)).sum::<f64>()
+            / flowers.len() as f64;
+        assert!(error < 0.1, "{error}");
+        place.succeed("predict m.json iris.csv -o labels.csv");
+        place.succeed("sample m.json -n 20 -o drawn.npy");
+        assert_eq!(place.numbers("drawn.npy").1, 4);
+
+        let again = place.json("fit iris.csv --init m.json --max-iter 1");
+        close(&again["log_likelihood"], &fit["log_likelihood"]);
+        assert!(place.succeed("info m.json").stdout.contains("1 latent"));
+    }
+    for (arguments, says) in [
+        ("--model mfa -k 2", "--latent"),
+        ("--model mfa -k 2 --latent 1,2", "--latent"),
+        ("--model mfa --latent 1", "-k"),
+        ("--model mfa -k 2 --latent 4", "from 1 to 3"),
+        ("--model mfa -k 2 --latent 1 --posterior hard", "--posterior"),
+        ("--model mppca -k 2 --latent 1 --algorithm closed-form", "px-em or em"),
+        ("--init m.json --latent 2", "1 latent"),
+        ("--init m.json -k 2", "3 component"),
+        ("--init m.json --model mfa", "mppca"),
+    ] {
+        let outcome = place.run(&format!("fit iris.csv {arguments}"));
+        assert_eq!(outcome.code, Some(1), "{arguments}");
+        assert!(outcome.stderr.contains(says), "{arguments}: {}", outcome.stderr);
+    }
 }
 
 #[test]
@@ -723,6 +841,26 @@ fn mistakes_are_named_and_leave_nothing_behind() {
             "reconstruct model.safetensors points.csv -o x.npy",
             "cannot reconstruct: gaussian-full is a mixture, which has no latent space",
         ),
+        (1, "select points.csv", "give the sizes of the candidates with --components or --latent"),
+        (2, "select points.csv --components 5..2", "the range 5..2 is empty"),
+        (2, "select points.csv -k 0..2", "at least 1"),
+        (
+            2,
+            "select points.csv -k 2 --criterion elbow",
+            "possible values: bic, aic, icl, entropy-sum",
+        ),
+        (
+            1,
+            "select points.csv -k 2 --init model.safetensors",
+            "candidates of all sizes start anew",
+        ),
+        (
+            1,
+            "select points.csv --latent 1..2",
+            "--latent is no argument of gaussian-full, a mixture",
+        ),
+        (1, "select wide.csv -k 1..3 -o m.json", "fewer than the 3 components"),
+        (1, "select points.csv -k 1..2 --plot points.csv", "points.csv: the name of this output"),
         (1, "check gaussian", "no model is called \"gaussian\"; there are gaussian-full"),
         (1, "check gaussian-full points.csv", "gaussian-full is no model file"),
         (1, "check model.safetensors hole.csv", "hole.csv: row 1, column 1"),
@@ -960,5 +1098,51 @@ mod linux {
         assert_eq!(outcome.stderr, "error: link.csv: this output is also an input\n");
         let text = place.text("points.csv");
         assert!(text.starts_with("x,y\n"));
+    }
+}
+
+/// Known parameters and missing values from the command line, and what is wrong with them.
+#[test]
+fn families_take_what_is_known_and_ignore_what_is_missing() {
+    let place = Place::new();
+    let counts: String = (0..60)
+        .map(|i| match (i % 2, i % 5) {
+            (_, 4) => format!("{},\n", i % 3),
+            (0, _) => format!("{},NA\n", i % 3),
+            _ => format!("{},{}\n", 14 + i % 3, 9 + i % 2),
+        })
+        .collect();
+    place.write("counts.csv", format!("a,b\n{counts}"));
+    let outside = place.run("fit counts.csv --model binomial --trials 10 -k 2 --missing ignore");
+    assert_eq!(outside.code, Some(1));
+    let expected =
+        "counts.csv: row 1, column 0: the value is 15, expected a whole number from 0 to 10";
+    assert!(outside.stderr.contains(expected), "{}", outside.stderr);
+
+    let fit = "fit counts.csv --model binomial --trials 16,10 -k 2";
+    let refused = place.run(fit);
+    assert!(refused.stderr.contains("missing value"), "{}", refused.stderr);
+    let report = place.json(&format!("{fit} --missing ignore -o model.json"));
+    assert!(report["gap"].as_f64().unwrap().abs() < 1e-10, "{report}");
+    assert_eq!(report["n_parameters"], 5);
+    let model: Value = serde_json::from_str(&place.text("model.json")).unwrap();
+    assert_eq!(model["parameters"]["trials"], serde_json::json!([16.0, 10.0]));
+    assert_eq!(model["parameters"]["probability"].as_array().unwrap().len(), 2);
+    place.succeed("predict model.json counts.csv --missing ignore -o labels.npy");
+    let (labels, _) = place.numbers("labels.npy");
+    // Odd rows of which both values are known are of the cluster with large counts.
+    assert!((0..60).filter(|i| i % 5 != 4).all(|i| labels[i] == labels[i % 2]));
+    assert_ne!(labels[0], labels[1]);
+    let again = place.json("fit counts.csv --init model.json --missing ignore");
+    assert!(again["log_likelihood"].as_f64() >= report["log_likelihood"].as_f64());
+    for (arguments, expected) in [
+        ("fit counts.csv --init model.json --trials 16", "--trials is told by the model"),
+        ("fit counts.csv --model binomial -k 2 --missing ignore", "\"trials\" must be given"),
+        ("fit counts.csv --model poisson --trials 3 -k 2 --missing ignore", "no known parameter"),
+        ("fit counts.csv -k 2 --missing ignore", "gaussian-full cannot ignore missing values"),
+    ] {
+        let outcome = place.run(arguments);
+        assert_eq!(outcome.code, Some(1), "{arguments}");
+        assert!(outcome.stderr.contains(expected), "{arguments}: {}", outcome.stderr);
     }
 }

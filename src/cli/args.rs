@@ -6,7 +6,9 @@ use entropysum::data::Dtype;
 use entropysum::em::Config;
 use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
+use entropysum::model::Rotation;
 use entropysum::monitor::Monitor;
+use entropysum::selection::Criterion;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,7 +42,15 @@ Ctrl-C ends the fit after the current sweep and saves everything; a second one e
 Example:
   entropysum fit points.csv -k 5 --n-init 3 --seed 1 --plot history.svg -o model.safetensors")]
     #[command(allow_negative_numbers = true)]
-    Fit(FitArgs),
+    Fit(FitCommand),
+    /// Learn models of several sizes, and keep the best by a criterion
+    #[command(after_help = "\
+All candidates share the points. -o and --history are of the best; --plot draws the criteria of all.
+
+Example:
+  entropysum select points.csv --components 1..10 --criterion bic --n-init 3 --plot sizes.svg -o model.safetensors")]
+    #[command(allow_negative_numbers = true)]
+    Select(SelectCommand),
     /// Write the most probable component of each point
     #[command(after_help = "\
 Example:
@@ -50,7 +60,8 @@ Example:
     Predict(PredictArgs),
     /// Write where points lie in the latent space of a model
     #[command(after_help = "\
-Mixtures have no latent space; 'predict --proba' gives their posteriors.
+Mixtures have no latent space; 'predict --proba' gives their posteriors. In mixtures of factor analysers a
+point lies in the latent space of its most probable component.
 
 Example:
   entropysum transform model.safetensors points.npy -o latents.npy")]
@@ -58,7 +69,8 @@ Example:
     Transform(MapArgs),
     /// Write what a model makes of points, given their place in its latent space
     #[command(after_help = "\
-Mixtures have no latent space; 'predict' gives their components.
+Mixtures have no latent space; 'predict' gives their components. Mixtures of factor analysers average over
+the components of a point.
 
 Example:
   entropysum reconstruct model.safetensors points.npy -o reconstructed.npy")]
@@ -118,6 +130,46 @@ const COMPUTING: &str = "Computing";
 /// The model of a fit that names none.
 pub const DEFAULT_MODEL: &str = "gaussian-full";
 
+/// Of 'fit': a model of one size.
+#[derive(Clone, Debug, Args)]
+pub struct FitCommand {
+    #[command(flatten)]
+    pub fit: FitArgs,
+    /// Number of components [default: that of --init FILE]
+    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
+    pub components: Option<u64>,
+    /// Numbers of latents, for models that have any: of each layer, the top one first
+    #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
+    pub latent: Vec<u64>,
+}
+
+impl FitCommand {
+    /// The arguments of the fit, with its size.
+    pub fn args(&self) -> FitArgs {
+        FitArgs { components: self.components, latent: self.latent.clone(), ..self.fit.clone() }
+    }
+}
+
+/// Of 'select': models of several sizes.
+#[derive(Clone, Debug, Args)]
+pub struct SelectCommand {
+    #[command(flatten)]
+    pub fit: FitArgs,
+    /// Numbers of components: numbers and ranges, 1..20 or 2,4,8..12
+    #[arg(short = 'k', long, value_name = "K,...", help_heading = MODEL, value_parser = counts)]
+    pub components: Option<Counts>,
+    /// Numbers of latents, for models that have any: numbers and ranges
+    #[arg(long, value_name = "H,...", help_heading = MODEL, value_parser = counts)]
+    pub latent: Option<Counts>,
+    /// What candidates are compared by; lower is better. Nothing in the entropy sum punishes size
+    #[arg(long, value_name = "NAME", help_heading = MODEL, default_value = Criterion::default().name(), value_parser = named(Criterion::ALL, Criterion::name))]
+    pub criterion: Criterion,
+}
+
+/// Numbers that were typed as a list with ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts(pub Vec<u64>);
+
 #[derive(Clone, Debug, Args)]
 pub struct FitArgs {
     #[command(flatten)]
@@ -131,15 +183,20 @@ pub struct FitArgs {
     pub model: Option<String>,
     #[command(flatten)]
     pub known: KnownArgs,
-    /// Number of components [default: that of --init FILE]
-    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
+    /// Of the command: one size to fit, or several to select from.
+    #[arg(skip)]
     pub components: Option<u64>,
-    /// Numbers of latents, for models that have any: of each layer, the top one first
-    #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
+    #[arg(skip)]
     pub latent: Vec<u64>,
     /// How to learn, for models that can be learned in several ways [default: em]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
+    /// Rotate the loadings to a simple structure
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
+    pub rotation: Option<Rotation>,
+    /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
+    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["refuse", "ignore"])]
+    pub missing: Option<String>,
     /// Posteriors of the E-step: of mixtures exact or hard, of sbn and sbn3 exact, truncated or mean-field [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated", "mean-field"]))]
     pub posterior: Option<String>,
@@ -184,7 +241,7 @@ pub struct FitArgs {
     /// Save a table of all iterations: .csv
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub history: Option<PathBuf>,
-    /// Draw all iterations: .svg
+    /// Draw all iterations, or all candidates: .svg
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
     /// Draw the weights of each latent as a tile of a picture, for points that are pictures: .png
@@ -260,10 +317,13 @@ impl FitArgs {
         let own = [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
+            ("--rotation", self.rotation.is_some()),
+            ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--states", self.states.is_some()),
             ("--plot-features", self.plot_features.is_some()),
+            ("--missing ignore", self.data.missing == Missing::Ignore),
         ];
         own.into_iter().chain(self.known.given()).collect()
     }
@@ -361,6 +421,8 @@ pub struct CheckArgs {
     /// Number of latents
     #[arg(long, value_name = "H", help_heading = MODEL, default_value = "2", value_parser = positive)]
     pub latent: u64,
+    #[command(flatten)]
+    pub known: KnownArgs,
     /// Number of random parameters to test at
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     pub draws: u64,
@@ -425,6 +487,26 @@ pub struct DataArgs {
     /// Dimension of the points of a raw file
     #[arg(long, value_name = "D", help_heading = DATA, requires = "dtype", value_parser = positive)]
     pub dim: Option<u64>,
+    /// What to do with missing values (nan; in text also empty cells and NA): refuse them, or ignore them and use what is
+    /// known of a point, where dimensions are independent
+    #[arg(long, value_name = "WHAT", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore], Missing::name))]
+    pub missing: Missing,
+}
+
+/// What to do with missing values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    Ignore,
+}
+
+impl Missing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Ignore => "ignore",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -527,6 +609,29 @@ fn named<V: Copy + Send + Sync + 'static, const N: usize>(
     })
 }
 
+/// `1..5` or `1,2,8..12`, without repetitions.
+fn counts(text: &str) -> Result<Counts, String> {
+    // More candidates than anyone waits for are a slip.
+    const MOST: u64 = 10_000;
+    let mut counts = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = match part.split_once("..") {
+            None => (positive(part)?, positive(part)?),
+            Some((first, last)) => (positive(first)?, positive(last.trim_start_matches('='))?),
+        };
+        if last < first {
+            return Err(format!("the range {part} is empty"));
+        }
+        if last - first >= MOST {
+            return Err(format!("the range {part} is too long"));
+        }
+        counts.extend(first..=last);
+    }
+    let mut seen = std::collections::HashSet::new();
+    counts.retain(|count| seen.insert(*count));
+    Ok(Counts(counts))
+}
+
 fn positive(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if number >= 1 => Ok(number),
@@ -573,9 +678,21 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_lists_of_numbers_and_ranges() {
+        let all = |text| counts(text).map(|counts| counts.0);
+        assert_eq!(all("3"), Ok(vec![3]));
+        assert_eq!(all("1..4"), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(all("1..=4"), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(all("8,2..3,2"), Ok(vec![8, 2, 3]));
+        for wrong in ["", "0..3", "4..2", "1..", "..3", "a", "1.5", "1..1000000", "-1..2"] {
+            assert!(all(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn defaults_are_those_of_the_library() {
         let cli = Cli::try_parse_from(["entropysum", "fit", "points.npy"]).unwrap();
-        let Command::Fit(args) = cli.command else { panic!("{cli:?}") };
+        let Command::Fit(FitCommand { fit: args, .. }) = cli.command else { panic!("{cli:?}") };
         let config = Config::default();
         assert_eq!(
             (args.max_iter as usize, args.tol, args.rtol, args.n_init as usize, args.seed),

@@ -12,7 +12,7 @@ use entropysum::em::sweep::Sweeper;
 use entropysum::em::{Config, Init, MixtureSpec, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Regularization, registry};
+use entropysum::family::{Regularization, Support, registry};
 use entropysum::inference;
 use entropysum::model::{GenerativeModel, Mixture};
 use entropysum::monitor::plot;
@@ -212,19 +212,31 @@ fn workload<T: Scalar>(
         Mixture::from_arrays(registry::build("gaussian-spherical", dim)?, weights, |name| {
             Some(if name == "means" { &means } else { &variances })
         })?;
+    let family = registry::build(model, dim)?;
+    let support = family.domains().first().map_or(Support::Real, |domain| domain.support);
     let mut values: Vec<T> = Vec::with_capacity(n_points * dim);
     inference::sample(&generator, *n_points as u64, 1, executor, |points, _| {
-        values.extend(points.iter().map(|&value| T::from_f64(value)));
+        values.extend(points.iter().map(|&value| T::from_f64(into_support(support, value))));
         Ok(())
     })?;
     let points = Points::owned(values, dim)?;
-    let family = registry::build(model, dim)?;
     // A ridge as large as half the variance keeps components of few points as regular as they are later in a fit.
     let regularization = Regularization { reg_covar: Some(0.5), ..Default::default() };
     let config = Config { regularization, ..Config::default() };
     let spec = MixtureSpec::new(family, k).with_init(Init::RandomFromData);
     let (start, _) = init::start(&spec, &points, executor, &config, 0)?;
     Ok((points, start))
+}
+
+/// Any number as a value of a support; vectors of several columns are not made here.
+fn into_support(support: Support, value: f64) -> f64 {
+    match support {
+        Support::Positive | Support::NonNegative => (0.5 * value).exp(),
+        Support::UnitInterval => 1.0 / (1.0 + (-value).exp()),
+        Support::Count => (0.5 * value + 1.0).exp().floor(),
+        Support::Binary => f64::from(value > 0.0),
+        _ => value,
+    }
 }
 
 /// Least time of `work`, after a first run that warms caches up.

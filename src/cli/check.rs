@@ -44,6 +44,7 @@ fn named(name: &str, args: &CheckArgs) -> Result<FactorModel> {
             dim: size(args.dim)?,
             n_latents: size(args.latent)?,
         },
+        &args.known.known(),
     )
 }
 

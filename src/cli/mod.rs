@@ -1,6 +1,6 @@
 //! The command line: a thin layer over the library.
 //!
-//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`check`], [`bench`]; [`kinds`] knows
+//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`select`], [`check`], [`bench`]; [`kinds`] knows
 //! what differs between kinds of models), watched by [`progress`], and what comes out is written and printed ([`output`]).
 
 mod args;
@@ -10,6 +10,7 @@ mod kinds;
 mod output;
 mod progress;
 mod run;
+mod select;
 
 use clap::Parser;
 use std::process::ExitCode;

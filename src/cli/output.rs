@@ -203,6 +203,8 @@ impl Table {
 #[derive(Debug)]
 pub struct FitReport<'a, M> {
     pub fit: &'a Fit<M>,
+    /// How it was computed, where that was chosen and not asked for.
+    pub method: Option<String>,
     pub stop_reason: StopReason,
     /// Of the returned parameters on the points of the fit.
     pub score: &'a Score,
@@ -239,6 +241,9 @@ impl<M: Kind> FitReport<'_, M> {
         let sizes = model.sizes();
         for (key, size) in sizes.iter().rev().filter(|it| it.0 == "dim").chain(&sizes) {
             tell(key, (*size).into());
+        }
+        if let Some(method) = &self.method {
+            tell("method", method.as_str().into());
         }
         tell("iterations", self.iterations().into());
         tell("converged", (self.stop_reason == StopReason::Converged).into());
@@ -306,6 +311,9 @@ impl<M: Kind> FitReport<'_, M> {
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
+        if let Some(method) = &self.method {
+            lines.insert(2, ("method", method.clone()));
+        }
         lines.extend(score_lines(model, score));
         let time = format!(
             "{} s an iteration, {} points/s, {} s in all",

@@ -1,20 +1,20 @@
 //! From what was typed to objects of the library, and from these to results.
 
 use crate::cli::args::{
-    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Precision, PredictArgs,
+    Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs,
     SampleArgs, ScoreArgs, Start, ThreadsArgs,
 };
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
-use crate::cli::{bench, check};
+use crate::cli::{bench, check, select};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
 use entropysum::em::{Config, Fit, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Regularization, product};
+use entropysum::family::{Known, Regularization, product};
 use entropysum::inference;
 use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
@@ -35,13 +35,19 @@ macro_rules! in_precision {
     };
 }
 
+pub(in crate::cli) use in_precision;
+
 /// Runs a command.
 ///
 /// # Errors
 /// Those of the library; what was typed and what it names are checked first.
 pub fn run(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Fit(args) => in_precision!(args.compute, fit(args)),
+        Command::Fit(command) => {
+            let args = &command.args();
+            in_precision!(args.compute, fit(args))
+        }
+        Command::Select(command) => select::run(command),
         Command::Predict(args) => in_precision!(args.compute, predict(args)),
         Command::Transform(args) => in_precision!(args.compute, map(args, PointMap::Transform)),
         Command::Reconstruct(args) => in_precision!(args.compute, map(args, PointMap::Reconstruct)),
@@ -55,6 +61,22 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 
 fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
     let begin = Instant::now();
+    let (targets, inputs) = fit_targets(args);
+    output::check_targets(&targets, &inputs)?;
+    let given = match &args.init {
+        Start::File(path) => Some(given_start(path, args)?),
+        _ => None,
+    };
+    let name = given.as_ref().map(Stored::name).or_else(|| args.model.clone());
+    let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
+    with_kind!(name, M => {
+        let given = given.map(M::try_from).transpose()?;
+        FitPlan::<T, M>::new(args, name, given)?.run(args, begin)
+    })
+}
+
+/// The files that a fit writes, and those that it reads and must not replace.
+pub fn fit_targets(args: &FitArgs) -> (Vec<Target<'_>>, Vec<&Path>) {
     let targets: Vec<Target<'_>> = [
         args.output.as_deref().map(Target::model),
         args.history.as_deref().map(Target::history),
@@ -70,17 +92,7 @@ fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
         .flatten()
         .map(PathBuf::as_path)
         .collect();
-    output::check_targets(&targets, &inputs)?;
-    let given = match &args.init {
-        Start::File(path) => Some(given_start(path, args)?),
-        _ => None,
-    };
-    let name = given.as_ref().map(Stored::name).or_else(|| args.model.clone());
-    let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
-    with_kind!(name, M => {
-        let given = given.map(M::try_from).transpose()?;
-        FitPlan::<T, M>::new(args, name, given)?.run(args, begin)
-    })
+    (targets, inputs)
 }
 
 /// The model that `--init FILE` names; what else is said of the model must agree with it.
@@ -115,19 +127,62 @@ fn with_column_names<T: Scalar>(name: &str, source: &dyn DataSource<T>) -> Resul
     Ok(product::name_of(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
 }
 
-/// The arguments with what the data tell of a family.
-fn told_by_data<T: Scalar>(
-    name: &str,
-    args: &FitArgs,
-    source: &dyn DataSource<T>,
-) -> Result<FitArgs> {
-    let mut args = args.clone();
-    if Mixture::answers_to(name) && !matches!(args.init, Start::File(_)) {
-        let known = known_from_data(name, source, args.known.known())?;
-        args.known.levels = known.get("levels").map(<[f64]>::to_vec);
-        args.known.total = known.get("total").map(<[f64]>::to_vec);
+/// The points of a fit, and what they tell of the model.
+pub struct Points<T> {
+    pub source: Box<dyn DataSource<T>>,
+    /// Name of the model, with columns by number.
+    pub name: String,
+    known: Option<Known>,
+}
+
+impl<T: Scalar> Points<T> {
+    /// Opens the points that were typed for a model of this name, or for the given one.
+    ///
+    /// # Errors
+    /// Those of reading; if the points are not for the model.
+    pub fn open<M: Kind>(args: &FitArgs, name: &str, given: Option<&M>) -> Result<Self> {
+        let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
+        if let Some(model) = given {
+            check_dim(&*source, model)?;
+        }
+        if let Some((width, height)) = args.image
+            && width.checked_mul(height) != Some(source.dim())
+        {
+            let (name, dim) = (source.name(), source.dim());
+            return Err(Error::Config(format!(
+                "--image {width}x{height}: {name} has points of {dim} dimension(s)"
+            )));
+        }
+        let name = with_column_names(name, &*source)?;
+        let tells = given.is_none() && Mixture::answers_to(&name);
+        let known = tells.then(|| known_from_data(&name, &*source, args.known.known()));
+        let known = known.transpose()?;
+        Ok(Self { source: into_memory(source)?, name, known })
     }
-    Ok(args)
+
+    /// The arguments of a fit with what the points tell of a family.
+    pub fn told(&self, args: &FitArgs) -> FitArgs {
+        let mut args = args.clone();
+        if let Some(known) = &self.known {
+            args.known.levels = known.get("levels").map(<[f64]>::to_vec);
+            args.known.total = known.get("total").map(<[f64]>::to_vec);
+        }
+        args
+    }
+}
+
+/// The settings of a fit.
+pub fn config(args: &FitArgs) -> Result<Config> {
+    Ok(Config {
+        max_iter: size(args.max_iter)?,
+        tol: args.tol,
+        rtol: args.rtol,
+        monitor: args.monitor,
+        max_time: args.max_seconds,
+        regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
+        n_init: size(args.n_init)?,
+        seed: args.seed,
+    })
 }
 
 /// A fit that is ready to run: all that was typed is checked, all files are open.
@@ -147,35 +202,9 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
             _ => None,
         };
         M::check(args, given_at)?;
-        let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
-        if let Some(model) = &given {
-            check_dim(&*source, model)?;
-        }
-        if let Some((width, height)) = args.image
-            && width.checked_mul(height) != Some(source.dim())
-        {
-            let (name, dim) = (source.name(), source.dim());
-            return Err(Error::Config(format!(
-                "--image {width}x{height}: {name} has points of {dim} dimension(s)"
-            )));
-        }
-        let name = &*with_column_names(name, &*source)?;
-        let args = &told_by_data(name, args, &*source)?;
-        Ok(Self {
-            spec: M::spec(name, args, given, source.dim())?,
-            source: into_memory(source)?,
-            executor,
-            config: Config {
-                max_iter: size(args.max_iter)?,
-                tol: args.tol,
-                rtol: args.rtol,
-                monitor: args.monitor,
-                max_time: args.max_seconds,
-                regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
-                n_init: size(args.n_init)?,
-                seed: args.seed,
-            },
-        })
+        let points = Points::<T>::open(args, name, given.as_ref())?;
+        let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
+        Ok(Self { spec, source: points.source, executor, config: config(args)? })
     }
 
     fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
@@ -188,14 +217,16 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let fit = fit?;
 
         let mut failures = save(args, &fit);
-        match inference::score(&fit.model, &*self.source, &self.executor) {
+        match M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor) {
             Err(error) => failures.push(error),
             Ok(score) => {
                 let interrupted = progress.ended_by_interrupt;
                 let stop_reason =
                     if interrupted { StopReason::Interrupted } else { fit.stop_reason };
+                let (n, dim) = (self.source.len(), self.source.dim());
                 let report = FitReport {
                     fit: &fit,
+                    method: M::method(&self.spec, n, dim),
                     stop_reason,
                     score: &score,
                     monitor: config.monitor,
@@ -217,7 +248,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
 }
 
 /// Writes all files of a fit, each whether or not the others could be written.
-fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
+pub fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
     let title = fit.model.title();
     let model = args.output.as_ref().map(|path| store::save(path, &fit.model));
     let history = args
@@ -248,6 +279,7 @@ fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Resu
         let (name, kind) = (model.name(), M::KIND);
         return Err(Error::Config(format!("cannot predict: {name} is {kind}, without components")));
     }
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
@@ -301,6 +333,7 @@ fn map_with<T: Scalar, M: FitKind<T>>(
 ) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
     let width = model.width(map)?;
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
     check_dim(&*source, model)?;
     progress::catch_interrupts()?;
@@ -324,6 +357,7 @@ fn score<T: Scalar>(args: &ScoreArgs) -> Result<ExitCode> {
 
 fn score_with<T: Scalar, M: FitKind<T>>(args: &ScoreArgs, model: &M) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
+    let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
     check_dim(&*source, model)?;
     let score = inference::score(model, &*source, &executor)?;
@@ -399,9 +433,18 @@ fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn Da
         raw: args.dtype.zip(args.dim.map(size).transpose()?),
         weights_column: args.weights_column.clone(),
         weights: weights.map(Path::to_owned),
+        missing: args.missing == Missing::Ignore,
         ..OpenOptions::default()
     };
     data::open(&args.data, &options)
+}
+
+/// A model as it looks at these data.
+fn prepared<M: GenerativeModel>(model: &M, args: &DataArgs) -> Result<M> {
+    match args.missing {
+        Missing::Refuse => Ok(model.clone()),
+        Missing::Ignore => model.clone().ignoring_missing(),
+    }
 }
 
 /// Opens a file that says all of itself.

@@ -5,8 +5,13 @@ use crate::data::memory::Points;
 use crate::em::init;
 use crate::em::{Config, Init, MixtureSpec};
 use crate::exec::Executor;
-use crate::family::{Constraint, ExponentialFamily, ParameterSpec, Parameters};
+use crate::family::{Constraint, ExponentialFamily, ParameterSpec, Parameters, Support};
+use crate::kernels::dispatch::Simd;
+use crate::kernels::statistics::{self, Tile};
+use crate::linalg::symmetric_eigen;
 use crate::model::Mixture;
+use crate::rng;
+use faer::MatRef;
 use std::sync::Arc;
 
 /// A mixture of `n_components` of a family, for its [check](FactorModel::check) at random parameters.
@@ -28,7 +33,7 @@ pub fn mixture(family: Arc<dyn ExponentialFamily>, n_components: usize) -> Facto
     // Propositions 4 and 5 speak of components with parameters of their own.
     let is_separate = family.parameters().iter().all(|spec| !spec.shared);
     let prior = Categorical { n_components };
-    let observable = Components { family, n_components };
+    let observable = Components::new(family, n_components).in_minimal_form();
     let model = FactorModel::new(name, vec![Box::new(prior), Box::new(observable)]);
     if is_separate { model.stated_by(Statement::Mixture) } else { model }
 }
@@ -38,6 +43,21 @@ impl FactorModel {
     pub fn of(model: &Mixture) -> Self {
         mixture(model.shared_family(), model.n_components())
     }
+}
+
+/// Correlations of statistics have eigenvalues below this only if the statistics depend on each other: rounding leaves
+/// about 1e-16 times their number.
+const DEPENDENT: f64 = 1e-11;
+
+/// Shifts and scales values to mean 0 and variance 1, constant ones to 0; returns their standard deviation.
+fn standardize(values: &mut [f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+    // The deviation of a constant is rounding.
+    let scale = if deviation > 1e-12 * mean.abs() { deviation.recip() } else { 0.0 };
+    values.iter_mut().for_each(|value| *value = (*value - mean) * scale);
+    deviation
 }
 
 /// The prior of a mixture: `ζ_i = ln(π_i / π_C)`, i < C.
@@ -82,11 +102,59 @@ pub(super) fn alpha(weights: &[f64]) -> Vec<f64> {
 
 /// The components of a mixture. Their parameters come one component after the other, then what they share.
 pub(super) struct Components {
-    pub family: Arc<dyn ExponentialFamily>,
-    pub n_components: usize,
+    family: Arc<dyn ExponentialFamily>,
+    n_components: usize,
+    /// From natural parameters to those of a minimal form, row-major, where statistics depend on each other.
+    minimal: Option<Vec<Vec<f64>>>,
 }
 
 impl Components {
+    pub fn new(family: Arc<dyn ExponentialFamily>, n_components: usize) -> Self {
+        Self { family, n_components, minimal: None }
+    }
+
+    /// The same with the natural parameters of a minimal form.
+    pub fn in_minimal_form(self) -> Self {
+        Self { minimal: self.minimal_form(), ..self }
+    }
+
+    /// Statistics that add up to a constant, such as the indicators of all levels, leave their natural parameters a free
+    /// constant, and the criterion is about what is left without it: about the natural parameters of the independent
+    /// combinations of statistics. These show in the statistics of points that the family draws.
+    fn minimal_form(&self) -> Option<Vec<Vec<f64>>> {
+        const POINTS: usize = 2048;
+        let mut rng = rng::stream(0, 0);
+        let one = Self::new(self.family.clone(), 1);
+        let theta = one.unflat(&one.draw_parameters(&mut || rng::uniform(&mut rng)));
+        let sampler = self.family.sampler(theta.theta(0));
+        let mut points = vec![0.0; POINTS * self.family.dim()];
+        points.chunks_mut(self.family.dim()).for_each(|point| sampler(&mut rng, point));
+
+        let mut statistics = self.family.statistics();
+        statistics.extend(self.family.shared_statistics());
+        let (n_statistics, simd) = (statistics.len(), Simd::detect());
+        let view = MatRef::from_row_major_slice(&points, POINTS, self.family.dim());
+        let mut tile = vec![0.0; points.len()];
+        statistics::load(simd, view, &[], &mut tile, POINTS);
+        let tile = Tile { values: &tile, dim: self.family.dim(), n_points: POINTS, stride: POINTS };
+        let mut values = vec![0.0; POINTS * n_statistics];
+        statistics::evaluate(simd, &statistics, tile, &mut values);
+        // Columns of mean 0 and variance 1; their correlations are singular where statistics depend on each other.
+        let scales: Vec<f64> = values.chunks_mut(POINTS).map(standardize).collect();
+        let column = |l: usize| &values[l * POINTS..][..POINTS];
+        let mut correlations = vec![0.0; n_statistics * n_statistics];
+        for (i, j) in (0..n_statistics).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+            let sum: f64 = column(i).iter().zip(column(j)).map(|(a, b)| a * b).sum();
+            correlations[i * n_statistics + j] = sum / POINTS as f64;
+            correlations[j * n_statistics + i] = sum / POINTS as f64;
+        }
+        let (eigenvalues, vectors) = symmetric_eigen(&correlations, n_statistics)?;
+        let kept: Vec<usize> = (0..n_statistics).filter(|&k| eigenvalues[k] > DEPENDENT).collect();
+        // Coordinates `V' S η` do not change along the dependencies `S⁻¹ V_0`.
+        let row = |&k: &usize| (0..n_statistics).map(|l| vectors[(l, k)] * scales[l]).collect();
+        (kept.len() < n_statistics).then(|| kept.iter().map(row).collect())
+    }
+
     fn size(&self, shared: bool) -> usize {
         let specs = self.family.parameters();
         specs.iter().filter(|spec| spec.shared == shared).map(|spec| spec.len()).sum()
@@ -161,7 +229,17 @@ impl Factor for Components {
             self.family.shared_natural(&one.shared, &mut shared);
         }
         natural.extend(shared);
-        natural
+        match &self.minimal {
+            None => natural,
+            Some(rows) => {
+                let product = |row: &Vec<f64>| row.iter().zip(&natural).map(|(a, b)| a * b).sum();
+                rows.iter().map(product).collect()
+            }
+        }
+    }
+
+    fn base_measure_is_constant(&self) -> bool {
+        self.family.log_base_measure().is_constant()
     }
 
     fn directions(&self, parameters: &[f64]) -> Vec<Direction> {
@@ -215,13 +293,14 @@ fn symmetric(start: usize, values: &[f64], dim: usize) -> Vec<Direction> {
 }
 
 /// From the largest value to each other one: the sum stays.
-fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
+pub(super) fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
     let largest = (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0);
+    // A probability of zero can only grow: no direction in which to differ from both sides.
     (0..values.len())
-        .filter(|&i| i != largest)
+        .filter(|&i| i != largest && values[i] > 0.0)
         .map(|i| Direction {
             entries: vec![(start + i, 1.0), (start + largest, -1.0)],
-            scale: values[i].abs().max(f64::MIN_POSITIVE),
+            scale: values[i],
         })
         .collect()
 }
@@ -248,6 +327,38 @@ fn points_of(
     uniform: &mut dyn FnMut() -> f64,
 ) -> Vec<f64> {
     let dim = family.dim();
-    let (scale, shift) = (normal(uniform).exp(), normal(uniform));
-    (0..n_points * dim).map(|_| shift + scale * normal(uniform)).collect()
+    let (scale, shift) = ((0.5 * normal(uniform)).exp(), normal(uniform));
+    // Every other value is about zero, so that none of a few possible values is missing.
+    let mut value = |k: usize| match k % 2 {
+        0 => 1.5 * normal(uniform),
+        _ => shift + scale * normal(uniform),
+    };
+    let mut points: Vec<f64> = (0..n_points).flat_map(|n| vec![n; dim]).map(&mut value).collect();
+    for domain in family.domains() {
+        for point in points.chunks_mut(dim) {
+            place(domain.support, &mut point[domain.columns.clone()]);
+        }
+    }
+    points
+}
+
+/// Moves real numbers to where a support is.
+fn place(support: Support, values: &mut [f64]) {
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    for x in &mut *values {
+        *x = match support {
+            Support::Positive | Support::NonNegative | Support::Simplex => x.exp(),
+            Support::UnitInterval => logistic(*x),
+            Support::Count => (x.exp() + 0.5).floor(),
+            Support::CountUpTo(most) => (logistic(*x) * (most + 1.0)).floor().min(most),
+            Support::Binary => f64::from(u8::from(*x > 0.0)),
+            _ => *x,
+        };
+    }
+    let total = match support {
+        Support::Simplex => values.iter().sum(),
+        Support::UnitVector => values.iter().map(|x| x * x).sum::<f64>().sqrt(),
+        _ => 1.0,
+    };
+    values.iter_mut().for_each(|x| *x /= total);
 }

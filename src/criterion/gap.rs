@@ -1,7 +1,7 @@
 //! The gap identity on data.
 
 use super::family::{Components, alpha};
-use super::solve::{self, derivative};
+use super::solve::{self, STEP, derivative, scale_of};
 use super::{Factor, TOLERANCE};
 use crate::data::DataSource;
 use crate::em::sweep::Sweeper;
@@ -12,9 +12,6 @@ use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use serde_json::{Value, json};
 use std::fmt;
-
-/// Steps of the derivatives of the bound along α and β, which scale the model by themselves: see `solve::STEP`.
-const STEP: f64 = 7.4e-4;
 
 /// Both sides of `F - entropy sum = α · ∂F/∂Ψ + β · ∂F/∂θ` (docs/theory.md, 1.2), in nats per point.
 ///
@@ -115,12 +112,11 @@ pub fn certify_stats(model: &Mixture, stats: &SuffStats) -> Result<CertifiedGap>
     let prior = stats.mass().iter().zip(model.weights()).zip(&alpha);
     let prior: f64 = prior.map(|((m, w), a)| if *m > 0.0 { m * a / w } else { 0.0 }).sum();
 
-    let components =
-        Components { family: model.shared_family(), n_components: model.n_components() };
+    let components = Components::new(model.shared_family(), model.n_components());
     let theta = Components::flat(model.parameters());
     let flow = match components.closed_form(&theta) {
         Some(flow) => flow,
-        None => solved(&components, &theta)?,
+        None => solved(model, &components, &theta)?,
     };
     let bound = |t: f64| {
         let moved: Vec<f64> = theta.iter().zip(&flow).map(|(p, f)| p + t * f).collect();
@@ -130,28 +126,30 @@ pub fn certify_stats(model: &Mixture, stats: &SuffStats) -> Result<CertifiedGap>
         lower_bound: model.lower_bound(stats),
         entropy_sum: model.entropy_sum(stats).total(),
         prior: prior / total,
-        observable: derivative(bound, STEP)[0] / total,
+        observable: derivative(bound, STEP * scale_of(&flow, &theta))[0] / total,
     })
 }
 
 /// β by least squares; one component at a time where they share nothing, so that systems stay small.
-fn solved(components: &Components, theta: &[f64]) -> Result<Vec<f64>> {
-    let all = components.unflat(theta);
+fn solved(model: &Mixture, components: &Components, theta: &[f64]) -> Result<Vec<f64>> {
+    let (all, name) = (components.unflat(theta), model.family().name());
+    let minimal =
+        |n_components| Components::new(model.shared_family(), n_components).in_minimal_form();
     let solve = |components: &Components, theta: &[f64]| {
         let latents = components.draw_latents(0, &mut || 0.0);
         let solution = solve::solve(components, theta, &latents);
         if solution.residual <= TOLERANCE {
             return Ok(solution.flow);
         }
-        let (name, residual) = (components.family.name(), solution.residual);
+        let residual = solution.residual;
         Err(Error::Model(format!(
-            "{name} does not fulfil the parameterisation criterion: residual {residual:.1e}"
+            "{name}: the parameterisation criterion has no solution here, which leaves a residual of {residual:.1e}"
         )))
     };
     if !all.shared.is_empty() {
-        return solve(components, theta);
+        return solve(&minimal(model.n_components()), theta);
     }
-    let one = Components { family: components.family.clone(), n_components: 1 };
+    let one = minimal(1);
     let flows: Result<Vec<_>> = all.components.iter().map(|theta| solve(&one, theta)).collect();
     Ok(flows?.concat())
 }

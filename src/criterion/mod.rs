@@ -57,13 +57,16 @@
 //! assert!(!report.is_fulfilled());
 //! ```
 
+mod factor_analyzers;
 mod family;
 mod gap;
+mod linear;
 mod shapes;
 mod solve;
 
 pub use family::mixture;
 pub use gap::{CertifiedGap, certify, certify_stats};
+pub use linear::certify_linear_gaussian;
 pub use shapes::{Sizes, built_in, names};
 pub use solve::{Solution, solve};
 

@@ -1,8 +1,10 @@
 //! Models other than mixtures, reduced to what the criterion needs: the maps of their natural parameters.
 
-use super::{Factor, FactorModel, Statement, mixture};
+use super::factor_analyzers::factor_analyzers;
+use super::{Factor, FactorModel, Statement, family::Categorical, mixture};
 use crate::error::{Error, Result};
-use crate::family::registry;
+use crate::family::{Known, product, registry};
+use crate::model;
 
 /// How large a model the criterion is tested with. It depends on none of these, but its test should not be trivial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +33,22 @@ const SHAPES: &[(&str, Build)] = &[
     ("factor-analysis-fixed-prior", |name, sizes| {
         linear(name, sizes, Scale::Fixed, Noise::Diagonal)
     }),
+    ("mfa", |_, sizes| factor_analyzers(model::NoiseStructure::Diagonal, sizes)),
+    ("mfa-tied", |_, sizes| factor_analyzers(model::NoiseStructure::Tied, sizes)),
+    ("mppca", |_, sizes| factor_analyzers(model::NoiseStructure::Isotropic, sizes)),
+    ("mppca", |name, sizes| mixture_of_linear(name, sizes, Scale::Free, Noise::Scalar)),
+    ("mppca-fixed-prior", |name, sizes| {
+        mixture_of_linear(name, sizes, Scale::Fixed, Noise::Scalar)
+    }),
+    ("mfa", |name, sizes| mixture_of_linear(name, sizes, Scale::Free, Noise::Diagonal)),
+    ("mfa-fixed-prior", |name, sizes| {
+        mixture_of_linear(name, sizes, Scale::Fixed, Noise::Diagonal)
+    }),
     ("linear-fixed-noise", |name, sizes| linear(name, sizes, Scale::Free, Noise::Fixed)),
     ("gaussian-fixed-variance", |name, sizes| {
         let Sizes { n_components, dim, .. } = sizes;
         let observable = FixedVariance { n_components, dim };
-        let prior = super::family::Categorical { n_components };
+        let prior = Categorical { n_components };
         FactorModel::new(name, vec![Box::new(prior), Box::new(observable)])
     }),
     ("sbn", |name, sizes| sigmoid_belief_net(name, sizes, 1)),
@@ -49,29 +62,33 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     registry::names().chain(SHAPES.iter().map(|(name, _)| *name))
 }
 
-/// The built-in model of this name: a mixture of a family of the registry, or the shape of another model.
+/// The built-in model of this name: a mixture of a family of the registry, with the parameters that it must be told, or
+/// the shape of another model.
 ///
 /// # Errors
-/// [`Error::Config`] if a size is zero; [`Error::Model`] names the models there are where none has that name.
+/// [`Error::Config`] if a size is zero; [`Error::Model`] names the models there are where none has that name, and a known
+/// parameter that is missing.
 ///
 /// ```
 /// use entropysum::criterion::{Sizes, Statement, built_in};
+/// use entropysum::family::Known;
 ///
-/// let report = built_in("ppca", Sizes::default())?.check(8, 0);
+/// let known = Known::default();
+/// let report = built_in("ppca", Sizes::default(), &known)?.check(8, 0);
 /// assert_eq!(report.applies, Some(Statement::ScalarVariance));
-/// let report = built_in("ppca-fixed-prior", Sizes::default())?.check(8, 0);
+/// let report = built_in("ppca-fixed-prior", Sizes::default(), &known)?.check(8, 0);
 /// assert!(!report.factors[0].holds && report.factors[1].holds); // nothing scales the prior
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn built_in(name: &str, sizes: Sizes) -> Result<FactorModel> {
+pub fn built_in(name: &str, sizes: Sizes, known: &Known) -> Result<FactorModel> {
     if sizes.n_components == 0 || sizes.dim == 0 || sizes.n_latents == 0 {
         return Err(Error::Config(format!("{sizes:?}: expected sizes of at least 1")));
     }
     if let Some((_, build)) = SHAPES.iter().find(|(known, _)| *known == name) {
         return Ok(build(name, sizes));
     }
-    if registry::names().any(|known| known == name) {
-        return Ok(mixture(registry::build(name, sizes.dim)?, sizes.n_components));
+    if registry::names().any(|known| known == name) || product::is_product(name) {
+        return Ok(mixture(registry::build_known(name, sizes.dim, known)?, sizes.n_components));
     }
     let known: Vec<_> = names().collect();
     Err(Error::Model(format!("no model is called {name:?}; there are {}", known.join(", "))))
@@ -101,6 +118,19 @@ fn linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
     })
 }
 
+/// A linear model a component, with a prior variance of its own.
+fn mixture_of_linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
+    let Sizes { n_components, dim, n_latents } = sizes;
+    let prior = GaussianPrior { n_latents, scale };
+    let observable = LinearGaussian { dim, n_latents, noise };
+    let factors: Vec<Box<dyn Factor>> = vec![
+        Box::new(Categorical { n_components }),
+        Box::new(PerComponent { name: "p(z | c)", inner: prior, n_components }),
+        Box::new(PerComponent { name: "p(x | c, z)", inner: observable, n_components }),
+    ];
+    FactorModel::new(name, factors)
+}
+
 fn sigmoid_belief_net(name: &str, sizes: Sizes, n_layers: usize) -> FactorModel {
     let Sizes { dim, n_latents, .. } = sizes;
     let mut factors: Vec<Box<dyn Factor>> = vec![Box::new(BernoulliPrior { n_latents })];
@@ -119,15 +149,15 @@ pub(super) fn normal(uniform: &mut dyn FnMut() -> f64) -> f64 {
     (0..12).map(|_| uniform()).sum::<f64>() - 6.0
 }
 
-fn normals(n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+pub(super) fn normals(n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
     (0..n).map(|_| normal(uniform)).collect()
 }
 
-fn variances(n: usize, uniform: &mut dyn FnMut() -> f64) -> impl Iterator<Item = f64> {
+pub(super) fn variances(n: usize, uniform: &mut dyn FnMut() -> f64) -> impl Iterator<Item = f64> {
     (0..n).map(move |_| (normal(uniform)).exp())
 }
 
-fn array(name: &str, len: usize) -> (String, usize) {
+pub(super) fn array(name: &str, len: usize) -> (String, usize) {
     (name.to_owned(), len)
 }
 
@@ -183,7 +213,7 @@ impl LinearGaussian {
 }
 
 /// `W z + μ`, with W row-major before μ in the parameters.
-fn affine(dim: usize, z: &[f64], parameters: &[f64]) -> Vec<f64> {
+pub(super) fn affine(dim: usize, z: &[f64], parameters: &[f64]) -> Vec<f64> {
     let (weights, offsets) = parameters.split_at(dim * z.len());
     let rows = weights.chunks(z.len()).zip(offsets);
     rows.map(|(row, offset)| offset + row.iter().zip(z).map(|(w, z)| w * z).sum::<f64>()).collect()
@@ -234,6 +264,48 @@ impl Factor for LinearGaussian {
         let flow = parameters.iter().enumerate();
         (self.noise != Noise::Fixed)
             .then(|| flow.map(|(i, value)| if i < split { 0.0 } else { -value }).collect())
+    }
+}
+
+/// A factor with parameters of its own for each component, which is the first of the latents.
+struct PerComponent<F> {
+    name: &'static str,
+    inner: F,
+    n_components: usize,
+}
+
+impl<F: Factor> Factor for PerComponent<F> {
+    fn name(&self) -> String {
+        self.name.into()
+    }
+
+    fn parameters(&self) -> Vec<(String, usize)> {
+        (0..self.n_components).flat_map(|_| self.inner.parameters()).collect()
+    }
+
+    fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
+        (0..self.n_components).flat_map(|_| self.inner.draw_parameters(uniform)).collect()
+    }
+
+    fn draw_latents(&self, n: usize, uniform: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {
+        let each = n.div_ceil(self.n_components);
+        let mut latents = Vec::new();
+        for c in 0..self.n_components {
+            let inner = self.inner.draw_latents(each, uniform);
+            latents.extend(inner.into_iter().map(|z| [vec![c as f64], z].concat()));
+        }
+        latents
+    }
+
+    fn natural(&self, latents: &[f64], parameters: &[f64]) -> Vec<f64> {
+        let size = parameters.len() / self.n_components;
+        self.inner.natural(&latents[1..], &parameters[latents[0] as usize * size..][..size])
+    }
+
+    fn closed_form(&self, parameters: &[f64]) -> Option<Vec<f64>> {
+        let size = parameters.len() / self.n_components;
+        let flow = |c: usize| self.inner.closed_form(&parameters[c * size..][..size]);
+        (0..self.n_components).map(flow).collect::<Option<Vec<_>>>().map(|flows| flows.concat())
     }
 }
 

@@ -6,7 +6,7 @@ use faer::Mat;
 
 /// Part of a direction's scale that finite differences step by: `ε^(1/5)`, which balances the error of the fourth-order
 /// formula against rounding.
-const STEP: f64 = 7.4e-4;
+pub(super) const STEP: f64 = 7.4e-4;
 
 /// Singular values below this part of the largest are rounding errors of derivatives.
 const CUTOFF: f64 = 1e-9;
@@ -78,11 +78,8 @@ pub(super) fn residual(
     latents: &[Vec<f64>],
     flow: &[f64],
 ) -> f64 {
-    // Relative to each parameter's own size, one step along the flow is a step of size one.
-    let ratio = |(f, p): (&f64, &f64)| if *p == 0.0 { 0.0 } else { (f / p).abs() };
-    let size = flow.iter().zip(parameters).map(ratio).fold(1.0, f64::max);
     let entries = flow.iter().copied().enumerate().collect();
-    let direction = Direction { entries, scale: 1.0 / size };
+    let direction = Direction { entries, scale: scale_of(flow, parameters) };
     let slopes: Vec<_> = latents
         .iter()
         .map(|z| {
@@ -92,6 +89,12 @@ pub(super) fn residual(
         .collect();
     let naturals: Vec<_> = latents.iter().map(|z| factor.natural(z, parameters)).collect();
     worst_residual(&naturals, |j, i| slopes[j][i])
+}
+
+/// How far along a flow no parameter moves by more than its own size.
+pub(super) fn scale_of(flow: &[f64], parameters: &[f64]) -> f64 {
+    let ratio = |(f, p): (&f64, &f64)| if *p == 0.0 { 0.0 } else { (f / p).abs() };
+    flow.iter().zip(parameters).map(ratio).fold(1.0, f64::max).recip()
 }
 
 fn worst_residual(naturals: &[Vec<f64>], fitted: impl Fn(usize, usize) -> f64) -> f64 {

@@ -126,6 +126,8 @@ pub struct OpenOptions {
     pub weights_column: Option<String>,
     /// A file of weights, one a point.
     pub weights: Option<PathBuf>,
+    /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
+    pub missing: bool,
 }
 
 /// Opens a file of points.
@@ -171,7 +173,8 @@ pub fn open<T: Scalar>(
     let source: Box<dyn DataSource<T>> = match (format, options.raw) {
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
         (Format::Text, _) => {
-            let table = text::read_text(path, options.weights_column.as_deref())?;
+            let weights = options.weights_column.as_deref();
+            let table = text::read_text_with(path, weights, options.missing)?;
             Box::new(table.points.with_column_names(table.header))
         }
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),

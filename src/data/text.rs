@@ -35,9 +35,17 @@ pub fn read_text<T: Scalar>(
     path: impl AsRef<Path>,
     weights_column: Option<&str>,
 ) -> Result<TextTable<T>> {
-    let path = path.as_ref();
+    read_text_with(path.as_ref(), weights_column, false)
+}
+
+/// [`read_text`], with NaN for values that are missing where that is allowed.
+pub(super) fn read_text_with<T: Scalar>(
+    path: &Path,
+    weights_column: Option<&str>,
+    missing: bool,
+) -> Result<TextTable<T>> {
     let (file, _) = open_readable(path)?;
-    parse_text(file, &path.display().to_string(), weights_column)
+    parse(file, &path.display().to_string(), weights_column, missing)
 }
 
 /// Reads text from anywhere into memory, as [`read_text`] does; `name` is for messages.
@@ -59,6 +67,16 @@ pub fn parse_text<T: Scalar>(
     reader: impl Read,
     name: &str,
     weights_column: Option<&str>,
+) -> Result<TextTable<T>> {
+    parse(reader, name, weights_column, false)
+}
+
+/// [`parse_text`], with NaN for values that are missing where that is allowed.
+fn parse<T: Scalar>(
+    reader: impl Read,
+    name: &str,
+    weights_column: Option<&str>,
+    missing: bool,
 ) -> Result<TextTable<T>> {
     let io = |fault| Error::io(name, fault);
     let fault = |message: String| DataError::new(name, message);
@@ -102,7 +120,8 @@ pub fn parse_text<T: Scalar>(
             return Err(fault(message).at(rows, None).into());
         }
         for (column, cell) in records.cells().enumerate() {
-            let Some(value) = parse_number(cell) else {
+            let absent = missing && weights_at != Some(column) && is_missing(cell);
+            let Some(value) = (if absent { Some(f64::NAN) } else { parse_number(cell) }) else {
                 let title = header
                     .as_ref()
                     .map_or(String::new(), |names| format!(" ({:?})", names[column]));

@@ -138,7 +138,7 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 }
 
 /// Adds a warning for an event, unless the same one stands there from an earlier iteration.
-fn note(warnings: &mut Vec<String>, iteration: usize, event: &Event) {
+pub(super) fn note(warnings: &mut Vec<String>, iteration: usize, event: &Event) {
     let text = event.to_string();
     if !warnings.iter().any(|known| known.ends_with(&text)) {
         warnings.push(format!("iteration {iteration}: {text}"));

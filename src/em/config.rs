@@ -51,7 +51,7 @@ impl Default for Config {
 
 impl Config {
     /// Says which setting is out of range.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         for (name, value) in [("max_iter", self.max_iter), ("n_init", self.n_init)] {
             if value == 0 {
                 return Err(Error::Config(format!("{name} must be at least 1")));

@@ -19,7 +19,7 @@ use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::distance::nearest;
 use crate::kernels::statistics::{self, Tile};
-use crate::model::{Mixture, Posterior};
+use crate::model::{EStep, GenerativeModel, Mixture, Posterior};
 use crate::monitor::{Event, Observer, Silent, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -40,7 +40,7 @@ const HARD_SWEEPS: usize = 10;
 
 /// How to start.
 #[derive(Clone, Debug, Default)]
-pub enum Init {
+pub enum Init<M = Mixture> {
     /// Greedy k-means++ on a subsample, then hard-EM sweeps over it.
     #[default]
     KMeansPlusPlus,
@@ -49,7 +49,7 @@ pub enum Init {
     /// Labels by the nearest of C random points.
     RandomFromData,
     /// From this model: a warm start.
-    Model(Box<Mixture>),
+    Model(Box<M>),
 }
 
 /// What mixture to fit, and how to start.
@@ -86,6 +86,19 @@ impl MixtureSpec {
         Self { posterior, ..self }
     }
 
+    /// The same for points with missing values, which are NaN; a given start too.
+    ///
+    /// # Errors
+    /// As [`GenerativeModel::ignoring_missing`].
+    pub fn ignoring_missing(self) -> Result<Self> {
+        let family = Mixture::family_ignoring_missing(&*self.family)?;
+        let init = match self.init {
+            Init::Model(model) => Init::Model(Box::new(model.ignoring_missing()?)),
+            other => other,
+        };
+        Ok(Self { family, init, ..self })
+    }
+
     /// The same with another start.
     pub fn with_init(self, init: Init) -> Self {
         Self { init, ..self }
@@ -120,31 +133,44 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
     config: &Config,
     observer: &mut dyn Observer,
 ) -> Result<Fit<Mixture>> {
-    config.check()?;
-    let begun = Instant::now();
-    let mut best: Option<Fit<Mixture>> = None;
-    for run in 0..config.n_init {
+    best_of(&spec.init, source, executor, config, observer, |run| {
         let (model, event) = match &spec.init {
-            Init::Model(_) if config.n_init > 1 => {
-                return Err(Error::Config(
-                    "n_init must be 1 with a given start: all runs from it are the same".into(),
-                ));
-            }
             Init::Model(model) => ((**model).clone(), None),
-            _ => start(spec, source, executor, config, run as u64)?,
+            _ => start(spec, source, executor, config, run)?,
         };
+        Ok((model.with_posterior(spec.posterior), event))
+    })
+}
+
+/// Fits from `config.n_init` starts, of which `start` makes the given one, and keeps the best by its bound.
+pub(super) fn best_of<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+    init: &Init<M>,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    observer: &mut dyn Observer,
+    start: impl Fn(u64) -> Result<(M, Option<Event>)>,
+) -> Result<Fit<M>> {
+    config.check()?;
+    if matches!(init, Init::Model(_)) && config.n_init > 1 {
+        return Err(Error::Config(
+            "n_init must be 1 with a given start: all runs from it are the same".into(),
+        ));
+    }
+    let begun = Instant::now();
+    let mut best: Option<Fit<M>> = None;
+    for run in 0..config.n_init {
+        let (model, event) = start(run as u64)?;
         observer.on_start(run);
         // The time limit is one for all starts, each of which does at least one iteration.
         let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
         let run_config = Config { max_time: left, ..config.clone() };
-        let mut fitted =
-            fit(model.with_posterior(spec.posterior), source, executor, &run_config, observer)?;
+        let mut fitted = fit(model, source, executor, &run_config, observer)?;
         if let Some(event) = event {
             fitted.warnings.insert(0, event.to_string());
         }
         let interrupted = fitted.stop_reason == StopReason::Interrupted;
-        let objective =
-            |fit: &Fit<Mixture>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
+        let objective = |fit: &Fit<M>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
         if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
             best = Some(fitted);
         }
@@ -169,10 +195,45 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
 ) -> Result<(Mixture, Option<Event>)> {
     let MixtureSpec { family, n_components, init, .. } = spec;
     let n_components = *n_components;
+    data::check_dim(source, family.dim())?;
+    let Labelled { sample, labels, placed } =
+        labelled(init, &**family, n_components, source, executor, config, run)?;
+    let stats = labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
+    if !stats.is_finite() {
+        let message = format!("squares of the values overflow {}; values are too large", T::NAME);
+        return Err(DataError::new(source.name(), message).into());
+    }
+    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
+    let model = from_stats(family.clone(), &stats, regularization).map_err(|error| {
+        DataError::new(source.name(), format!("values are too small or too large: {error}"))
+    })?;
+    let placed = model.n_components();
+    let event =
+        (placed < n_components).then_some(Event::FewerComponents { asked: n_components, placed });
+    Ok((model, event))
+}
+
+/// A subsample whose points bear the labels of the components that they start.
+pub(super) struct Labelled<T> {
+    pub(super) sample: Sample<T>,
+    pub(super) labels: Vec<u32>,
+    /// How many components could be placed; labels are below it.
+    pub(super) placed: usize,
+}
+
+/// Draws the subsample of the `run`-th start and labels it, by the features of a family.
+pub(super) fn labelled<T: Scalar, M, S: DataSource<T> + ?Sized>(
+    init: &Init<M>,
+    family: &dyn ExponentialFamily,
+    n_components: usize,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    run: u64,
+) -> Result<Labelled<T>> {
     if n_components == 0 {
         return Err(Error::Config("a mixture needs at least one component".into()));
     }
-    data::check_dim(source, family.dim())?;
     config.check()?;
     if source.len() < n_components as u64 {
         return Err(Error::Config(format!(
@@ -188,6 +249,14 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
         wanted.max(MIN_SUBSAMPLE),
         &mut rng::stream(config.seed, 3 * run),
     )?;
+    for d in 0..sample.dim {
+        if sample.values.iter().skip(d).step_by(sample.dim).all(|x| x.to_f64().is_nan()) {
+            let message = format!("all of the {} values looked at are missing", sample.len());
+            return Err(
+                DataError { column: Some(d), ..DataError::new(source.name(), message) }.into()
+            );
+        }
+    }
     let features = || Features::new(&sample, &family.features(), executor.simd());
     let mut rng = rng::stream(config.seed, 3 * run + 1);
     let (labels, placed) = match init {
@@ -204,30 +273,18 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
             cluster(&features(), n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?
         }
     };
-    let stats = labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
-    if !stats.is_finite() {
-        let message = format!("squares of the values overflow {}; values are too large", T::NAME);
-        return Err(DataError::new(source.name(), message).into());
-    }
-    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
-    let model = from_stats(family.clone(), &stats, regularization).map_err(|error| {
-        DataError::new(source.name(), format!("values are too small or too large: {error}"))
-    })?;
-    let placed = model.n_components();
-    let event =
-        (placed < n_components).then_some(Event::FewerComponents { asked: n_components, placed });
-    Ok((model, event))
+    Ok(Labelled { sample, labels, placed })
 }
 
 /// A few points of a source, in memory, in the order of the source.
-struct Sample<T> {
-    values: Vec<T>,
+pub(super) struct Sample<T> {
+    pub(super) values: Vec<T>,
     weights: Option<Vec<f64>>,
-    dim: usize,
+    pub(super) dim: usize,
 }
 
 impl<T: Scalar> Sample<T> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.values.len() / self.dim
     }
 
@@ -243,7 +300,7 @@ impl<T: Scalar> Sample<T> {
         let value = |d: usize| block.points[(i, d)].to_f64();
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
             let fault = match column.filter(|&d| !value(d).is_finite()) {
-                Some(_) => first_fault(source, block.slice(i, 1)),
+                Some(_) => first_fault(source, domains, block.slice(i, 1)),
                 None => DataError::new(source.name(), message).at(block.first + i as u64, column),
             };
             return Err(fault.into());
@@ -265,7 +322,7 @@ impl<T: Scalar> Sample<T> {
         Ok(())
     }
 
-    fn weight(&self, i: usize) -> f64 {
+    pub(super) fn weight(&self, i: usize) -> f64 {
         self.weights.as_ref().map_or(1.0, |weights| weights[i])
     }
 }
@@ -517,12 +574,16 @@ fn labelled_stats<T: Scalar>(
     let mut centres = vec![T::ZERO; n_components * centre_dim];
     if family.is_location() {
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
-            let total: f64 = members.iter().map(|&i| sample.weight(i)).sum();
-            let sum = |d: usize| -> f64 {
-                let value = |&i: &usize| sample.weight(i) * sample.values[i * dim + d].to_f64();
-                members.iter().map(value).sum()
+            let mean = |d: usize| {
+                let observed = || {
+                    let all =
+                        members.iter().map(|&i| (sample.weight(i), sample.values[i * dim + d]));
+                    all.map(|(w, x)| (w, x.to_f64())).filter(|(_, x)| !x.is_nan())
+                };
+                let total: f64 = observed().map(|(w, _)| w).sum();
+                let sum: f64 = observed().map(|(w, x)| w * x).sum();
+                if total > 0.0 { sum / total } else { 0.0 }
             };
-            let mean = |d| if total > 0.0 { sum(d) / total } else { 0.0 };
             let mut means: Vec<f64> = (0..dim).map(mean).collect();
             family.restrict_centre(&mut means);
             centre.iter_mut().zip(means).for_each(|(to, mean)| *to = T::from_f64(mean));

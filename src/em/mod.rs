@@ -2,14 +2,23 @@
 
 pub mod batch;
 pub mod config;
+pub mod factor_analyzers;
 pub mod init;
 mod known;
+pub mod linear_gaussian;
+pub mod moments;
+mod pass;
+mod passes;
+mod patterns;
 pub mod sbn;
 pub mod sweep;
 pub mod truncated;
 
 pub use batch::{Fit, fit};
 pub use config::Config;
+pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers};
 pub use init::{Init, MixtureSpec, fit_mixture};
 pub use known::known_from_data;
+pub use linear_gaussian::{Algorithm, LinearGaussianSpec};
+pub use moments::moments;
 pub use sbn::{SbnSpec, fit_sbn};

@@ -4,22 +4,22 @@ use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
-use crate::family::support::Domain;
+use crate::family::Domain;
 use crate::model::{Constants, EStep, GenerativeModel};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 
 /// Lanes at most. A multiple of the thread counts in use, and enough to even out their speeds.
-const MAX_LANES: u64 = 32;
+pub(super) const MAX_LANES: u64 = 32;
 
 /// Points that make a lane worth its merge.
-const MIN_POINTS_PER_LANE: u64 = 2048;
+pub(super) const MIN_POINTS_PER_LANE: u64 = 2048;
 
 /// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
-const LANE_MEMORY: usize = 64 << 20;
+pub(super) const LANE_MEMORY: usize = 64 << 20;
 
 /// Lanes that [`LANE_MEMORY`] must suffice for. Models with larger sums are swept in two halves.
-const MIN_LANES: usize = 4;
+pub(super) const MIN_LANES: usize = 4;
 
 /// Bytes of responsibilities between the two halves.
 const RESPONSIBILITY_BYTES: usize = 16 << 20;
@@ -33,7 +33,7 @@ const SLICES: usize = 32;
 
 /// Bytes read from a source at a time, or 256 points where these are more: a system call costs nothing beside it, and
 /// it mostly stays in the level-2 cache.
-const READ_BYTES: usize = 1 << 19;
+pub(super) const READ_BYTES: usize = 1 << 19;
 
 /// Runs sweeps over one source and keeps their scratch memory.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 }
                 model.e_step(packed, block, &mut stats, &mut workspace);
                 if !stats.log_evidence().is_finite() {
-                    return Err(first_fault(source, block).into());
+                    return Err(first_fault(source, &model.domains(), block).into());
                 }
                 start += count as u64;
             }
@@ -193,7 +193,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                     }
                     model.posteriors(packed, block, stats, &mut workspace, responsibilities);
                     if !stats.log_evidence().is_finite() {
-                        return Err(first_fault(source, block).into());
+                        return Err(first_fault(source, &model.domains(), block).into());
                     }
                 }
                 lane.workspace = Some(workspace);
@@ -281,12 +281,14 @@ pub(crate) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
 /// Finds the point that made the log-evidence of a block no finite number.
 pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
+    domains: &[Domain],
     block: Block<'_, T>,
 ) -> DataError {
+    let missing = domains.iter().any(|domain| domain.missing);
     for i in 0..block.len() {
         for d in 0..block.dim() {
             let value = block.points[(i, d)];
-            if !value.is_finite() {
+            if !value.is_finite() && !(missing && value.to_f64().is_nan()) {
                 return DataError::new(
                     source.name(),
                     format!(

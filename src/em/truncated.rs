@@ -111,7 +111,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
                 }
                 searcher.sweep(block, sets, start, &mut rng, workspace, |_, _, _, _| {});
                 if !workspace.sums_of_states.is_finite() {
-                    return Err(first_fault(source, block).into());
+                    return Err(first_fault(source, &model.domains(), block).into());
                 }
             }
             Ok(())

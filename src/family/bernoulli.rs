@@ -73,6 +73,11 @@ impl Univariate for Bernoulli {
         binary_entropy(theta[0])
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        let p = theta[0];
+        Some([if p > 0.0 && p < 1.0 { p * (1.0 - p) * logit(p) } else { 0.0 }, 0.0])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let u: f64 = StandardUniform.sample(rng);
         f64::from(u < theta[0])

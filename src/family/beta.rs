@@ -71,6 +71,10 @@ impl Univariate for Beta {
         dirichlet_entropy(&theta[..2])
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([theta[0] - 1.0, theta[1] - 1.0])
+    }
+
     /// Within the open interval, whatever rounding says.
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let (x, y) = (standard_gamma(theta[0], rng), standard_gamma(theta[1], rng));

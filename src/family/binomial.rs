@@ -3,7 +3,7 @@
 //! `p(x) = (n over x) p^x (1 - p)^(n - x)`: `η = logit p`, `T = x`, `A = -n ln(1 - p)`, `ln h = ln (n over x)`, pseudo entropy
 //! `n (-p ln p - (1 - p) ln(1 - p))`.
 
-use super::bernoulli::{binary_entropy, check_probability, logit};
+use super::bernoulli::{Bernoulli, binary_entropy, check_probability, logit};
 use super::{BaseMeasure, Outcome, Statistic, Support, Univariate};
 use crate::special::{ln_gamma, softplus};
 use rand_distr::Distribution;
@@ -82,6 +82,10 @@ impl Univariate for Binomial {
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {
         self.trials * binary_entropy(theta[0])
+    }
+
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Bernoulli.scaling_flow(theta)
     }
 
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {

@@ -14,6 +14,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::stats::SuffStats;
 use rand_distr::{Distribution, StandardUniform};
+use std::sync::Arc;
 
 /// Sums of probabilities may differ from 1 by this: what rounding in a file costs.
 pub(super) const SUM_TOLERANCE: f64 = 1e-6;
@@ -37,6 +38,7 @@ const MOST_LEVELS: f64 = 1e6;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Categorical {
     levels: Vec<usize>,
+    missing: bool,
 }
 
 impl Categorical {
@@ -46,7 +48,7 @@ impl Categorical {
     /// If a column has no levels.
     pub fn new(levels: Vec<usize>) -> Self {
         assert!(levels.iter().all(|&v| v > 0), "a column has at least one level");
-        Self { levels }
+        Self { levels, missing: false }
     }
 
     /// From the known parameter `levels`: one number, or one for each column.
@@ -92,6 +94,13 @@ pub(super) fn entropy_of_probabilities(probabilities: &[f64]) -> f64 {
     probabilities.iter().map(|&p| if p > 0.0 { -p * p.ln() } else { 0.0 }).sum()
 }
 
+/// `p_k (ln p_k + H)`: the tangent of scaling the logarithms of probabilities (Eqn 45).
+pub(super) fn flow_of_probabilities(probabilities: &[f64]) -> Vec<f64> {
+    let entropy = entropy_of_probabilities(probabilities);
+    let flow = |&p: &f64| if p > 0.0 { p * (p.ln() + entropy) } else { 0.0 };
+    probabilities.iter().map(flow).collect()
+}
+
 /// Says what is wrong with a distribution over levels.
 pub(super) fn check_probabilities(probabilities: &[f64]) -> std::result::Result<(), String> {
     if let Some(v) = probabilities.iter().position(|p| !(0.0..=1.0 + SUM_TOLERANCE).contains(p)) {
@@ -105,7 +114,7 @@ pub(super) fn check_probabilities(probabilities: &[f64]) -> std::result::Result<
 }
 
 /// Draws an index with these probabilities.
-pub(super) fn draw(probabilities: &[f64], rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> usize {
+fn draw(probabilities: &[f64], rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> usize {
     let mut left: f64 = StandardUniform.sample(rng);
     let possible = probabilities.iter().enumerate().filter(|(_, p)| **p > 0.0);
     let mut last = 0;
@@ -133,8 +142,11 @@ impl ExponentialFamily for Categorical {
     }
 
     fn domains(&self) -> Vec<Domain> {
-        let domain =
-            |(d, &v): (usize, &usize)| Domain::new(d..d + 1, Support::CountUpTo((v - 1) as f64));
+        let domain = |(d, &v): (usize, &usize)| Domain {
+            columns: d..d + 1,
+            support: Support::CountUpTo((v - 1) as f64),
+            missing: self.missing,
+        };
         self.levels.iter().enumerate().map(domain).collect()
     }
 
@@ -192,6 +204,20 @@ impl ExponentialFamily for Categorical {
         (0..parameters.components.len()).map(entropy).collect()
     }
 
+    /// Each column counts where it is observed: at as many points as its levels together.
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let mut sum = 0.0;
+        for c in 0..parameters.components.len() {
+            let mut sums = stats.sums(c);
+            for probabilities in self.columns(parameters.theta(c)) {
+                let (own, rest) = sums.split_at(probabilities.len());
+                sum += own.iter().sum::<f64>() * entropy_of_probabilities(probabilities);
+                sums = rest;
+            }
+        }
+        sum
+    }
+
     fn mean(&self, theta: Theta<'_>, _: &[f64], mean: &mut [f64]) {
         mean.iter_mut().zip(self.probabilities(theta)).for_each(|(mean, p)| *mean = p);
     }
@@ -235,8 +261,21 @@ impl ExponentialFamily for Categorical {
         (0..update.len()).map(maximize).collect()
     }
 
+    /// Nothing else changes: where a column is not observed all its indicators are 0.
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        Some(Arc::new(Self { missing: true, ..self.clone() }))
+    }
+
     fn constraint(&self, _: &str) -> Constraint {
         Constraint::SumsToOne
+    }
+
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let rows = |theta: &Vec<f64>| {
+            theta.chunks(self.width().max(1)).flat_map(flow_of_probabilities).collect()
+        };
+        let components = parameters.components.iter().map(rows).collect();
+        Some(Parameters { components, shared: Vec::new() })
     }
 
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {

@@ -179,6 +179,12 @@ impl ExponentialFamily for Dirichlet {
         (0..update.len()).map(maximize).collect()
     }
 
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let of = |theta: &Vec<f64>| theta.iter().map(|a| a - 1.0).collect();
+        let components = parameters.components.iter().map(of).collect();
+        Some(Parameters { components, shared: Vec::new() })
+    }
+
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
         // Γ(a) = Γ(a + 1) U^(1/a) in logarithms: small concentrations underflow otherwise.
         let gammas: Vec<(f64, Gamma<f64>)> = theta

@@ -63,6 +63,10 @@ impl Univariate for Exponential {
         1.0 - theta[0].ln()
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([theta[0], 0.0])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let value: f64 = Exp1.sample(rng);
         value / theta[0]

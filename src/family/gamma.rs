@@ -70,6 +70,10 @@ impl Univariate for Gamma {
         gamma_entropy(theta[0], theta[1])
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([theta[0] - 1.0, theta[1]])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         standard_gamma(theta[0], rng).max(f64::MIN_POSITIVE) / theta[1]
     }

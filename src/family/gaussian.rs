@@ -12,28 +12,16 @@
 //! inside the model).
 
 use super::covariance::{Precision, Shape};
+use super::observed_gaussian::ObservedGaussian;
 use super::{
     CentredForm, Constraint, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters,
-    Regularization, Sampler, Statistic, Theta,
+    Regularization, Sampler, Statistic, Theta, floor,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::FRAC_2_PI;
-
-/// Variances are lifted to this part of the pooled within-component variance, unless `reg_covar` is given.
-///
-/// A standard deviation of a thousandth of its neighbours' is a spike on duplicated or rounded values, hardly ever a
-/// cluster. Relative to the *within*-component variance, so that narrow clusters far apart are left alone.
-const RELATIVE_FLOOR: f64 = 1e-6;
-
-/// Variances are lifted to this part of the total variance of the data in any case.
-///
-/// Below it a component is a point: `x - μ` holds no digits of the width, and the precision overflows soon after.
-const NUMERICAL_FLOOR: f64 = 1e-15;
-
-/// And to this many times D roundings of the pooled within-component variance: second moments hold no smaller ones.
-const ROUNDINGS: f64 = 16.0;
+use std::sync::Arc;
 
 /// Means may be as large as this: what is larger overflows when it is squared and summed.
 const LARGEST: f64 = 1e140;
@@ -115,7 +103,7 @@ impl Gaussian {
         self.covariance
     }
 
-    fn shape(&self) -> Shape {
+    pub(super) fn shape(&self) -> Shape {
         self.covariance.shape()
     }
 
@@ -123,11 +111,11 @@ impl Gaussian {
         self.covariance.is_tied()
     }
 
-    fn mean_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+    pub(super) fn mean_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
         &theta.component[..self.dim]
     }
 
-    fn covariance_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
+    pub(super) fn covariance_of<'a>(&self, theta: Theta<'a>) -> &'a [f64] {
         if self.is_tied() { theta.shared } else { &theta.component[self.dim..] }
     }
 
@@ -171,34 +159,13 @@ impl Gaussian {
         if self.is_tied() { vec![shared] } else { scatters }
     }
 
-    /// Lower limits of the variances, from the statistics alone: see the constants.
-    fn floors(
-        &self,
-        stats: &SuffStats,
-        means: &[Vec<f64>],
-        pooled: &[f64],
-        relative: f64,
-    ) -> Vec<f64> {
-        let total = stats.mass().iter().sum::<f64>();
-        let occupied = || means.iter().zip(stats.mass()).filter(|&(_, &mass)| mass > 0.0);
-        let origin = occupied().next().map_or(&means[0], |(mean, _)| mean);
-        let moment = |d: usize, power: i32| {
-            occupied().map(|(m, w)| w * (m[d] - origin[d]).powi(power)).sum::<f64>() / total
-        };
-        let variances: Vec<f64> =
-            (0..self.dim).map(|d| pooled[d] + moment(d, 2) - moment(d, 1).powi(2)).collect();
-        // A constant column has no scale of its own. That of the widest column serves; if all are constant, that of
-        // the largest value.
-        let widest = variances.iter().copied().fold(0.0, f64::max);
-        let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
-        let scale =
-            [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
-        (0..self.dim)
-            .map(|d| {
-                let floor = (relative * pooled[d]).max(NUMERICAL_FLOOR * variances[d]);
-                if floor > 0.0 { floor } else { RELATIVE_FLOOR * scale }
-            })
-            .collect()
+    /// What the floor of variances is of their pooled one.
+    pub(super) fn relative_floor(&self, regularization: Regularization) -> f64 {
+        let relative = floor::ROUNDINGS * self.dim as f64 * regularization.rounding;
+        match regularization.reg_covar {
+            None if !self.is_tied() => relative.max(floor::RELATIVE),
+            _ => relative,
+        }
     }
 }
 
@@ -399,12 +366,8 @@ impl ExponentialFamily for Gaussian {
         }
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
-        let relative = ROUNDINGS * self.dim as f64 * regularization.rounding;
-        let relative = match regularization.reg_covar {
-            None if !self.is_tied() => relative.max(RELATIVE_FLOOR),
-            _ => relative,
-        };
-        let floors = self.floors(stats, &means, &variances, relative);
+        let relative = self.relative_floor(regularization);
+        let floors = floor::floors(stats.mass(), &means, &variances, relative);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(
                 &mut covariance,
@@ -456,6 +419,15 @@ impl ExponentialFamily for Gaussian {
             whitening: precision.whitening(),
             bias: -0.5 * precision.log_det_2pi,
         })
+    }
+
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        match self.covariance {
+            Covariance::Diag | Covariance::Spherical => {
+                Some(Arc::new(ObservedGaussian::new(self.clone())))
+            }
+            _ => None,
+        }
     }
 
     /// Puts the halves at the means of the two halves of the component, cut across its longest axis.

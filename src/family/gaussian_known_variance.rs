@@ -83,6 +83,10 @@ impl Univariate for GaussianKnownVariance {
         Some(0.5 * (1.0 + (TAU * self.variance).ln()))
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([theta[0], 0.0])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let z: f64 = StandardNormal.sample(rng);
         theta[0] + self.variance.sqrt() * z

@@ -58,6 +58,11 @@ impl Univariate for Geometric {
         binary_entropy(theta[0]) / theta[0]
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        let q = 1.0 - theta[0];
+        Some([if q > 0.0 { -q * (-theta[0]).ln_1p() } else { 0.0 }, 0.0])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let geometric = rand_distr::Geometric::new(theta[0]);
         geometric.expect("a probability of a model is between 0 and 1").sample(rng) as f64

@@ -8,9 +8,12 @@ use super::{
     BaseMeasure, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec, Parameters,
     Regularization, Sampler, Statistic, Theta,
 };
+use crate::kernels::reference::statistic as evaluate;
+use crate::rng;
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// Parameters and statistics of a column at most.
 const MAX: usize = 2;
@@ -24,6 +27,12 @@ pub(super) const RELATIVE_FLOOR: f64 = 1e-6;
 
 /// And to so many roundings of it: statistics hold no smaller ones.
 pub(super) const ROUNDINGS: f64 = 16.0;
+
+/// Values drawn of a column to find its halves.
+const DRAWS: usize = 256;
+
+/// How far the halves of a single column are moved apart: no further, since probabilities of 0 and 1 never change again.
+const HALFWAY: f64 = 0.5;
 
 /// How far statistics are from those of a single point, or from an unbounded density.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +48,7 @@ pub struct Dispersion {
 /// A value of the type is one column; it holds what is known of it (trials, shape, location).
 ///
 /// `p(x) = h(x) exp(η · T(x) - A(η))`
-pub trait Univariate: Clone + Debug + Send + Sync {
+pub trait Univariate: Clone + Debug + Send + Sync + 'static {
     /// Name on the command line and in files.
     const NAME: &'static str;
 
@@ -97,6 +106,12 @@ pub trait Univariate: Clone + Debug + Send + Sync {
         self.log_base_measure(0).is_one().then(|| self.pseudo_entropy(theta))
     }
 
+    /// `dθ/ds` of scaling the natural parameters, `η → s η`, where it is known in closed form: `β` of Definition 1. Zero
+    /// at the boundary of the parameters, which is fixed.
+    fn scaling_flow(&self, _theta: &[f64]) -> Option<[f64; 2]> {
+        None
+    }
+
     /// Draws a value.
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64;
 }
@@ -112,9 +127,14 @@ pub trait Univariate: Clone + Debug + Send + Sync {
 /// assert!((family.pseudo_entropies(&parameters)[0] - entropy).abs() < 1e-14);
 /// # Ok::<(), entropysum::Error>(())
 /// ```
+///
+/// Where values may be missing ([`ignoring_missing`](ExponentialFamily::ignoring_missing)), a column has one statistic
+/// more: 1 where it is observed, and 0 like all others where it is not. Its natural parameter is `-A`, so that a point
+/// has the density of what is known of it, and its sum is the mass that the column's M-step divides by.
 #[derive(Clone, Debug)]
 pub struct Independent<U> {
     columns: Vec<U>,
+    missing: bool,
 }
 
 /// The few numbers of one column.
@@ -123,16 +143,31 @@ type Small = [f64; MAX];
 impl<U: Univariate> Independent<U> {
     /// A point has these columns.
     pub fn new(columns: Vec<U>) -> Self {
-        Self { columns }
+        Self { columns, missing: false }
     }
 
     fn n_parameters() -> usize {
         U::PARAMETERS.len()
     }
 
-    /// Statistics of a column.
+    /// Statistics `T(x)` of a column.
     fn n_statistics(&self) -> usize {
         self.columns.first().map_or(0, |column| column.statistics(0).len())
+    }
+
+    /// The same, and whether it is observed where that is a question.
+    fn width(&self) -> usize {
+        self.n_statistics() + usize::from(self.missing)
+    }
+
+    /// Sums of a column's statistics in a component.
+    fn sums<'a>(&self, stats: &'a SuffStats, c: usize, d: usize) -> &'a [f64] {
+        &stats.sums(c)[d * self.width()..][..self.n_statistics()]
+    }
+
+    /// Mass of a component's points of which a column is observed.
+    fn mass(&self, stats: &SuffStats, c: usize, d: usize) -> f64 {
+        if self.missing { stats.sums(c)[(d + 1) * self.width() - 1] } else { stats.mass()[c] }
     }
 
     /// Parameters of a column: arrays of D values stand one after the other.
@@ -148,12 +183,16 @@ impl<U: Univariate> Independent<U> {
         self.columns.iter().enumerate().map(move |(d, column)| (d, column, self.theta(theta, d)))
     }
 
-    /// Mean statistics of a column.
+    /// Mean statistics of a column; those of all components together where the column is observed at no point of one.
     fn mean_of(&self, stats: &SuffStats, c: usize, d: usize) -> Small {
-        let k = self.n_statistics();
+        let all = 0..stats.mass().len();
+        let components = if self.mass(stats, c, d) > 0.0 { c..c + 1 } else { all };
+        let mass: f64 = components.clone().map(|c| self.mass(stats, c, d)).sum();
         let mut mean = [0.0; MAX];
-        for (mean, sum) in mean.iter_mut().zip(&stats.sums(c)[d * k..][..k]) {
-            *mean = sum / stats.mass()[c];
+        for c in components {
+            for (mean, sum) in mean.iter_mut().zip(self.sums(stats, c, d)) {
+                *mean += sum / mass;
+            }
         }
         mean
     }
@@ -162,15 +201,15 @@ impl<U: Univariate> Independent<U> {
     fn floors(&self, stats: &SuffStats, d: usize, regularization: Regularization) -> Vec<f64> {
         let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { 0.0 };
         let roundings = ROUNDINGS * regularization.rounding;
-        let dispersion = |c| match stats.mass()[c] > 0.0 {
+        let masses: Vec<f64> = (0..stats.mass().len()).map(|c| self.mass(stats, c, d)).collect();
+        let dispersion = |c| match masses[c] > 0.0 {
             true => self.columns[d].dispersion(&self.mean_of(stats, c, d)),
             false => None,
         };
-        let all: Vec<_> = (0..stats.mass().len()).map(dispersion).collect();
+        let all: Vec<_> = (0..masses.len()).map(dispersion).collect();
         let pooled = |part: fn(Dispersion) -> f64| {
-            let parts =
-                all.iter().zip(stats.mass()).map(|(it, w)| it.map_or(0.0, |it| w * part(it)));
-            parts.sum::<f64>() / stats.mass().iter().sum::<f64>()
+            let parts = all.iter().zip(&masses).map(|(it, w)| it.map_or(0.0, |it| w * part(it)));
+            parts.sum::<f64>() / masses.iter().sum::<f64>()
         };
         let (value, terms) = (pooled(|it| it.value), pooled(|it| it.terms));
         // Where all values are the same there is nothing to take a part of.
@@ -179,7 +218,7 @@ impl<U: Univariate> Independent<U> {
         } else {
             RELATIVE_FLOOR
         };
-        all.iter().map(|it| it.map_or(0.0, |it| floor.max(roundings * it.terms))).collect()
+        all.iter().map(|it| floor.max(roundings * it.map_or(0.0, |it| it.terms))).collect()
     }
 }
 
@@ -216,14 +255,22 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
         for (d, column) in self.columns.iter().enumerate() {
             match domains.last_mut() {
                 Some(last) if last.support == column.support() => last.columns.end = d + 1,
-                _ => domains.push(Domain::new(d..d + 1, column.support())),
+                _ => domains.push(Domain {
+                    columns: d..d + 1,
+                    support: column.support(),
+                    missing: self.missing,
+                }),
             }
         }
         domains
     }
 
     fn statistics(&self) -> Vec<Statistic> {
-        (0..).zip(&self.columns).flat_map(|(d, column)| column.statistics(d)).collect()
+        let of = |(d, column): (u32, &U)| {
+            let observed = self.missing.then_some(Statistic::Observed(d));
+            column.statistics(d).into_iter().chain(observed)
+        };
+        (0..).zip(&self.columns).flat_map(of).collect()
     }
 
     fn features(&self) -> Vec<Feature> {
@@ -231,7 +278,15 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn log_base_measure(&self) -> BaseMeasure {
-        (0..).zip(&self.columns).map(|(d, column)| column.log_base_measure(d)).sum()
+        let of = |(d, column): (u32, &U)| {
+            let mut measure = column.log_base_measure(d);
+            if self.missing && measure.constant != 0.0 {
+                // Where the column is not observed there is no constant either.
+                measure.terms.push((Statistic::Observed(d), std::mem::take(&mut measure.constant)));
+            }
+            measure
+        };
+        (0..).zip(&self.columns).map(of).sum()
     }
 
     fn n_free_parameters(&self, n_components: usize) -> usize {
@@ -247,15 +302,21 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn natural(&self, parameters: &Parameters, _: &[f64], eta: &mut [f64]) -> Vec<Packing> {
-        let k = self.n_statistics();
-        let mut rows = eta.chunks_mut((k * self.columns.len()).max(1));
+        let (k, width) = (self.n_statistics(), self.width());
+        let mut rows = eta.chunks_mut((width * self.columns.len()).max(1));
         let pack = |c: usize| {
-            let eta = rows.next().expect("a row of natural parameters a component");
-            let log_partition = self
-                .each(parameters.theta(c))
-                .map(|(d, column, theta)| column.natural(&theta, &mut eta[d * k..][..k]))
-                .sum();
-            Packing { log_partition, cancellation: 0.0 }
+            let row = rows.next().expect("a row of natural parameters a component");
+            let mut sum = 0.0;
+            for ((_, column, theta), eta) in
+                self.each(parameters.theta(c)).zip(row.chunks_mut(width))
+            {
+                let log_partition = column.natural(&theta, &mut eta[..k]);
+                match eta.get_mut(k) {
+                    Some(observed) => *observed = -log_partition,
+                    None => sum += log_partition,
+                }
+            }
+            Packing { log_partition: sum, cancellation: 0.0 }
         };
         (0..parameters.components.len()).map(pack).collect()
     }
@@ -273,10 +334,21 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
         self.each(theta).map(|(_, column, theta)| column.entropy(&theta)).sum()
     }
 
+    fn observable_entropy(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
+        let mut sum = 0.0;
+        for c in (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0) {
+            for (d, column, theta) in self.each(parameters.theta(c)) {
+                sum += self.mass(stats, c, d) * column.pseudo_entropy(&theta);
+            }
+        }
+        sum
+    }
+
     fn mean(&self, theta: Theta<'_>, _: &[f64], mean: &mut [f64]) {
-        let k = self.n_statistics();
-        for ((_, column, theta), mean) in self.each(theta).zip(mean.chunks_mut(k.max(1))) {
-            column.mean(&theta, mean);
+        let (k, width) = (self.n_statistics(), self.width());
+        for ((_, column, theta), mean) in self.each(theta).zip(mean.chunks_mut(width.max(1))) {
+            column.mean(&theta, &mut mean[..k]);
+            mean[k..].fill(1.0);
         }
     }
 
@@ -284,15 +356,13 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
         let k = self.n_statistics();
         let mut sum = 0.0;
-        for (c, &mass) in stats.mass().iter().enumerate() {
-            if !(mass > 0.0) {
-                continue;
-            }
+        for c in (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0) {
             for (d, column, theta) in self.each(parameters.theta(c)) {
                 let (mut eta, mut mean) = ([0.0; MAX], [0.0; MAX]);
                 column.natural(&theta, &mut eta[..k]);
                 column.mean(&theta, &mut mean[..k]);
-                for ((eta, mean), s) in eta.iter().zip(mean).zip(&stats.sums(c)[d * k..][..k]) {
+                let mass = self.mass(stats, c, d);
+                for ((eta, mean), s) in eta.iter().zip(mean).zip(self.sums(stats, c, d)) {
                     sum += eta * (s - mass * mean);
                 }
                 sum -= mass * column.pseudo_entropy(&theta);
@@ -335,6 +405,56 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
             }
         }
         outcomes
+    }
+
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let mut flow = parameters.clone();
+        for (c, own) in flow.components.iter_mut().enumerate() {
+            for (d, column, theta) in self.each(parameters.theta(c)) {
+                let column_flow = column.scaling_flow(&theta[..Self::n_parameters()])?;
+                for (p, value) in column_flow.iter().take(Self::n_parameters()).enumerate() {
+                    own[p * self.columns.len() + d] = *value;
+                }
+            }
+        }
+        Some(flow)
+    }
+
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        Some(Arc::new(Self { missing: true, ..self.clone() }))
+    }
+
+    /// Moves the halves some way towards the lower and the upper half of the values that each column draws.
+    fn split(&self, theta: Theta<'_>, halves: [&mut Vec<f64>; 2]) -> bool {
+        let (k, dim) = (self.n_statistics(), self.columns.len());
+        let share = HALFWAY / (dim as f64).sqrt();
+        let mut both = [theta.component.to_vec(), theta.component.to_vec()];
+        for (d, column, theta) in self.each(theta) {
+            let (statistics, mut rng) = (column.statistics(0), rng::stream(0, d as u64));
+            let mut values: Vec<f64> =
+                (0..DRAWS).map(|_| column.sample(&theta, &mut rng)).collect();
+            values.sort_by(f64::total_cmp);
+            let mut own = [0.0; MAX];
+            column.mean(&theta, &mut own[..k]);
+            for (half, values) in both.iter_mut().zip(values.chunks(DRAWS / 2)) {
+                let mut mean = [0.0; MAX];
+                for (k, (mean, &statistic)) in mean.iter_mut().zip(&statistics).enumerate() {
+                    let drawn: f64 = values.iter().map(|&x| evaluate(statistic, &[x])).sum();
+                    *mean = (1.0 - share) * own[k] + share * drawn / values.len() as f64;
+                }
+                let mut new = [0.0; MAX];
+                let new = &mut new[..Self::n_parameters()];
+                column.maximize(&mean[..k], 0.0, new);
+                // What has no inverse (all draws the same) stays as it is.
+                if column.check(new).is_ok() {
+                    new.iter().enumerate().for_each(|(p, value)| half[p * dim + d] = *value);
+                }
+            }
+        }
+        let [first, second] = both;
+        let differ = first != second;
+        (*halves[0], *halves[1]) = (first, second);
+        differ
     }
 
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {

@@ -67,6 +67,10 @@ impl Univariate for InverseGamma {
         Gamma.pseudo_entropy(theta) + 2.0 * mean[0]
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([theta[0] + 1.0, theta[1]])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         1.0 / Gamma.sample(theta, rng)
     }

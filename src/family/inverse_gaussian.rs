@@ -78,6 +78,10 @@ impl Univariate for InverseGaussian {
         Some(0.5 * (1.0 + (TAU / shape).ln()) + 1.5 * mean_ln)
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([0.0, theta[1]])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let inverse_gaussian = rand_distr::InverseGaussian::new(theta[0], theta[1]);
         let value: f64 = inverse_gaussian.expect("parameters of a model are positive").sample(rng);

@@ -79,6 +79,10 @@ impl Univariate for Laplace {
         1.0 + (2.0 * theta[0]).ln()
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([-theta[0], 0.0])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let (value, is_above): (f64, bool) = (Exp1.sample(rng), StandardUniform.sample(rng));
         self.location + if is_above { theta[0] * value } else { -theta[0] * value }

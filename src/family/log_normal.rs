@@ -69,6 +69,10 @@ impl Univariate for LogNormal {
         0.5 * (1.0 + (TAU * theta[1]).ln()) + theta[0]
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([-theta[1], -theta[1]])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let z: f64 = StandardNormal.sample(rng);
         (theta[0] + theta[1].sqrt() * z).exp()

@@ -16,6 +16,7 @@ mod covariance;
 pub mod dirichlet;
 pub mod exponential;
 mod feature;
+pub(crate) mod floor;
 pub mod gamma;
 pub mod gaussian;
 pub mod gaussian_known_variance;
@@ -28,6 +29,7 @@ pub mod laplace;
 pub mod log_normal;
 pub mod multinomial;
 pub mod negative_binomial;
+mod observed_gaussian;
 pub mod poisson;
 pub mod product;
 pub mod registry;
@@ -55,6 +57,7 @@ use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// Standard parameters of all components of a mixture, flat.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -281,6 +284,14 @@ pub trait ExponentialFamily: Send + Sync + Debug {
 
     /// The centred form of a component, for families that have one.
     fn centred(&self, _theta: Theta<'_>) -> Option<CentredForm> {
+        None
+    }
+
+    /// The same family for points with missing values, which are NaN: their density is that of the values that are
+    /// there. None where dimensions depend on each other, or the family does not offer it.
+    ///
+    /// Parameters are the same, statistics are not: see [`Statistic::Observed`].
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
         None
     }
 

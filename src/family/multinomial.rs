@@ -4,13 +4,16 @@
 //! `ln h = ln n! - Σ ln x_d!`, pseudo entropy `-n Σ p_d ln p_d`. Totals are known and differ from point to point; so a
 //! component's part of the entropy sum is the entropy of one trial times its points' mean total.
 
-use super::categorical::{bounded_ln, check_probabilities, draw, entropy_of_probabilities};
+use super::categorical::{
+    bounded_ln, check_probabilities, entropy_of_probabilities, flow_of_probabilities,
+};
 use super::{
     BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing,
     ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::error::{Error, Result};
 use crate::stats::SuffStats;
+use rand_distr::{Binomial, Distribution};
 
 /// Counts of D kinds.
 ///
@@ -158,11 +161,30 @@ impl ExponentialFamily for Multinomial {
         Constraint::SumsToOne
     }
 
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let of = |theta: &Vec<f64>| flow_of_probabilities(theta);
+        let components = parameters.components.iter().map(of).collect();
+        Some(Parameters { components, shared: Vec::new() })
+    }
+
+    /// Kind by kind from binomials of what is left: at a cost that does not depend on the total.
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
+        let mut left: f64 = theta.component.iter().sum();
+        let share = |&p: &f64| {
+            let share = if left > 0.0 { (p / left).clamp(0.0, 1.0) } else { 0.0 };
+            left -= p;
+            share
+        };
+        let shares: Vec<f64> = theta.component.iter().map(share).collect();
+        let last = shares.iter().rposition(|&share| share > 0.0).unwrap_or(0);
         Box::new(move |rng, point| {
-            point.fill(0.0);
-            for _ in 0..self.total as u64 {
-                point[draw(theta.component, rng)] += 1.0;
+            let mut left = self.total as u64;
+            for (d, (value, &share)) in point.iter_mut().zip(&shares).enumerate() {
+                // Rounding may leave less than all to the last kind.
+                let share = if d == last { 1.0 } else { share };
+                let count = Binomial::new(left, share).map_or(0, |binomial| binomial.sample(rng));
+                *value = count as f64;
+                left -= count;
             }
         })
     }

@@ -88,6 +88,10 @@ impl Univariate for NegativeBinomial {
         self.successes * Geometric.pseudo_entropy(theta)
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Geometric.scaling_flow(theta)
+    }
+
     /// A Poisson count whose rate has a gamma distribution.
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let rate = standard_gamma(self.successes, rng) * (1.0 - theta[0]) / theta[0];

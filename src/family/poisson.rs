@@ -65,6 +65,11 @@ impl Univariate for Poisson {
         if theta[0] > 0.0 { theta[0] * (1.0 - theta[0].ln()) } else { 0.0 }
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        let rate = theta[0];
+        Some([if rate > 0.0 { rate * rate.ln() } else { 0.0 }, 0.0])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         // The crate draws no Poisson of rate 0, nor of one too large for it.
         rand_distr::Poisson::new(theta[0]).map_or(theta[0].round(), |it| it.sample(rng))

@@ -479,6 +479,16 @@ impl ExponentialFamily for Product {
         }
     }
 
+    /// Blocks of columns are independent; so it is for each of them to say.
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        let ignoring = |block: &ProductBlock| {
+            let family = block.family.ignoring_missing()?;
+            Some(ProductBlock { family, columns: block.columns.clone() })
+        };
+        let blocks: Option<Vec<_>> = self.blocks.iter().map(ignoring).collect();
+        Some(Arc::new(Self::new(blocks?, self.dim).ok()?))
+    }
+
     /// Splits the columns of those families that can.
     fn split(&self, theta: Theta<'_>, halves: [&mut Vec<f64>; 2]) -> bool {
         let [first, second] = halves;
@@ -495,6 +505,19 @@ impl ExponentialFamily for Product {
             }
         }
         any
+    }
+
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let mut flow = parameters.clone();
+        for (family, place) in self.each() {
+            let of = |theta: &Vec<f64>| theta[place.parameters.clone()].to_vec();
+            let components = parameters.components.iter().map(of).collect();
+            let part = family.scaling_flow(&Parameters { components, shared: Vec::new() })?;
+            for (own, part) in flow.components.iter_mut().zip(&part.components) {
+                own[place.parameters.clone()].copy_from_slice(part);
+            }
+        }
+        Some(flow)
     }
 
     /// Columns that are no part of the model are NaN.

@@ -67,15 +67,12 @@ fn gaussian(covariance: Covariance, dim: usize) -> Result<Arc<dyn ExponentialFam
 }
 
 /// Columns that are all alike.
-fn independent<U: Univariate + 'static>(
-    column: U,
-    dim: usize,
-) -> Result<Arc<dyn ExponentialFamily>> {
+fn independent<U: Univariate>(column: U, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
     Ok(Arc::new(Independent::new(vec![column; dim])))
 }
 
 /// Columns that are told one parameter each.
-fn columns<U: Univariate + 'static>(
+fn columns<U: Univariate>(
     column: fn(f64) -> Result<U, String>,
     name: &str,
     known: &Known,

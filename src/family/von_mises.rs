@@ -79,6 +79,10 @@ impl Univariate for VonMises {
         von_mises_fisher_entropy(2.0, theta[1])
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([0.0, theta[1]])
+    }
+
     /// Best and Fisher (1979), from a wrapped Cauchy distribution.
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let (mu, kappa) = (theta[0], theta[1]);

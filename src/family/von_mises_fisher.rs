@@ -205,6 +205,17 @@ impl ExponentialFamily for VonMisesFisher {
         if parameter == "mean_direction" { Constraint::UnitVector } else { Constraint::Free }
     }
 
+    fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {
+        let of = |theta: &Vec<f64>| {
+            // The direction stays.
+            let mut flow = vec![0.0; theta.len()];
+            flow[self.dim] = theta[self.dim];
+            flow
+        };
+        let components = parameters.components.iter().map(of).collect();
+        Some(Parameters { components, shared: Vec::new() })
+    }
+
     /// Wood (1994): the component along the mean direction by rejection, the rest uniform around it.
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
         let ((direction, kappa), p) = (self.unit(theta), self.p() - 1.0);

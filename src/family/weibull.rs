@@ -102,6 +102,10 @@ impl Univariate for Weibull {
         Some(EULER * (1.0 - 1.0 / self.shape) + (theta[0] / self.shape).ln() + 1.0)
     }
 
+    fn scaling_flow(&self, theta: &[f64]) -> Option<[f64; 2]> {
+        Some([-theta[0] / self.shape, 0.0])
+    }
+
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let value: f64 = Exp1.sample(rng);
         (theta[0] * value.powf(1.0 / self.shape)).max(f64::MIN_POSITIVE)

@@ -1,7 +1,7 @@
 //! Sums of statistics under one column of weights.
 
 use super::dispatch::Simd;
-use super::statistics::{Statistic, Tile, evaluate};
+use super::statistics::{Statistic, Tile, clear_missing, evaluate, may_be_missing};
 use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -22,9 +22,13 @@ pub fn weighted_sums<T: Scalar>(
     // In f32, sums over more points lose the digits that centred statistics are there to keep.
     let run = if size_of::<T>() == 4 { 32 } else { tile.n_points.max(1) };
     let panel = (scratch.len() / (tile.stride + 1)).max(1);
+    let missing = may_be_missing(statistics);
     let (columns, out) = scratch.split_at_mut(panel * tile.stride);
     for (statistics, sums) in statistics.chunks(panel).zip(sums.chunks_mut(panel)) {
         evaluate(simd, statistics, tile, columns);
+        if missing {
+            clear_missing(columns);
+        }
         let t = MatRef::from_column_major_slice_with_stride(
             columns,
             tile.n_points,

@@ -8,6 +8,7 @@ pub mod affine;
 pub mod blocking;
 pub mod dispatch;
 pub mod distance;
+pub mod factors;
 pub mod functions;
 pub mod logistic;
 pub mod math;
@@ -15,6 +16,8 @@ pub mod products;
 pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
+pub mod residual;
+pub mod scatter;
 pub mod softmax;
 pub mod states;
 pub mod statistics;

@@ -295,6 +295,11 @@ impl<T: Scalar> Kernel for Evaluate<'_, T> {
     }
 }
 
+/// Whether these are statistics of points whose values may be missing.
+pub fn may_be_missing(statistics: &[Statistic]) -> bool {
+    statistics.iter().any(|it| matches!(it, Statistic::Observed(_)))
+}
+
 /// Sets what is not a number to 0: statistics of missing values, which then weigh nothing.
 pub fn clear_missing<T: Scalar>(values: &mut [T]) {
     for value in values {

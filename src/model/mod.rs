@@ -2,15 +2,22 @@
 
 mod entropy;
 mod fitted;
+pub mod gaussian_observable;
+mod ladder;
+pub mod linear_gaussian;
 pub mod mixture;
+pub mod mixture_of_factor_analyzers;
 pub mod sbn;
 
 pub use entropy::{EntropySum, entropy_of_weights};
 pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
+pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
+pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
 pub use sbn::SigmoidBeliefNet;
 
 use crate::block::Block;
+use crate::error::{Error, Result};
 use crate::family::{Domain, Regularization};
 use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
@@ -28,6 +35,15 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// Which points the model is for, beyond that their values are finite numbers. Looked at once for a data set.
     fn domains(&self) -> Vec<Domain> {
         Vec::new()
+    }
+
+    /// The same model for points with missing values, which are NaN: their density is that of the values that are there.
+    ///
+    /// # Errors
+    /// If the model does not offer it: dimensions must be independent given the latents.
+    fn ignoring_missing(self) -> Result<Self> {
+        let message = "missing values can be ignored by mixtures of independent dimensions only";
+        Err(Error::Model(message.to_owned()))
     }
 
     /// M-step: sets the parameters that maximise the bound given the statistics.

@@ -63,7 +63,7 @@ impl IterRecord {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Variances of these components stand at their floor.
+    /// Variances of these components, or what other families have in their place, stand at their floor.
     Floored {
         /// The components.
         components: Vec<usize>,
@@ -87,6 +87,16 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Noise variances of these variables stand at their floor.
+    NoiseFloored {
+        /// The variables, as columns from 0.
+        variables: Vec<usize>,
+    },
+    /// A factor explains these variables as good as entirely: the likelihood has no maximum inside.
+    Heywood {
+        /// The variables, as columns from 0.
+        variables: Vec<usize>,
+    },
     /// The start could not place all components.
     FewerComponents {
         /// Components asked for.
@@ -99,7 +109,7 @@ pub enum Event {
 impl Event {
     /// Whether parameters were set by other means than an M-step.
     pub fn is_repair(&self) -> bool {
-        !matches!(self, Self::Floored { .. } | Self::Kept { .. })
+        matches!(self, Self::Split { .. } | Self::Discarded { .. } | Self::FewerComponents { .. })
     }
 }
 
@@ -107,7 +117,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Floored { components } => {
-                write!(f, "variances of component(s) {components:?} stand at their floor")
+                write!(f, "the spread of component(s) {components:?} stands at its floor")
             }
             Self::Kept { components } => {
                 write!(
@@ -124,12 +134,31 @@ impl fmt::Display for Event {
             Self::Discarded { component, reason } => {
                 write!(f, "component {component} was discarded: {reason}")
             }
+            Self::NoiseFloored { variables } => {
+                write!(f, "noise variances of column(s) {} stand at their floor", some(variables))
+            }
+            Self::Heywood { variables } => write!(
+                f,
+                "Heywood case: factors leave less than half a percent of the variance of column(s) {} to noise; ask \
+                 for fewer factors, or leave the columns out",
+                some(variables)
+            ),
             Self::FewerComponents { asked, placed } => write!(
                 f,
                 "{placed} of {asked} components placed: there are fewer distinct points, or the others found none"
             ),
         }
     }
+}
+
+/// `[1, 2, 5]`, or its beginning and how many more there are.
+fn some(indices: &[usize]) -> String {
+    const SHOWN: usize = 8;
+    if indices.len() <= SHOWN {
+        return format!("{indices:?}");
+    }
+    let shown: Vec<String> = indices[..SHOWN].iter().map(usize::to_string).collect();
+    format!("[{}, and {} more]", shown.join(", "), indices.len() - SHOWN)
 }
 
 /// Why a fit ended. Not converging is a reason, never an error.

@@ -57,13 +57,28 @@ pub fn write_curves(
     [x_label, y_label]: [&str; 2],
     curves: &[Curve],
 ) -> Result<()> {
-    let path = path.as_ref();
+    let panel = Panel::new(x_label, y_label).with_log_y(1e-12);
+    write_panel(path.as_ref(), title, panel.with_legend(LegendPosition::InsideTopLeft), curves)
+}
+
+/// As [`write_curves`], with both axes linear.
+///
+/// # Errors
+/// [`Error::Config`] if there is no point, [`Error::Io`] if the file cannot be written.
+pub fn write_lines(
+    path: impl AsRef<Path>,
+    title: &str,
+    [x_label, y_label]: [&str; 2],
+    curves: &[Curve],
+) -> Result<()> {
+    write_panel(path.as_ref(), title, Panel::new(x_label, y_label), curves)
+}
+
+fn write_panel(path: &Path, title: &str, mut panel: Panel, curves: &[Curve]) -> Result<()> {
     if curves.iter().all(|(_, points)| points.is_empty()) {
         return Err(Error::Config(format!("{}: there is nothing to plot", path.display())));
     }
     let colours = [colour::BLUE, colour::VERMILION, colour::GREEN, colour::PURPLE, colour::SKY];
-    let mut panel =
-        Panel::new(x_label, y_label).with_log_y(1e-12).with_legend(LegendPosition::InsideTopLeft);
     for (k, (label, points)) in curves.iter().enumerate() {
         let style =
             if k < colours.len() { LineStyle::Solid } else { LineStyle::Custom("6 3".into()) };

@@ -44,8 +44,13 @@
 //! `hidden_weights` I × H and `hidden_biases` [I]. Truncated posteriors have their `n_states`.
 //!
 //! Other families keep their arrays under a key `parameters`, C × D each, with what is known of each column (trials, shape,
-//! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Only `model`, `weights` and the
-//! arrays of the family are required. Unknown keys are ignored.
+//! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Levels of a
+//! categorical and the total of a multinomial may be left out. A product has `blocks` instead, each with its `family`,
+//! its `columns`, counted from 0, and its `parameters`. Only `model`, `weights` and the arrays of the family are
+//! required. Unknown keys are ignored.
+//!
+//! Probabilistic PCA and factor analysis have `mean` (D), `loadings` (D × H) and `noise_variance`, one number for `ppca`
+//! and D for `factor-analysis`.
 //!
 //! # safetensors
 //!
@@ -63,7 +68,9 @@
 //! ```
 
 mod json;
+mod linear_gaussian;
 mod mixture;
+mod mixture_of_factor_analyzers;
 mod safetensors;
 mod sbn;
 mod stored;
@@ -209,7 +216,7 @@ mod tests {
             2
         }
         fn parameters(&self) -> Vec<ParameterSpec> {
-            vec![ParameterSpec { name: "rates", shape: vec![2], shared: false }]
+            vec![ParameterSpec { name: "rates".into(), shape: vec![2], shared: false }]
         }
         fn check(&self, _: Theta<'_>) -> Result<(), String> {
             Ok(())

@@ -5,7 +5,7 @@ use entropysum::data::memory::Points;
 use entropysum::em::Config;
 use entropysum::em::init::{self, Init, MixtureSpec};
 use entropysum::exec::Executor;
-use entropysum::family::{Covariance, ExponentialFamily, Known, Support, registry};
+use entropysum::family::{Covariance, ExponentialFamily, Known, Support, product, registry};
 use entropysum::model::Mixture;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
@@ -28,9 +28,27 @@ pub fn rounded<T: Scalar>(values: &[f64]) -> Vec<T> {
     values.iter().map(|&v| T::from_f64(v)).collect()
 }
 
+/// Every family of the registry, and products of some for three columns.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    registry::names().chain([
+        "poisson:0,gaussian-full:1-2",
+        "gaussian-diag:1,categorical:0,gamma:2",
+        "multinomial:1-2,bernoulli:0",
+        "log-normal:0+2,von-mises:1",
+        "von-mises-fisher:0-1,gaussian-spherical:2",
+    ])
+}
+
 /// The family of that name, told what it must be told, for points of `dim` columns.
 pub fn example_family(name: &str, dim: usize) -> Arc<dyn ExponentialFamily> {
-    let known = registry::known_parameters(name).iter().fold(Known::default(), |known, &it| {
+    let keys = match product::is_product(name) {
+        true => {
+            let blocks = product::parse(name, &[]).unwrap();
+            blocks.iter().flat_map(|(family, _)| registry::known_parameters(family)).collect()
+        }
+        false => registry::known_parameters(name).iter().collect::<Vec<_>>(),
+    };
+    let known = keys.into_iter().fold(Known::default(), |known, &it| {
         let value = |d: usize| match it {
             "levels" => 2.0 + d as f64,
             "total" => 12.0,

@@ -1,7 +1,7 @@
 //! Mixtures on the command line.
 
 use super::{FitKind, Given, Kind};
-use crate::cli::args::{FitArgs, Start};
+use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
@@ -13,6 +13,7 @@ use entropysum::family::registry;
 use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
+use entropysum::store::Stored;
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -32,6 +33,7 @@ impl Kind for Mixture {
         "--components",
         "--posterior",
         "--reg-covar",
+        "--missing ignore",
         "--trials",
         "--successes",
         "--shape",
@@ -53,17 +55,8 @@ impl Kind for Mixture {
                 "{argument} is told by the model of --init {path}; leave it out"
             )));
         }
-        match (given, args.components) {
-            (None, None) => {
-                let message = "give the number of components with -k, or a model with --init FILE";
-                Err(Error::Config(message.to_owned()))
-            }
-            (Some(given), Some(asked)) if asked != given.model.n_components() as u64 => {
-                let found = format!("{} component(s)", given.model.n_components());
-                given.disagrees(&format!("-k {asked}"), &found)
-            }
-            _ => Ok(()),
-        }
+        let found = given.as_ref().map_or(0, |given| given.model.n_components());
+        check_components(args, given.as_ref(), found)
     }
 
     fn spec(name: &str, args: &FitArgs, given: Option<Self>, dim: usize) -> Result<MixtureSpec> {
@@ -72,14 +65,16 @@ impl Kind for Mixture {
             None => {
                 let n_components = size(args.components.unwrap_or_default())?;
                 let family = registry::build_known(name, dim, &args.known.known())?;
-                MixtureSpec::new(family, n_components).with_init(match args.init {
-                    Start::Random => Init::Random,
-                    Start::RandomFromData => Init::RandomFromData,
-                    _ => Init::KMeansPlusPlus,
-                })
+                MixtureSpec::new(family, n_components).with_init(fresh_start(&args.init))
             }
         };
-        check_memory(&spec)?;
+        let per_component = spec.family.parameters().iter().map(|array| array.len()).sum();
+        let advice = "gaussian-diag needs far less";
+        check_memory(&spec.family.name(), spec.n_components, per_component, advice)?;
+        let spec = match args.data.missing {
+            Missing::Refuse => spec,
+            Missing::Ignore => spec.ignoring_missing()?,
+        };
         Ok(match posterior(args)? {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,
@@ -99,37 +94,44 @@ impl Kind for Mixture {
         ]
     }
 
-    /// The heaviest components first, each with the first values of its first array of parameters.
     fn table(&self) -> String {
-        const ROWS: usize = 50;
-        const VALUES: usize = 6;
         let specs = self.family().parameters();
         let first = specs.iter().find(|spec| !spec.shared);
         let values = first.and_then(|spec| self.parameter(&spec.name)).unwrap_or_default();
-        let width = first.map_or(0, |spec| spec.len());
-        let contributions = self.entropy_contributions();
-        let mut order: Vec<usize> = (0..self.n_components()).collect();
-        order.sort_by(|&a, &b| self.weights()[b].total_cmp(&self.weights()[a]));
-
         let name = first.map_or("", |spec| &*spec.name);
-        let mut text = format!("component    weight   entropy part  {name}\n");
-        for &c in order.iter().take(ROWS) {
-            let (weight, part) = (self.weights()[c], contributions[c]);
-            let _ = write!(text, "{c:>9}  {weight:>8.6}  {part:>13.6} ");
-            for value in values[c * width..][..width].iter().take(VALUES) {
-                let _ = write!(text, " {:>11}", output::significant(*value, 6));
-            }
-            text += if width > VALUES { " ...\n" } else { "\n" };
-        }
-        if order.len() > ROWS {
-            let _ = writeln!(text, "          and {} lighter ones", order.len() - ROWS);
-        }
-        text
+        component_table(self.weights(), &self.entropy_contributions(), name, &values)
     }
 
     fn factors(&self) -> Result<FactorModel> {
         Ok(FactorModel::of(self))
     }
+}
+
+/// The heaviest components first, each with the first values of its first array of parameters.
+pub(super) fn component_table(
+    weights: &[f64],
+    contributions: &[f64],
+    name: &str,
+    values: &[f64],
+) -> String {
+    const ROWS: usize = 50;
+    const VALUES: usize = 6;
+    let width = values.len() / weights.len();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+
+    let mut text = format!("component    weight   entropy part  {name}\n");
+    for &c in order.iter().take(ROWS) {
+        let _ = write!(text, "{c:>9}  {:>8.6}  {:>13.6} ", weights[c], contributions[c]);
+        for value in values[c * width..][..width].iter().take(VALUES) {
+            let _ = write!(text, " {:>11}", output::significant(*value, 6));
+        }
+        text += if width > VALUES { " ...\n" } else { "\n" };
+    }
+    if order.len() > ROWS {
+        let _ = writeln!(text, "          and {} lighter ones", order.len() - ROWS);
+    }
+    text
 }
 
 impl<T: Scalar> FitKind<T> for Mixture {
@@ -149,18 +151,46 @@ impl<T: Scalar> FitKind<T> for Mixture {
 }
 
 /// Refuses a model that cannot fit the memory: parameters, their factors and statistics, each a few times over.
-fn check_memory(spec: &MixtureSpec) -> Result<()> {
-    let per_component: usize = spec.family.parameters().iter().map(|array| array.len()).sum();
-    let bytes =
-        (per_component as u64).saturating_mul(spec.n_components as u64).saturating_mul(8 * 8);
+pub(super) fn check_memory(
+    name: &str,
+    n_components: usize,
+    per_component: usize,
+    advice: &str,
+) -> Result<()> {
+    let bytes = (per_component as u64).saturating_mul(n_components as u64).saturating_mul(8 * 8);
     match output::available_memory() {
         Some(available) if bytes > available => Err(Error::Config(format!(
-            "{} components of {} need about {} GB of memory, and {} GB are available; gaussian-diag needs far less",
-            spec.n_components,
-            spec.family.name(),
+            "{n_components} components of {name} need about {} GB of memory, and {} GB are available; {advice}",
             bytes.div_ceil(1 << 30),
             available >> 30,
         ))),
+        _ => Ok(()),
+    }
+}
+
+/// The start that was typed; that of a given model is another matter.
+pub(super) fn fresh_start<M>(start: &Start) -> Init<M> {
+    match start {
+        Start::Random => Init::Random,
+        Start::RandomFromData => Init::RandomFromData,
+        _ => Init::KMeansPlusPlus,
+    }
+}
+
+/// Refuses to go without a number of components, or with another than that of the given model.
+pub(super) fn check_components(
+    args: &FitArgs,
+    given: Option<&Given<'_, impl Stored>>,
+    found: usize,
+) -> Result<()> {
+    match (given, args.components) {
+        (None, None) => {
+            let message = "give the number of components with -k, or a model with --init FILE";
+            Err(Error::Config(message.to_owned()))
+        }
+        (Some(given), Some(asked)) if asked != found as u64 => {
+            given.disagrees(&format!("-k {asked}"), &format!("{found} component(s)"))
+        }
         _ => Ok(()),
     }
 }

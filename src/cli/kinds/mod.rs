@@ -4,7 +4,9 @@
 //! [`output`](crate::cli::output), generic over them. A new kind implements [`Kind`] and [`FitKind`] in a file here and
 //! gets a line in the two macros below.
 
+mod linear_gaussian;
 mod mixture;
+mod mixture_of_factor_analyzers;
 mod sbn;
 
 use crate::cli::args::FitArgs;
@@ -13,6 +15,8 @@ use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::family::Known;
+use entropysum::inference::{self, Score};
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -23,11 +27,19 @@ use std::path::Path;
 /// Evaluates an expression with `$M` as the kind of models of this name, one that [`Model`] answers to.
 macro_rules! with_kind {
     ($name:expr, $M:ident => $body:expr) => {{
-        use entropysum::model::{Mixture, SigmoidBeliefNet};
+        use entropysum::model::{
+            LinearGaussian, Mixture, MixtureOfFactorAnalyzers, SigmoidBeliefNet,
+        };
         use entropysum::store::Stored;
         let name: &str = $name;
         if Mixture::answers_to(name) {
             type $M = Mixture;
+            $body
+        } else if MixtureOfFactorAnalyzers::answers_to(name) {
+            type $M = MixtureOfFactorAnalyzers;
+            $body
+        } else if LinearGaussian::answers_to(name) {
+            type $M = LinearGaussian;
             $body
         } else if SigmoidBeliefNet::answers_to(name) {
             type $M = SigmoidBeliefNet;
@@ -43,6 +55,8 @@ macro_rules! with_model {
     ($any:expr, $model:ident => $body:expr) => {
         match $any {
             Model::Mixture($model) => $body,
+            Model::MixtureOfFactorAnalyzers($model) => $body,
+            Model::LinearGaussian($model) => $body,
             Model::SigmoidBeliefNet($model) => $body,
             _ => unreachable!("every kind has its line"),
         }
@@ -54,7 +68,7 @@ pub(in crate::cli) use {with_kind, with_model};
 /// A kind of model on the command line: what it takes and how it is told.
 pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
     /// What to fit, and how to start.
-    type Spec;
+    type Spec: Send + Sync;
 
     /// Those arguments among [`FitArgs::of_kinds`] that it has a use for.
     const ARGUMENTS: &'static [&'static str];
@@ -68,6 +82,11 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
 
     /// What to fit to points of `dim` dimensions: a model of this name, or the given one.
     fn spec(name: &str, args: &FitArgs, given: Option<Self>, dim: usize) -> Result<Self::Spec>;
+
+    /// How so many points will be learned from, where that is chosen and not asked for.
+    fn method(_spec: &Self::Spec, _n_points: u64, _dim: usize) -> Option<String> {
+        None
+    }
 
     /// A model in one line: `gaussian-full, 3 components`.
     fn title(&self) -> String;
@@ -95,7 +114,7 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
         sizes.dim = self.dim();
         sizes.n_components = known("n_components").unwrap_or(sizes.n_components);
         sizes.n_latents = known("n_latents").unwrap_or(sizes.n_latents);
-        built_in(&self.name(), sizes)
+        built_in(&self.name(), sizes, &Known::default())
     }
 }
 
@@ -112,6 +131,16 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>>;
+
+    /// How well a fitted model describes the points of its fit.
+    fn score_fit(
+        _spec: &Self::Spec,
+        model: &Self,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+    ) -> Result<Score> {
+        inference::score(model, source, executor)
+    }
 
     /// Both sides of the gap identity on points. Kinds that know no such statistics refuse.
     fn certify(&self, _source: &dyn DataSource<T>, _executor: &Executor) -> Result<CertifiedGap> {

@@ -11,6 +11,7 @@ use entropysum::em::truncated::TruncatedSweeper;
 use entropysum::em::{Config, Fit, SbnSpec, fit_sbn};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::family::Known;
 use entropysum::inference;
 use entropysum::model::SigmoidBeliefNet;
 use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED, SEARCH_SWEEPS};
@@ -157,7 +158,11 @@ impl Kind for SigmoidBeliefNet {
     fn factors(&self) -> Result<FactorModel> {
         let name = if self.hidden().is_some() { "sbn-3-layers" } else { "sbn" };
         let dim = self.observables().outputs();
-        built_in(name, Sizes { dim, n_latents: self.prior().len(), ..Sizes::default() })
+        built_in(
+            name,
+            Sizes { dim, n_latents: self.prior().len(), ..Sizes::default() },
+            &Known::default(),
+        )
     }
 
     fn scores_are_bounds(&self) -> bool {

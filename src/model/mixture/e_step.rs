@@ -24,7 +24,7 @@ use std::ops::Range;
 /// relative to D, as log-densities are, and grows with the number of points, over whose mean errors average out. Few
 /// points get the strict limit: the slower kernel costs them nothing that anyone would notice, and the errors of
 /// rounded values that repeat, as those of iris do, do not average out.
-fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: u64) -> f64 {
+pub(in crate::model) fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: u64) -> f64 {
     if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-5) }
 }
 
@@ -188,7 +188,7 @@ impl Mixture {
             tiling: Tiling::new::<T>(self.family.dim(), n_direct.max(shape.shared), n_components),
             posterior: self.posterior,
             shape,
-            missing: statistics.iter().any(|it| matches!(it, Statistic::Observed(_))),
+            missing: statistics::may_be_missing(&statistics),
             base_measure: Some(self.family.log_base_measure())
                 .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
             statistics,

@@ -14,20 +14,17 @@
 
 mod e_step;
 
+pub(super) use e_step::cancellation_tolerance;
 pub use e_step::{Packed, Workspace};
 
+use super::ladder::{self, Ladder};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
-use crate::family::{
-    Domain, ExponentialFamily, Outcome, Parameters, Regularization, Support, Theta,
-};
+use crate::family::{Domain, ExponentialFamily, Parameters, Regularization, Support, Theta};
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
 use std::sync::Arc;
-
-/// A component with less than this many points' worth of mass is dead: its statistics define nothing.
-const DEAD_POINTS: f64 = 1e-2;
 
 /// The variational family: which distributions over components the E-step chooses from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -197,6 +194,17 @@ impl Mixture {
         &*self.family
     }
 
+    pub(crate) fn family_ignoring_missing(
+        family: &dyn ExponentialFamily,
+    ) -> Result<Arc<dyn ExponentialFamily>> {
+        family.ignoring_missing().ok_or_else(|| {
+            Error::Model(format!(
+                "{} cannot ignore missing values: its dimensions are not independent given the component",
+                family.name()
+            ))
+        })
+    }
+
     pub(crate) fn shared_family(&self) -> Arc<dyn ExponentialFamily> {
         self.family.clone()
     }
@@ -268,9 +276,7 @@ impl Mixture {
     ///
     /// Their sum is `H[p(c)] + E H[p(x | c)]`: a diffuse or heavy component has a large part, a tight one a small one.
     pub fn entropy_contributions(&self) -> Vec<f64> {
-        let entropies = self.family.pseudo_entropies(&self.parameters);
-        let part = |(&w, h): (&f64, f64)| if w > 0.0 { w * (h - w.ln()) } else { 0.0 };
-        self.weights.iter().zip(entropies).map(part).collect()
+        ladder::contributions(&self.weights, &self.family.pseudo_entropies(&self.parameters))
     }
 
     fn shape(&self) -> StatsShape {
@@ -280,14 +286,6 @@ impl Mixture {
             shared: self.family.shared_statistics().len(),
             centre: self.centre.len(),
         }
-    }
-
-    fn discard(&mut self, component: usize, reason: String) -> Event {
-        self.discarded[component] = true;
-        self.weights[component] = 0.0;
-        let total: f64 = self.weights.iter().sum();
-        self.weights.iter_mut().for_each(|w| *w /= total);
-        Event::Discarded { component, reason }
     }
 }
 
@@ -304,6 +302,12 @@ impl GenerativeModel for Mixture {
         domains
     }
 
+    fn ignoring_missing(self) -> Result<Self> {
+        let mut model = Self { family: Self::family_ignoring_missing(self.family())?, ..self };
+        model.recentre();
+        Ok(model)
+    }
+
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         if !self.fixed_weights {
@@ -311,62 +315,17 @@ impl GenerativeModel for Mixture {
                 *weight = mass / total;
             }
         }
-        let points = stats.n_points() / total;
-        let update: Vec<bool> = (0..self.n_components())
-            .map(|c| !self.frozen[c] && stats.mass()[c] * points >= DEAD_POINTS)
+        let update: Vec<bool> = ladder::defined(stats)
+            .iter()
+            .zip(&self.frozen)
+            .map(|(d, frozen)| *d && !frozen)
             .collect();
         let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
-        let those =
-            |outcome| (0..outcomes.len()).filter(|&c| outcomes[c] == outcome).collect::<Vec<_>>();
-        let (floored, kept) = (those(Outcome::Floored), those(Outcome::Degenerate));
-        let mut events = Vec::new();
-        if !floored.is_empty() {
-            events.push(Event::Floored { components: floored });
-        }
-        if !kept.is_empty() {
-            events.push(Event::Kept { components: kept });
-        }
-        events
+        ladder::events(&outcomes)
     }
 
-    /// The ladder for components that their statistics no longer define: split the component with the largest
-    /// entropy contribution while splits are left, then discard.
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
-        let points = stats.n_points() / stats.mass().iter().sum::<f64>();
-        let mut events = Vec::new();
-        for c in 0..self.n_components() {
-            let n = stats.mass()[c] * points;
-            // A component of fixed weight cannot be discarded; it waits for points.
-            if self.discarded[c] || self.frozen[c] || self.fixed_weights || n >= DEAD_POINTS {
-                continue;
-            }
-            let contributions = self.entropy_contributions();
-            let donor = (0..self.n_components())
-                .filter(|&d| {
-                    d != c
-                        && !self.frozen[d]
-                        && !self.discarded[d]
-                        && stats.mass()[d] * points >= 2.0
-                })
-                .max_by(|&a, &b| contributions[a].total_cmp(&contributions[b]));
-            if let (Some(donor), true) = (donor, *splits_left > 0) {
-                let mut halves = [Vec::new(), Vec::new()];
-                let [first, second] = &mut halves;
-                if self.family.split(self.theta(donor), [first, second]) {
-                    [self.parameters.components[donor], self.parameters.components[c]] = halves;
-                    let weight = (self.weights[donor] + self.weights[c]) / 2.0;
-                    self.weights[donor] = weight;
-                    self.weights[c] = weight;
-                    *splits_left -= 1;
-                    events.push(Event::Split { component: c, donor });
-                    continue;
-                }
-            }
-            if self.active_components() > 1 {
-                events.push(self.discard(c, format!("{n:.3} points' worth of mass")));
-            }
-        }
-        events
+        ladder::repair(self, stats, splits_left)
     }
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
@@ -403,14 +362,10 @@ impl GenerativeModel for Mixture {
 
     fn finish(&mut self) {
         let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
-        fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
-            let mut flags = keep.iter();
-            values.retain(|_| *flags.next().expect("one flag a component"));
-        }
-        retain(&mut self.parameters.components, &keep);
-        retain(&mut self.frozen, &keep);
-        retain(&mut self.weights, &keep);
-        retain(&mut self.discarded, &keep);
+        ladder::retain(&mut self.parameters.components, &keep);
+        ladder::retain(&mut self.frozen, &keep);
+        ladder::retain(&mut self.weights, &keep);
+        ladder::retain(&mut self.discarded, &keep);
         self.recentre();
     }
 
@@ -420,6 +375,35 @@ impl GenerativeModel for Mixture {
 
     fn active_components(&self) -> usize {
         self.discarded.iter().filter(|&&discarded| !discarded).count()
+    }
+}
+
+impl Ladder for Mixture {
+    fn weights_mut(&mut self) -> &mut [f64] {
+        &mut self.weights
+    }
+
+    fn discarded_mut(&mut self) -> &mut [bool] {
+        &mut self.discarded
+    }
+
+    /// A component of fixed weight cannot be discarded; it waits for points.
+    fn is_held(&self, component: usize) -> bool {
+        self.frozen[component] || self.fixed_weights
+    }
+
+    fn entropy_contributions(&self) -> Vec<f64> {
+        self.entropy_contributions()
+    }
+
+    fn split(&mut self, donor: usize, component: usize) -> bool {
+        let mut halves = [Vec::new(), Vec::new()];
+        let [first, second] = &mut halves;
+        let can = self.family.split(self.parameters.theta(donor), [first, second]);
+        if can {
+            [self.parameters.components[donor], self.parameters.components[component]] = halves;
+        }
+        can
     }
 }
 

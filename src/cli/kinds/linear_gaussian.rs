@@ -1,0 +1,168 @@
+//! Probabilistic PCA and factor analysis on the command line.
+
+use super::{FitKind, Given, Kind, PointMap};
+use crate::cli::args::{FitArgs, Start};
+use crate::cli::output;
+use crate::cli::run::size;
+use entropysum::criterion::{self, CertifiedGap};
+use entropysum::data::DataSource;
+use entropysum::em::linear_gaussian::{Form, Summary};
+use entropysum::em::{Algorithm, Config, Fit, LinearGaussianSpec};
+use entropysum::error::{Error, Result};
+use entropysum::exec::Executor;
+use entropysum::inference::{self, Score};
+use entropysum::model::{LatentSpace, LinearGaussian, Noise};
+use entropysum::monitor::Observer;
+use entropysum::scalar::Scalar;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+impl Kind for LinearGaussian {
+    type Spec = LinearGaussianSpec;
+
+    const ARGUMENTS: &'static [&'static str] = &["--latent", "--rotation", "--missing"];
+
+    const ALGORITHMS: &'static [&'static str] = &["closed-form", "em", "px-em"];
+
+    fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
+        let refuse = |message: String| Err(Error::Config(message));
+        match (&args.latent[..], given) {
+            (_, None) if !matches!(args.init, Start::KMeansPlusPlus) => {
+                refuse("--init: a model of this kind starts by itself, or from a file".to_owned())
+            }
+            ([], None) => refuse(
+                "give the number of latents with --latent, or a model with --init FILE".to_owned(),
+            ),
+            ([_, _, ..], _) => refuse("--latent: expected one number".to_owned()),
+            (&[asked], Some(given)) if asked != given.model.latents() as u64 => given.disagrees(
+                &format!("--latent {asked}"),
+                &format!("{} latent(s)", given.model.latents()),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn spec(
+        name: &str,
+        args: &FitArgs,
+        given: Option<Self>,
+        _dim: usize,
+    ) -> Result<LinearGaussianSpec> {
+        let latents = match (&given, &args.latent[..]) {
+            (Some(model), _) => model.latents(),
+            (None, latents) => size(latents.first().copied().unwrap_or_default())?,
+        };
+        let spec = if name == Noise::Isotropic.model_name() {
+            LinearGaussianSpec::ppca(latents)
+        } else {
+            LinearGaussianSpec::factor_analysis(latents)
+        };
+        let asked = |asked: &String| Algorithm::ALL.into_iter().find(|it| it.name() == asked);
+        let algorithm = match (&args.algorithm, &given) {
+            (Some(name), _) => asked(name).unwrap_or(spec.algorithm),
+            (None, Some(_)) => Algorithm::PxEm,
+            (None, None) => spec.algorithm,
+        };
+        let spec = LinearGaussianSpec { algorithm, rotation: args.rotation, init: given, ..spec };
+        let ignores_missing = args.missing.as_deref() == Some("ignore");
+        match args.algorithm.as_deref() {
+            Some("closed-form") if ignores_missing => Err(Error::Config(
+                "--missing ignore: there is no closed form with missing entries; use em or px-em"
+                    .into(),
+            )),
+            _ if ignores_missing => Ok(spec.ignoring_missing()),
+            _ => Ok(spec),
+        }
+    }
+
+    fn method(spec: &LinearGaussianSpec, n_points: u64, dim: usize) -> Option<String> {
+        Some(spec.method(n_points, dim).to_string())
+    }
+
+    fn title(&self) -> String {
+        let plural = if self.latents() == 1 { "" } else { "s" };
+        format!("{}, {} latent{plural}", self.noise().model_name(), self.latents())
+    }
+
+    fn details(&self) -> Vec<(&'static str, Value)> {
+        let noise = match self.noise() {
+            Noise::Isotropic => self.noise_variances()[0].into(),
+            Noise::Diagonal => self.noise_variances().into(),
+        };
+        let stationary = self.stationary_entropy_sum().total();
+        vec![("noise_variance", noise), ("stationary_entropy_sum", stationary.into())]
+    }
+
+    /// The first loadings of the first dimensions, and their noise.
+    fn table(&self) -> String {
+        const ROWS: usize = 50;
+        const VALUES: usize = 6;
+        let more = if self.latents() > VALUES { " ..." } else { "" };
+        let mut text = "dimension         mean        noise  loadings\n".to_owned();
+        for d in 0..self.dim().min(ROWS) {
+            let (mean, noise) = (self.mean()[d], self.noise_variances()[d]);
+            let (mean, noise) = (output::significant(mean, 6), output::significant(noise, 6));
+            let _ = write!(text, "{d:>9}  {mean:>11}  {noise:>11} ");
+            for value in self.loadings().row(d).iter().take(VALUES) {
+                let _ = write!(text, " {:>11}", output::significant(*value, 6));
+            }
+            text += more;
+            text += "\n";
+        }
+        if self.dim() > ROWS {
+            let _ = writeln!(text, "          and {} more", self.dim() - ROWS);
+        }
+        text
+    }
+}
+
+impl<T: Scalar> FitKind<T> for LinearGaussian {
+    fn fit(
+        spec: &LinearGaussianSpec,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+        config: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        spec.fit(source, executor, config, observer)
+    }
+
+    /// With missing entries the density of a point is that of the entries it has.
+    fn score_fit(
+        spec: &LinearGaussianSpec,
+        model: &Self,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+    ) -> Result<Score> {
+        match spec.form {
+            Some(Form::Observed) => Summary::new(spec, source, executor)?.score(model),
+            _ => inference::score(model, source, executor),
+        }
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify_linear_gaussian(self, source, executor)
+    }
+
+    fn width(&self, map: PointMap) -> Result<usize> {
+        Ok(match map {
+            PointMap::Transform => LatentSpace::<T>::n_latents(self),
+            PointMap::Reconstruct => self.dim(),
+        })
+    }
+
+    fn map(
+        &self,
+        map: PointMap,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+        sink: &mut dyn FnMut(&[f64]) -> Result<()>,
+    ) -> Result<()> {
+        match map {
+            PointMap::Transform => inference::transform(self, source, executor, |_, it| sink(it)),
+            PointMap::Reconstruct => {
+                inference::reconstruct(self, source, executor, |_, it| sink(it))
+            }
+        }
+    }
+}

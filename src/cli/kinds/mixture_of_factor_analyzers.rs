@@ -1,0 +1,122 @@
+//! Mixtures of factor analysers on the command line.
+
+use super::mixture::{check_components, check_memory, component_table, fresh_start};
+use super::{FitKind, Given, Kind, PointMap};
+use crate::cli::args::FitArgs;
+use crate::cli::run::size;
+use entropysum::data::DataSource;
+use entropysum::em::{Config, FactorAnalyzersSpec, Fit, fit_factor_analyzers};
+use entropysum::error::{Error, Result};
+use entropysum::exec::Executor;
+use entropysum::inference;
+use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+use entropysum::monitor::Observer;
+use entropysum::scalar::Scalar;
+use serde_json::Value;
+
+const PARAMETER_EXPANDED: &str = "px-em";
+
+impl Kind for MixtureOfFactorAnalyzers {
+    type Spec = FactorAnalyzersSpec;
+
+    const ARGUMENTS: &'static [&'static str] = &["--components", "--latent", "--reg-covar"];
+
+    const ALGORITHMS: &'static [&'static str] = &[PARAMETER_EXPANDED, "em"];
+
+    fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
+        let found = given.as_ref().map_or(0, |given| given.model.n_components());
+        check_components(args, given.as_ref(), found)?;
+        match (&given, &args.latent[..]) {
+            (Some(_), []) => Ok(()),
+            (None, [_]) => Ok(()),
+            (Some(given), [asked]) if *asked == given.model.n_latents() as u64 => Ok(()),
+            (Some(given), [asked]) => {
+                let found = format!("{} latent(s)", given.model.n_latents());
+                given.disagrees(&format!("--latent {asked}"), &found)
+            }
+            _ => Err(Error::Config(
+                "give the number of latents of each component, one number, with --latent".into(),
+            )),
+        }
+    }
+
+    fn spec(
+        name: &str,
+        args: &FitArgs,
+        given: Option<Self>,
+        dim: usize,
+    ) -> Result<FactorAnalyzersSpec> {
+        let mut spec = match given {
+            Some(model) => FactorAnalyzersSpec::from_model(model),
+            None => {
+                let noise =
+                    NoiseStructure::ALL.into_iter().find(|noise| noise.model_name() == name);
+                let n_components = size(args.components.unwrap_or_default())?;
+                let n_latents = size(args.latent.first().copied().unwrap_or_default())?;
+                let noise = noise.expect("a name of this kind");
+                let spec = FactorAnalyzersSpec::new(noise, n_components, n_latents);
+                FactorAnalyzersSpec { init: fresh_start(&args.init), ..spec }
+            }
+        };
+        let per_component = dim.saturating_mul(spec.n_latents.saturating_add(2));
+        check_memory(name, spec.n_components, per_component, "fewer latents need less")?;
+        spec.parameter_expansion =
+            args.algorithm.as_deref().unwrap_or(PARAMETER_EXPANDED) == PARAMETER_EXPANDED;
+        Ok(spec)
+    }
+
+    fn title(&self) -> String {
+        let (components, latents) = (self.n_components(), self.n_latents());
+        let plural = |n| if n == 1 { "" } else { "s" };
+        format!(
+            "{}, {components} component{} of {latents} latent{}",
+            self.noise().model_name(),
+            plural(components),
+            plural(latents)
+        )
+    }
+
+    fn details(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("entropy_contributions", self.entropy_contributions().into()),
+            ("weights", self.weights().into()),
+        ]
+    }
+
+    fn table(&self) -> String {
+        let means = self.parameter("means").expect("a name of this kind");
+        component_table(self.weights(), &self.entropy_contributions(), "means", &means)
+    }
+}
+
+impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
+    fn fit(
+        spec: &FactorAnalyzersSpec,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+        config: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        fit_factor_analyzers(spec, source, executor, config, observer)
+    }
+
+    fn width(&self, map: PointMap) -> Result<usize> {
+        Ok(match map {
+            PointMap::Transform => self.n_latents(),
+            PointMap::Reconstruct => self.dim(),
+        })
+    }
+
+    fn map(
+        &self,
+        map: PointMap,
+        source: &dyn DataSource<T>,
+        executor: &Executor,
+        sink: &mut dyn FnMut(&[f64]) -> Result<()>,
+    ) -> Result<()> {
+        match map {
+            PointMap::Transform => inference::transform(self, source, executor, |_, z| sink(z)),
+            PointMap::Reconstruct => inference::reconstruct(self, source, executor, |_, x| sink(x)),
+        }
+    }
+}

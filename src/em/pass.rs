@@ -1,0 +1,68 @@
+//! One pass over a source in lanes, for sums that are no E-step of a mixture.
+
+use super::sweep::{LANE_MEMORY, MAX_LANES, MIN_LANES, MIN_POINTS_PER_LANE, READ_BYTES};
+use crate::block::{Block, BlockBuf};
+use crate::data::DataSource;
+use crate::error::{DataError, Error, Result};
+use crate::exec::Executor;
+use crate::scalar::Scalar;
+
+/// Bytes of points that a lane reads at a time at most, and a few points at least.
+const MAX_READ_BYTES: usize = 16 << 20;
+
+/// Points that make up for what a product of a few rows loses.
+const MIN_READ_POINTS: usize = 16;
+
+/// Whether every lane may have so many bytes of sums of its own.
+pub(super) fn fits_lanes(lane_bytes: usize) -> bool {
+    lane_bytes.saturating_mul(MIN_LANES) <= LANE_MEMORY
+}
+
+/// Goes through all points, each lane through its share in order, and returns what the lanes made of them, in order.
+///
+/// `lane_bytes` is what a lane keeps in memory: their number depends on it and on N, never on the threads.
+pub(super) fn pass<T: Scalar, S: DataSource<T> + ?Sized, L: Send>(
+    source: &S,
+    executor: &Executor,
+    lane_bytes: usize,
+    new: impl Fn() -> L,
+    visit: impl Fn(&mut L, Block<'_, T>) -> Result<()> + Sync,
+) -> Result<Vec<L>> {
+    let n = source.len();
+    let by_memory = (LANE_MEMORY / lane_bytes.max(1)) as u64;
+    let count = (n / MIN_POINTS_PER_LANE).min(by_memory).clamp(1, MAX_LANES);
+    // Powers of two share out evenly on the usual numbers of threads.
+    let count = 1 << count.ilog2();
+    let per_lane = n.div_ceil(count);
+    let point = size_of::<T>() * source.dim();
+    let at_most = (MAX_READ_BYTES / point).max(MIN_READ_POINTS);
+    let per_read = (READ_BYTES / point).next_multiple_of(256).clamp(1, at_most) as u64;
+    let mut lanes: Vec<_> = (0..count).map(|_| (new(), BlockBuf::default())).collect();
+    executor.for_each(&mut lanes, |index, (lane, buffer)| {
+        let end = n.min((index as u64 + 1) * per_lane);
+        let mut start = n.min(index as u64 * per_lane);
+        while start < end {
+            let count = per_read.min(end - start) as usize;
+            visit(lane, source.read(start, count, buffer)?)?;
+            start += count as u64;
+        }
+        Ok(())
+    })?;
+    Ok(lanes.into_iter().map(|(lane, _)| lane).collect())
+}
+
+/// What to say of points that weigh nothing.
+pub(super) fn no_weight<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Error {
+    let message = if source.is_empty() {
+        "there are no points"
+    } else {
+        "the weights of all points are zero"
+    };
+    DataError::new(source.name(), message).into()
+}
+
+/// What to say of points whose squares are too large.
+pub(super) fn overflow<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Error {
+    let message = format!("squares of the values overflow {}; values are too large", T::NAME);
+    DataError::new(source.name(), message).into()
+}

@@ -1,0 +1,43 @@
+//! Lower limits of variances, which keep Gaussian components from collapsing.
+
+/// Variances are lifted to this part of the pooled within-component variance, unless `reg_covar` is given.
+///
+/// A standard deviation of a thousandth of its neighbours' is a spike on duplicated or rounded values, hardly ever a
+/// cluster. Relative to the *within*-component variance, so that narrow clusters far apart are left alone.
+pub(crate) const RELATIVE: f64 = 1e-6;
+
+/// Variances are lifted to this part of the total variance of the data in any case.
+///
+/// Below it a component is a point: `x - μ` holds no digits of the width, and the precision overflows soon after.
+const NUMERICAL: f64 = 1e-15;
+
+/// And to this many times D roundings of the pooled within-component variance: second moments hold no smaller ones.
+pub(crate) const ROUNDINGS: f64 = 16.0;
+
+/// The lower limit of the variance in each dimension, from the statistics alone: `relative` times the pooled
+/// within-component variance, and what the constants ask for.
+///
+/// # Shapes
+/// `mass: C`, `means: C × D`, `pooled: D`.
+pub(crate) fn floors(mass: &[f64], means: &[Vec<f64>], pooled: &[f64], relative: f64) -> Vec<f64> {
+    let dim = pooled.len();
+    let total = mass.iter().sum::<f64>();
+    let occupied = || means.iter().zip(mass).filter(|&(_, &mass)| mass > 0.0);
+    let origin = occupied().next().map_or(&means[0], |(mean, _)| mean);
+    let moment = |d: usize, power: i32| {
+        occupied().map(|(m, w)| w * (m[d] - origin[d]).powi(power)).sum::<f64>() / total
+    };
+    let variances: Vec<f64> =
+        (0..dim).map(|d| pooled[d] + moment(d, 2) - moment(d, 1).powi(2)).collect();
+    // A constant column has no scale of its own. That of the widest column serves; if all are constant, that of
+    // the largest value.
+    let widest = variances.iter().copied().fold(0.0, f64::max);
+    let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
+    let scale = [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
+    (0..dim)
+        .map(|d| {
+            let floor = (relative * pooled[d]).max(NUMERICAL * variances[d]);
+            if floor > 0.0 { floor } else { RELATIVE * scale }
+        })
+        .collect()
+}

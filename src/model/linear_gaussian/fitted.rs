@@ -1,0 +1,216 @@
+//! What a fitted linear-Gaussian model makes of points: densities, latents, reconstructions, samples.
+//!
+//! With `y = Ψ^-½ (x - μ)`, `V = Ψ^-½ W` and the posterior mean `m = G V' y`, the quadratic form of the density is
+//! `|y - V m|² + |m|²`: sums of squares, which cannot cancel as `y' y - y' V G V' y` does where noise is small.
+
+use super::LinearGaussian;
+use crate::block::Block;
+use crate::kernels::dispatch::Simd;
+use crate::kernels::residual::{add_squared_norms, standardize};
+use crate::kernels::scatter::TILE_POINTS;
+use crate::linalg::product;
+use crate::model::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
+use crate::scalar::Scalar;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rand_distr::{Distribution, StandardNormal};
+
+/// The parameters of a model as projections of points want them.
+#[derive(Debug)]
+pub struct Projector<T> {
+    simd: Simd,
+    mean: Vec<T>,
+    /// What rounding has taken of the mean.
+    rest: Vec<T>,
+    /// `ψ_d^-½`.
+    scale: Vec<T>,
+    /// `V G`, D × H: latents of standardised points.
+    encoder: Mat<T>,
+    /// `V'`, H × D: back to them.
+    decoder: Mat<T>,
+    /// `-½ ln |2 π C|`.
+    log_norm: f64,
+}
+
+/// Scratch memory of one lane.
+#[derive(Debug)]
+pub struct Scratch<T> {
+    tile: Vec<T>,
+    latents: Vec<T>,
+    log_density: Vec<f64>,
+}
+
+impl<T: Scalar> Projector<T> {
+    fn new(model: &LinearGaussian, simd: Simd) -> Self {
+        let (scaled, precision) = model.precision();
+        let latents = model.latents();
+        let covariance = precision.inverse();
+        let covariance = MatRef::from_row_major_slice(&covariance, latents, latents);
+        let encoder = product(scaled.as_ref(), covariance);
+        let deviations: Vec<f64> = model.noise_variances.iter().map(|v| v.sqrt()).collect();
+        let rounded: Vec<T> = model.mean.iter().map(|&m| T::from_f64(m)).collect();
+        let rest = model.mean.iter().zip(&rounded);
+        Self {
+            simd,
+            rest: rest.map(|(m, r)| T::from_f64(m - r.to_f64())).collect(),
+            mean: rounded,
+            scale: deviations.iter().map(|s| T::from_f64(s.recip())).collect(),
+            encoder: Mat::from_fn(model.dim(), latents, |d, h| {
+                T::from_f64(encoder[(d, h)] * deviations[d])
+            }),
+            decoder: Mat::from_fn(latents, model.dim(), |h, d| {
+                T::from_f64(model.loadings[(d, h)] / deviations[d])
+            }),
+            log_norm: -0.5 * model.log_det(&precision),
+        }
+    }
+
+    fn scratch(&self) -> Scratch<T> {
+        Scratch {
+            tile: vec![T::ZERO; TILE_POINTS * self.mean.len()],
+            latents: vec![T::ZERO; TILE_POINTS * self.decoder.nrows()],
+            log_density: vec![0.0; TILE_POINTS],
+        }
+    }
+
+    /// Fills the scratch with the standardised points of a tile and their latents, both row-major.
+    fn encode(&self, points: MatRef<'_, T>, scratch: &mut Scratch<T>) {
+        let (n, dim, latents) = (points.nrows(), self.mean.len(), self.decoder.nrows());
+        standardize(self.simd, points, &self.mean, &self.rest, &self.scale, &mut scratch.tile);
+        matmul(
+            MatMut::from_row_major_slice_mut(&mut scratch.latents[..n * latents], n, latents),
+            Accum::Replace,
+            MatRef::from_row_major_slice(&scratch.tile[..n * dim], n, dim),
+            self.encoder.as_ref(),
+            T::ONE,
+            Par::Seq,
+        );
+    }
+
+    /// `V m` of the latents in the scratch, row-major, times a factor, in place of the tile or added to it.
+    fn decode(&self, n: usize, accum: Accum, factor: T, scratch: &mut Scratch<T>) {
+        let (dim, latents) = (self.mean.len(), self.decoder.nrows());
+        matmul(
+            MatMut::from_row_major_slice_mut(&mut scratch.tile[..n * dim], n, dim),
+            accum,
+            MatRef::from_row_major_slice(&scratch.latents[..n * latents], n, latents),
+            self.decoder.as_ref(),
+            factor,
+            Par::Seq,
+        );
+    }
+}
+
+fn tiles<T: Scalar>(block: Block<'_, T>) -> impl Iterator<Item = Block<'_, T>> {
+    (0..block.len())
+        .step_by(TILE_POINTS)
+        .map(move |start| block.slice(start, TILE_POINTS.min(block.len() - start)))
+}
+
+impl<T: Scalar> Density<T> for LinearGaussian {
+    type Scorer = Projector<T>;
+    type Scratch = Scratch<T>;
+
+    fn n_components(&self) -> usize {
+        0
+    }
+
+    fn scorer(&self, simd: Simd) -> Projector<T> {
+        Projector::new(self, simd)
+    }
+
+    fn scratch(&self, projector: &Projector<T>) -> Scratch<T> {
+        projector.scratch()
+    }
+
+    fn score(
+        &self,
+        projector: &Projector<T>,
+        block: Block<'_, T>,
+        _weighted: bool,
+        scratch: &mut Scratch<T>,
+        mut visit: impl FnMut(ScoredTile<'_, T>),
+    ) {
+        let (dim, latents) = (self.dim(), self.latents());
+        for tile in tiles(block) {
+            let n = tile.len();
+            projector.encode(tile.points, scratch);
+            projector.decode(n, Accum::Add, T::from_f64(-1.0), scratch);
+            let Scratch { tile: residuals, latents: means, log_density } = scratch;
+            let out = &mut log_density[..n];
+            out.fill(projector.log_norm);
+            add_squared_norms(projector.simd, &residuals[..n * dim], dim, -0.5, out);
+            add_squared_norms(projector.simd, &means[..n * latents], latents, -0.5, out);
+            visit(ScoredTile {
+                first: tile.first,
+                weights: tile.weights,
+                log_density: out,
+                responsibilities: &[],
+                stride: 1,
+                posterior_entropy: 0.0,
+            });
+        }
+    }
+}
+
+impl<T: Scalar> LatentSpace<T> for LinearGaussian {
+    type Encoder = Projector<T>;
+
+    fn n_latents(&self) -> usize {
+        self.latents()
+    }
+
+    fn encoder(&self, simd: Simd) -> Projector<T> {
+        Projector::new(self, simd)
+    }
+
+    fn transform(&self, projector: &Projector<T>, block: Block<'_, T>, latents: &mut [f64]) {
+        let mut scratch = projector.scratch();
+        let mut rest = latents;
+        for tile in tiles(block) {
+            projector.encode(tile.points, &mut scratch);
+            let (out, after) = rest.split_at_mut(tile.len() * self.latents());
+            out.iter_mut().zip(&scratch.latents).for_each(|(out, z)| *out = z.to_f64());
+            rest = after;
+        }
+    }
+
+    fn reconstruct(&self, projector: &Projector<T>, block: Block<'_, T>, points: &mut [f64]) {
+        let dim = self.dim();
+        let deviations: Vec<f64> = self.noise_variances.iter().map(|v| v.sqrt()).collect();
+        let mut scratch = projector.scratch();
+        let mut rest = points;
+        for tile in tiles(block) {
+            projector.encode(tile.points, &mut scratch);
+            projector.decode(tile.len(), Accum::Replace, T::ONE, &mut scratch);
+            let (out, after) = rest.split_at_mut(tile.len() * dim);
+            for (out, row) in out.chunks_mut(dim).zip(scratch.tile.chunks(dim)) {
+                for d in 0..dim {
+                    out[d] = self.mean[d] + deviations[d] * row[d].to_f64();
+                }
+            }
+            rest = after;
+        }
+    }
+}
+
+impl Sample for LinearGaussian {
+    fn sampler(&self) -> BlockSampler<'_> {
+        let deviations: Vec<f64> = self.noise_variances.iter().map(|v| v.sqrt()).collect();
+        Box::new(move |rng, points, _| {
+            for point in points.chunks_mut(self.dim()) {
+                point.copy_from_slice(&self.mean);
+                for h in 0..self.latents() {
+                    let z: f64 = StandardNormal.sample(rng);
+                    for (value, w) in point.iter_mut().zip(self.loadings.col(h).iter()) {
+                        *value += w * z;
+                    }
+                }
+                for (value, deviation) in point.iter_mut().zip(&deviations) {
+                    let noise: f64 = StandardNormal.sample(rng);
+                    *value += deviation * noise;
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,587 @@
+//! Mixtures of factor analysers and of probabilistic PCA (Props. 2 and 3 with latents `(c, z)`).
+//!
+//! `p(x) = Σ_c π_c N(x; μ_c, W_c W_c' + Ψ_c)`: a component is a Gaussian whose covariance takes D H numbers. Over a tile of
+//! B points the E-step is, with `Ψ_c^-½ W_c = B_c`, `I + B_c' B_c = L_c L_c'` and `A_c = Ψ_c^-½ B_c L_c'⁻¹`,
+//!
+//! ```text
+//! U = X A            B × C H   whitened posterior means    faer's matmul
+//! Z = b - ½ |Ψ^-½ (x - μ)|² + ½ |u|²    B × C              kernels::factors
+//! R = softmax(Z)     B × C                                 kernels::softmax
+//! S += X' (R ∘ U)    D × C H                               faer's matmul
+//! ```
+//!
+//! at O(B C D H), and no matrix of D × D exists. Given `x` and `c`, `L_c' z` has the mean `u` and unit covariance, so that
+//! posterior means and covariances of `z` need to exist only once a sweep, when its sums are complete.
+//!
+//! # Entropy sum
+//!
+//! The prior `π_c N(z; 0, I)` and the noise have constant base measures, and scaling all natural parameters stays inside
+//! the model once the scale of the prior is free. So with `G_c` the posterior covariance of `z`
+//!
+//! ```text
+//! ES = mean_n H[q_n(c)] + Σ_c q̄_c ½ ln|2πe G_c|              posterior
+//!    - H[π] - Σ_c π_c ½ ln|2πe P_c|                          prior, N(a_c, P_c)
+//!    - Σ_c q̄_c Σ_d ½ ln 2πe ψ_cd                             observable
+//! ```
+//!
+//! and at any parameters and posteriors, with the second moments `M_c` of `z - a_c` and the squared residuals `R_cd`, both
+//! weighted by `q_nc`,
+//!
+//! ```text
+//! F - ES = Σ_c (q̄_c - π_c) (ln π_c - ½ ln|2π P_c|) + ½ (H - Σ_c tr P_c⁻¹ M_c) + ½ Σ_cd (q̄_c - R_cd / ψ_cd)
+//! ```
+//!
+//! Ordinary EM (Ghahramani & Hinton 1996) holds the prior at `N(0, I)` and leaves its part of the gap open until it has
+//! converged. Parameter expansion (Liu, Rubin & Wu 1998) maximises over `a_c` and `P_c` too, which closes the gap after
+//! every M-step; what it adds to the loadings, `W_c chol(P_c)`, is what the model is then told by.
+
+mod e_step;
+mod m_step;
+
+pub use e_step::{Encoder, Packed, Workspace};
+
+use super::ladder::{self, Ladder};
+use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
+use crate::error::{Error, Result};
+use crate::family::Regularization;
+use crate::linalg::{Cholesky, product, row_major, symmetric_eigen};
+use crate::monitor::Event;
+use crate::rng;
+use crate::stats::{StatsShape, SuffStats};
+use faer::{Mat, MatRef};
+use m_step::Moments;
+use rand_distr::{Distribution, StandardNormal};
+use std::f64::consts::{FRAC_2_PI, TAU};
+
+/// Means may be as large as this: what is larger overflows when it is squared and summed.
+const LARGEST: f64 = 1e140;
+
+/// Structure of the noise of each component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoiseStructure {
+    /// A variance for each dimension: factor analysers.
+    Diagonal,
+    /// The same, and one set of them for all components (Ghahramani & Hinton 1996).
+    Tied,
+    /// One variance: probabilistic PCA.
+    Isotropic,
+}
+
+impl NoiseStructure {
+    /// Every structure.
+    pub const ALL: [Self; 3] = [Self::Diagonal, Self::Tied, Self::Isotropic];
+
+    /// Name of the model on the command line and in files: `mfa`, `mfa-tied` or `mppca`.
+    pub fn model_name(self) -> &'static str {
+        match self {
+            Self::Diagonal => "mfa",
+            Self::Tied => "mfa-tied",
+            Self::Isotropic => "mppca",
+        }
+    }
+}
+
+/// One component: `z ~ N(a, P)`, `x | z ~ N(μ + W (z - a), Ψ)`.
+#[derive(Clone, Debug)]
+struct Component {
+    /// `μ`, D values: the mean of the points.
+    mean: Vec<f64>,
+    /// `W`, D × H.
+    loadings: Mat<f64>,
+    /// `Ψ`, D values, the same ones where it is isotropic.
+    noise: Vec<f64>,
+    /// `a`, H values; 0 but in a fit with an expanded prior.
+    latent_mean: Vec<f64>,
+    /// Lower factor of `P`; the unit matrix but in a fit with an expanded prior.
+    latent_factor: Mat<f64>,
+}
+
+/// What sweeps need of a component, of which `N(μ, W R R' W' + Ψ)` is the density.
+struct Factorized {
+    /// `W R`, D × H.
+    loadings: Mat<f64>,
+    /// `L⁻¹`, lower.
+    inverse: Mat<f64>,
+    /// `A = Ψ⁻¹ W R L'⁻¹`, D × H.
+    projection: Mat<f64>,
+    /// `tr(I + R' W' Ψ⁻¹ W R)`.
+    trace: f64,
+    /// `ln det(2π (W R R' W' + Ψ))`.
+    log_det_2pi: f64,
+    /// `ln det(R L'⁻¹)`: half the log-determinant of the posterior covariance of `z`.
+    half_log_det_posterior: f64,
+}
+
+impl Component {
+    fn latents(&self) -> usize {
+        self.loadings.ncols()
+    }
+
+    /// `W R`: the loadings of a latent of unit variance.
+    fn unit_loadings(&self) -> Mat<f64> {
+        product(self.loadings.as_ref(), self.latent_factor.as_ref())
+    }
+
+    /// `None` where variances are not positive, or numbers leave the range of `f64`.
+    fn factorize(&self) -> Option<Factorized> {
+        let (dim, latents) = (self.mean.len(), self.latents());
+        let valid = |v: f64| v > 0.0 && v.is_finite() && v.recip().is_finite();
+        self.noise.iter().all(|&v| valid(v)).then_some(())?;
+        let loadings = self.unit_loadings();
+        let white = Mat::from_fn(dim, latents, |d, h| loadings[(d, h)] / self.noise[d].sqrt());
+        let mut inner = product(white.transpose(), white.as_ref());
+        for h in 0..latents {
+            inner[(h, h)] += 1.0;
+        }
+        let trace = (0..latents).map(|h| inner[(h, h)]).sum();
+        let cholesky = Cholesky::new(&row_major(inner.as_ref()), latents)?;
+        let inverse = cholesky.inverse_factor();
+        let mut projection = product(white.as_ref(), inverse.transpose());
+        for h in 0..latents {
+            for d in 0..dim {
+                projection[(d, h)] /= self.noise[d].sqrt();
+            }
+        }
+        let log_det_noise: f64 = self.noise.iter().map(|v| v.ln()).sum();
+        let log_det_2pi = dim as f64 * TAU.ln() + log_det_noise + cholesky.log_det();
+        let half_log_det_posterior = self.half_log_det_prior() - 0.5 * cholesky.log_det();
+        (log_det_2pi.is_finite() && half_log_det_posterior.is_finite()).then_some(Factorized {
+            loadings,
+            inverse,
+            projection,
+            trace,
+            log_det_2pi,
+            half_log_det_posterior,
+        })
+    }
+
+    /// `½ ln det P`.
+    fn half_log_det_prior(&self) -> f64 {
+        (0..self.latents()).map(|h| self.latent_factor[(h, h)].ln()).sum()
+    }
+
+    /// The same density with the prior `N(0, I)`, and with loadings that are orthogonal in the metric of the noise,
+    /// longest first, each with its largest entry positive.
+    fn canonical(mut self) -> Self {
+        let (dim, latents) = (self.mean.len(), self.latents());
+        let unit = self.unit_loadings();
+        let white = Mat::from_fn(dim, latents, |d, h| unit[(d, h)] / self.noise[d].sqrt());
+        let inner = product(white.transpose(), white.as_ref());
+        self.loadings = match symmetric_eigen(&row_major(inner.as_ref()), latents) {
+            Some((_, vectors)) => {
+                let mut rotated = product(unit.as_ref(), vectors.as_ref());
+                rotated = Mat::from_fn(dim, latents, |d, h| rotated[(d, latents - 1 - h)]);
+                for h in 0..latents {
+                    let largest = (0..dim)
+                        .map(|d| rotated[(d, h)])
+                        .fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
+                    if largest < 0.0 {
+                        rotated.col_mut(h).iter_mut().for_each(|v| *v = -*v);
+                    }
+                }
+                rotated
+            }
+            None => unit,
+        };
+        self.latent_mean = vec![0.0; latents];
+        self.latent_factor = Mat::identity(latents, latents);
+        self
+    }
+
+    /// The longest axis of `W W'`, one standard deviation long; that of the noise where there are no loadings.
+    fn longest_axis(&self) -> Vec<f64> {
+        let unit = self.unit_loadings();
+        let inner = product(unit.transpose(), unit.as_ref());
+        let mut axis = vec![0.0; self.mean.len()];
+        if let Some((_, vectors)) = symmetric_eigen(&row_major(inner.as_ref()), self.latents()) {
+            let last = vectors.subcols(self.latents() - 1, 1);
+            let along = product(unit.as_ref(), last);
+            axis.iter_mut().enumerate().for_each(|(d, a)| *a = along[(d, 0)]);
+        }
+        if axis.iter().all(|&a| a == 0.0) {
+            let widest = (0..axis.len()).max_by(|&i, &j| self.noise[i].total_cmp(&self.noise[j]));
+            if let Some(d) = widest {
+                axis[d] = self.noise[d].sqrt();
+            }
+        }
+        axis
+    }
+}
+
+/// A mixture of C factor analysers, or probabilistic PCAs, of H latents each.
+#[derive(Clone, Debug)]
+pub struct MixtureOfFactorAnalyzers {
+    noise: NoiseStructure,
+    expands: bool,
+    weights: Vec<f64>,
+    components: Vec<Component>,
+    /// Components out of use, of weight zero, until the fit ends.
+    discarded: Vec<bool>,
+    /// The point about which tiles of points are taken.
+    centre: Vec<f64>,
+    /// The points about which the statistics of each component are taken.
+    centres: Vec<Vec<f64>>,
+}
+
+impl MixtureOfFactorAnalyzers {
+    /// A mixture with given parameters.
+    ///
+    /// # Shapes
+    /// `weights: C`, `means: C × D`, `loadings: C × D × H`, `noise_variances: C × D`, or `C` where the noise is isotropic and
+    /// `D` where it is tied; all row-major.
+    ///
+    /// # Errors
+    /// If shapes differ, H is not in `1..D`, weights are no distribution (up to 1e-6, which rounding in a file may cost),
+    /// or a component has a variance that is not positive or numbers out of range.
+    ///
+    /// ```
+    /// use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+    ///
+    /// let (means, loadings) = ([0.0, 0.0, 5.0, 5.0], [1.0, 0.5, 0.0, 2.0]);
+    /// let model = MixtureOfFactorAnalyzers::new(
+    ///     NoiseStructure::Isotropic, 2, vec![0.5, 0.5], &means, &loadings, &[0.1, 0.2],
+    /// )?;
+    /// assert_eq!((model.n_components(), model.n_latents()), (2, 1));
+    /// assert_eq!(model.parameter("noise_variances").unwrap(), [0.1, 0.1, 0.2, 0.2]);
+    /// assert_eq!(model.n_parameters(), 1 + 4 + 4 + 2);
+    /// # Ok::<(), entropysum::error::Error>(())
+    /// ```
+    pub fn new(
+        noise: NoiseStructure,
+        dim: usize,
+        weights: Vec<f64>,
+        means: &[f64],
+        loadings: &[f64],
+        noise_variances: &[f64],
+    ) -> Result<Self> {
+        let invalid =
+            |message: String| Err(Error::Model(format!("{}: {message}", noise.model_name())));
+        let n_components = weights.len();
+        if n_components == 0 {
+            return invalid("a mixture needs at least one component".into());
+        }
+        if dim == 0 || means.len() != n_components * dim {
+            return invalid(format!(
+                "\"means\" holds {} number(s), expected {n_components} × {dim}",
+                means.len()
+            ));
+        }
+        let latents = loadings.len() / (n_components * dim);
+        if loadings.len() != n_components * dim * latents {
+            return invalid(format!(
+                "\"loadings\" holds {} number(s), expected a multiple of {n_components} × {dim}",
+                loadings.len()
+            ));
+        }
+        if let Err(message) = check_latents(latents, dim) {
+            return invalid(message);
+        }
+        let noise_variances = match noise {
+            NoiseStructure::Isotropic if noise_variances.len() == n_components => {
+                noise_variances.iter().flat_map(|v| vec![*v; dim]).collect()
+            }
+            NoiseStructure::Tied if noise_variances.len() == dim => {
+                noise_variances.repeat(n_components)
+            }
+            _ => noise_variances.to_vec(),
+        };
+        if noise_variances.len() != n_components * dim {
+            return invalid(format!(
+                "\"noise_variances\" holds {} number(s), expected {n_components} × {dim}",
+                noise_variances.len()
+            ));
+        }
+        if noise == NoiseStructure::Tied
+            && noise_variances.chunks(dim).any(|v| v != &noise_variances[..dim])
+        {
+            return invalid("noise variances of components differ, expected the same ones".into());
+        }
+        if let Some(c) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
+            return invalid(format!(
+                "weight of component {c} is {}, expected a number ≥ 0",
+                weights[c]
+            ));
+        }
+        let total: f64 = weights.iter().sum();
+        if (total - 1.0).abs() > 1e-6 {
+            return invalid(format!("weights sum to {total}, expected 1"));
+        }
+        let mut components = Vec::with_capacity(n_components);
+        for c in 0..n_components {
+            let mean = means[c * dim..][..dim].to_vec();
+            if let Some(d) = mean.iter().position(|m| !(m.abs() <= LARGEST)) {
+                return invalid(format!(
+                    "component {c}: mean of dimension {d} is {}, expected a number within ±{LARGEST:e}",
+                    mean[d]
+                ));
+            }
+            let own = &noise_variances[c * dim..][..dim];
+            if noise == NoiseStructure::Isotropic && own.iter().any(|v| *v != own[0]) {
+                return invalid(format!("component {c}: noise variances differ, expected one"));
+            }
+            let component = Component {
+                mean,
+                loadings: MatRef::from_row_major_slice(
+                    &loadings[c * dim * latents..][..dim * latents],
+                    dim,
+                    latents,
+                )
+                .to_owned(),
+                noise: own.to_vec(),
+                latent_mean: vec![0.0; latents],
+                latent_factor: Mat::identity(latents, latents),
+            };
+            if component.factorize().is_none() {
+                return invalid(format!(
+                    "component {c}: expected noise variances > 0, and numbers within the range of f64"
+                ));
+            }
+            components.push(component);
+        }
+        // Weights that sum to 1 as nearly as sums go stay as they are, so that files give back the same bits.
+        let is_rounding = (total - 1.0).abs() <= n_components as f64 * f64::EPSILON;
+        let total = if is_rounding { 1.0 } else { total };
+        let mut model = Self {
+            noise,
+            expands: true,
+            weights: weights.iter().map(|w| w / total).collect(),
+            discarded: vec![false; n_components],
+            components,
+            centre: Vec::new(),
+            centres: Vec::new(),
+        };
+        model.recentre();
+        Ok(model)
+    }
+
+    /// The same mixture, to be learned with an expanded prior, or by ordinary EM.
+    pub fn with_parameter_expansion(mut self, expands: bool) -> Self {
+        self.expands = expands;
+        self
+    }
+
+    /// Structure of the noise.
+    pub fn noise(&self) -> NoiseStructure {
+        self.noise
+    }
+
+    /// Number of components C.
+    pub fn n_components(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Number of latents H of each component.
+    pub fn n_latents(&self) -> usize {
+        self.components[0].latents()
+    }
+
+    /// Mixing weights `π`; C values that sum to 1.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// A named array of parameters, row-major: `means` (C × D), `loadings` (C × D × H) or `noise_variances` (C × D).
+    ///
+    /// The loadings are those of latents with the prior `N(0, I)`.
+    pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
+        let of = |array: &dyn Fn(&Component) -> Vec<f64>| {
+            Some(self.components.iter().flat_map(array).collect())
+        };
+        match name {
+            "means" => of(&|component| component.mean.clone()),
+            "loadings" => of(&|component| row_major(component.unit_loadings().as_ref())),
+            "noise_variances" => of(&|component| component.noise.clone()),
+            _ => None,
+        }
+    }
+
+    /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of the entropies, `H[p(x | c)] = ½ ln|2πe (W_c W_c' + Ψ_c)|`, in nats.
+    pub fn entropy_contributions(&self) -> Vec<f64> {
+        let entropy = |component: &Component| {
+            0.5 * (factorized(component).log_det_2pi + component.mean.len() as f64)
+        };
+        let entropies: Vec<f64> = self.components.iter().map(entropy).collect();
+        ladder::contributions(&self.weights, &entropies)
+    }
+
+    fn shape(&self) -> StatsShape {
+        let (dim, latents) = (self.dim(), self.n_latents());
+        StatsShape {
+            components: self.n_components(),
+            statistics: m_step::n_statistics(dim, latents),
+            shared: 0,
+            centre: dim,
+        }
+    }
+
+    fn moments(&self, stats: &SuffStats, component: usize) -> Option<Moments> {
+        Moments::new(stats, component, self.n_latents())
+    }
+}
+
+/// Says why a component cannot have this many latents.
+pub(crate) fn check_latents(latents: usize, dim: usize) -> Result<(), String> {
+    if dim < 2 {
+        return Err(format!("points have {dim} dimension(s), expected at least 2"));
+    }
+    if latents == 0 || latents >= dim {
+        return Err(format!(
+            "{latents} latent(s), expected from 1 to {}, fewer than the {dim} dimensions",
+            dim - 1
+        ));
+    }
+    Ok(())
+}
+
+fn factorized(component: &Component) -> Factorized {
+    component.factorize().expect("components of a model have a density")
+}
+
+impl GenerativeModel for MixtureOfFactorAnalyzers {
+    fn dim(&self) -> usize {
+        self.components[0].mean.len()
+    }
+
+    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+        let total: f64 = stats.mass().iter().sum();
+        for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
+            *weight = mass / total;
+        }
+        let update = ladder::defined(stats);
+        ladder::events(&self.maximize(stats, &update, regularization))
+    }
+
+    fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
+        ladder::repair(self, stats, splits_left)
+    }
+
+    /// Takes tiles about the mean of the mixture, and the statistics of each component about its mean.
+    fn recentre(&mut self) {
+        self.centre = vec![0.0; self.dim()];
+        for (weight, component) in self.weights.iter().zip(&self.components) {
+            for (sum, value) in self.centre.iter_mut().zip(&component.mean) {
+                *sum += weight * value;
+            }
+        }
+        self.centres = self.components.iter().map(|component| component.mean.clone()).collect();
+    }
+
+    fn finish(&mut self) {
+        let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
+        ladder::retain(&mut self.components, &keep);
+        ladder::retain(&mut self.weights, &keep);
+        ladder::retain(&mut self.discarded, &keep);
+        self.components = self.components.drain(..).map(Component::canonical).collect();
+        self.recentre();
+    }
+
+    fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
+        let total = stats.total_weight();
+        let latents = self.n_latents() as f64;
+        let one = (TAU * std::f64::consts::E).ln();
+        let mut prior = entropy_of_weights(&self.weights);
+        let mut observable = 0.0;
+        for ((component, weight), mass) in
+            self.components.iter().zip(&self.weights).zip(stats.mass())
+        {
+            prior += weight * (0.5 * latents * one + component.half_log_det_prior());
+            let noise: f64 = component.noise.iter().map(|v| 0.5 * (one + v.ln())).sum();
+            observable += mass / total * noise;
+        }
+        EntropySum {
+            posterior: stats.posterior_entropy() / total,
+            prior,
+            hidden: 0.0,
+            observable,
+            base_measure: 0.0,
+        }
+    }
+
+    fn lower_bound(&self, stats: &SuffStats) -> f64 {
+        let mut sum = stats.posterior_entropy();
+        for c in 0..self.n_components() {
+            let mass = stats.mass()[c];
+            if mass > 0.0 {
+                let component = &self.components[c];
+                sum += mass * self.weights[c].ln();
+                sum += match self.moments(stats, c) {
+                    Some(moments) => mass * moments.log_likelihood(component),
+                    None => f64::NAN,
+                };
+            }
+        }
+        sum / stats.total_weight()
+    }
+
+    /// Number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
+    /// rotation, and the noise variances.
+    fn n_parameters(&self) -> usize {
+        let (dim, latents) = (self.dim(), self.n_latents());
+        let noise = match self.noise {
+            NoiseStructure::Diagonal => self.n_components() * dim,
+            NoiseStructure::Tied => dim,
+            NoiseStructure::Isotropic => self.n_components(),
+        };
+        let each = dim + dim * latents - latents * (latents - 1) / 2;
+        self.n_components() - 1 + self.n_components() * each + noise
+    }
+
+    fn active_components(&self) -> usize {
+        self.discarded.iter().filter(|&&discarded| !discarded).count()
+    }
+}
+
+impl Ladder for MixtureOfFactorAnalyzers {
+    fn weights_mut(&mut self) -> &mut [f64] {
+        &mut self.weights
+    }
+
+    fn discarded_mut(&mut self) -> &mut [bool] {
+        &mut self.discarded
+    }
+
+    fn is_held(&self, _component: usize) -> bool {
+        false
+    }
+
+    fn entropy_contributions(&self) -> Vec<f64> {
+        self.entropy_contributions()
+    }
+
+    /// Puts the halves at the means of the two halves of the donor, cut across its longest axis.
+    fn split(&mut self, donor: usize, component: usize) -> bool {
+        let axis = self.components[donor].longest_axis();
+        for (c, sign) in [(component, -1.0), (donor, 1.0)] {
+            let mut half = self.components[donor].clone();
+            for (mean, step) in half.mean.iter_mut().zip(&axis) {
+                *mean += sign * FRAC_2_PI.sqrt() * step;
+            }
+            self.centres[c].clone_from(&half.mean);
+            self.components[c] = half;
+        }
+        true
+    }
+}
+
+impl Sample for MixtureOfFactorAnalyzers {
+    fn sampler(&self) -> BlockSampler<'_> {
+        let loadings: Vec<_> = self.components.iter().map(Component::unit_loadings).collect();
+        Box::new(move |rng, points, labels| {
+            for point in points.chunks_mut(self.dim()) {
+                let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
+                let component = &self.components[c];
+                for (d, value) in point.iter_mut().enumerate() {
+                    let noise: f64 = StandardNormal.sample(rng);
+                    *value = component.mean[d] + component.noise[d].sqrt() * noise;
+                }
+                for h in 0..component.latents() {
+                    let z: f64 = StandardNormal.sample(rng);
+                    for (d, value) in point.iter_mut().enumerate() {
+                        *value += loadings[c][(d, h)] * z;
+                    }
+                }
+                labels.push(c as u32);
+            }
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! Probabilistic PCA and factor analysis from the command line and in files.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use common::{assert_close, fixture, numbers};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs a command; `DATA` is the folder of real data. Whether it succeeded, and what it printed.
+    fn run(&self, arguments: &str) -> (bool, String) {
+        let data = format!("{}/data", env!("CARGO_MANIFEST_DIR"));
+        let arguments = arguments.split(' ').map(|it| it.replace("DATA", &data));
+        let output = Command::new(env!("CARGO_BIN_EXE_entropysum"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
+        let (out, err) = (output.stdout, output.stderr);
+        (output.status.success(), String::from_utf8([out, err].concat()).unwrap())
+    }
+
+    fn json(&self, arguments: &str) -> Value {
+        let (success, text) = self.run(arguments);
+        assert!(success, "{arguments}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|fault| panic!("{arguments}: {fault}: {text}"))
+    }
+
+    fn refuse(&self, arguments: &str, expected: &str) {
+        let (success, text) = self.run(arguments);
+        assert!(!success && text.contains(expected), "{arguments}: {text}");
+    }
+}
+
+#[test]
+fn fit_reports_the_maximum_likelihood_of_the_fixture() {
+    let place = Place::new();
+    for solution in fixture("linear_iris")["ppca_ml"]["solutions"].as_array().unwrap() {
+        let expected = solution["loglik"].as_f64().unwrap();
+        let latents = solution["H"].as_u64().unwrap();
+        for algorithm in ["closed-form", "px-em", "em"] {
+            let report = place.json(&format!(
+                "fit DATA/iris.csv --model ppca --latent {latents} --algorithm {algorithm} --tol 1e-11 --max-iter 100000 \
+                 --json -q"
+            ));
+            let number = |key: &str| report[key].as_f64().unwrap();
+            assert_close(number("log_likelihood"), expected, 1e-8, algorithm);
+            assert_close(
+                report["entropy_sum"]["total"].as_f64().unwrap(),
+                expected,
+                1e-8,
+                algorithm,
+            );
+            assert_close(
+                number("noise_variance"),
+                solution["sigma2"].as_f64().unwrap(),
+                1e-4,
+                algorithm,
+            );
+            assert!(number("gap").abs() < 1e-7 && report["converged"] == true, "{report}");
+            assert_eq!((&report["model"], &report["n_latents"]), (&"ppca".into(), &latents.into()));
+            assert!(report["method"].as_str().unwrap().ends_with(" the covariance"));
+        }
+    }
+}
+
+#[test]
+fn models_come_back_from_files_and_a_fit_goes_on_from_them() {
+    let place = Place::new();
+    for model in ["ppca", "factor-analysis"] {
+        for name in ["model.json", "model.safetensors"] {
+            place.json(&format!(
+                "fit DATA/wine.csv --model {model} --latent 2 --algorithm px-em --max-iter 30 --tol 0 --json -q -o {name}"
+            ));
+            let info = place.json(&format!("info {name} --json"));
+            assert_eq!(info["model"], model);
+            assert_eq!(numbers(&info["mean"]).len(), 13);
+            assert_eq!(
+                (info["loadings"].as_array().unwrap().len(), numbers(&info["loadings"]).len()),
+                (13, 26)
+            );
+            assert_eq!(info["noise_variance"].is_number(), model == "ppca");
+            fs::write(place.path("start.json"), info.to_string()).unwrap();
+            let go_on = |start: &str| {
+                place.json(&format!(
+                    "fit DATA/wine.csv --init {start} --max-iter 1 --tol 0 --json -q"
+                ))
+            };
+            let (a, b) = (go_on(name), go_on("start.json"));
+            assert_eq!(
+                (&a["lower_bound"], &a["entropy_sum"]),
+                (&b["lower_bound"], &b["entropy_sum"])
+            );
+            // One more iteration is that of a longer run.
+            let longer = place.json(&format!(
+                "fit DATA/wine.csv --model {model} --latent 2 --algorithm px-em --max-iter 31 --tol 0 --json -q"
+            ));
+            assert_close(
+                a["lower_bound"].as_f64().unwrap(),
+                longer["lower_bound"].as_f64().unwrap(),
+                1e-11,
+                model,
+            );
+        }
+    }
+}
+
+#[test]
+fn transform_reconstruct_score_and_sample_write_tables() {
+    let place = Place::new();
+    let report = place.json(
+        "fit DATA/wine.csv --model factor-analysis --latent 3 --rotation varimax --json -q -o m.safetensors --history h.csv \
+         --plot p.svg",
+    );
+    assert_eq!(
+        fs::read_to_string(place.path("h.csv")).unwrap().lines().count() as u64,
+        1 + report["iterations"].as_u64().unwrap()
+    );
+    assert!(fs::read_to_string(place.path("p.svg")).unwrap().starts_with("<svg"));
+    for (command, columns, rows) in [
+        ("transform m.safetensors DATA/wine.csv -o t.csv", 3, 178),
+        ("reconstruct m.safetensors DATA/wine.csv -o t.csv", 13, 178),
+        ("sample m.safetensors -n 50 -o t.csv", 13, 50),
+        ("score m.safetensors DATA/wine.csv -o t.csv", 1, 178),
+    ] {
+        let (success, text) = place.run(command);
+        assert!(success, "{command}: {text}");
+        let table = fs::read_to_string(place.path("t.csv")).unwrap();
+        assert_eq!(table.lines().count(), rows + 1, "{command}");
+        assert_eq!(table.lines().next_back().unwrap().split(',').count(), columns, "{command}");
+    }
+    let score = place.json("score m.safetensors DATA/wine.csv --json");
+    let fitted = report["log_likelihood"].as_f64().unwrap();
+    assert_close(score["log_likelihood"].as_f64().unwrap(), fitted, 1e-12, "score");
+    let (success, text) = place.run("info m.safetensors");
+    assert!(success && text.contains("factor-analysis, 3 latents"), "{text}");
+}
+
+#[test]
+fn missing_entries_are_refused_or_left_out() {
+    let place = Place::new();
+    let text = fs::read_to_string(format!("{}/data/iris.csv", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (i, line) in lines.iter_mut().enumerate().skip(1).step_by(3) {
+        let mut fields: Vec<&str> = line.split(',').collect();
+        fields[i % 4] = "nan";
+        *line = fields.join(",");
+    }
+    fs::write(place.path("holes.csv"), lines.join("\n")).unwrap();
+    place.refuse("fit holes.csv --model ppca --latent 1", "row 0, column 1");
+    place.refuse(
+        "fit holes.csv --model ppca --latent 1 --missing ignore --algorithm closed-form",
+        "no closed form",
+    );
+    for model in ["ppca", "factor-analysis"] {
+        let report = place.json(&format!(
+            "fit holes.csv --model {model} --latent 1 --missing ignore --tol 1e-10 --max-iter 5000 --json -q"
+        ));
+        assert_eq!(
+            report["method"],
+            "parameter-expanded EM on the observed entries, grouped by pattern"
+        );
+        let (bound, found) =
+            (report["lower_bound"].as_f64().unwrap(), report["log_likelihood"].as_f64().unwrap());
+        assert_close(bound, found, 1e-8, model);
+    }
+}
+
+#[test]
+fn what_has_no_meaning_is_refused() {
+    let place = Place::new();
+    for (arguments, expected) in [
+        ("fit DATA/iris.csv --model ppca", "give the number of latents with --latent"),
+        ("fit DATA/iris.csv --model ppca --latent 4", "4 latents for 4 dimension(s)"),
+        ("fit DATA/iris.csv --model ppca --latent 2,3", "expected one number"),
+        ("fit DATA/iris.csv --model ppca --latent 2 -k 3", "--components is no argument of ppca"),
+        ("fit DATA/iris.csv --model ppca --latent 2 --reg-covar 1", "--reg-covar is no argument"),
+        ("fit DATA/iris.csv --model ppca --latent 2 --init random", "starts by itself"),
+        (
+            "fit DATA/iris.csv --model gaussian-full -k 2 --rotation varimax",
+            "--rotation is no argument",
+        ),
+        (
+            "fit DATA/iris.csv --model factor-analysis --latent 1 --algorithm closed-form",
+            "no closed form",
+        ),
+        (
+            "fit DATA/iris.csv --model ppca --latent 1 --algorithm newton",
+            "closed-form or em or px-em",
+        ),
+        ("fit DATA/digits.npy --model factor-analysis --latent 2", "column 0 is constant"),
+    ] {
+        place.refuse(arguments, expected);
+    }
+    for (text, expected) in [
+        (
+            r#"{"model": "ppca", "mean": [0, 0], "loadings": [[1], [2]]}"#,
+            "\"noise_variance\" is missing",
+        ),
+        (
+            r#"{"model": "ppca", "mean": [0, 0], "loadings": [[1]], "noise_variance": 1}"#,
+            "\"loadings\" has shape 1 × 1, expected 2",
+        ),
+        (
+            r#"{"model": "ppca", "mean": [0, 0], "loadings": [[1], [2]], "noise_variance": [1, 1]}"#,
+            "\"noise_variance\" has shape 2",
+        ),
+        (
+            r#"{"model": "ppca", "mean": [0, 0], "loadings": [[1], [2]], "noise_variance": 0}"#,
+            "expected a number > 0",
+        ),
+        (
+            r#"{"model": "factor-analysis", "mean": [0, 0], "loadings": [[1, 0], [2, 1]], "noise_variance": [1, 1]}"#,
+            "2 latents for 2",
+        ),
+        (
+            r#"{"model": "factor-analysis", "mean": 1, "loadings": [[1]], "noise_variance": [1]}"#,
+            "\"mean\" has shape [] (one number)",
+        ),
+    ] {
+        fs::write(place.path("m.json"), text).unwrap();
+        place.refuse("info m.json", expected);
+    }
+}

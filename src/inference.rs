@@ -8,7 +8,7 @@ use crate::em::sweep::{check_points, first_fault};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
-use crate::model::{Density, LatentSpace, Sample, ScoredTile};
+use crate::model::{Density, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
 use crate::rng;
 use crate::scalar::Scalar;
 
@@ -218,6 +218,21 @@ pub fn reconstruct<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
     map_points(model, source, executor, model.dim(), sink, M::reconstruct)
 }
 
+/// Hands the most probable state of the latents of each point, row-major B × (H + I), zeros and ones, to `sink`, with the
+/// index of the first of each batch. With truncated posteriors it is the best state found.
+///
+/// # Errors
+/// As [`transform`].
+pub fn most_probable_states<T: Scalar, S: DataSource<T> + ?Sized>(
+    model: &SigmoidBeliefNet,
+    source: &S,
+    executor: &Executor,
+    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+) -> Result<()> {
+    let width = model.n_latents();
+    map_points(model, source, executor, width, sink, SigmoidBeliefNet::most_probable_states)
+}
+
 /// Maps all points to `width` numbers each, in parallel.
 fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
     model: &M,
@@ -237,6 +252,7 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
         chunk,
         || (),
         |block, (), values: &mut Vec<f64>| {
+            check_points(model, source, block)?;
             values.resize(block.len() * width, 0.0);
             map(model, &encoder, block, values);
             Ok(values.iter().all(|value| value.is_finite()))

@@ -72,6 +72,7 @@
 //! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/golden.rs`) |
 //! | the surrogate of stepwise EM is the entropy sum, at every step | [`em::Stepwise`] | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/streaming.rs`) |
 //! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/mfa.rs`) |
+//! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/sbn.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/golden.rs`) |
 //! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/linear.rs`) |
 //! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](model::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/linear.rs`) |
@@ -120,6 +121,8 @@ pub mod kernels;
 mod linalg;
 pub mod model;
 pub mod monitor;
+#[cfg(feature = "cli")]
+pub mod picture;
 mod rng;
 pub mod scalar;
 pub mod selection;

@@ -49,6 +49,25 @@ impl Cholesky {
         self.factor.as_ref()
     }
 
+    /// `A⁻¹ b`.
+    pub(crate) fn solve(&self, right: &[f64]) -> Vec<f64> {
+        let dim = self.factor.nrows();
+        let mut x = right.to_vec();
+        for i in 0..dim {
+            for j in 0..i {
+                x[i] -= self.factor[(i, j)] * x[j];
+            }
+            x[i] /= self.factor[(i, i)];
+        }
+        for i in (0..dim).rev() {
+            x[i] /= self.factor[(i, i)];
+            for j in 0..i {
+                x[j] -= self.factor[(i, j)] * x[i];
+            }
+        }
+        x
+    }
+
     /// `L⁻¹`, lower triangular with zeros above the diagonal.
     pub(crate) fn inverse_factor(&self) -> Mat<f64> {
         let dim = self.factor.nrows();
@@ -181,7 +200,10 @@ mod tests {
         let cholesky = Cholesky::new(&A, 3).unwrap();
         let product = cholesky.factor() * cholesky.factor().transpose();
         let inverse = cholesky.inverse();
+        let solution = cholesky.solve(&[1.0, -2.0, 0.5]);
         for i in 0..3 {
+            let image: f64 = (0..3).map(|j| A[3 * i + j] * solution[j]).sum();
+            assert!((image - [1.0, -2.0, 0.5][i]).abs() < 1e-14);
             for j in 0..3 {
                 assert!((product[(i, j)] - A[3 * i + j]).abs() < 1e-14);
                 let unit: f64 = (0..3).map(|k| A[3 * i + k] * inverse[3 * k + j]).sum();

@@ -17,6 +17,11 @@ pub(crate) fn uniform(rng: &mut Xoshiro256PlusPlus) -> f64 {
     (rng.next_u64() >> 11) as f64 * 2f64.powi(-53)
 }
 
+/// 64 random bits.
+pub(crate) fn bits(rng: &mut Xoshiro256PlusPlus) -> u64 {
+    rng.next_u64()
+}
+
 /// An index below `n`, by Lemire's multiplication; its bias, below n / 2⁶⁴, is no concern.
 pub(crate) fn below(rng: &mut Xoshiro256PlusPlus, n: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(n)) >> 64) as u64

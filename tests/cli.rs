@@ -600,6 +600,108 @@ fn warnings_are_told_unless_quiet() {
     assert!(report["warnings"][0].as_str().unwrap().contains("2 of 3"));
 }
 
+/// Two causes of six pixels, on in half of the points each.
+fn pictures(n: usize) -> String {
+    let values: Vec<f64> = uniform(8 * n).collect();
+    let row = |draws: &[f64]| {
+        let on = |d: usize| draws[6 + d / 3] < 0.5;
+        let pixel = |d: usize| if (draws[d] < 0.9) == on(d) { "1" } else { "0" };
+        (0..6).map(pixel).collect::<Vec<_>>().join(",") + "\n"
+    };
+    values.chunks(8).map(row).collect()
+}
+
+#[test]
+fn belief_networks_are_fitted_saved_used_and_drawn() {
+    let place = Place::new();
+    place.write("x.csv", pictures(400));
+    for (name, latent, options, n_latents) in [
+        ("sbn", "2", "", 2),
+        ("sbn", "2", "--posterior mean-field", 2),
+        ("sbn", "3", "--posterior truncated --states 4", 3),
+        ("sbn3", "1,2", "", 3),
+        ("sbn3", "1,2", "--posterior truncated", 3),
+    ] {
+        let report = place.json(&format!(
+            "fit x.csv --model {name} --latent {latent} {options} -o m.json --tol 1e-7 --max-iter 500 --plot-features w.png --image 3x2"
+        ));
+        assert_eq!(report["model"], name);
+        assert!(place.read("w.png").starts_with(b"\x89PNG"));
+        let gap = report["gap"].as_f64().unwrap();
+        let limit = if options.contains("truncated") { 1e-3 } else { 1e-9 };
+        assert!(gap.abs() < limit, "{name} {options}: {gap}");
+        let terms = &report["entropy_sum"];
+        assert_eq!(terms.get("hidden").is_some(), name == "sbn3");
+        let term = |key: &str| terms.get(key).map_or(0.0, |v| v.as_f64().unwrap());
+        let total = term("posterior") - term("prior") - term("hidden") - term("observable");
+        assert!((term("total") - total).abs() < 1e-12);
+        let bound = report.get("log_likelihood_is_lower_bound").is_some();
+        assert_eq!(bound, !options.is_empty(), "{options}");
+
+        let info = place.json("info m.json");
+        assert_eq!(
+            info["prior"].as_array().unwrap().len(),
+            if name == "sbn3" { 1 } else { n_latents }
+        );
+        assert_eq!(info["weights"].as_array().unwrap().len(), 6);
+        assert_eq!(info["biases"].as_array().unwrap().len(), 6);
+        assert_eq!(info.get("hidden_weights").is_some(), name == "sbn3");
+        // What is told of a model is a model, and goes on where it stood.
+        place.write("told.json", info.to_string());
+        let again = place.json("fit x.csv --init told.json --max-iter 1 -o m.safetensors");
+        let found = again["log_likelihood"].as_f64().unwrap();
+        assert!((found - report["log_likelihood"].as_f64().unwrap()).abs() < 1e-3);
+
+        for (command, width) in
+            [("transform", n_latents), ("reconstruct", 6), ("predict", n_latents)]
+        {
+            place.succeed(&format!("{command} m.safetensors x.csv -o out.npy"));
+            let (values, columns) = place.numbers("out.npy");
+            assert_eq!((values.len(), columns), (400 * width, width), "{command}");
+            assert!(values.iter().all(|v| (0.0..=1.0).contains(v)), "{command}");
+        }
+        place.succeed("score m.safetensors x.csv -o out.npy");
+        assert_eq!(place.numbers("out.npy").0.len(), 400);
+        place.succeed("sample m.safetensors -n 100 -o s.csv");
+        assert!(place.numbers("s.csv").0.iter().all(|v| *v == 0.0 || *v == 1.0));
+        place.succeed("check m.safetensors x.csv");
+    }
+}
+
+#[test]
+fn belief_networks_refuse_what_they_cannot_do() {
+    let place = Place::new();
+    place.write("x.csv", pictures(20));
+    place.write("counts.csv", "0,1\n1,2\n");
+    for (arguments, message) in [
+        ("fit x.csv --model sbn", "give the number of latents with --latent H"),
+        ("fit x.csv --model sbn --latent 2,3", "give the number of latents with --latent H"),
+        ("fit x.csv --model sbn3 --latent 2", "--latent H,I, the top layer first"),
+        ("fit x.csv --model sbn --latent 40", "use --posterior truncated"),
+        ("fit x.csv --model sbn3 --latent 9,9 --posterior mean-field", "use --posterior truncated"),
+        (
+            "fit x.csv --model sbn --latent 2 --posterior hard",
+            "expected exact, truncated or mean-field",
+        ),
+        ("fit x.csv --model sbn --latent 2 --states 4", "--states is for truncated posteriors"),
+        ("fit x.csv --model sbn --latent 2 -k 3", "--components is no argument of sbn"),
+        ("fit x.csv -k 2 --posterior truncated", "expected exact or hard"),
+        (
+            "fit x.csv --model sbn --latent 2 --plot-features w.png --image 2x2",
+            "points of 6 dimension(s)",
+        ),
+        (
+            "fit counts.csv --model sbn --latent 2",
+            "row 1, column 1: the value is 2, expected 0 or 1",
+        ),
+    ] {
+        let outcome = place.run(arguments);
+        assert_ne!(outcome.code, Some(0), "{arguments}");
+        assert!(outcome.stderr.contains(message), "{arguments}: {}", outcome.stderr);
+        assert!(!place.path("w.png").exists());
+    }
+}
+
 #[test]
 fn help_names_every_command_and_every_family() {
     let place = Place::new();

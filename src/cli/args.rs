@@ -7,7 +7,7 @@ use entropysum::data::shuffle::BadRows;
 use entropysum::em::Config;
 use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
-use entropysum::model::{Posterior, Rotation};
+use entropysum::model::Rotation;
 use entropysum::monitor::Monitor;
 use entropysum::selection::Criterion;
 use entropysum::store::{Model, Stored};
@@ -140,7 +140,7 @@ pub struct FitCommand {
     /// Number of components [default: that of --init FILE]
     #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, value_parser = positive)]
     pub components: Option<u64>,
-    /// Numbers of latents, for models that have any: of each layer, the lowest first
+    /// Numbers of latents, for models that have any: of each layer, the top one first
     #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
     pub latent: Vec<u64>,
 }
@@ -197,9 +197,12 @@ pub struct FitArgs {
     /// Rotate the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// Posteriors of the E-step [default: exact, or those of --init FILE]
-    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
-    pub posterior: Option<Posterior>,
+    /// Posteriors of the E-step: of mixtures exact or hard, of sbn and sbn3 exact, truncated or mean-field [default: exact, or those of --init FILE]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated", "mean-field"]))]
+    pub posterior: Option<String>,
+    /// States of each point that truncated posteriors keep [default: 32, or that of --init FILE]
+    #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]
+    pub states: Option<u64>,
     /// Start: kmeans++, random, random-from-data, or a saved model to go on from
     #[arg(long, value_name = "START", help_heading = MODEL, default_value = Start::NAMES[0], value_parser = OsStringValueParser::new().map(Start::from))]
     pub init: Start,
@@ -244,6 +247,12 @@ pub struct FitArgs {
     /// Draw all iterations, or all candidates: .svg
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
+    /// Draw the weights of each latent as a tile of a picture, for points that are pictures: .png
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, requires = "image")]
+    pub plot_features: Option<PathBuf>,
+    /// Width and height of these pictures: 28x28
+    #[arg(long, value_name = "WxH", help_heading = OUTPUT, requires = "plot_features", value_parser = image)]
+    pub image: Option<(usize, usize)>,
     /// Print the result as one JSON object
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
@@ -386,6 +395,8 @@ impl FitArgs {
             ("--rotation", self.rotation.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
+            ("--states", self.states.is_some()),
+            ("--plot-features", self.plot_features.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),
         ];
         own.into_iter().chain(self.known.given()).collect()
@@ -741,6 +752,14 @@ fn bytes(text: &str) -> Result<u64, String> {
     match digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift)) {
         Some(bytes) if bytes > 0 => Ok(bytes),
         _ => Err("expected a number of bytes, such as 1000000, 256M or 2G".to_owned()),
+    }
+}
+
+fn image(text: &str) -> Result<(usize, usize), String> {
+    let sizes = text.split_once('x').map(|(w, h)| (w.parse(), h.parse()));
+    match sizes {
+        Some((Ok(width), Ok(height))) if width > 0 && height > 0 => Ok((width, height)),
+        _ => Err("expected WIDTHxHEIGHT, such as 28x28".to_owned()),
     }
 }
 

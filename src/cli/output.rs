@@ -58,6 +58,11 @@ impl<'a> Target<'a> {
         Self { path, extensions: &["csv"] }
     }
 
+    /// A picture.
+    pub fn picture(path: &'a Path) -> Self {
+        Self { path, extensions: &["png"] }
+    }
+
     /// A drawing.
     pub fn plot(path: &'a Path) -> Self {
         Self { path, extensions: &["svg"] }
@@ -255,16 +260,17 @@ impl<M: Kind> FitReport<'_, M> {
         tell("converged", (self.stop_reason == StopReason::Converged).into());
         tell("stop_reason", self.stop_reason.name().into());
         tell("monitor", self.monitor.name().into());
-        tell(
-            "entropy_sum",
-            json!({
-                "total": sum.total(),
-                "posterior": sum.posterior,
-                "prior": sum.prior,
-                "observable": sum.observable,
-                "base_measure": sum.base_measure,
-            }),
-        );
+        let mut terms = json!({
+            "total": sum.total(),
+            "posterior": sum.posterior,
+            "prior": sum.prior,
+            "observable": sum.observable,
+            "base_measure": sum.base_measure,
+        });
+        if sum.hidden != 0.0 {
+            terms["hidden"] = sum.hidden.into();
+        }
+        tell("entropy_sum", terms);
         tell("lower_bound", last.lower_bound.into());
         tell("gap", last.gap().into());
         if let Some(minibatch) = self.last_minibatch() {
@@ -275,6 +281,9 @@ impl<M: Kind> FitReport<'_, M> {
             tell("points_seen", last.points_seen.into());
         }
         tell("log_likelihood", score.map(|score| score.log_likelihood).into());
+        if model.scores_are_bounds() {
+            tell("log_likelihood_is_lower_bound", true.into());
+        }
         tell("bic", score.map(Score::bic).into());
         tell("aic", score.map(Score::aic).into());
         tell("icl", score.map(Score::icl).into());
@@ -335,7 +344,7 @@ impl<M: Kind> FitReport<'_, M> {
             );
             lines.push(("its error", error));
         }
-        lines.extend(score.map(score_lines).into_iter().flatten());
+        lines.extend(score.map(|score| score_lines(model, score)).into_iter().flatten());
         let time = format!(
             "{} s an iteration, {} points/s, {} s in all",
             significant(self.seconds_per_iteration(), 3),
@@ -348,8 +357,8 @@ impl<M: Kind> FitReport<'_, M> {
 }
 
 /// A score as one JSON object.
-pub fn score_json(score: &Score) -> Value {
-    json!({
+pub fn score_json(model: &impl Kind, score: &Score) -> Value {
+    let mut value = json!({
         "n_points": score.n_points,
         "total_weight": score.total_weight,
         "log_likelihood": score.log_likelihood,
@@ -357,7 +366,11 @@ pub fn score_json(score: &Score) -> Value {
         "aic": score.aic(),
         "icl": score.icl(),
         "n_parameters": score.n_parameters,
-    })
+    });
+    if model.scores_are_bounds() {
+        value["log_likelihood_is_lower_bound"] = true.into();
+    }
+    value
 }
 
 /// A score for people.
@@ -367,13 +380,15 @@ pub fn score_text(model: &impl Kind, score: &Score) -> String {
         weight => format!("{} of total weight {}", score.n_points, significant(weight, 6)),
     };
     let mut lines = vec![("model", model.title()), ("points", points)];
-    lines.extend(score_lines(score));
+    lines.extend(score_lines(model, score));
     aligned(&lines)
 }
 
-fn score_lines(score: &Score) -> [(&'static str, String); 2] {
+fn score_lines(model: &impl Kind, score: &Score) -> [(&'static str, String); 2] {
     let criteria = format!("{:.2}, AIC {:.2}, ICL {:.2}", score.bic(), score.aic(), score.icl());
-    [("log-likelihood", format!("{:.6} per point", score.log_likelihood)), ("BIC", criteria)]
+    let bound = if model.scores_are_bounds() { " or more: a lower bound" } else { "" };
+    let likelihood = format!("{:.6} per point{bound}", score.log_likelihood);
+    [("log-likelihood", likelihood), ("BIC", criteria)]
 }
 
 /// A model as one JSON object, which [`store::load`] reads.

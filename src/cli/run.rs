@@ -19,6 +19,7 @@ use entropysum::family::{Known, Regularization, product};
 use entropysum::inference;
 use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
+use entropysum::picture;
 use entropysum::scalar::Scalar;
 use entropysum::store::{self, Model, Stored};
 use std::path::{Path, PathBuf};
@@ -82,6 +83,7 @@ pub fn fit_targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
         args.output.as_deref().map(Target::model),
         args.history.as_deref().map(Target::history),
         args.plot.as_deref().map(Target::plot),
+        args.plot_features.as_deref().map(Target::picture),
     ]
     .into_iter()
     .flatten()
@@ -154,6 +156,14 @@ impl<T: Scalar> Points<T> {
         let source = data::open_all::<T>(&args.data.files(), &options)?;
         if let Some(model) = given {
             check_dim(&*source, model)?;
+        }
+        if let Some((width, height)) = args.image
+            && width.checked_mul(height) != Some(source.dim())
+        {
+            let (name, dim) = (source.name(), source.dim());
+            return Err(Error::Config(format!(
+                "--image {width}x{height}: {name} has points of {dim} dimension(s)"
+            )));
         }
         let name = with_column_names(name, &*source)?;
         let tells = given.is_none() && Mixture::answers_to(&name);
@@ -292,7 +302,12 @@ pub fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
         .as_ref()
         .map(|path| write_atomically(path, |file| fit.history.write_csv(file)));
     let plot = args.plot.as_ref().map(|path| plot::write_svg(path, &fit.history, &title));
-    [model, history, plot].into_iter().flatten().filter_map(Result::err).collect()
+    let features = args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
+        |((path, (width, height)), features)| {
+            picture::write_features(path, &features, width, height)
+        },
+    );
+    [model, history, plot, features].into_iter().flatten().filter_map(Result::err).collect()
 }
 
 fn predict<T: Scalar>(args: &PredictArgs) -> Result<ExitCode> {
@@ -303,6 +318,9 @@ fn predict<T: Scalar>(args: &PredictArgs) -> Result<ExitCode> {
 fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Result<ExitCode> {
     let executor = executor(&args.compute.threads)?;
     let n_components = model.n_components();
+    if model.state_width() > 0 && !args.proba {
+        return predict_states(args, model, &executor);
+    }
     if n_components == 0 {
         let (name, kind) = (model.name(), M::KIND);
         return Err(Error::Config(format!("cannot predict: {name} is {kind}, without components")));
@@ -327,6 +345,24 @@ fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Resu
             table.write_labels(labels)
         })?;
     }
+    table.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the most probable state of each point, one column a latent.
+fn predict_states<T: Scalar, M: FitKind<T>>(
+    args: &PredictArgs,
+    model: &M,
+    executor: &Executor,
+) -> Result<ExitCode> {
+    let source = open::<T>(&args.data, None)?;
+    check_dim(&*source, model)?;
+    progress::catch_interrupts()?;
+    let mut table = Table::matrix(&args.output, Dtype::F64, model.state_width(), "z")?;
+    model.states(&*source, executor, &mut |values| {
+        progress::check_interrupt()?;
+        table.write(values)
+    })?;
     table.finish()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -381,7 +417,7 @@ fn score_with<T: Scalar, M: FitKind<T>>(args: &ScoreArgs, model: &M) -> Result<E
         table.finish()?;
     }
     output::print(&if args.json {
-        json_line(&output::score_json(&score))
+        json_line(&output::score_json(model, &score))
     } else {
         output::score_text(model, &score)
     })?;

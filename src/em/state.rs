@@ -223,6 +223,7 @@ impl<M: GenerativeModel> StreamState<M> {
                 r.points_seen as f64,
                 sum.posterior,
                 sum.prior,
+                sum.hidden,
                 sum.observable,
                 sum.base_measure,
                 r.lower_bound,
@@ -334,6 +335,7 @@ impl<M: GenerativeModel> StreamState<M> {
                     entropy_sum: EntropySum {
                         posterior: from.next()?,
                         prior: from.next()?,
+                        hidden: from.next()?,
                         observable: from.next()?,
                         base_measure: from.next()?,
                     },

@@ -311,7 +311,15 @@ pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Si
     source: &S,
     block: Block<'_, T>,
 ) -> Result<(), DataError> {
-    let domains = model.domains();
+    check_domains(&model.domains(), source, block)
+}
+
+/// Says which point of a block is outside one of some domains, if there is one.
+pub(crate) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
+    domains: &[Domain],
+    source: &S,
+    block: Block<'_, T>,
+) -> Result<(), DataError> {
     for i in 0..block.len() * usize::from(!domains.is_empty()) {
         let value = |d: usize| block.points[(i, d)].to_f64();
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {

@@ -9,7 +9,7 @@ use std::fmt;
 /// ```
 /// use entropysum::model::EntropySum;
 ///
-/// let terms = EntropySum { posterior: 0.3, prior: 0.7, observable: 2.0, base_measure: 0.0 };
+/// let terms = EntropySum { posterior: 0.3, prior: 0.7, observable: 2.0, ..Default::default() };
 /// assert!((terms.total() - -2.4).abs() < 1e-15);
 /// let narrow = EntropySum { observable: -1.5, ..terms };
 /// assert_eq!(narrow.to_string(), "1.100000 = 0.300000 (posterior) - 0.700000 (prior) + 1.500000 (observable)");
@@ -20,6 +20,8 @@ pub struct EntropySum {
     pub posterior: f64,
     /// Entropy of the prior, `H[p(z)]`.
     pub prior: f64,
+    /// Expected entropy of a hidden layer, `E_q̄ H[p(y | z)]` (Eqn 21); 0 where there is none.
+    pub hidden: f64,
     /// Expected (pseudo) entropy of the observables, `E_q̄ H[p(x | z)]`.
     pub observable: f64,
     /// Mean log base measure, `mean_n ln h(x_n)`; 0 where it is constant (Prop. 4).
@@ -27,9 +29,9 @@ pub struct EntropySum {
 }
 
 impl EntropySum {
-    /// The sum: posterior - prior - observable + base measure.
+    /// The sum: posterior - prior - hidden - observable + base measure.
     pub fn total(&self) -> f64 {
-        self.posterior - self.prior - self.observable + self.base_measure
+        self.posterior - self.prior - self.hidden - self.observable + self.base_measure
     }
 }
 
@@ -38,10 +40,11 @@ impl fmt::Display for EntropySum {
         write!(f, "{:.6} = {:.6} (posterior)", self.total(), self.posterior)?;
         for (term, name) in [
             (-self.prior, "prior"),
+            (-self.hidden, "hidden"),
             (-self.observable, "observable"),
             (self.base_measure, "base measure"),
         ] {
-            if term != 0.0 || name != "base measure" {
+            if term != 0.0 || name == "prior" || name == "observable" {
                 write!(f, " {} {:.6} ({name})", if term > 0.0 { '+' } else { '-' }, term.abs())?;
             }
         }

@@ -221,6 +221,7 @@ impl GaussianMonitor {
             entropy_sum: EntropySum {
                 posterior: self.mean_posterior_entropy(),
                 prior: isotropic_entropy(latents, prior_variance),
+                hidden: 0.0,
                 observable,
                 base_measure: 0.0,
             },

@@ -7,12 +7,14 @@ mod ladder;
 pub mod linear_gaussian;
 pub mod mixture;
 pub mod mixture_of_factor_analyzers;
+pub mod sbn;
 
 pub use entropy::{EntropySum, entropy_of_weights};
 pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
+pub use sbn::SigmoidBeliefNet;
 
 use crate::block::Block;
 use crate::error::{Error, Result};

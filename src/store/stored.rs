@@ -2,7 +2,7 @@
 
 use super::invalid;
 use crate::error::{Error, Result};
-use crate::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers};
+use crate::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers, SigmoidBeliefNet};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -276,7 +276,8 @@ macro_rules! kinds {
 kinds! {
     Mixture: "A mixture of an exponential family.",
     MixtureOfFactorAnalyzers: "A mixture of factor analysers, or of probabilistic PCAs.",
-    LinearGaussian: "Probabilistic PCA or factor analysis."
+    LinearGaussian: "Probabilistic PCA or factor analysis.",
+    SigmoidBeliefNet: "A sigmoid belief network."
 }
 
 impl Model {

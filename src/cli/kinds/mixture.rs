@@ -11,12 +11,21 @@ use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
-use entropysum::model::Mixture;
+use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use entropysum::store::Stored;
 use serde_json::Value;
 use std::fmt::Write as _;
+
+/// The variational family that was asked for.
+fn posterior(args: &FitArgs) -> Result<Option<Posterior>> {
+    let Some(asked) = args.posterior.as_deref() else { return Ok(None) };
+    let known = [Posterior::Exact, Posterior::Hard].into_iter().find(|it| it.name() == asked);
+    known.map(Some).ok_or_else(|| {
+        Error::Config(format!("--posterior {asked} is not for mixtures, expected exact or hard"))
+    })
+}
 
 impl Kind for Mixture {
     type Spec = MixtureSpec;
@@ -38,6 +47,7 @@ impl Kind for Mixture {
     const ALGORITHMS: &'static [&'static str] = &["batch", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
+        posterior(args)?;
         if let (Some(given), Some((argument, _))) =
             (&given, args.known.given().find(|(_, given)| *given))
         {
@@ -67,7 +77,7 @@ impl Kind for Mixture {
             Missing::Ignore => spec.ignoring_missing()?,
         };
         let spec = spec.with_bad_rows(args.stream.on_bad_row.unwrap_or_default());
-        Ok(match args.posterior {
+        Ok(match posterior(args)? {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,
         })

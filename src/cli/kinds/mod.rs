@@ -7,6 +7,7 @@
 mod linear_gaussian;
 mod mixture;
 mod mixture_of_factor_analyzers;
+mod sbn;
 
 use crate::cli::args::FitArgs;
 use crate::cli::stream::StreamPlan;
@@ -28,7 +29,9 @@ use std::path::Path;
 /// Evaluates an expression with `$M` as the kind of models of this name, one that [`Model`] answers to.
 macro_rules! with_kind {
     ($name:expr, $M:ident => $body:expr) => {{
-        use entropysum::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers};
+        use entropysum::model::{
+            LinearGaussian, Mixture, MixtureOfFactorAnalyzers, SigmoidBeliefNet,
+        };
         use entropysum::store::Stored;
         let name: &str = $name;
         if Mixture::answers_to(name) {
@@ -39,6 +42,9 @@ macro_rules! with_kind {
             $body
         } else if LinearGaussian::answers_to(name) {
             type $M = LinearGaussian;
+            $body
+        } else if SigmoidBeliefNet::answers_to(name) {
+            type $M = SigmoidBeliefNet;
             $body
         } else {
             unreachable!("{name} was looked up before")
@@ -53,6 +59,7 @@ macro_rules! with_model {
             Model::Mixture($model) => $body,
             Model::MixtureOfFactorAnalyzers($model) => $body,
             Model::LinearGaussian($model) => $body,
+            Model::SigmoidBeliefNet($model) => $body,
             _ => unreachable!("every kind has its line"),
         }
     };
@@ -92,6 +99,16 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
     /// The same as a table for people.
     fn table(&self) -> String;
 
+    /// Whether its scores are lower bounds of log-densities.
+    fn scores_are_bounds(&self) -> bool {
+        false
+    }
+
+    /// What `--plot-features` draws: D values for each latent.
+    fn features(&self) -> Option<Features> {
+        None
+    }
+
     /// What `check` tests: a model of this name and size.
     fn factors(&self) -> Result<FactorModel> {
         let (mut sizes, all) = (Sizes::default(), self.sizes());
@@ -102,6 +119,9 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
         built_in(&self.name(), sizes, &Known::default())
     }
 }
+
+/// Features of latents, D values each.
+pub type Features = Vec<Vec<f64>>;
 
 /// A [`Kind`] in the precision of a command.
 pub trait FitKind<T: Scalar>: Kind + Density<T> {
@@ -153,6 +173,21 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
         _sink: &mut dyn FnMut(&[f64]) -> Result<()>,
     ) -> Result<()> {
         Err(no_latents(self, map))
+    }
+
+    /// How many latents the most probable state of a point has; 0 where states are components, or there are none.
+    fn state_width(&self) -> usize {
+        0
+    }
+
+    /// The most probable state of each point, in order: zeros and ones.
+    fn states(
+        &self,
+        _source: &dyn DataSource<T>,
+        _executor: &Executor,
+        _sink: &mut dyn FnMut(&[f64]) -> Result<()>,
+    ) -> Result<()> {
+        unreachable!("asked of kinds with states only")
     }
 }
 

@@ -327,6 +327,7 @@ impl LinearGaussian {
         EntropySum {
             posterior: e.posterior_entropy(),
             prior: gaussian::standard_entropy(self.latents()),
+            hidden: 0.0,
             observable: gaussian::diagonal_entropy(&self.noise_variances),
             base_measure: 0.0,
         }
@@ -341,6 +342,7 @@ impl LinearGaussian {
         EntropySum {
             posterior: gaussian::entropy_of_log_det(self.latents(), -precision.log_det()),
             prior: gaussian::standard_entropy(self.latents()),
+            hidden: 0.0,
             observable: gaussian::diagonal_entropy(&self.noise_variances),
             base_measure: 0.0,
         }

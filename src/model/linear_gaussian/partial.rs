@@ -224,7 +224,8 @@ impl LinearGaussian {
             .map(|d| part(d) * gaussian::isotropic_entropy(1, self.noise_variances[d]))
             .sum();
         let posterior = sums.posterior_entropy / sums.weight;
-        let entropy_sum = EntropySum { posterior, prior, observable, base_measure: 0.0 };
+        let entropy_sum =
+            EntropySum { posterior, prior, hidden: 0.0, observable, base_measure: 0.0 };
         Ok(Step { entropy_sum, lower_bound: entropy_sum.total() + gap, floored })
     }
 }

@@ -381,6 +381,7 @@ impl GenerativeModel for Mixture {
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior: entropy_of_weights(&self.weights),
+            hidden: 0.0,
             observable: self.family.observable_entropy(&self.parameters, stats) / total,
             base_measure: stats.log_base_measure() / total,
         }

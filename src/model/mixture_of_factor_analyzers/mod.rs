@@ -491,6 +491,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         EntropySum {
             posterior: stats.posterior_entropy() / total,
             prior,
+            hidden: 0.0,
             observable,
             base_measure: 0.0,
         }

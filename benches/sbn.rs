@@ -1,0 +1,118 @@
+//! Sweeps of sigmoid belief networks: over all states by the number of latents, over sets of states by their size. Evidence is
+//! checked before it is timed.
+//!
+//! `cargo bench --bench sbn -- truncated` runs a part.
+
+mod common;
+
+use std::hint::black_box;
+
+use common::{assert_close, group};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use entropysum::data::memory::Points;
+use entropysum::em::sweep::Sweeper;
+use entropysum::em::truncated::TruncatedSweeper;
+use entropysum::exec::Executor;
+use entropysum::inference;
+use entropysum::model::GenerativeModel;
+use entropysum::model::sbn::{Layer, SigmoidBeliefNet};
+use entropysum::scalar::Scalar;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+const DIM: usize = 196;
+
+/// A network each of whose latents turns on a part of the observables.
+fn net(latents: usize) -> SigmoidBeliefNet {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+    let mut uniform = || random.next_u64() as f64 / 2_f64.powi(64);
+    let weights: Vec<f64> =
+        (0..DIM * latents).map(|_| if uniform() < 0.1 { 4.0 } else { 0.2 * uniform() }).collect();
+    let layer = Layer::new(latents, &weights, &[-3.0; DIM]).unwrap();
+    SigmoidBeliefNet::new(vec![2.0 / latents as f64; latents], None, layer).unwrap()
+}
+
+fn draw<T: Scalar>(net: &SigmoidBeliefNet, n: u64) -> Vec<T> {
+    let mut values = Vec::new();
+    inference::sample(net, n, 1, &Executor::new(None).unwrap(), |points, _| {
+        values.extend(points.iter().map(|&x| T::from_f64(x)));
+        Ok(())
+    })
+    .unwrap();
+    values
+}
+
+fn softplus(a: f64) -> f64 {
+    a.max(0.0) + (-a.abs()).exp().ln_1p()
+}
+
+/// `ln p(x)` by a plain sum over all states.
+fn log_evidence(net: &SigmoidBeliefNet, x: &[f64]) -> f64 {
+    let (latents, layer) = (net.n_latents(), net.observables());
+    let (weights, biases) = (layer.weights(), layer.biases());
+    let mut sum = 0.0;
+    for state in 0..1usize << latents {
+        let on = |h: usize| (state >> (latents - 1 - h)) & 1 == 1;
+        let prior = |(h, p): (usize, &f64)| if on(h) { p.ln() } else { (1.0 - p).ln() };
+        let mut log: f64 = net.prior().iter().enumerate().map(prior).sum();
+        for d in 0..net.dim() {
+            let row = &weights[d * latents..][..latents];
+            let a = biases[d] + (0..latents).filter(|&h| on(h)).map(|h| row[h]).sum::<f64>();
+            log += a * x[d] - softplus(a);
+        }
+        sum += log.exp();
+    }
+    sum.ln()
+}
+
+fn all_states<T: Scalar>(criterion: &mut Criterion) {
+    let tolerance = if T::EPSILON < 1e-10 { 1e-10 } else { 1e-4 };
+    for latents in [8, 12, 14] {
+        let (net, n) = (net(latents), 4_000);
+        let values: Vec<T> = draw(&net, n);
+        let few: Vec<f64> = values[..5 * DIM].iter().map(|v| v.to_f64()).collect();
+        let expected: f64 = few.chunks(DIM).map(|x| log_evidence(&net, x)).sum();
+        let points = Points::from_rows(&values[..5 * DIM], DIM).unwrap();
+        let one = Executor::new(Some(1)).unwrap();
+        let stats = Sweeper::new(&points, &one).sweep(&net).unwrap();
+        assert_close(stats.log_evidence(), expected, tolerance);
+
+        let points = Points::from_rows(&values, DIM).unwrap();
+        let name = format!("sbn/all states/{}/{n} x {DIM}, {latents} latents", T::NAME);
+        let mut group = group(criterion, &name, Throughput::Elements(n << latents));
+        for threads in [1, 2] {
+            let executor = Executor::new(Some(threads)).unwrap();
+            let mut sweeper = Sweeper::new(&points, &executor);
+            group.bench_function(format!("{threads} threads"), |bencher| {
+                bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+            });
+        }
+        group.finish();
+    }
+}
+
+fn truncated(criterion: &mut Criterion) {
+    let (small, n) = (net(8), 2_000);
+    let values: Vec<f64> = draw(&small, n);
+    let points = Points::from_rows(&values, DIM).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    let exact = Sweeper::new(&points, &executor).sweep(&small).unwrap();
+    let all = TruncatedSweeper::new(&points, &executor, 256, 0).sweep(&small).unwrap();
+    assert_close(all.log_evidence, exact.log_evidence() / n as f64, 1e-10);
+
+    let net = net(100);
+    for (n, states) in [(1_000, 32), (2_000, 32), (2_000, 64)] {
+        let values: Vec<f64> = draw(&net, n);
+        let points = Points::from_rows(&values, DIM).unwrap();
+        let name = format!("sbn/truncated/{n} x {DIM}, 100 latents, {states} states");
+        let mut group = group(criterion, &name, Throughput::Elements(n * states as u64));
+        let mut sweeper = TruncatedSweeper::new(&points, &executor, states, 0);
+        group.bench_function("1 threads", |bencher| {
+            bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, all_states::<f64>, all_states::<f32>, truncated);
+criterion_main!(benches);

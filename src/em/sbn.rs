@@ -1,0 +1,205 @@
+//! Starts of sigmoid belief networks, and fits from them.
+
+use super::batch::{Fit, fit};
+use super::config::Config;
+use super::sweep::check_domains;
+use super::truncated::fit_truncated;
+use crate::block::BlockBuf;
+use crate::data::DataSource;
+use crate::error::{DataError, Error, Result};
+use crate::exec::Executor;
+use crate::family::support::{Domain, Support};
+use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior};
+use crate::monitor::{Observer, StopReason};
+use crate::rng;
+use crate::scalar::Scalar;
+use rand_distr::{Distribution, StandardNormal};
+use std::time::Instant;
+
+/// Points that a read of the pass for a start takes.
+const READ: u64 = 4096;
+
+/// What network to fit, and how to start.
+#[derive(Clone, Debug)]
+pub struct SbnSpec {
+    /// Number of top latents H.
+    pub latents: usize,
+    /// Number of latents I of the layer between them and the observables, for three layers.
+    pub hidden: Option<usize>,
+    /// The variational family.
+    pub posterior: LatentPosterior,
+    /// Ridge λ on all weights, per point; 0 for none.
+    pub ridge: f64,
+    /// A network to go on from, in place of a random start.
+    pub init: Option<SigmoidBeliefNet>,
+}
+
+impl SbnSpec {
+    /// A network of two layers with exact posteriors from a random start.
+    pub fn new(latents: usize) -> Self {
+        let posterior = LatentPosterior::Exact;
+        Self { latents, hidden: None, posterior, ridge: 0.0, init: None }
+    }
+
+    /// A fit that goes on from a network.
+    pub fn from_model(model: SigmoidBeliefNet) -> Self {
+        Self {
+            latents: model.prior().len(),
+            hidden: model.hidden().map(Layer::outputs),
+            posterior: model.posterior(),
+            ridge: model.ridge(),
+            init: Some(model),
+        }
+    }
+
+    /// The same with a layer of `hidden` latents between top and observables.
+    pub fn with_hidden(self, hidden: usize) -> Self {
+        Self { hidden: Some(hidden), ..self }
+    }
+
+    /// The same with another variational family.
+    pub fn with_posterior(self, posterior: LatentPosterior) -> Self {
+        Self { posterior, ..self }
+    }
+}
+
+/// Fits a sigmoid belief network: the best by its bound of `config.n_init` random starts.
+///
+/// # Errors
+/// As [`em::fit`](super::fit); also if there are too many latents for posteriors over all states, a value is neither 0 nor
+/// 1, or several starts are asked of one given network.
+///
+/// ```
+/// use entropysum::data::memory::Points;
+/// use entropysum::em::{Config, SbnSpec, fit_sbn};
+/// use entropysum::exec::Executor;
+/// use entropysum::monitor::Silent;
+///
+/// // Two causes, each of which turns on two of four pixels.
+/// let rows = [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0; 4]];
+/// let values = rows.concat().repeat(25);
+/// let points = Points::from_rows(&values, 4)?;
+/// let executor = Executor::new(Some(1))?;
+/// let config = Config { n_init: 5, ..Config::default() };
+/// let fit = fit_sbn(&SbnSpec::new(2), &points, &executor, &config, &mut Silent)?;
+/// // As many nats as two fair coins.
+/// assert!((fit.last().unwrap().lower_bound + 2.0 * f64::ln(2.0)).abs() < 1e-3);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
+    spec: &SbnSpec,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    observer: &mut dyn Observer,
+) -> Result<Fit<SigmoidBeliefNet>> {
+    config.check()?;
+    if spec.init.is_some() && config.n_init > 1 {
+        return Err(Error::Config(
+            "n_init must be 1 with a given start: all runs from it are the same".into(),
+        ));
+    }
+    let begun = Instant::now();
+    let mut best: Option<Fit<SigmoidBeliefNet>> = None;
+    for run in 0..config.n_init {
+        let model = match &spec.init {
+            Some(model) => model.clone().with_posterior(spec.posterior)?.with_ridge(spec.ridge),
+            None => start(spec, source, config.seed, run as u64)?,
+        };
+        observer.on_start(run);
+        let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
+        let seed = config.seed.wrapping_add((run as u64) << 32);
+        let run_config = Config { max_time: left, seed, ..config.clone() };
+        let fitted = match spec.posterior {
+            LatentPosterior::Truncated { states } => fit_truncated(
+                model,
+                states,
+                spec.init.is_none(),
+                source,
+                executor,
+                &run_config,
+                observer,
+            )?,
+            _ => fit(model, source, executor, &run_config, observer)?,
+        };
+        let interrupted = fitted.stop_reason == StopReason::Interrupted;
+        let objective = |fit: &Fit<SigmoidBeliefNet>| {
+            fit.last().map_or(f64::NEG_INFINITY, |record| record.lower_bound)
+        };
+        if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
+            best = Some(fitted);
+        }
+        if interrupted || config.max_time.is_some_and(|limit| begun.elapsed() >= limit) {
+            break;
+        }
+    }
+    Ok(best.expect("at least one run"))
+}
+
+/// The `run`-th random start: biases that give each observable its mean, and normal weights.
+///
+/// # Errors
+/// As [`fit_sbn`].
+pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
+    spec: &SbnSpec,
+    source: &S,
+    seed: u64,
+    run: u64,
+) -> Result<SigmoidBeliefNet> {
+    let total = spec.latents + spec.hidden.unwrap_or(0);
+    check_posterior(spec.posterior, total, spec.hidden.is_some())?;
+    if spec.latents == 0 || spec.hidden == Some(0) {
+        return Err(Error::Config("sbn: every layer needs at least one latent".into()));
+    }
+    let means = means(source)?;
+    let mut rng = rng::stream(seed, run);
+    let mut normal = |scale: f64| -> f64 {
+        let value: f64 = StandardNormal.sample(&mut rng);
+        scale * value
+    };
+    let prior = vec![START_PRIOR; spec.latents];
+    let hidden = match spec.hidden {
+        None => None,
+        Some(hidden) => {
+            let weights: Vec<f64> = (0..hidden * spec.latents).map(|_| normal(1.0)).collect();
+            Some(Layer::new(spec.latents, &weights, &vec![START_HIDDEN; hidden])?)
+        }
+    };
+    let width = spec.hidden.unwrap_or(spec.latents);
+    let weights: Vec<f64> = (0..width * means.len()).map(|_| normal(START_WEIGHT)).collect();
+    let biases: Vec<f64> = means.iter().map(|m| (m / (1.0 - m)).ln()).collect();
+    let observables = Layer::new(width, &weights, &biases)?;
+    let model = SigmoidBeliefNet::new(prior, hidden, observables)?;
+    Ok(model.with_posterior(spec.posterior)?.with_ridge(spec.ridge))
+}
+
+/// Prior probability of a top latent at the start.
+const START_PRIOR: f64 = 0.1;
+/// Bias of a hidden latent at the start: about a fifth of them on.
+const START_HIDDEN: f64 = -1.5;
+/// Standard deviation of the weights at the start.
+const START_WEIGHT: f64 = 0.5;
+
+/// Weighted mean of each observable, held off 0 and 1 by one point.
+fn means<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result<Vec<f64>> {
+    let mut sums = vec![0.0; source.dim()];
+    let (mut total, mut start) = (0.0, 0);
+    let mut buffer = BlockBuf::default();
+    while start < source.len() {
+        let count = READ.min(source.len() - start);
+        let block = source.read(start, count as usize, &mut buffer)?;
+        check_domains(&[Domain::new(0..source.dim(), Support::Binary)], source, block)?;
+        for (i, row) in block.points.row_iter().enumerate() {
+            let weight = block.weights.map_or(1.0, |weights| weights[i]);
+            total += weight;
+            sums.iter_mut().zip(row.iter()).for_each(|(sum, x)| *sum += weight * x.to_f64());
+        }
+        start += count;
+    }
+    if !(total > 0.0) {
+        let message = "there are no points of positive weight";
+        return Err(DataError::new(source.name(), message).into());
+    }
+    let one = total / source.len() as f64;
+    Ok(sums.iter().map(|sum| (sum + one) / (total + 2.0 * one)).collect())
+}

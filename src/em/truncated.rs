@@ -1,0 +1,198 @@
+//! EM with truncated posteriors: each point keeps a set of states between sweeps.
+//!
+//! As `batch.rs`, but for the variational memory, and for M-steps by a few Newton steps over the states that occur. These
+//! are not exact; the gap of each record is what the identity `α · ∂F/∂Ψ + β · ∂F/∂θ` says it must be (theory 1.2).
+
+use super::batch::Fit;
+use super::config::Config;
+use super::sweep::{check_points, first_fault};
+use crate::block::BlockBuf;
+use crate::data::{self, DataSource};
+use crate::error::{DataError, Error, Result};
+use crate::exec::Executor;
+use crate::model::GenerativeModel;
+use crate::model::sbn::{
+    LatentStats, Regression, SearchWorkspace, SigmoidBeliefNet, TruncatedStates, TruncatedSums,
+};
+use crate::monitor::{Convergence, History, IterRecord, Observer, StopReason};
+use crate::rng;
+use crate::scalar::Scalar;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// Lanes at most, each with its own table of states.
+const MAX_LANES: u64 = 32;
+
+/// Points that make a lane worth its tables.
+const MIN_POINTS_PER_LANE: u64 = 128;
+
+/// New states that a point tries in a sweep, for each one that it keeps.
+const CANDIDATES_PER_STATE: usize = 1;
+
+/// Newton steps of an M-step. From where the last M-step ended, one does nearly all there is to gain before the posteriors
+/// move on; a second costs as much again.
+const NEWTON_STEPS: usize = 1;
+
+/// Sweeps after a random start in which the prior stays where it is. Else a latent may come to be on in most points before
+/// the weights know what it stands for, and serve as a bias from then on: of ten fits to planted bars (`examples/bars.rs`)
+/// two or three ended so, and none since.
+const HELD_PRIOR: usize = 20;
+
+/// Sets of states of all points of a source, and what improves them.
+#[derive(Debug)]
+pub struct TruncatedSweeper<'a, T, S: ?Sized> {
+    source: &'a S,
+    executor: &'a Executor,
+    states: usize,
+    seed: u64,
+    sweeps: u64,
+    lanes: Vec<Lane<T>>,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    first: u64,
+    count: usize,
+    sets: Option<TruncatedStates>,
+    workspace: Option<SearchWorkspace<T>>,
+    buffer: BlockBuf<T>,
+}
+
+/// What a sweep with truncated posteriors yields.
+#[derive(Debug)]
+pub struct TruncatedSweep {
+    /// What an M-step needs.
+    pub stats: LatentStats,
+    /// Mean of `ln Σ_{z ∈ K_n} p(x_n, z)`: the lower bound of the parameters of the sweep, in nats per point.
+    pub log_evidence: f64,
+}
+
+impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
+    /// Sweeps over `source` with sets of `states` states a point.
+    pub fn new(source: &'a S, executor: &'a Executor, states: usize, seed: u64) -> Self {
+        let n = source.len();
+        let n_lanes = (n / MIN_POINTS_PER_LANE).clamp(1, MAX_LANES);
+        let per_lane = n.div_ceil(1 << n_lanes.ilog2()).max(1);
+        let lanes = (0..n.div_ceil(per_lane))
+            .map(|index| Lane {
+                first: index * per_lane,
+                count: per_lane.min(n - index * per_lane) as usize,
+                sets: None,
+                workspace: None,
+                buffer: BlockBuf::default(),
+            })
+            .collect();
+        Self { source, executor, states, seed, sweeps: 0, lanes }
+    }
+
+    /// Improves the sets of all points, and returns what the M-step needs. The bound that the sets allow never falls.
+    ///
+    /// # Errors
+    /// If reading fails, or a value is neither 0 nor 1: then its row and column are named.
+    pub fn sweep(&mut self, model: &SigmoidBeliefNet) -> Result<TruncatedSweep> {
+        let searcher =
+            model.searcher::<T>(self.executor.simd(), self.states * CANDIDATES_PER_STATE);
+        let (source, states, seed) = (self.source, self.states, self.seed);
+        let n_lanes = self.lanes.len() as u64;
+        let sweeps = self.sweeps;
+        self.sweeps += 1;
+        self.executor.for_each(&mut self.lanes, |index, lane| {
+            let mut rng = rng::stream(seed, sweeps * n_lanes + index as u64);
+            let workspace = lane.workspace.get_or_insert_with(|| searcher.workspace());
+            searcher.reset(workspace);
+            let sets =
+                lane.sets.get_or_insert_with(|| searcher.start(lane.count, states, &mut rng));
+            let per_read = 1024;
+            for start in (0..lane.count).step_by(per_read) {
+                let count = per_read.min(lane.count - start);
+                let block = source.read(lane.first + start as u64, count, &mut lane.buffer)?;
+                if sweeps == 0 {
+                    check_points(model, source, block)?;
+                }
+                searcher.sweep(block, sets, start, &mut rng, workspace, |_, _, _, _| {});
+                if !workspace.sums_of_states.is_finite() {
+                    return Err(first_fault(source, &model.domains(), block).into());
+                }
+            }
+            Ok(())
+        })?;
+        let mut total: Option<TruncatedSums> = None;
+        for lane in &self.lanes {
+            let sums = &lane.workspace.as_ref().expect("every lane ran").sums_of_states;
+            match &mut total {
+                None => total = Some(sums.clone()),
+                Some(total) => total.add(sums),
+            }
+        }
+        let total = total.filter(|total| total.total_weight > 0.0);
+        let Some(total) = total else {
+            return Err(DataError::new(source.name(), "the weights of all points are zero").into());
+        };
+        let log_evidence = total.log_evidence / total.total_weight;
+        Ok(TruncatedSweep { stats: model.latent_stats_of(&total), log_evidence })
+    }
+}
+
+/// Learns a network with truncated posteriors, from where it stands; `random_start` says that this is nowhere yet.
+///
+/// # Errors
+/// As [`em::fit`](super::fit); also if the network's posteriors are not truncated.
+pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
+    mut model: SigmoidBeliefNet,
+    states: usize,
+    random_start: bool,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    observer: &mut dyn Observer,
+) -> Result<Fit<SigmoidBeliefNet>> {
+    data::check_dim(source, model.dim())?;
+    config.check()?;
+    if source.is_empty() {
+        return Err(Error::Config(format!("{} has no points", source.name())));
+    }
+    let start = Instant::now();
+    let mut convergence = Convergence::new(config.monitor, config.tol, config.rtol)?;
+    let mut sweeper = TruncatedSweeper::<T, S>::new(source, executor, states, config.seed);
+    let mut history = History::default();
+    let stop_reason = loop {
+        let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
+        let iteration = history.records.len() + 1;
+        let held = random_start && iteration <= HELD_PRIOR;
+        let mut regressions: Vec<Regression<'_>> = model.regressions(&stats, NEWTON_STEPS, held);
+        executor.for_each(&mut regressions, |_, regression| {
+            regression.solve();
+            Ok(())
+        })?;
+        let mut record = IterRecord {
+            iteration,
+            seconds: 0.0,
+            points_seen: iteration as u64 * source.len(),
+            entropy_sum: model.entropies_of(&stats),
+            lower_bound: model.bound_of(&stats),
+            log_likelihood: log_evidence,
+            change: 0.0,
+            active_components: model.active_components(),
+            events: Vec::new(),
+            minibatch: None,
+        };
+        record.seconds = start.elapsed().as_secs_f64();
+        let converged = convergence.update(&mut record) && !held;
+        let asked = observer.on_iteration(&record);
+        history.records.push(record);
+        if converged {
+            break StopReason::Converged;
+        }
+        if let ControlFlow::Break(reason) = asked {
+            break reason;
+        }
+        if iteration >= config.max_iter {
+            break StopReason::MaxIterations;
+        }
+        if config.max_time.is_some_and(|limit| start.elapsed() >= limit) {
+            break StopReason::MaxSeconds;
+        }
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Fit { model, history, stop_reason, warnings: Vec::new(), seconds })
+}

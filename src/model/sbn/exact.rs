@@ -1,0 +1,516 @@
+//! E-steps over all states of the latents.
+//!
+//! The observables see only the layer above them, of J latents. Over a strip of W points
+//!
+//! ```text
+//! U = X (W, μ)                  W × (J + 1)   one product          faer's matmul
+//! Z = additions of U, + bias    W × 2^J       a table              kernels::states
+//! R = softmax(Z)                W × 2^J       one pass             kernels::softmax
+//! E = sums of R                 W × (J + 1)   E_q[(z, 1)]          kernels::states
+//! S += X' E                     D × (J + 1)   one product          faer's matmul
+//! ```
+//!
+//! and nothing of size N × 2^J exists. With three layers `bias_y` is `ln Σ_z p(z) p(y | z)` less the log-partition, and a mass of `y` is
+//! shared out among the `z` by `p(z | y)`, which is the same for all points.
+
+use super::regression::Design;
+use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet, mean_field};
+use crate::block::Block;
+use crate::kernels::dispatch::Simd;
+use crate::kernels::{softmax, states};
+use crate::model::{Constants, EStep, GenerativeModel};
+use crate::scalar::Scalar;
+use crate::stats::{DataConstants, StatsShape, SuffStats};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use std::ops::Range;
+
+/// Latents of all layers whose states are enumerated at most. A strip of 8 points then takes 4 MiB in `f64`.
+pub const MAX_ENUMERATED: usize = 16;
+
+/// Points of a tile: those of one product.
+const TILE: usize = 256;
+
+/// Points of a strip. Narrow ones where wide tables would outgrow half of a level-2 cache of 1 MiB.
+const WIDE: usize = 32;
+const NARROW: usize = 8;
+const TABLE_BYTES: usize = 1 << 19;
+
+/// The parameters of a network as the E-step over all states wants them.
+#[derive(Debug)]
+pub struct Packed<T> {
+    simd: Simd,
+    latents: usize,
+    dim: usize,
+    /// `D × (J + 1)`, column-major; biases last.
+    weights: Vec<T>,
+    /// Log-prior less log-partition of each state.
+    bias: Vec<T>,
+    /// `p(z | y)` of three layers.
+    above: Option<Above>,
+    mean_field: bool,
+    /// Columns of a slice, which has nothing to do.
+    sliced: Option<usize>,
+}
+
+/// The top layer of three, given the one below it.
+#[derive(Debug)]
+struct Above {
+    /// `p(z | y)`, `2^H × 2^I`, row-major.
+    conditional: Vec<f64>,
+    /// `H[p(z | y)]`.
+    entropy: Vec<f64>,
+}
+
+/// Scratch memory of one lane.
+#[derive(Debug)]
+pub struct Workspace<T> {
+    latents: usize,
+    table: Vec<T>,
+    /// `TILE × (J + 1)` columns: the inputs of the tables, and the moments.
+    inputs: Vec<T>,
+    moments: Vec<T>,
+    strip_inputs: Vec<T>,
+    strip_moments: Vec<T>,
+    log_evidence: Vec<f64>,
+    sums: Vec<T>,
+    mean_field: Option<mean_field::Scratch<T>>,
+    /// Mass of the states that the observables see, since the last flush.
+    mass: Vec<f64>,
+}
+
+/// Posteriors of a strip of points.
+#[derive(Debug)]
+pub struct PosteriorTile<'a, T> {
+    /// Index of the first point in the source.
+    pub first: u64,
+    /// Weights of the points.
+    pub weights: Option<&'a [f64]>,
+    /// Log-evidence of each point, in nats; with mean-field posteriors the lower bound of it.
+    pub log_evidence: &'a [f64],
+    /// Posterior probability of each state of the layer above the observables, one column a state, `stride` apart. May be
+    /// overwritten.
+    pub responsibilities: &'a mut [T],
+    /// Distance between columns.
+    pub stride: usize,
+    /// Sum of the posterior entropies over these states.
+    pub posterior_entropy: f64,
+}
+
+impl SigmoidBeliefNet {
+    /// Latents that the observables see.
+    fn visible_latents(&self) -> usize {
+        self.observables().inputs()
+    }
+
+    /// `ln p(s)` of all states of the latents, `z` the leading digits.
+    fn log_priors(&self) -> Vec<f64> {
+        let n = self.n_latents();
+        (0..1usize << n).map(|s| self.log_prior(|j| (s >> (n - 1 - j)) & 1 == 1)).collect()
+    }
+
+    pub(crate) fn pack_states<T: Scalar>(&self, simd: Simd) -> Packed<T> {
+        let (latents, dim) = (self.visible_latents(), self.dim());
+        let mut log_prior = self.log_priors();
+        let mut above = None;
+        if self.hidden().is_some() {
+            let n_visible = 1 << latents;
+            let mut marginal = vec![f64::NEG_INFINITY; n_visible];
+            for row in log_prior.chunks(n_visible) {
+                marginal.iter_mut().zip(row).for_each(|(m, l)| *m = m.max(*l));
+            }
+            let mut sums = vec![0.0; n_visible];
+            for row in log_prior.chunks(n_visible) {
+                for y in 0..n_visible {
+                    sums[y] += (row[y] - marginal[y]).exp();
+                }
+            }
+            marginal.iter_mut().zip(&sums).for_each(|(m, s)| *m += s.ln());
+            let mut entropy = vec![0.0; n_visible];
+            for row in log_prior.chunks_mut(n_visible) {
+                for y in 0..n_visible {
+                    let log = row[y] - marginal[y];
+                    row[y] = log.exp();
+                    entropy[y] -= row[y] * log;
+                }
+            }
+            above = Some(Above { conditional: log_prior, entropy });
+            log_prior = marginal;
+        }
+        let partitions = self.observables().log_partitions(simd);
+        let bias = log_prior.iter().zip(partitions).map(|(p, a)| T::from_f64(p - a)).collect();
+        let mut weights = vec![T::ZERO; dim * (latents + 1)];
+        for (d, row) in self.observables().rows().enumerate() {
+            for (j, &w) in row.iter().enumerate() {
+                weights[j * dim + d] = T::from_f64(w);
+            }
+        }
+        let mean_field = self.posterior() == LatentPosterior::MeanField;
+        Packed { simd, latents, dim, weights, bias, above, mean_field, sliced: None }
+    }
+
+    pub(crate) fn states_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
+        let n = packed.latents + 1;
+        Workspace {
+            latents: packed.latents,
+            table: vec![T::ZERO; packed.bias.len() * packed.width()],
+            inputs: vec![T::ZERO; n * TILE],
+            moments: vec![T::ZERO; n * TILE],
+            strip_inputs: vec![T::ZERO; n * WIDE],
+            strip_moments: vec![T::ZERO; n * WIDE],
+            log_evidence: vec![0.0; WIDE],
+            sums: vec![T::ZERO; n * packed.dim],
+            mean_field: packed
+                .mean_field
+                .then(|| mean_field::Scratch::new(packed.latents, packed.width())),
+            mass: vec![0.0; packed.bias.len()],
+        }
+    }
+
+    /// What an M-step needs of the statistics of an E-step over all states.
+    ///
+    /// # Panics
+    /// If the statistics are those of another model.
+    pub fn latent_stats(&self, stats: &SuffStats) -> LatentStats {
+        let simd = Simd::detect();
+        let scale = stats.total_weight().recip();
+        let total: f64 = stats.mass().iter().sum();
+        let mass: Vec<f64> = stats.mass().iter().map(|m| m / total).collect();
+        let targets = stats.shared().iter().map(|t| t * scale).collect();
+        let mut layers = Vec::new();
+        let top = match self.hidden() {
+            None => {
+                layers.push(LayerStats { design: Design::all(mass), targets });
+                &layers[0].design
+            }
+            Some(hidden) => {
+                let (h, i) = (hidden.inputs(), hidden.outputs());
+                let n_visible = 1 << i;
+                let mut visible = vec![0.0; n_visible];
+                // Of each z: Σ_y q(z, y) (y, 1), one column a moment.
+                let mut moments = vec![0.0; (i + 1) << h];
+                let mut of_state = vec![0.0; i + 1];
+                for (z, row) in mass.chunks(n_visible).enumerate() {
+                    visible.iter_mut().zip(row).for_each(|(sum, m)| *sum += m);
+                    states::first_moments(simd, &mut row.to_vec(), &mut of_state);
+                    for (k, &moment) in of_state.iter().enumerate() {
+                        moments[(k << h) + z] = moment;
+                    }
+                }
+                let mut hidden_targets = vec![0.0; i * (h + 1)];
+                let tables = moments.chunks(1 << h);
+                for (table, target) in tables.zip(hidden_targets.chunks_mut(h + 1)) {
+                    states::first_moments(simd, &mut table.to_vec(), target);
+                }
+                let design = Design::all(moments[i << h..].to_vec());
+                layers.push(LayerStats { design, targets: hidden_targets });
+                layers.push(LayerStats { design: Design::all(visible), targets });
+                &layers[0].design
+            }
+        };
+        LatentStats {
+            posterior_entropy: stats.posterior_entropy() * scale,
+            marginals: top.marginals(simd),
+            layers,
+        }
+    }
+}
+
+impl<T: Scalar> Workspace<T> {
+    fn serves(&self, packed: &Packed<T>) -> bool {
+        self.latents == packed.latents
+            && self.table.len() == packed.bias.len() * packed.width()
+            && self.mean_field.is_some() == packed.mean_field
+    }
+}
+
+impl<T: Scalar> Packed<T> {
+    fn width(&self) -> usize {
+        if self.bias.len() * WIDE * size_of::<T>() <= TABLE_BYTES { WIDE } else { NARROW }
+    }
+
+    /// Conditional probabilities `p(z | y)`, `2^H × 2^J` row-major, of three layers.
+    pub(crate) fn conditional(&self) -> Option<&[f64]> {
+        self.above.as_ref().map(|above| &*above.conditional)
+    }
+
+    fn weights(&self) -> MatRef<'_, T> {
+        MatRef::from_column_major_slice(&self.weights, self.dim, self.latents + 1)
+    }
+
+    /// Posteriors of a block, handed to `visit` strip by strip; times the weights of the points, if `weighted`.
+    /// `workspace.mass` receives that of the states.
+    pub(crate) fn posteriors(
+        &self,
+        block: Block<'_, T>,
+        weighted: bool,
+        workspace: &mut Workspace<T>,
+        mut visit: impl FnMut(PosteriorTile<'_, T>, &mut Workspace<T>),
+    ) {
+        for tile in tiles(block) {
+            self.tile(tile, weighted, workspace, &mut visit);
+        }
+    }
+
+    fn tile(
+        &self,
+        tile: Block<'_, T>,
+        weighted: bool,
+        workspace: &mut Workspace<T>,
+        visit: &mut impl FnMut(PosteriorTile<'_, T>, &mut Workspace<T>),
+    ) {
+        let (n, columns) = (tile.len(), self.latents + 1);
+        let inputs = MatMut::from_column_major_slice_with_stride_mut(
+            &mut workspace.inputs,
+            n,
+            columns,
+            TILE,
+        );
+        matmul(inputs, Accum::Replace, tile.points, self.weights(), T::ONE, Par::Seq);
+        if self.width() == WIDE {
+            self.strips::<WIDE>(tile, weighted, workspace, visit);
+        } else {
+            self.strips::<NARROW>(tile, weighted, workspace, visit);
+        }
+    }
+
+    fn strips<const W: usize>(
+        &self,
+        tile: Block<'_, T>,
+        weighted: bool,
+        workspace: &mut Workspace<T>,
+        visit: &mut impl FnMut(PosteriorTile<'_, T>, &mut Workspace<T>),
+    ) {
+        for start in (0..tile.len()).step_by(W) {
+            let n = W.min(tile.len() - start);
+            let weights = tile.weights.map(|weights| &weights[start..start + n]);
+            let posterior_weights = if weighted { weights } else { None };
+            let mut table = std::mem::take(&mut workspace.table);
+            let (columns, _) = table.as_chunks_mut::<W>();
+            let (strip, _) = workspace.strip_inputs.as_chunks_mut::<W>();
+            let strip = &mut strip[..self.latents + 1];
+            for (to, from) in strip.iter_mut().zip(workspace.inputs.chunks(TILE)) {
+                // Points past the last one hold what they will: no other point sees them.
+                let from = &from[start..TILE.min(start + W)];
+                to[..from.len()].copy_from_slice(from);
+            }
+            states::enumerate(self.simd, strip, &self.bias, columns);
+            let log_evidence = &mut workspace.log_evidence[..n];
+            let totals = if let Some(scratch) = &mut workspace.mean_field {
+                mean_field::posteriors(
+                    self.simd,
+                    columns,
+                    posterior_weights,
+                    &mut workspace.mass,
+                    log_evidence,
+                    scratch,
+                )
+            } else {
+                softmax::softmax(
+                    self.simd,
+                    columns.as_flattened_mut(),
+                    W,
+                    n,
+                    posterior_weights,
+                    &mut workspace.mass,
+                    Some(log_evidence),
+                )
+            };
+            let log_evidence = std::mem::take(&mut workspace.log_evidence);
+            let posterior = PosteriorTile {
+                first: tile.first + start as u64,
+                weights,
+                log_evidence: &log_evidence[..n],
+                responsibilities: &mut table,
+                stride: W,
+                posterior_entropy: totals.posterior_entropy,
+            };
+            visit(posterior, workspace);
+            workspace.log_evidence = log_evidence;
+            workspace.table = table;
+        }
+    }
+
+    /// `E_q[(z, 1)]` of a strip of posteriors, one column a moment, `stride` apart; the table is lost.
+    pub(crate) fn moments(&self, table: &mut [T], moments: &mut [T], stride: usize) {
+        fn fold<T: Scalar, const W: usize>(
+            simd: Simd,
+            table: &mut [T],
+            moments: &mut [T],
+            columns: usize,
+        ) {
+            let (table, moments) = (table.as_chunks_mut::<W>().0, moments.as_chunks_mut::<W>().0);
+            states::fold(simd, table, &mut moments[..columns]);
+        }
+        let fold = if stride == WIDE { fold::<T, WIDE> } else { fold::<T, NARROW> };
+        fold(self.simd, table, moments, self.latents + 1);
+    }
+
+    fn e_step(&self, block: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        for tile in tiles(block) {
+            self.tile(tile, true, workspace, &mut |strip, workspace: &mut Workspace<T>| {
+                let n = strip.log_evidence.len();
+                *stats.total_weight_mut() += strip.weights.map_or(n as f64, |w| w.iter().sum());
+                let positive = |w: &[f64]| w.iter().filter(|&&w| w > 0.0).count();
+                *stats.n_points_mut() += strip.weights.map_or(n, positive) as f64;
+                *stats.posterior_entropy_mut() += strip.posterior_entropy;
+                *stats.log_evidence_mut() += match strip.weights {
+                    None => strip.log_evidence.iter().sum::<f64>(),
+                    Some(w) => strip.log_evidence.iter().zip(w).map(|(l, w)| l * w).sum(),
+                };
+                let Workspace { moments, strip_moments, .. } = workspace;
+                self.moments(strip.responsibilities, strip_moments, strip.stride);
+                let start = (strip.first - tile.first) as usize;
+                let columns = moments.chunks_mut(TILE).zip(strip_moments.chunks(strip.stride));
+                for (to, from) in columns.take(self.latents) {
+                    to[start..start + n].copy_from_slice(&from[..n]);
+                }
+                // The sum of all responsibilities is the weight of the point, exactly.
+                let last = &mut moments[self.latents * TILE + start..][..n];
+                match strip.weights {
+                    None => last.fill(T::ONE),
+                    Some(w) => last.iter_mut().zip(w).for_each(|(to, &w)| *to = T::from_f64(w)),
+                }
+            });
+            self.accumulate(tile, stats, workspace);
+        }
+    }
+
+    /// Adds `X' E` of a tile to the moments.
+    fn accumulate(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        let (n, columns) = (tile.len(), self.latents + 1);
+        let moments =
+            MatRef::from_column_major_slice_with_stride(&workspace.moments, n, columns, TILE);
+        let sums = MatMut::from_row_major_slice_mut(&mut workspace.sums, self.dim, columns);
+        matmul(sums, Accum::Replace, tile.points.transpose(), moments, T::ONE, Par::Seq);
+        for (total, sum) in stats.shared_mut().iter_mut().zip(&workspace.sums) {
+            *total += sum.to_f64();
+        }
+    }
+
+    /// Moves the masses of states into the statistics.
+    fn flush(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        match &self.above {
+            None => {
+                for (total, mass) in stats.mass_mut().iter_mut().zip(&workspace.mass) {
+                    *total += mass;
+                }
+            }
+            Some(above) => {
+                let n_visible = workspace.mass.len();
+                let rows = above.conditional.chunks(n_visible);
+                for (totals, row) in stats.mass_mut().chunks_mut(n_visible).zip(rows) {
+                    for y in 0..n_visible {
+                        totals[y] += workspace.mass[y] * row[y];
+                    }
+                }
+                let entropies = workspace.mass.iter().zip(&above.entropy);
+                *stats.posterior_entropy_mut() += entropies.map(|(m, h)| m * h).sum::<f64>();
+            }
+        }
+        workspace.mass.fill(0.0);
+    }
+}
+
+fn tiles<T: Scalar>(block: Block<'_, T>) -> impl Iterator<Item = Block<'_, T>> {
+    (0..block.len())
+        .step_by(TILE)
+        .map(move |start| block.slice(start, TILE.min(block.len() - start)))
+}
+
+pub(crate) fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
+    let binary = |value: &T| (*value == T::ZERO) | (*value == T::ONE);
+    block.points.row_iter().all(|row| match row.try_as_row_major() {
+        Some(row) => row.as_slice().iter().fold(true, |all, value| all & binary(value)),
+        None => row.iter().all(binary),
+    })
+}
+
+impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
+    type Packed = Packed<T>;
+    type Workspace = Workspace<T>;
+
+    fn pack(&self, simd: Simd, _: u64, _: Constants) -> Packed<T> {
+        self.pack_states(simd)
+    }
+
+    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
+        match old {
+            Some(mut old) if old.serves(packed) => {
+                old.mass.fill(0.0);
+                old
+            }
+            _ => self.states_workspace(packed),
+        }
+    }
+
+    fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
+        let shape = StatsShape {
+            components: packed.sliced.unwrap_or(1 << self.n_latents()),
+            statistics: 0,
+            shared: packed.weights.len(),
+            centre: 0,
+        };
+        SuffStats::zeros(shape, Vec::new())
+    }
+
+    fn e_step(
+        &self,
+        packed: &Packed<T>,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+    ) {
+        packed.e_step(block, stats, workspace);
+    }
+
+    /// All statistics are small: the first half is the whole.
+    fn posteriors(
+        &self,
+        packed: &Packed<T>,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut Workspace<T>,
+        _: &mut [T],
+    ) {
+        packed.e_step(block, stats, workspace);
+        packed.flush(stats, workspace);
+    }
+
+    fn slice(&self, packed: &Packed<T>, columns: Range<usize>) -> Packed<T> {
+        Packed {
+            weights: packed.weights.clone(),
+            bias: Vec::new(),
+            above: None,
+            sliced: Some(columns.len()),
+            ..*packed
+        }
+    }
+
+    fn accumulate(
+        &self,
+        _: &Packed<T>,
+        _: Block<'_, T>,
+        _: &[T],
+        _: &mut SuffStats,
+        _: &mut Workspace<T>,
+    ) {
+    }
+
+    fn merge_slice(&self, _: &Packed<T>, _: usize, _: &SuffStats, _: &mut SuffStats) {}
+
+    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        packed.flush(stats, workspace);
+    }
+
+    fn complete(&self, _: &Packed<T>, _: &mut SuffStats, _: Option<&DataConstants>) {}
+
+    /// There are none; so they are known from the first sweep on.
+    fn constants(&self, _: &Packed<T>, _: &SuffStats) -> Option<DataConstants> {
+        Some(DataConstants { log_base_measure: 0.0, shared: Vec::new(), centre: Vec::new() })
+    }
+
+    fn can_reuse(&self, _: &Packed<T>, _: &DataConstants) -> bool {
+        true
+    }
+}

@@ -1,0 +1,336 @@
+//! The M-step of a layer: one weighted logistic regression an output, over states in place of points.
+//!
+//! For the logit `a_s = w · z_s + w_0` of an output in state `s`, the part of the bound that depends on `w` is
+//!
+//! `Q(w) = w · t - Σ_s m_s softplus(a_s) - (λ/2) |w|²`
+//!
+//! with the mass `m_s = Σ_n q_n(s)` of the state and the target `t = Σ_n x_n E_q[z]`, both per point. It is concave. Newton's
+//! method costs O(S H²) a step for listed states, and O(2^H) for all of them (`kernels::states`).
+
+use crate::kernels::dispatch::Simd;
+use crate::kernels::{logistic, states};
+use crate::linalg::Cholesky;
+
+/// Newton steps at most. From a warm start four to six suffice; a separable output takes about one more for each unit
+/// of its logit, up to [`MAX_LOGIT`].
+const MAX_STEPS: usize = 100;
+
+/// Halvings of a step at most; a step of 2⁻⁴⁰ is lost in rounding.
+const MAX_HALVINGS: usize = 40;
+
+/// Logit of an output that is constant in the data. e⁻⁴⁰ is far below the rounding of a probability, so the bound is
+/// at its supremum to the last bit, and derivatives are zero to it.
+pub(super) const MAX_LOGIT: f64 = 40.0;
+
+/// Change of a weight in a step at most. Where a latent is next to never on, the curvature is noise and would send its
+/// weights anywhere, at no cost to the bound.
+const MAX_CHANGE: f64 = 8.0;
+
+/// Part of the largest diagonal element that is added to the curvature, so that latents that are never on do not make it
+/// singular. It changes the path of Newton's method, not where it ends.
+const DAMPING: f64 = 1e-13;
+
+/// Binary states of some latents, each with its mass; masses sum to 1.
+#[derive(Clone, Debug)]
+pub(crate) struct Design {
+    latents: usize,
+    patterns: Patterns,
+    mass: Vec<f64>,
+}
+
+#[derive(Clone, Debug)]
+enum Patterns {
+    /// All 2^H, in the order of `kernels::states`.
+    All,
+    /// Some: state `s` has the latents `active[starts[s]..starts[s + 1]]` on.
+    Listed { starts: Vec<usize>, active: Vec<u32> },
+}
+
+/// Scratch memory of a regression.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    slope: Vec<f64>,
+    curvature: Vec<f64>,
+    table: Vec<f64>,
+}
+
+/// Value and gradient of `Q`.
+#[derive(Clone, Debug)]
+struct Point {
+    value: f64,
+    gradient: Vec<f64>,
+}
+
+impl Design {
+    /// All states, with the mass of each.
+    pub(crate) fn all(mass: Vec<f64>) -> Self {
+        Self { latents: mass.len().ilog2() as usize, patterns: Patterns::All, mass }
+    }
+
+    /// States listed by the latents that are on.
+    pub(crate) fn listed(
+        latents: usize,
+        starts: Vec<usize>,
+        active: Vec<u32>,
+        mass: Vec<f64>,
+    ) -> Self {
+        debug_assert_eq!(starts.len(), mass.len() + 1);
+        Self { latents, patterns: Patterns::Listed { starts, active }, mass }
+    }
+
+    /// Mass of each state.
+    pub(crate) fn mass(&self) -> &[f64] {
+        &self.mass
+    }
+
+    /// Scratch memory for this design.
+    pub(crate) fn scratch(&self) -> Scratch {
+        let n = self.mass.len();
+        Scratch { slope: vec![0.0; n], curvature: vec![0.0; n], table: vec![0.0; n] }
+    }
+
+    /// `w · z_s + w_0` for all states.
+    pub(crate) fn logits(&self, simd: Simd, weights: &[f64], logits: &mut [f64]) {
+        match &self.patterns {
+            Patterns::All => states::linear(simd, weights, logits),
+            Patterns::Listed { starts, active } => {
+                for (logit, range) in logits.iter_mut().zip(starts.windows(2)) {
+                    *logit = weights[self.latents]
+                        + active[range[0]..range[1]]
+                            .iter()
+                            .map(|&h| weights[h as usize])
+                            .sum::<f64>();
+                }
+            }
+        }
+    }
+
+    /// `Σ_s v_s z_s`, and last `Σ_s v_s`; `v` may be lost.
+    fn first_moments(&self, simd: Simd, values: &mut [f64], moments: &mut [f64]) {
+        match &self.patterns {
+            Patterns::All => states::first_moments(simd, values, moments),
+            Patterns::Listed { starts, active } => {
+                moments.fill(0.0);
+                for (value, range) in values.iter().zip(starts.windows(2)) {
+                    for &h in &active[range[0]..range[1]] {
+                        moments[h as usize] += value;
+                    }
+                    moments[self.latents] += value;
+                }
+            }
+        }
+    }
+
+    /// `Σ_s v_s z̃_s z̃_s'`, upper triangle; `v` may be lost.
+    fn second_moments(
+        &self,
+        simd: Simd,
+        values: &mut [f64],
+        scratch: &mut [f64],
+        moments: &mut [f64],
+    ) {
+        match &self.patterns {
+            Patterns::All => states::second_moments(simd, values, scratch, moments),
+            Patterns::Listed { starts, active } => {
+                let n = self.latents + 1;
+                moments.fill(0.0);
+                for (&value, range) in values.iter().zip(starts.windows(2)) {
+                    if value < NEGLIGIBLE_CURVATURE {
+                        continue;
+                    }
+                    let active = &active[range[0]..range[1]];
+                    for (k, &h) in active.iter().enumerate() {
+                        let row = &mut moments[h as usize * n..][..n];
+                        for &j in &active[k..] {
+                            row[j as usize] += value;
+                        }
+                        row[n - 1] += value;
+                    }
+                    moments[n * n - 1] += value;
+                }
+            }
+        }
+    }
+
+    /// Marginal probabilities of the latents, `Σ_s m_s z_s`.
+    pub(crate) fn marginals(&self, simd: Simd) -> Vec<f64> {
+        let mut moments = vec![0.0; self.latents + 1];
+        self.first_moments(simd, &mut self.mass.clone(), &mut moments);
+        moments.truncate(self.latents);
+        moments
+    }
+
+    /// `∂Q/∂w` without the ridge.
+    pub(crate) fn gradient(
+        &self,
+        simd: Simd,
+        target: &[f64],
+        weights: &[f64],
+        scratch: &mut Scratch,
+    ) -> Vec<f64> {
+        let mut gradient = vec![0.0; target.len()];
+        self.logits(simd, weights, &mut scratch.slope);
+        logistic::derivatives(simd, &self.mass, &mut scratch.slope, &mut scratch.curvature);
+        self.first_moments(simd, &mut scratch.slope, &mut gradient);
+        gradient.iter_mut().zip(target).for_each(|(g, t)| *g = t - *g);
+        gradient
+    }
+
+    /// Value and gradient of `Q`; the scratch memory then holds what [`curvature`](Self::curvature) needs.
+    fn evaluate(
+        &self,
+        simd: Simd,
+        target: &[f64],
+        weights: &[f64],
+        ridge: f64,
+        scratch: &mut Scratch,
+        point: &mut Point,
+    ) {
+        let n = target.len();
+        self.logits(simd, weights, &mut scratch.slope);
+        let Scratch { slope, curvature, .. } = scratch;
+        let partition = logistic::derivatives(simd, &self.mass, slope, curvature);
+        self.first_moments(simd, slope, &mut point.gradient);
+        point.value = -partition;
+        for h in 0..n {
+            point.value += weights[h] * target[h];
+            point.gradient[h] = target[h] - point.gradient[h];
+            if h + 1 < n {
+                point.value -= 0.5 * ridge * weights[h] * weights[h];
+                point.gradient[h] -= ridge * weights[h];
+            }
+        }
+    }
+
+    /// `-∂²Q`, upper triangle, where `Q` was last evaluated.
+    fn curvature(&self, simd: Simd, ridge: f64, scratch: &mut Scratch, moments: &mut [f64]) {
+        let Scratch { curvature, table, .. } = scratch;
+        self.second_moments(simd, curvature, table, moments);
+        for h in 0..self.latents {
+            moments[h * (self.latents + 2)] += ridge;
+        }
+    }
+
+    /// Maximises `Q` from where the weights stand, until no element of its gradient exceeds `tolerance` or `max_steps`
+    /// are done. Every step raises `Q`, up to rounding.
+    pub(crate) fn maximize(
+        &self,
+        simd: Simd,
+        target: &[f64],
+        weights: &mut [f64],
+        rule: &NewtonRule,
+        scratch: &mut Scratch,
+    ) {
+        let n = target.len();
+        // An output without exceptions has its supremum at infinity.
+        let rounding = 4.0 * f64::EPSILON;
+        let on = target[n - 1];
+        if on <= rounding || on >= 1.0 - rounding {
+            weights[..n - 1].fill(0.0);
+            weights[n - 1] = if on < 0.5 { -MAX_LOGIT } else { MAX_LOGIT };
+            return;
+        }
+        let blank = Point { value: 0.0, gradient: vec![0.0; n] };
+        let (mut here, mut there) = (blank.clone(), blank);
+        let mut curvature = vec![0.0; n * n];
+        self.evaluate(simd, target, weights, rule.ridge, scratch, &mut here);
+        let mut trial = vec![0.0; n];
+        let size = |gradient: &[f64]| gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+        for _ in 0..rule.max_steps.min(MAX_STEPS) {
+            if size(&here.gradient) <= rule.tolerance {
+                break;
+            }
+            self.curvature(simd, rule.ridge, scratch, &mut curvature);
+            let Some(mut step) = newton_step(&here.gradient, &curvature) else { break };
+            let longest = size(&step);
+            if longest > MAX_CHANGE {
+                step.iter_mut().for_each(|s| *s *= MAX_CHANGE / longest);
+            }
+            let slope: f64 = step.iter().zip(&here.gradient).map(|(s, g)| s * g).sum();
+            // Values this close cannot be told apart: Q is a sum of terms of the size of the bound of one output.
+            let slack = 8.0 * f64::EPSILON * (1.0 + here.value.abs());
+            let mut scale = 1.0;
+            let mut accepted = false;
+            for _ in 0..MAX_HALVINGS {
+                for h in 0..n {
+                    trial[h] = weights[h] + scale * step[h];
+                }
+                self.evaluate(simd, target, &trial, rule.ridge, scratch, &mut there);
+                // Armijo's rule with the usual constant; where rounding hides the rise, the gradient must fall.
+                let hidden = slope * scale < slack;
+                let rises = there.value >= here.value + 1e-4 * scale * slope;
+                let falls = size(&there.gradient) < size(&here.gradient)
+                    && there.value >= here.value - slack;
+                if if hidden { falls } else { rises } {
+                    accepted = true;
+                    break;
+                }
+                if hidden {
+                    break;
+                }
+                scale *= 0.5;
+            }
+            if !accepted {
+                break;
+            }
+            weights.copy_from_slice(&trial);
+            std::mem::swap(&mut here, &mut there);
+        }
+    }
+}
+
+/// Curvature of a listed state, per point, that Newton's method passes over: most states have next to no mass, or are sure of
+/// an output. Value and gradient are exact all the same.
+const NEGLIGIBLE_CURVATURE: f64 = 1e-10;
+
+/// When Newton's method ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewtonRule {
+    /// Largest element of the gradient, per point.
+    pub tolerance: f64,
+    /// Steps at most.
+    pub max_steps: usize,
+    /// Ridge λ on the weights, not the bias.
+    pub ridge: f64,
+}
+
+/// The M-step of some outputs of a layer.
+#[derive(Debug)]
+pub(crate) struct Regression<'a> {
+    pub(super) design: &'a Design,
+    pub(super) targets: &'a [f64],
+    pub(super) rows: &'a mut [f64],
+    pub(super) rule: NewtonRule,
+}
+
+impl Regression<'_> {
+    /// Maximises the bound in the weights of these outputs.
+    pub(crate) fn solve(&mut self) {
+        let (simd, n) = (Simd::detect(), self.design.latents + 1);
+        let mut scratch = self.design.scratch();
+        for (target, weights) in self.targets.chunks(n).zip(self.rows.chunks_mut(n)) {
+            self.design.maximize(simd, target, weights, &self.rule, &mut scratch);
+        }
+    }
+}
+
+fn newton_step(gradient: &[f64], curvature: &[f64]) -> Option<Vec<f64>> {
+    let n = gradient.len();
+    let largest = (0..n).map(|h| curvature[h * n + h]).fold(0.0, f64::max);
+    let mut damping = DAMPING * largest;
+    // Twice ten thousandfold at most: then the matrix is not a curvature but noise.
+    for _ in 0..3 {
+        let mut matrix = curvature.to_vec();
+        for h in 0..n {
+            for k in 0..h {
+                matrix[h * n + k] = matrix[k * n + h];
+            }
+            matrix[h * n + h] += damping;
+        }
+        if let Some(cholesky) = Cholesky::new(&matrix, n) {
+            return Some(cholesky.solve(gradient));
+        }
+        damping *= 1e4;
+    }
+    None
+}

@@ -1,0 +1,93 @@
+//! Sigmoid belief networks in files.
+
+use super::invalid;
+use super::stored::{File, NamedArray, Stored};
+use crate::error::Result;
+use crate::model::SigmoidBeliefNet;
+use crate::model::sbn::{LatentPosterior, Layer};
+use serde_json::Value;
+
+const TWO_LAYERS: &str = "sbn";
+const THREE_LAYERS: &str = "sbn3";
+
+impl Stored for SigmoidBeliefNet {
+    const KIND: &'static str = "a sigmoid belief network";
+
+    fn names() -> Vec<&'static str> {
+        vec![TWO_LAYERS, THREE_LAYERS]
+    }
+
+    fn name(&self) -> String {
+        if self.hidden().is_some() { THREE_LAYERS } else { TWO_LAYERS }.into()
+    }
+
+    fn settings(&self) -> Vec<(&'static str, Value)> {
+        let mut settings = vec![("posterior", self.posterior().name().into())];
+        if let LatentPosterior::Truncated { states } = self.posterior() {
+            settings.push(("n_states", states.into()));
+        }
+        settings
+    }
+
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let mut sizes = vec![("n_latents", self.prior().len())];
+        sizes.extend(self.hidden().map(|layer| ("n_hidden", layer.outputs())));
+        sizes.push(("dim", self.observables().outputs()));
+        sizes
+    }
+
+    /// `prior` [H], `weights` [D, H], `biases` [D]; of three layers `weights` [D, I], `hidden_weights` [I, H], `hidden_biases` [I].
+    fn arrays(&self) -> Vec<NamedArray> {
+        let array = |name: &'static str, shape: Vec<usize>| {
+            NamedArray::new(name, shape, self.parameter(name).expect("the network has it"))
+        };
+        let layer = self.observables();
+        let mut arrays = vec![
+            array("prior", vec![self.prior().len()]),
+            array("weights", vec![layer.outputs(), layer.inputs()]),
+            array("biases", vec![layer.outputs()]),
+        ];
+        if let Some(layer) = self.hidden() {
+            arrays.push(array("hidden_weights", vec![layer.outputs(), layer.inputs()]));
+            arrays.push(array("hidden_biases", vec![layer.outputs()]));
+        }
+        arrays
+    }
+
+    /// The posterior is exact unless the file says otherwise, and truncated where that cannot be.
+    fn build(name: &str, file: &File<'_>) -> Result<Self> {
+        let prior = file.array("prior")?;
+        let biases = file.array("biases")?;
+        let mut width = prior.values.len();
+        let prior = file.values("prior", &[width])?;
+        let hidden = if name == THREE_LAYERS {
+            let hidden = file.array("hidden_biases")?.values.len();
+            let biases = file.values("hidden_biases", &[hidden])?;
+            let layer =
+                Layer::new(width, &file.values("hidden_weights", &[hidden, width])?, &biases)?;
+            width = hidden;
+            Some(layer)
+        } else {
+            None
+        };
+        let dim = biases.values.len();
+        let biases = file.values("biases", &[dim])?;
+        let layer = Layer::new(width, &file.values("weights", &[dim, width])?, &biases)?;
+        let net = Self::new(prior, hidden, layer)?;
+        let posterior = match file.text("posterior")?.as_deref() {
+            None => LatentPosterior::default_for(net.n_latents()),
+            Some("exact") => LatentPosterior::Exact,
+            Some("mean-field") => LatentPosterior::MeanField,
+            Some("truncated") => {
+                let states = file.count("n_states")?.unwrap_or(LatentPosterior::DEFAULT_STATES);
+                LatentPosterior::Truncated { states }
+            }
+            Some(other) => {
+                return invalid(format!(
+                    "the posterior is {other:?}, expected exact, mean-field or truncated"
+                ));
+            }
+        };
+        net.with_posterior(posterior)
+    }
+}

@@ -19,6 +19,7 @@ use std::time::Duration;
 #[command(name = "entropysum", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
 DATA is one point a row: .npy, text (.csv, .tsv, ...), or numbers without a header (--dtype and --dim).
+Counts may be sparse: Matrix Market (.mtx), or SciPy's CSR matrices (.npz).
 All values are natural logarithms (nats) per point.
 
 Example:
@@ -465,7 +466,7 @@ pub enum BenchCommand {
 /// A file of points and how to read it.
 #[derive(Clone, Debug, Args)]
 pub struct DataArgs {
-    /// The points, one a row: .npy, text, or raw numbers
+    /// The points, one a row: .npy, text, raw numbers, or sparse .mtx and .npz
     pub data: PathBuf,
     /// Column of a text file that holds weights: its name, or its index from 0
     #[arg(long, value_name = "NAME|INDEX", help_heading = DATA)]

@@ -10,6 +10,7 @@ pub mod moments;
 mod pass;
 mod passes;
 mod patterns;
+mod sparse_start;
 pub mod sweep;
 
 pub use batch::{Fit, fit};

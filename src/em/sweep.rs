@@ -1,7 +1,7 @@
 //! One pass over a source: E-steps of all blocks, merged into the statistics of the whole.
 
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
@@ -116,6 +116,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         let per_lane = n.div_ceil(n_lanes);
         let per_read = self.points_per_read();
         let (source, first_sweep) = (self.source, self.constants.is_none());
+        let sparse = model.takes_sparse();
         self.executor.for_each(&mut self.lanes, |index, lane| {
             let mut workspace = model.workspace(packed, lane.workspace.take());
             let mut stats = empty.clone();
@@ -123,7 +124,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
             let mut start = n.min(index as u64 * per_lane);
             while start < end {
                 let count = per_read.min(end - start) as usize;
-                let block = source.read(start, count, &mut lane.buffer)?;
+                let block = data::read(source, sparse, start, count, &mut lane.buffer)?;
                 if first_sweep {
                     check_points(model, source, block)?;
                 }
@@ -154,7 +155,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         empty: SuffStats,
     ) -> Result<SuffStats> {
         let (n, source) = (self.source.len(), self.source);
-        let first_sweep = self.constants.is_none();
+        let (first_sweep, sparse) = (self.constants.is_none(), model.takes_sparse());
         let shape = empty.shape();
         let per_part = (RESPONSIBILITY_BYTES / (size_of::<T>() * shape.components)) as u64;
         let per_part = per_part.clamp(MIN_POINTS_PER_LANE, MAX_HALVED_POINTS);
@@ -187,7 +188,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 let mut workspace = model.workspace(packed, lane.workspace.take());
                 responsibilities.resize(count * shape.components, T::ZERO);
                 if count > 0 {
-                    let block = source.read(start, count, &mut lane.buffer)?;
+                    let block = data::read(source, sparse, start, count, &mut lane.buffer)?;
                     if first_sweep {
                         check_points(model, source, block)?;
                     }
@@ -207,7 +208,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                     for (index, responsibilities) in responsibilities.iter().enumerate() {
                         let (start, count) = range(index);
                         if count > 0 {
-                            let block = source.read(start, count, buffer)?;
+                            let block = data::read(source, sparse, start, count, buffer)?;
                             let columns = &responsibilities[*first * count..][..n_columns * count];
                             model.accumulate(slice, block, columns, stats, workspace);
                         }
@@ -260,11 +261,36 @@ pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Si
     source: &S,
     block: Block<'_, T>,
 ) -> Result<(), DataError> {
-    let domains = model.domains();
+    check_domains(&model.domains(), source, block)
+}
+
+/// The same for the domains of a family. Sparse points have zeros where they have nothing, which fits the families that
+/// take such.
+pub(super) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
+    domains: &[Domain],
+    source: &S,
+    block: Block<'_, T>,
+) -> Result<(), DataError> {
+    let at = |i: usize, column, message| {
+        Err(DataError::new(source.name(), message).at(block.first + i as u64, column))
+    };
     for i in 0..block.len() * usize::from(!domains.is_empty()) {
+        if let Some(rows) = block.sparse {
+            for (d, value) in rows.row(i) {
+                let fault = |domain: &Domain| {
+                    let column = Domain { columns: d..d + 1, ..domain.clone() };
+                    column.fault(|_| value.to_f64())
+                };
+                let own = domains.iter().find(|domain| domain.columns.contains(&d));
+                if let Some((column, message)) = own.and_then(fault) {
+                    return at(i, column, message);
+                }
+            }
+            continue;
+        }
         let value = |d: usize| block.points[(i, d)].to_f64();
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
-            return Err(DataError::new(source.name(), message).at(block.first + i as u64, column));
+            return at(i, column, message);
         }
     }
     Ok(())
@@ -278,7 +304,8 @@ pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
 ) -> DataError {
     let missing = domains.iter().any(|domain| domain.missing);
     for i in 0..block.len() {
-        for d in 0..block.dim() {
+        // Sparse points are finite from the start.
+        for d in 0..block.points.ncols() {
             let value = block.points[(i, d)];
             if !value.is_finite() && !(missing && value.to_f64().is_nan()) {
                 return DataError::new(

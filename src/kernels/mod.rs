@@ -18,4 +18,5 @@ pub mod reference;
 pub mod residual;
 pub mod scatter;
 pub mod softmax;
+pub mod sparse;
 pub mod statistics;

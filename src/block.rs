@@ -6,8 +6,11 @@ use faer::MatRef;
 /// A view of some consecutive points of a source, with their weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a, T> {
-    /// The points: one row a point, one column a dimension, any strides.
+    /// The points: one row a point, one column a dimension, any strides. No columns where they are `sparse`.
     pub points: MatRef<'a, T>,
+    /// The points where zeros are left out. Only who asks for them gets such: see
+    /// [`read_sparse`](crate::data::DataSource::read_sparse).
+    pub sparse: Option<SparseRows<'a, T>>,
     /// Sample weights, one a point; `None` where every point counts once.
     pub weights: Option<&'a [f64]>,
     /// Index of the first point in its source.
@@ -15,6 +18,22 @@ pub struct Block<'a, T> {
 }
 
 impl<'a, T: Scalar> Block<'a, T> {
+    /// A block of sparse points.
+    pub fn of_sparse(rows: SparseRows<'a, T>, weights: Option<&'a [f64]>, first: u64) -> Self {
+        let points = MatRef::from_row_major_slice(&[], rows.len(), 0);
+        Self { points, sparse: Some(rows), weights, first }
+    }
+
+    /// Calls `visit` with point, dimension and value of all values; of sparse points, of those that are there.
+    pub fn for_each(&self, mut visit: impl FnMut(usize, usize, T)) {
+        for i in 0..self.len() {
+            match self.sparse {
+                Some(rows) => rows.row(i).for_each(|(d, value)| visit(i, d, value)),
+                None => (0..self.dim()).for_each(|d| visit(i, d, self.points[(i, d)])),
+            }
+        }
+    }
+
     /// Number of points.
     pub fn len(&self) -> usize {
         self.points.nrows()
@@ -27,16 +46,66 @@ impl<'a, T: Scalar> Block<'a, T> {
 
     /// Dimension D of the points.
     pub fn dim(&self) -> usize {
-        self.points.ncols()
+        self.sparse.map_or(self.points.ncols(), SparseRows::dim)
     }
 
     /// The `count` points from `start` on.
     pub fn slice(&self, start: usize, count: usize) -> Self {
         Self {
             points: self.points.subrows(start, count),
+            sparse: self.sparse.map(|rows| rows.slice(start, count)),
             weights: self.weights.map(|weights| &weights[start..start + count]),
             first: self.first + start as u64,
         }
+    }
+}
+
+/// Points of which only the values that are not zero are there: compressed sparse rows.
+#[derive(Clone, Copy, Debug)]
+pub struct SparseRows<'a, T> {
+    starts: &'a [usize],
+    columns: &'a [u32],
+    values: &'a [T],
+    dim: usize,
+}
+
+impl<'a, T: Copy> SparseRows<'a, T> {
+    /// Row `i` has the values from `starts[i]` to `starts[i + 1]`, each in its column, which is below `dim`.
+    ///
+    /// # Panics
+    /// If there are no `starts`, or not as many columns as values.
+    pub fn new(starts: &'a [usize], columns: &'a [u32], values: &'a [T], dim: usize) -> Self {
+        assert!(!starts.is_empty(), "one start a row and one end");
+        assert_eq!(columns.len(), values.len(), "one column a value");
+        Self { starts, columns, values, dim }
+    }
+
+    /// Number of points.
+    pub fn len(self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there are no points.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Dimension D of the points.
+    pub fn dim(self) -> usize {
+        self.dim
+    }
+
+    /// The values of a point that are there, each with its dimension.
+    #[inline(always)]
+    pub fn row(self, i: usize) -> impl ExactSizeIterator<Item = (usize, T)> + Clone + use<'a, T> {
+        let range = self.starts[i]..self.starts[i + 1];
+        let columns = self.columns[range.clone()].iter().map(|&column| column as usize);
+        columns.zip(self.values[range].iter().copied())
+    }
+
+    /// The `count` points from `start` on.
+    pub fn slice(self, start: usize, count: usize) -> Self {
+        Self { starts: &self.starts[start..=start + count], ..self }
     }
 }
 

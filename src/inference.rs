@@ -247,6 +247,7 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
     let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
     for_each_chunk(
         source,
+        model.takes_sparse(),
         &model.domains(),
         executor,
         chunk,
@@ -275,6 +276,7 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
     let scorer = model.scorer(executor.simd());
     for_each_chunk(
         source,
+        model.takes_sparse(),
         &model.domains(),
         executor,
         chunk,
@@ -296,6 +298,7 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
 /// whether all it found was finite; if not, the first point at fault ends the whole.
 fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
     source: &S,
+    sparse: bool,
     domains: &[Domain],
     executor: &Executor,
     chunk: usize,
@@ -315,7 +318,8 @@ fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Se
             if first >= n {
                 return Ok(());
             }
-            let block = source.read(first, chunk.min((n - first) as usize), buffer)?;
+            let count = chunk.min((n - first) as usize);
+            let block = data::read(source, sparse, first, count, buffer)?;
             if visit(block, scratch, result)? {
                 Ok(())
             } else {

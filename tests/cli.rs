@@ -1146,3 +1146,53 @@ fn families_take_what_is_known_and_ignore_what_is_missing() {
         assert!(outcome.stderr.contains(expected), "{arguments}: {}", outcome.stderr);
     }
 }
+
+#[test]
+fn sparse_counts_are_fitted_predicted_and_scored_like_dense_ones() {
+    let place = Place::new();
+    let (mut entries, mut dense) = (Vec::new(), String::from("a,b,c,d,e,f\n"));
+    for i in 0..300 {
+        let row = [0, 1, 2].map(|d| if (i + d) % 3 == 0 { 0 } else { 1 + (i * (d + 1)) % 5 });
+        let row: Vec<usize> =
+            if i % 2 == 0 { [&row[..], &[0; 3]].concat() } else { [&[0; 3], &row[..]].concat() };
+        for (d, value) in row.iter().enumerate().filter(|(_, value)| **value > 0) {
+            entries.push(format!("{} {} {value}\n", i + 1, d + 1));
+        }
+        dense += &format!("{}\n", row.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+    }
+    let banner = "%%MatrixMarket matrix coordinate integer general";
+    let sizes = format!("300 6 {}", entries.len());
+    place.write("counts.mtx", format!("{banner}\n{sizes}\n{}", entries.concat()));
+    place.write("counts.csv", dense);
+    place.succeed("fit counts.mtx --model multinomial -k 2 -o model.json -q --precision f64");
+    let value = |command: &str| serde_json::from_str::<Value>(&place.succeed(command)).unwrap();
+    assert_eq!(value("info model.json --json")["model"], "multinomial");
+    place.succeed("predict model.json counts.mtx -o sparse.csv");
+    place.succeed("predict model.json counts.csv -o dense.csv");
+    assert_eq!(place.text("sparse.csv"), place.text("dense.csv"));
+    let labels: Vec<String> = place.text("sparse.csv").lines().skip(1).map(str::to_owned).collect();
+    assert!((2..300).all(|i| labels[i] == labels[i - 2]) && labels[0] != labels[1]);
+    let score = |data: &str| {
+        value(&format!("score model.json {data} --json --precision f64"))["log_likelihood"].as_f64()
+    };
+    let (sparse, dense) = (score("counts.mtx").unwrap(), score("counts.csv").unwrap());
+    assert!((sparse - dense).abs() < 1e-12, "{sparse}, {dense}");
+
+    let (sparse_takers, refused) = ("sparse ones are for bernoulli", "counts.mtx is sparse");
+    for command in [
+        "fit counts.mtx -k 2",
+        "fit counts.mtx --model gaussian-diag -k 2",
+        "fit counts.mtx --model ppca --latent 1",
+        "fit counts.mtx --model poisson -k 2 --missing ignore",
+        "select counts.mtx --model gaussian-diag -k 1..2",
+    ] {
+        let message = place.fail(command);
+        assert!(message.contains(refused) && message.contains(sparse_takers), "{message}");
+        assert!(message.contains("multinomial") && message.contains("poisson"), "{message}");
+    }
+    place.succeed("fit counts.csv --model gaussian-diag -k 2 -o dense.json -q");
+    assert!(place.fail("score dense.json counts.mtx").contains(refused));
+    place.write("cut.mtx", format!("{banner}\n{sizes}\n1 7 1\n"));
+    let message = place.fail("fit cut.mtx --model poisson -k 2");
+    assert!(message.contains("line 3: column 7, expected one from 1 to 6"), "{message}");
+}

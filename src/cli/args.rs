@@ -20,6 +20,7 @@ use std::time::Duration;
 #[command(name = "entropysum", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
 DATA is one point a row: .npy, text (.csv, .tsv, ...), or numbers without a header (--dtype and --dim).
+Counts may be sparse: Matrix Market (.mtx), or SciPy's CSR matrices (.npz).
 All values are natural logarithms (nats) per point.
 
 Example:
@@ -553,7 +554,8 @@ pub enum BenchCommand {
 /// A file of points and how to read it.
 #[derive(Clone, Debug, Args)]
 pub struct DataArgs {
-    /// The points, one a row: .npy, text (also .gz, .zst), or raw numbers; a pattern such as 'part-*.npy' means all files
+    /// The points, one a row: .npy, text (also .gz, .zst), raw numbers, or sparse .mtx and .npz; a pattern such as
+    /// 'part-*.npy' means all files
     pub data: PathBuf,
     /// More files of points, as one with DATA
     #[arg(value_name = "MORE")]

@@ -3,7 +3,7 @@
 use crate::cli::args::CheckArgs;
 use crate::cli::kinds::{FitKind, Kind, with_model};
 use crate::cli::output;
-use crate::cli::run::{check_dim, executor, json_line, open_plain, size};
+use crate::cli::run::{check_source, executor, json_line, open_plain, size};
 use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
 use entropysum::error::{Error, Result};
 use entropysum::store::{self, Model};
@@ -53,6 +53,6 @@ fn gap(model: &impl FitKind<f64>, args: &CheckArgs) -> Result<Option<CertifiedGa
         return Ok(None);
     };
     let source = open_plain(path)?;
-    check_dim(&*source, model)?;
+    check_source(&*source, model)?;
     model.certify(&*source, &executor(&args.threads)?).map(Some)
 }

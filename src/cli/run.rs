@@ -15,7 +15,7 @@ use entropysum::data::{self, DataSource, Dtype, OpenOptions};
 use entropysum::em::{Config, Fit, StreamConfig, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Known, Regularization, product};
+use entropysum::family::{Known, Regularization, product, registry};
 use entropysum::inference;
 use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
@@ -155,7 +155,7 @@ impl<T: Scalar> Points<T> {
         }
         let source = data::open_all::<T>(&args.data.files(), &options)?;
         if let Some(model) = given {
-            check_dim(&*source, model)?;
+            check_source(&*source, model)?;
         }
         if let Some((width, height)) = args.image
             && width.checked_mul(height) != Some(source.dim())
@@ -220,6 +220,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let stream = stream::settings(args)?;
         let points = Points::<T>::open(args, name, given.as_ref(), stream.as_ref())?;
         let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
+        check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
         Ok(Self { spec, source: points.source, executor, config: config(args)?, stream })
     }
 
@@ -327,7 +328,7 @@ fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Resu
     }
     let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
-    check_dim(&*source, model)?;
+    check_source(&*source, model)?;
     progress::catch_interrupts()?;
     let mut table = if args.proba {
         Table::matrix(&args.output, Dtype::F64, n_components, "p")?
@@ -356,7 +357,7 @@ fn predict_states<T: Scalar, M: FitKind<T>>(
     executor: &Executor,
 ) -> Result<ExitCode> {
     let source = open::<T>(&args.data, None)?;
-    check_dim(&*source, model)?;
+    check_source(&*source, model)?;
     progress::catch_interrupts()?;
     let mut table = Table::matrix(&args.output, Dtype::F64, model.state_width(), "z")?;
     model.states(&*source, executor, &mut |values| {
@@ -381,7 +382,7 @@ fn map_with<T: Scalar, M: FitKind<T>>(
     let width = model.width(map)?;
     let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, None)?;
-    check_dim(&*source, model)?;
+    check_source(&*source, model)?;
     progress::catch_interrupts()?;
     let prefix = if map == PointMap::Transform { "z" } else { "x" };
     let mut table = Table::matrix(&args.output, Dtype::F64, width, prefix)?;
@@ -405,7 +406,7 @@ fn score_with<T: Scalar, M: FitKind<T>>(args: &ScoreArgs, model: &M) -> Result<E
     let executor = executor(&args.compute.threads)?;
     let model = &prepared(model, &args.data)?;
     let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
-    check_dim(&*source, model)?;
+    check_source(&*source, model)?;
     let score = inference::score(model, &*source, &executor)?;
     if let Some(path) = &args.output {
         progress::catch_interrupts()?;
@@ -507,6 +508,9 @@ pub fn open_plain(path: &Path) -> Result<Box<dyn DataSource<f64>>> {
 
 /// Reads a source into memory if it fits there with ease; else each sweep reads it from its file.
 fn into_memory<T: Scalar>(source: Box<dyn DataSource<T>>) -> Result<Box<dyn DataSource<T>>> {
+    if data::is_sparse(&*source) {
+        return Ok(source);
+    }
     let size = u128::from(source.len()) * (source.dim() * size_of::<T>()) as u128;
     let fits = output::available_memory().is_some_and(|free| size < u128::from(free) / 2);
     if fits && !source.is_empty() && !is_in_memory(&*source)? {
@@ -522,10 +526,10 @@ fn is_in_memory<T: Scalar>(source: &dyn DataSource<T>) -> Result<bool> {
     Ok(buffer.values.is_empty())
 }
 
-/// Refuses points of another dimension than that of a model.
-pub fn check_dim<T: Scalar>(
+/// Refuses points of another dimension than that of a model, and sparse ones that it does not take.
+pub fn check_source<T: Scalar>(
     source: &dyn DataSource<T>,
-    model: &impl GenerativeModel,
+    model: &(impl GenerativeModel + Stored),
 ) -> Result<()> {
     if source.dim() != model.dim() {
         return Err(Error::Config(format!(
@@ -535,7 +539,25 @@ pub fn check_dim<T: Scalar>(
             model.dim()
         )));
     }
-    Ok(())
+    check_sparse(source, model.takes_sparse(), &model.name())
+}
+
+/// Refuses sparse points where a model does not take such: filling in their zeros is for who knows that they fit.
+pub fn check_sparse<T: Scalar>(source: &dyn DataSource<T>, takes: bool, name: &str) -> Result<()> {
+    if takes || !data::is_sparse(source) {
+        return Ok(());
+    }
+    let takes_sparse = |name: &&str| {
+        let keys = registry::known_parameters(name).iter();
+        let known = keys.fold(Known::default(), |known, &key| known.with(key, vec![1.0]));
+        registry::build_known(name, 1, &known).is_ok_and(|family| family.takes_sparse())
+    };
+    let names: Vec<_> = registry::names().filter(takes_sparse).collect();
+    Err(Error::Config(format!(
+        "{} is sparse, and {name} takes dense points; sparse ones are for {}",
+        source.name(),
+        names.join(", ")
+    )))
 }
 
 /// A number that was typed, as a size.

@@ -73,7 +73,9 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
     let mut specs = Vec::new();
     for (size, args) in &candidates {
         let args = points.told(args);
-        specs.push((*size, M::spec(&points.name, &args, None, points.source.dim())?));
+        let spec = M::spec(&points.name, &args, None, points.source.dim())?;
+        run::check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
+        specs.push((*size, spec));
     }
     progress::catch_interrupts()?;
 

@@ -140,7 +140,7 @@ impl<T: Scalar> DataSource<T> for Points<'_, T> {
         count: usize,
         _: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>> {
-        Ok(Block { points: self.view(), weights: self.weights(), first: 0 }
+        Ok(Block { points: self.view(), sparse: None, weights: self.weights(), first: 0 }
             .slice(start as usize, count))
     }
 }

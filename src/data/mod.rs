@@ -7,6 +7,9 @@
 //! | [`RawFile`](raw::RawFile) | `raw.rs` | headerless little-endian values, by positioned reads |
 //! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory or a temporary file |
 //! | [`Concat`](concat::Concat) | `concat.rs` | several sources, end to end |
+//! | [`SparsePoints`](sparse::SparsePoints) | `sparse.rs` | compressed sparse rows in memory |
+//! | [`mtx`] | `mtx.rs` | Matrix Market coordinates, into sparse points |
+//! | [`npz`] | `npz.rs` | SciPy's sparse matrices, into sparse points |
 //! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
 //! | [`Section`](shuffle::Section) | `shuffle.rs` | some consecutive points of another source |
 //!
@@ -16,10 +19,13 @@
 mod compressed;
 pub mod concat;
 pub mod memory;
+pub mod mtx;
 pub mod npy;
+pub mod npz;
 pub mod prefetch;
 pub mod raw;
 pub mod shuffle;
+pub mod sparse;
 pub mod text;
 mod values;
 pub mod weights;
@@ -79,6 +85,12 @@ pub trait DataSource<T: Scalar>: Sync {
         count: usize,
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>>;
+
+    /// The same points as sparse ones, where the source holds them so in memory; [`read`](Self::read) fills in the
+    /// zeros.
+    fn read_sparse(&self, _start: u64, _count: usize) -> Option<Block<'_, T>> {
+        None
+    }
 }
 
 impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
@@ -114,6 +126,29 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
     ) -> Result<Block<'a, T>> {
         (**self).read(start, count, buffer)
     }
+
+    fn read_sparse(&self, start: u64, count: usize) -> Option<Block<'_, T>> {
+        (**self).read_sparse(start, count)
+    }
+}
+
+/// Whether a source holds its points as sparse ones.
+pub fn is_sparse<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> bool {
+    source.read_sparse(0, 0).is_some()
+}
+
+/// Reads points: as sparse ones if these will do and the source has such.
+pub(crate) fn read<'a, T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &'a S,
+    sparse: bool,
+    start: u64,
+    count: usize,
+    buffer: &'a mut BlockBuf<T>,
+) -> Result<Block<'a, T>> {
+    match sparse.then(|| source.read_sparse(start, count)).flatten() {
+        Some(block) => Ok(block),
+        None => source.read(start, count, buffer),
+    }
 }
 
 /// A format of files of points.
@@ -122,6 +157,10 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 pub enum Format {
     /// NumPy's `.npy`.
     Npy,
+    /// SciPy's `.npz` of a sparse matrix in CSR format.
+    Npz,
+    /// Matrix Market coordinates, `.mtx`.
+    Mtx,
     /// Values separated by commas, semicolons, tabs or white space.
     Text,
     /// Headerless little-endian numbers.
@@ -134,9 +173,15 @@ impl FromStr for Format {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "npy" => Ok(Self::Npy),
+            "npz" => Ok(Self::Npz),
+            "mtx" => Ok(Self::Mtx),
             "text" => Ok(Self::Text),
             "raw" => Ok(Self::Raw),
-            _ => Err(Error::Config(format!("unknown format {name:?}, expected npy, text or raw"))),
+            _ => {
+                let message =
+                    format!("unknown format {name:?}, expected npy, npz, mtx, text or raw");
+                Err(Error::Config(message))
+            }
         }
     }
 }
@@ -162,7 +207,7 @@ pub struct OpenOptions {
 
 /// Opens a file of points.
 ///
-/// The format is the one asked for, else what the extension says (`.npy`; `.csv`, `.tsv`, `.txt`, `.dat`, ...;
+/// The format is the one asked for, else what the extension says (`.npy`; sparse `.npz` and `.mtx`; `.csv`, `.tsv`, `.txt`, `.dat`, ...;
 /// `.bin`, `.raw`, `.f32`, `.f64`), else raw if `raw` is given, else what the first bytes say.
 ///
 /// # Errors
@@ -252,6 +297,8 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
 
     let source: Box<dyn DataSource<T>> = match (format, options.raw) {
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
+        (Format::Npz, _) => Box::new(npz::read_npz::<T>(path)?),
+        (Format::Mtx, _) => Box::new(mtx::read_mtx::<T>(path)?),
         (Format::Text, _) => text::open_text(path, options)?,
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {
@@ -283,10 +330,8 @@ fn detect_format(path: &Path, raw: bool) -> Result<Format> {
     match extension.as_str() {
         "npy" => return Ok(Format::Npy),
         "csv" | "tsv" => return Ok(Format::Text),
-        "npz" => {
-            let message = "an archive of arrays, expected one array: save it with numpy.save";
-            return Err(DataError::new(path.display().to_string(), message).into());
-        }
+        "npz" => return Ok(Format::Npz),
+        "mtx" => return Ok(Format::Mtx),
         // The names of numbers without a header, and those that say nothing.
         _ if raw => return Ok(Format::Raw),
         "bin" | "raw" | "f32" | "f64" => return Ok(Format::Raw),

@@ -9,6 +9,7 @@ use crate::atomic::AtomicFile;
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
+use std::borrow::Cow;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -89,6 +90,37 @@ impl NpyFile {
     pub fn dtype(&self) -> Dtype {
         self.0.dtype
     }
+}
+
+/// The numbers of a 1-dimensional array whose file is in memory, and whether they are integers.
+pub(super) fn decode<T: Scalar>(bytes: &[u8]) -> Result<(Vec<T>, bool), String> {
+    let (text, values) = split(bytes)?;
+    let Header { dtype, rows, dim, .. } = Header::parse(&text)?;
+    if dim != 1 {
+        return Err(format!("an array of {rows} x {dim} values, expected one dimension"));
+    }
+    let expected = StoredMatrix::byte_len(dtype, rows, dim);
+    if expected.is_none_or(|expected| (values.len() as u64) < expected) {
+        let found = values.len();
+        return Err(format!("the array is cut: found {found} bytes for {rows} values of {dtype}"));
+    }
+    let mut numbers = vec![T::ZERO; rows as usize];
+    dtype.convert(values, &mut numbers);
+    Ok((numbers, !matches!(dtype, Dtype::F32 | Dtype::F64)))
+}
+
+/// Header and values of a file in memory.
+pub(super) fn split(bytes: &[u8]) -> Result<(Cow<'_, str>, &[u8]), String> {
+    let rest =
+        bytes.strip_prefix(MAGIC).ok_or("not an array: it does not start with \\x93NUMPY")?;
+    let parts = match rest {
+        [1, _, a, b, rest @ ..] => Some((u32::from(u16::from_le_bytes([*a, *b])), rest)),
+        [2 | 3, _, a, b, c, d, rest @ ..] => Some((u32::from_le_bytes([*a, *b, *c, *d]), rest)),
+        _ => None,
+    };
+    let parts = parts.and_then(|(size, rest)| rest.split_at_checked(size as usize));
+    let (header, values) = parts.ok_or("the array ends within its header")?;
+    Ok((String::from_utf8_lossy(header), values))
 }
 
 impl<T: Scalar> DataSource<T> for NpyFile {

@@ -93,7 +93,7 @@ impl Dtype {
     }
 
     /// Converts `bytes` to as many values; through `f64`, then rounded to `T`.
-    fn convert<T: Scalar>(self, bytes: &[u8], values: &mut [T]) {
+    pub(super) fn convert<T: Scalar>(self, bytes: &[u8], values: &mut [T]) {
         fn each<T: Scalar, const SIZE: usize>(
             bytes: &[u8],
             values: &mut [T],
@@ -282,7 +282,7 @@ impl StoredMatrix {
             Order::Rows => MatRef::from_row_major_slice(&*values, count, self.dim),
             Order::Columns => MatRef::from_column_major_slice(&*values, count, self.dim),
         };
-        Ok(Block { points, weights: None, first: start })
+        Ok(Block { points, sparse: None, weights: None, first: start })
     }
 
     /// Reads the values from number `first` on; they begin at point `row` and are all of one `column`, or of

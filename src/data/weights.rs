@@ -64,6 +64,12 @@ impl<T: Scalar, S: DataSource<T>> DataSource<T> for Weighted<S> {
         let start = start as usize;
         Ok(Block { weights: Some(&self.weights[start..start + count]), ..block })
     }
+
+    fn read_sparse(&self, start: u64, count: usize) -> Option<Block<'_, T>> {
+        let block = self.source.read_sparse(start, count)?;
+        let start = start as usize;
+        Some(Block { weights: Some(&self.weights[start..start + count]), ..block })
+    }
 }
 
 /// Checks that there is one weight a point, that all are finite and none negative, and that their sum is

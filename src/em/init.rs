@@ -5,6 +5,7 @@
 
 use super::batch::{Fit, fit};
 use super::config::Config;
+use super::sparse_start;
 use super::sweep::first_fault;
 use crate::block::{Block, BlockBuf};
 use crate::data::memory::Points;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Points of the subsample per component. As many as FAISS trains on for a centroid at most.
-const POINTS_PER_COMPONENT: u64 = 256;
+pub(super) const POINTS_PER_COMPONENT: u64 = 256;
 
 /// Points of the subsample at least, where there are as many.
 const MIN_SUBSAMPLE: u64 = 4096;
@@ -214,10 +215,18 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
     let MixtureSpec { family, n_components, init, .. } = spec;
     let n_components = *n_components;
     data::check_dim(source, family.dim())?;
-    let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
-    let Labelled { sample, labels, placed } =
-        labelled(init, &**family, wanted, source, executor, config, run)?;
-    let stats = labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
+    // What is sparse is in memory, so that its length is one of memory too.
+    let sparse = family.takes_sparse().then(|| source.read_sparse(0, source.len() as usize));
+    let sparse = sparse.flatten().and_then(|block| Some((block.sparse?, block.weights)));
+    let stats = match sparse {
+        Some(all) => sparse_start::statistics(spec, source, all, executor, config, run)?,
+        None => {
+            let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
+            let Labelled { sample, labels, placed } =
+                labelled(init, &**family, wanted, source, executor, config, run)?;
+            labelled_stats(&**family, executor.simd(), &sample, &labels, placed)
+        }
+    };
     if !stats.is_finite() {
         let message = format!("squares of the values overflow {}; values are too large", T::NAME);
         return Err(DataError::new(source.name(), message).into());
@@ -257,17 +266,8 @@ pub(super) fn labelled<T: Scalar, M, S: DataSource<T> + ?Sized>(
     config: &Config,
     run: u64,
 ) -> Result<Labelled<T>> {
-    if n_components == 0 {
-        return Err(Error::Config("a mixture needs at least one component".into()));
-    }
+    check_counts(source, n_components)?;
     config.check()?;
-    if source.len() < n_components as u64 {
-        return Err(Error::Config(format!(
-            "{} has {} point(s), fewer than the {n_components} components asked for",
-            source.name(),
-            source.len()
-        )));
-    }
     let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
     let sample = subsample(
         source,
@@ -301,6 +301,24 @@ pub(super) fn labelled<T: Scalar, M, S: DataSource<T> + ?Sized>(
         }
     };
     Ok(Labelled { sample, labels, placed })
+}
+
+/// Refuses no components, and more than there are points.
+pub(super) fn check_counts<T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &S,
+    n_components: usize,
+) -> Result<()> {
+    if n_components == 0 {
+        return Err(Error::Config("a mixture needs at least one component".into()));
+    }
+    if source.len() < n_components as u64 {
+        return Err(Error::Config(format!(
+            "{} has {} point(s), fewer than the {n_components} components asked for",
+            source.name(),
+            source.len()
+        )));
+    }
+    Ok(())
 }
 
 /// A few points of a source, in memory, in the order of the source.

@@ -1,7 +1,7 @@
 //! What the data tell of a family that nobody did.
 
 use crate::block::BlockBuf;
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::Result;
 use crate::family::{Known, product, registry};
 use crate::scalar::Scalar;
@@ -46,15 +46,12 @@ pub fn known_from_data<T: Scalar, S: DataSource<T> + ?Sized>(
     let (mut buffer, mut start) = (BlockBuf::default(), 0);
     while start < source.len() {
         let count = POINTS.min(source.len() - start);
-        let block = source.read(start, count as usize, &mut buffer)?;
-        for i in 0..block.len() {
-            for d in 0..dim {
-                // NaN, which may stand for a missing value, is not the larger one.
-                let value = block.points[(i, d)].to_f64();
-                largest[d] = largest[d].max(value);
-                sums[d] += value;
-            }
-        }
+        let block = data::read(source, true, start, count as usize, &mut buffer)?;
+        block.for_each(|_, d, value| {
+            // NaN, which may stand for a missing value, is not the larger one.
+            largest[d] = largest[d].max(value.to_f64());
+            sums[d] += value.to_f64();
+        });
         start += count;
     }
     if levels {

@@ -13,6 +13,7 @@ mod pass;
 mod passes;
 mod patterns;
 pub mod sbn;
+mod sparse_start;
 pub mod state;
 pub mod stepwise;
 pub mod stream;

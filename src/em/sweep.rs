@@ -1,7 +1,7 @@
 //! One pass over a source: E-steps of all blocks, merged into the statistics of the whole.
 
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
@@ -165,6 +165,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         self.prepare_lanes(n_lanes as usize);
         let per_lane = n.div_ceil(n_lanes);
         let per_read = points_per_read(source);
+        let sparse = model.takes_sparse();
         executor.for_each(&mut self.lanes, |index, lane| {
             let mut workspace = model.workspace(packed, lane.workspace.take());
             let mut stats = match lane.stats.take() {
@@ -175,7 +176,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             let mut start = n.min(index as u64 * per_lane);
             while start < end {
                 let count = per_read.min(end - start) as usize;
-                let block = source.read(start, count, &mut lane.buffer)?;
+                let block = data::read(source, sparse, start, count, &mut lane.buffer)?;
                 if first_sweep {
                     check_points(model, source, block)?;
                 }
@@ -209,6 +210,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         first_sweep: bool,
     ) -> Result<SuffStats> {
         let n = source.len();
+        let sparse = model.takes_sparse();
         let shape = empty.shape();
         let per_part = (RESPONSIBILITY_BYTES / (size_of::<T>() * shape.components)) as u64;
         let per_part = per_part.clamp(MIN_POINTS_PER_LANE, MAX_HALVED_POINTS);
@@ -243,7 +245,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                 let mut workspace = model.workspace(packed, lane.workspace.take());
                 responsibilities.resize(count * shape.components, T::ZERO);
                 if count > 0 {
-                    let block = source.read(start, count, &mut lane.buffer)?;
+                    let block = data::read(source, sparse, start, count, &mut lane.buffer)?;
                     if first_sweep {
                         check_points(model, source, block)?;
                     }
@@ -261,7 +263,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                 for (index, responsibilities) in responsibilities.iter().enumerate() {
                     let (start, count) = range(index);
                     if count > 0 {
-                        let block = source.read(start, count, buffer)?;
+                        let block = data::read(source, sparse, start, count, buffer)?;
                         let columns = &responsibilities[*first * count..][..n_columns * count];
                         model.accumulate(slice, block, columns, stats, workspace);
                     }
@@ -314,17 +316,34 @@ pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Si
     check_domains(&model.domains(), source, block)
 }
 
-/// Says which point of a block is outside one of some domains, if there is one.
+/// The same for the domains of a family. Sparse points have zeros where they have nothing, which fits the families that
+/// take such.
 pub(crate) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
     domains: &[Domain],
     source: &S,
     block: Block<'_, T>,
 ) -> Result<(), DataError> {
+    let at = |i: usize, column, message| {
+        let (name, row) = source.place(block.first + i as u64);
+        Err(DataError::new(name, message).at(row, column))
+    };
     for i in 0..block.len() * usize::from(!domains.is_empty()) {
+        if let Some(rows) = block.sparse {
+            for (d, value) in rows.row(i) {
+                let fault = |domain: &Domain| {
+                    let column = Domain { columns: d..d + 1, ..domain.clone() };
+                    column.fault(|_| value.to_f64())
+                };
+                let own = domains.iter().find(|domain| domain.columns.contains(&d));
+                if let Some((column, message)) = own.and_then(fault) {
+                    return at(i, column, message);
+                }
+            }
+            continue;
+        }
         let value = |d: usize| block.points[(i, d)].to_f64();
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
-            let (name, row) = source.place(block.first + i as u64);
-            return Err(DataError::new(name, message).at(row, column));
+            return at(i, column, message);
         }
     }
     Ok(())
@@ -338,7 +357,8 @@ pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
 ) -> DataError {
     let missing = domains.iter().any(|domain| domain.missing);
     for i in 0..block.len() {
-        for d in 0..block.dim() {
+        // Sparse points are finite from the start.
+        for d in 0..block.points.ncols() {
             let value = block.points[(i, d)];
             if !(value.is_finite() || missing && value.to_f64().is_nan()) {
                 let (name, row) = source.place(block.first + i as u64);

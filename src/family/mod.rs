@@ -301,6 +301,24 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         None
     }
 
+    /// Whether zeros of points may be left out: then statistics are the values themselves, zero lies in the support, and
+    /// the base measure is made of `ln Γ`. Derived from what the family says of itself.
+    fn takes_sparse(&self) -> bool {
+        let holds_zero = |domain: &Domain| {
+            let support = domain.support;
+            !domain.missing && !support.is_of_vectors() && support.contains(0.0)
+        };
+        let is_ln_gamma = |statistic: &Statistic| {
+            matches!(statistic, Statistic::LnGamma { .. } | Statistic::LnGammaOfSum { .. })
+        };
+        let values = (0..self.dim() as u32).map(Statistic::Value);
+        !self.is_location()
+            && self.shared_statistics().is_empty()
+            && self.statistics().into_iter().eq(values)
+            && self.domains().iter().all(holds_zero)
+            && self.log_base_measure().terms.iter().all(|(statistic, _)| is_ln_gamma(statistic))
+    }
+
     /// Replaces a component by two that share its place, as a start for both. False where the family cannot.
     fn split(&self, _theta: Theta<'_>, _halves: [&mut Vec<f64>; 2]) -> bool {
         false

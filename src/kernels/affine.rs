@@ -9,15 +9,15 @@ use crate::scalar::Scalar;
 
 /// Components of a group. With three vectors of points they fill 24 of the 32 registers of AVX-512; where there are 16
 /// registers, half a group at a time fills 12.
-const GROUP: usize = 8;
+pub(super) const GROUP: usize = 8;
 
 /// Coefficients `H` (L × C) and `b` (C) of a map, as the kernel reads them: C in groups of 8, in a group all coefficients of a
 /// statistic side by side, the last group filled up with zeros.
 #[derive(Clone, Debug, Default)]
 pub struct AffineMap<T> {
-    coefficients: Vec<T>,
-    bias: Vec<T>,
-    n_statistics: usize,
+    pub(super) coefficients: Vec<T>,
+    pub(super) bias: Vec<T>,
+    pub(super) n_statistics: usize,
     n_components: usize,
 }
 

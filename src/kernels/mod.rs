@@ -19,5 +19,6 @@ pub mod reference;
 pub mod residual;
 pub mod scatter;
 pub mod softmax;
+pub mod sparse;
 pub mod states;
 pub mod statistics;

@@ -46,6 +46,11 @@ pub trait GenerativeModel: Clone + Send + Sync {
         Err(Error::Model(message.to_owned()))
     }
 
+    /// Whether its E-step takes blocks of sparse points, at a cost of the values that they store.
+    fn takes_sparse(&self) -> bool {
+        false
+    }
+
     /// M-step: sets the parameters that maximise the bound given the statistics.
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event>;
 

@@ -83,6 +83,10 @@ impl Kind for Mixture {
         })
     }
 
+    fn learns_from_sparse(spec: &MixtureSpec) -> bool {
+        spec.family.takes_sparse()
+    }
+
     fn title(&self) -> String {
         let components = self.n_components();
         let plural = if components == 1 { "" } else { "s" };

@@ -90,6 +90,11 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
         None
     }
 
+    /// Whether it can be learned from sparse points.
+    fn learns_from_sparse(_spec: &Self::Spec) -> bool {
+        false
+    }
+
     /// A model in one line: `gaussian-full, 3 components`.
     fn title(&self) -> String;
 

@@ -1,5 +1,7 @@
 //! The data plane of mixtures: E-steps and scores of blocks.
 
+mod sparse;
+
 use super::{Mixture, Posterior};
 use crate::block::Block;
 use crate::family::{BaseMeasure, Statistic, Whitening};
@@ -16,6 +18,7 @@ use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
 ///
@@ -40,6 +43,8 @@ pub struct Packed<T> {
     missing: bool,
     /// What must be known of the points' base measure: nothing where it is 1, or summed already.
     base_measure: Option<BaseMeasure>,
+    /// The same for sparse points, made of the first of them.
+    sparse_measure: OnceLock<sparse::Measure>,
     /// Shared statistics that the sweep must sum about `centre`.
     shared: Vec<Statistic>,
     shared_natural: Vec<f64>,
@@ -102,6 +107,8 @@ pub struct Workspace<T> {
     product_sums: Vec<T>,
     products: Vec<T>,
     pending: usize,
+    /// Sums of sparse points since the last flush; empty where there were none.
+    sparse_sums: Vec<f64>,
     /// Sample weights of a tile and room for its shared statistics; empty where they are known.
     weights: Vec<T>,
     shared_scratch: Vec<T>,
@@ -191,6 +198,7 @@ impl Mixture {
             missing: statistics::may_be_missing(&statistics),
             base_measure: Some(self.family.log_base_measure())
                 .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
+            sparse_measure: OnceLock::new(),
             statistics,
             shared: self.family.shared_statistics(),
             shared_natural,
@@ -216,7 +224,7 @@ impl Mixture {
         let panels = |n: usize| vec![T::ZERO; n * panel * (stride + 1)];
         Workspace {
             key,
-            points: columns(dim),
+            points: Vec::new(),
             scratch: columns(if key.centres { dim } else { 0 }),
             statistics: panels(1),
             logits: columns(key.components),
@@ -227,6 +235,7 @@ impl Mixture {
             product_sums: Vec::new(),
             products: columns(key.products.map_or(0, ProductGroups::scratch_columns)),
             pending: 0,
+            sparse_sums: Vec::new(),
             weights: vec![T::ZERO; if key.sums_shared { points } else { 0 }],
             shared_scratch: panels(usize::from(key.sums_shared)),
             log_density: vec![0.0; points],
@@ -237,12 +246,22 @@ impl Mixture {
 }
 
 impl<T: Scalar> Packed<T> {
-    /// Fills the logits of a tile; `workspace.points` then holds the tile about the common centre.
-    fn logits(&self, points: MatRef<'_, T>, workspace: &mut Workspace<T>) {
+    /// Puts the points of a tile about `centre` into columns. There are none yet where all points were sparse.
+    fn load(&self, points: MatRef<'_, T>, centre: &[T], columns: &mut Vec<T>) {
+        columns.resize(points.ncols() * self.tiling.stride, T::ZERO);
+        statistics::load(self.simd, points, centre, columns, self.tiling.stride);
+    }
+
+    /// Fills the logits of a tile; `workspace.points` then holds the tile about the common centre, unless it is sparse.
+    fn logits(&self, tile: Block<'_, T>, workspace: &mut Workspace<T>) {
+        if let Some(rows) = tile.sparse {
+            return self.sparse_logits(rows, workspace);
+        }
+        let points = tile.points;
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
         let (packed, centred) = workspace.logits.split_at_mut(self.n_packed * stride);
         for (out, form) in centred.chunks_mut(stride).zip(&self.centred) {
-            statistics::load(self.simd, points, &form.centre, &mut workspace.points, stride);
+            self.load(points, &form.centre, &mut workspace.points);
             quadratic::quadratic(
                 self.simd,
                 &mut workspace.points,
@@ -255,7 +274,7 @@ impl<T: Scalar> Packed<T> {
                 out,
             );
         }
-        statistics::load(self.simd, points, &self.centre, &mut workspace.points, stride);
+        self.load(points, &self.centre, &mut workspace.points);
         if self.n_packed == 0 {
             return;
         }
@@ -281,15 +300,17 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
-    /// Fills `workspace.log_base_measure` for the tile in `workspace.points`.
+    /// Fills `workspace.log_base_measure` for a tile: the one in `workspace.points`, or a sparse one.
     fn log_base_measure(
         &self,
         measure: &BaseMeasure,
-        dim: usize,
-        n_points: usize,
+        tile: Block<'_, T>,
         workspace: &mut Workspace<T>,
     ) {
-        let stride = self.tiling.stride;
+        if let Some(rows) = tile.sparse {
+            return self.sparse_log_base_measure(measure, rows, workspace);
+        }
+        let (n_points, dim, stride) = (tile.len(), tile.dim(), self.tiling.stride);
         workspace.wide.resize((dim + 1) * stride, 0.0);
         workspace.log_base_measure.resize(stride, 0.0);
         statistics::log_base_measure(
@@ -321,12 +342,11 @@ impl<T: Scalar> Packed<T> {
     }
 
     /// Adds `T' R` of a tile to the sums, `R` being what the logits have become.
-    fn accumulate(
-        &self,
-        points: MatRef<'_, T>,
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-    ) {
+    fn accumulate(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        if let Some(rows) = tile.sparse {
+            return self.sparse_sums(rows, workspace);
+        }
+        let points = tile.points;
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
         let one_panel = self.n_direct <= self.tiling.panel;
         let (packed, centred) = workspace.logits.split_at(self.n_packed * stride);
@@ -367,7 +387,7 @@ impl<T: Scalar> Packed<T> {
             workspace.pending += n;
         }
         for (k, form) in self.centred.iter().enumerate() {
-            statistics::load(self.simd, points, &form.centre, &mut workspace.points, stride);
+            self.load(points, &form.centre, &mut workspace.points);
             let scratch = &mut workspace.statistics;
             let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             self.centred_sums(k, tile, &centred[k * stride..][..n], scratch, stats);
@@ -418,7 +438,7 @@ impl<T: Scalar> Packed<T> {
     /// `workspace.labels`. Adds all statistics but the sums.
     fn posteriors(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         let (n, stride) = (tile.len(), self.tiling.stride);
-        self.logits(tile.points, workspace);
+        self.logits(tile, workspace);
         workspace.mass.fill(0.0);
         let (logits, mass) = (&mut workspace.logits, &mut workspace.mass);
         let totals = match self.posterior {
@@ -443,7 +463,7 @@ impl<T: Scalar> Packed<T> {
             stats.mass_mut()[c] += mass;
         }
         if let Some(measure) = &self.base_measure {
-            self.log_base_measure(measure, tile.dim(), n, workspace);
+            self.log_base_measure(measure, tile, workspace);
             let values = &workspace.log_base_measure[..n];
             *stats.log_base_measure_mut() += match tile.weights {
                 None => values.iter().sum::<f64>(),
@@ -476,6 +496,7 @@ impl<T: Scalar> Packed<T> {
             posterior: Posterior::Exact,
             statistics: self.statistics.clone(),
             base_measure: None,
+            sparse_measure: OnceLock::new(),
             shared: self.shared.clone(),
             shared_natural: Vec::new(),
             shared_whitening: None,
@@ -500,6 +521,7 @@ impl<T: Scalar> Packed<T> {
 
     /// Moves the sums of packed components into the statistics.
     fn flush(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        self.flush_sparse(stats, workspace);
         if workspace.pending == 0 {
             return;
         }
@@ -526,6 +548,9 @@ impl<T: Scalar> Packed<T> {
         stats: &mut SuffStats,
         workspace: &mut Workspace<T>,
     ) {
+        if let Some(rows) = block.sparse {
+            return self.sparse_labels(rows, block.weights, stats, workspace);
+        }
         let (n, dim, stride) = (block.len(), block.dim(), self.tiling.stride);
         let one_panel = self.n_direct <= self.tiling.panel;
         let labels = &workspace.labels[..n];
@@ -556,7 +581,7 @@ impl<T: Scalar> Packed<T> {
                 let own = labels[i] == label;
                 *weight = T::from_f64(if own { block.weights.map_or(1.0, |w| w[i]) } else { 0.0 });
             }
-            statistics::load(self.simd, block.points, &form.centre, &mut workspace.points, stride);
+            self.load(block.points, &form.centre, &mut workspace.points);
             let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
             let (weights, scratch) = (&workspace.logits[..n], &mut workspace.statistics);
             self.centred_sums(k, tile, weights, scratch, stats);
@@ -612,7 +637,7 @@ impl<T: Scalar> EStep<T> for Mixture {
         for tile in packed.tiles(block) {
             packed.posteriors(tile, stats, workspace);
             match packed.posterior {
-                Posterior::Exact => packed.accumulate(tile.points, stats, workspace),
+                Posterior::Exact => packed.accumulate(tile, stats, workspace),
                 Posterior::Hard => packed.accumulate_labels(tile, stats, workspace),
             }
             packed.flush_if_due(stats, workspace);
@@ -669,17 +694,17 @@ impl<T: Scalar> EStep<T> for Mixture {
             {
                 out[..tile.len()].copy_from_slice(&column[start..start + tile.len()]);
             }
-            if slice.n_packed > 0 {
-                let (points, centre) = (&mut workspace.points, &slice.centre);
-                statistics::load(slice.simd, tile.points, centre, points, stride);
+            let dense = tile.sparse.is_none() && slice.n_packed > 0;
+            if dense {
+                slice.load(tile.points, &slice.centre, &mut workspace.points);
             }
-            if slice.n_packed > 0 && slice.n_direct <= slice.tiling.panel {
+            if dense && slice.n_direct <= slice.tiling.panel {
                 let statistics = &slice.statistics[..slice.n_direct];
                 let (dim, n_points) = (tile.dim(), tile.len());
                 let points = Tile { values: &workspace.points, dim, n_points, stride };
                 slice.evaluate(statistics, points, &mut workspace.statistics);
             }
-            slice.accumulate(tile.points, stats, workspace);
+            slice.accumulate(tile, stats, workspace);
             slice.flush_if_due(stats, workspace);
         }
     }
@@ -760,7 +785,7 @@ impl<T: Scalar> Density<T> for Mixture {
         let stride = packed.tiling.stride;
         for tile in packed.tiles(block) {
             let n = tile.len();
-            packed.logits(tile.points, workspace);
+            packed.logits(tile, workspace);
             workspace.mass.fill(0.0);
             let totals = softmax::softmax(
                 packed.simd,
@@ -789,7 +814,7 @@ impl<T: Scalar> Density<T> for Mixture {
                 }
             }
             if let Some(measure) = &packed.base_measure {
-                packed.log_base_measure(measure, tile.dim(), n, workspace);
+                packed.log_base_measure(measure, tile, workspace);
                 let values = &workspace.log_base_measure[..n];
                 workspace.log_density.iter_mut().zip(values).for_each(|(l, h)| *l += h);
             }

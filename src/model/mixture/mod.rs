@@ -319,6 +319,10 @@ impl GenerativeModel for Mixture {
         Ok(model)
     }
 
+    fn takes_sparse(&self) -> bool {
+        self.family.takes_sparse()
+    }
+
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         if !self.fixed_weights {

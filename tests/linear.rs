@@ -743,6 +743,34 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
 
 /// Densities, posterior means, reconstructions and samples, against dense linear algebra.
 #[test]
+fn one_summary_fits_and_scores_all_sizes_as_passes_of_their_own_do() {
+    let points = file("wine.csv");
+    for spec in [LinearGaussianSpec::ppca(1), LinearGaussianSpec::factor_analysis(1)] {
+        let executor = executor();
+        let summary = Summary::new(&spec, &points, &executor).unwrap();
+        assert_eq!(summary.points_per_iteration(), 0);
+        for latents in 1..5 {
+            let spec = LinearGaussianSpec { latents, ..spec.clone() };
+            let shared = summary.fit(&spec, &Config::default(), &mut Silent).unwrap();
+            assert_eq!(shared.model, fit(&spec, &points, &Config::default()).model);
+            let a = summary.score(&shared.model).unwrap();
+            let b = inference::score(&shared.model, &points, &executor).unwrap();
+            assert_close(a.log_likelihood, b.log_likelihood, 1e-12, "score");
+            let others = |s: inference::Score| (s.n_points, s.total_weight, s.n_parameters);
+            assert_eq!((others(a), a.icl()), (others(b), a.bic()));
+        }
+        // Eigenvalues add up to the trace: of the covariance, or of the correlation.
+        let moments = moments(&points, &executor).unwrap();
+        let covariance: f64 = (0..13).map(|d| moments.covariance()[(d, d)]).sum();
+        for (noise, trace) in [(Noise::Isotropic, covariance), (Noise::Diagonal, 13.0)] {
+            let scree = summary.scree(noise).unwrap();
+            assert_close(scree.iter().sum(), trace, 1e-12, "trace");
+            assert!(scree.is_sorted_by(|a, b| a >= b) && scree.len() == 13, "{scree:?}");
+        }
+    }
+}
+
+#[test]
 fn densities_latents_reconstructions_and_samples_follow_the_definitions() {
     fn check<T: Scalar>(tolerance: f64) {
         let mut u = Uniforms::new(4);

@@ -180,6 +180,63 @@ fn missing_entries_are_refused_or_left_out() {
 }
 
 #[test]
+fn select_compares_numbers_of_latents_from_one_pass() {
+    let place = Place::new();
+    for (model, k, scree) in [
+        ("ppca", "", "eigenvalue of the covariance"),
+        ("factor-analysis", "", "eigenvalue of the correlation"),
+        ("mfa", " -k 2", ""),
+        ("mppca", " -k 2", ""),
+    ] {
+        let size = format!("DATA/wine.csv --model {model}{k} --max-iter 30");
+        let report = place.json(&format!(
+            "select {size} --latent 1..4 --criterion bic --json -q --plot s.svg -o best.json"
+        ));
+        let rows = report["candidates"].as_array().unwrap();
+        let best =
+            rows.iter().min_by(|a, b| a["bic"].as_f64().partial_cmp(&b["bic"].as_f64()).unwrap());
+        let best = &best.unwrap()["latent"];
+        assert_eq!((&report["best"]["n_latents"], &report["n_held_out"]), (best, &0.into()));
+        assert_eq!(&place.json("info best.json --json")["n_latents"], best);
+        for (row, h) in rows.iter().zip(1..) {
+            let alone = place.json(&format!("fit {size} --latent {h} --json -q"));
+            assert_eq!(row["entropy_sum"], alone["entropy_sum"]["total"], "{model} {h}");
+            assert_eq!((&row["bic"], &row["latent"]), (&alone["bic"], &h.into()));
+            assert!(row["held_out_log_likelihood"].is_null());
+        }
+        let plot = fs::read_to_string(place.path("s.svg")).unwrap();
+        assert!(plot.contains("entropy-sum") && !plot.contains("held-out"));
+        assert_eq!(plot.contains("eigenvalue"), !scree.is_empty());
+        assert!(plot.contains(scree));
+
+        // Held-out points are drawn by the seed, and the best by them is kept.
+        let held_out = |more: &str| {
+            place
+                .json(&format!("select {size} --latent 1..4 --criterion held-out --json -q {more}"))
+        };
+        let report = held_out("--plot s.svg --threads 1");
+        assert_eq!((&report["n_points"], &report["n_held_out"]), (&142.into(), &36.into()));
+        let column = |report: &Value| -> Vec<f64> {
+            let rows = report["candidates"].as_array().unwrap();
+            rows.iter().map(|row| row["held_out_log_likelihood"].as_f64().unwrap()).collect()
+        };
+        let found = column(&report);
+        let best = report["best"]["n_latents"].as_u64().unwrap() as usize;
+        assert!(found.iter().all(|value| *value <= found[best - 1]), "{found:?}");
+        assert!(fs::read_to_string(place.path("s.svg")).unwrap().contains("held-out"));
+        assert_eq!(found, column(&held_out("--threads 2")));
+        assert_ne!(found, column(&held_out("--seed 1")));
+        let (success, text) = place.run(&format!("select {size} --latent 1..2 --held-out 0.5 -q"));
+        assert!(success && text.contains("held-out   entropy sum"), "{text}");
+    }
+    place.refuse(
+        "select DATA/wine.csv --model ppca --latent 11..13",
+        "13 latents for 13 dimension(s)",
+    );
+    place.refuse("select DATA/wine.csv --model ppca --latent 1 --held-out 1", "between 0 and 1");
+}
+
+#[test]
 fn what_has_no_meaning_is_refused() {
     let place = Place::new();
     for (arguments, expected) in [

@@ -45,10 +45,12 @@ Example:
     Fit(FitCommand),
     /// Learn models of several sizes, and keep the best by a criterion
     #[command(after_help = "\
-All candidates share the points. -o and --history are of the best; --plot draws the criteria of all.
+All candidates share the points. -o and --history are of the best; --plot draws the criteria of all, and below them the
+eigenvalues of the data for ppca and factor-analysis.
 
 Example:
-  entropysum select points.csv --components 1..10 --criterion bic --n-init 3 --plot sizes.svg -o model.safetensors")]
+  entropysum select points.csv --components 1..10 --criterion bic --n-init 3 --plot sizes.svg -o model.safetensors
+  entropysum select points.csv --model ppca --latent 1..20 --criterion held-out --plot scree.svg")]
     #[command(allow_negative_numbers = true)]
     Select(SelectCommand),
     /// Write the most probable component of each point
@@ -164,6 +166,10 @@ pub struct SelectCommand {
     /// What candidates are compared by; lower is better. Nothing in the entropy sum punishes size
     #[arg(long, value_name = "NAME", help_heading = MODEL, default_value = Criterion::default().name(), value_parser = named(Criterion::ALL, Criterion::name))]
     pub criterion: Criterion,
+    /// Part of the points to hold out of all fits and to compare candidates on, chosen by --seed [default: none, or 0.2
+    /// for --criterion held-out]
+    #[arg(long, value_name = "PART", help_heading = MODEL, value_parser = part)]
+    pub held_out: Option<f64>,
 }
 
 /// Numbers that were typed as a list with ranges.
@@ -640,6 +646,13 @@ fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a number of at least 0".to_owned()),
+    }
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1.0 => Ok(number),
+        _ => Err("expected a number between 0 and 1".to_owned()),
     }
 }
 

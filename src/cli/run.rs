@@ -202,12 +202,15 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let config = &self.config;
         let mut progress =
             Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
-        let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
+        let fit = M::prepare(&[&self.spec], &*self.source, &self.executor).and_then(|prepared| {
+            let fit = M::fit(&self.spec, &prepared, &self.executor, config, &mut progress)?;
+            Ok((fit, prepared))
+        });
         progress.finish();
-        let fit = fit?;
+        let (fit, prepared) = fit?;
 
         let mut failures = save(args, &fit);
-        match M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor) {
+        match M::score_fit(&fit.model, &prepared, &self.executor) {
             Err(error) => failures.push(error),
             Ok(score) => {
                 let interrupted = progress.ended_by_interrupt;
@@ -417,7 +420,9 @@ pub fn open_plain(path: &Path) -> Result<Box<dyn DataSource<f64>>> {
 }
 
 /// Reads a source into memory if it fits there with ease; else each sweep reads it from its file.
-fn into_memory<T: Scalar>(source: Box<dyn DataSource<T>>) -> Result<Box<dyn DataSource<T>>> {
+pub fn into_memory<'a, T: Scalar>(
+    source: Box<dyn DataSource<T> + 'a>,
+) -> Result<Box<dyn DataSource<T> + 'a>> {
     let size = u128::from(source.len()) * (source.dim() * size_of::<T>()) as u128;
     let fits = output::available_memory().is_some_and(|free| size < u128::from(free) / 2);
     if fits && !source.is_empty() && !is_in_memory(&*source)? {

@@ -57,38 +57,53 @@ pub fn write_curves(
     [x_label, y_label]: [&str; 2],
     curves: &[Curve],
 ) -> Result<()> {
-    let panel = Panel::new(x_label, y_label).with_log_y(1e-12);
-    write_panel(path.as_ref(), title, panel.with_legend(LegendPosition::InsideTopLeft), curves)
+    write_panels(path, title, &[Axes { labels: [x_label, y_label], is_log: true, curves }])
 }
 
-/// As [`write_curves`], with both axes linear.
+/// A pair of axes and the curves between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Axes<'a> {
+    /// What is on the horizontal axis and on the vertical one.
+    pub labels: [&'a str; 2],
+    /// Whether the vertical axis is logarithmic.
+    pub is_log: bool,
+    /// The curves.
+    pub curves: &'a [Curve],
+}
+
+impl Axes<'_> {
+    fn panel(&self) -> Panel {
+        let panel = Panel::new(self.labels[0], self.labels[1]);
+        let mut panel = if self.is_log {
+            panel.with_log_y(1e-12).with_legend(LegendPosition::InsideTopLeft)
+        } else {
+            panel
+        };
+        let colours = [colour::BLUE, colour::VERMILION, colour::GREEN, colour::PURPLE, colour::SKY];
+        for (k, (label, points)) in self.curves.iter().enumerate() {
+            let style =
+                if k < colours.len() { LineStyle::Solid } else { LineStyle::Custom("6 3".into()) };
+            panel = panel.with(Line::new(label, points.iter().copied()).styled(
+                colours[k % colours.len()],
+                2.0,
+                style,
+            ));
+        }
+        panel
+    }
+}
+
+/// Writes pairs of axes as SVG, one below the other, with one scale of the horizontal axes.
 ///
 /// # Errors
 /// [`Error::Config`] if there is no point, [`Error::Io`] if the file cannot be written.
-pub fn write_lines(
-    path: impl AsRef<Path>,
-    title: &str,
-    [x_label, y_label]: [&str; 2],
-    curves: &[Curve],
-) -> Result<()> {
-    write_panel(path.as_ref(), title, Panel::new(x_label, y_label), curves)
-}
-
-fn write_panel(path: &Path, title: &str, mut panel: Panel, curves: &[Curve]) -> Result<()> {
-    if curves.iter().all(|(_, points)| points.is_empty()) {
+pub fn write_panels(path: impl AsRef<Path>, title: &str, axes: &[Axes<'_>]) -> Result<()> {
+    let path = path.as_ref();
+    if axes.iter().flat_map(|axes| axes.curves).all(|(_, points)| points.is_empty()) {
         return Err(Error::Config(format!("{}: there is nothing to plot", path.display())));
     }
-    let colours = [colour::BLUE, colour::VERMILION, colour::GREEN, colour::PURPLE, colour::SKY];
-    for (k, (label, points)) in curves.iter().enumerate() {
-        let style =
-            if k < colours.len() { LineStyle::Solid } else { LineStyle::Custom("6 3".into()) };
-        panel = panel.with(Line::new(label, points.iter().copied()).styled(
-            colours[k % colours.len()],
-            2.0,
-            style,
-        ));
-    }
-    let svg = render(title, &[panel]);
+    let panels: Vec<Panel> = axes.iter().map(Axes::panel).collect();
+    let svg = render(title, &panels);
     write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 

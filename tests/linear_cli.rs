@@ -237,6 +237,25 @@ fn select_compares_numbers_of_latents_from_one_pass() {
 }
 
 #[test]
+fn columns_are_called_by_their_names() {
+    let place = Place::new();
+    let text = fs::read_to_string(format!("{}/data/iris.csv", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let write = |name: &str, header: &str, column: &dyn Fn(&str) -> String| {
+        let rows = text.lines().skip(1).map(|line| format!("{line},{}", column(line)));
+        let lines: Vec<String> = [header.to_owned()].into_iter().chain(rows).collect();
+        fs::write(place.path(name), lines.join("\n")).unwrap();
+    };
+    let first = |line: &str| line.split(',').next().unwrap().to_owned();
+    let fit = "--model factor-analysis --latent 2 --max-iter 3000 --tol 0 --json";
+    write("copied.csv", "one,two,three,four,copy", &first);
+    let report = place.json(&format!("fit copied.csv {fit} -q"));
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("Heywood") && warnings.contains("[one, copy]"), "{warnings}");
+    write("constant.csv", "one,two,three,four,flat", &|_| "1".to_owned());
+    place.refuse(&format!("fit constant.csv {fit}"), "column 4, flat, is constant");
+}
+
+#[test]
 fn what_has_no_meaning_is_refused() {
     let place = Place::new();
     for (arguments, expected) in [

@@ -11,7 +11,9 @@ use crate::exec::Executor;
 use crate::inference::Score;
 use crate::linalg::{Cholesky, orthonormalize, product, row_major, symmetric_eigen};
 use crate::model::linear_gaussian::{Factor, Step, latents_fault};
-use crate::model::{EntropySum, LinearGaussian, Moments, Noise, Rotation, SecondMoments};
+use crate::model::{
+    EntropySum, LinearGaussian, Moments, Noise, Rotation, SecondMoments,
+};
 use crate::monitor::{Convergence, Event, History, IterRecord, Monitor, Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -502,8 +504,12 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         }
         match constant {
             Some(d) if noise == Noise::Diagonal => refuse(format!(
-                "column {d} is constant, and factor analysis needs every variable to vary; leave it out (columns count \
-                 from 0)"
+                "column {} is constant, and factor analysis needs every variable to vary; leave it out (columns count \
+                 from 0)",
+                match self.source.column_names() {
+                    Some(names) => format!("{d}, {},", names[d]),
+                    None => d.to_string(),
+                }
             )),
             _ => Ok(()),
         }
@@ -596,7 +602,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         let expanded = spec.algorithm == Algorithm::PxEm;
         let strict = !expanded && config.monitor == Monitor::EntropySum;
         let monitor = if strict { Monitor::LowerBound } else { config.monitor };
-        let mut watch = Watch::new(begun, config, monitor)?;
+        let mut watch = Watch::new(begun, config, monitor, self.source.column_names())?;
         watch.also = strict.then_some(Convergence::new(config.monitor, config.tol, config.rtol)?);
         if self.moments().is_some() {
             model.set_mean(self.mean());
@@ -645,7 +651,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 T::EPSILON,
             )
         };
-        let mut watch = Watch::new(begun, config, config.monitor)?;
+        let mut watch = Watch::new(begun, config, config.monitor, self.source.column_names())?;
         if let Some((values, vectors)) = &self.eigen {
             if values.len() < spec.latents {
                 return Err(Error::Model(format!(
@@ -798,10 +804,17 @@ struct Watch<'a> {
     also: Option<Convergence>,
     history: History,
     warnings: Vec<String>,
+    /// What columns are called.
+    names: Option<&'a [String]>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(begun: Instant, config: &'a Config, monitor: Monitor) -> Result<Self> {
+    fn new(
+        begun: Instant,
+        config: &'a Config,
+        monitor: Monitor,
+        names: Option<&'a [String]>,
+    ) -> Result<Self> {
         Ok(Self {
             config,
             begun,
@@ -809,6 +822,7 @@ impl<'a> Watch<'a> {
             also: None,
             history: History::default(),
             warnings: Vec::new(),
+            names,
         })
     }
 
@@ -828,7 +842,7 @@ impl<'a> Watch<'a> {
     ) -> Option<StopReason> {
         let iteration = self.iteration();
         for event in &events {
-            note(&mut self.warnings, iteration, event);
+            note(&mut self.warnings, iteration, event, self.names);
         }
         let mut record = IterRecord {
             iteration,
@@ -863,7 +877,7 @@ impl<'a> Watch<'a> {
     ) -> Fit<LinearGaussian> {
         let variables = model.heywood_cases(variances);
         if !variables.is_empty() {
-            self.warnings.push(Event::Heywood { variables }.to_string());
+            self.warnings.push(Event::Heywood { variables }.describe(self.names));
         }
         Fit {
             model,

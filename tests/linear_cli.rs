@@ -180,6 +180,56 @@ fn missing_entries_are_refused_or_left_out() {
 }
 
 #[test]
+fn incomplete_points_are_scored_and_filled_in() {
+    let place = Place::new();
+    let text = fs::read_to_string(format!("{}/data/iris.csv", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (mut lines, mut taken) = (vec![text.lines().next().unwrap().to_owned()], Vec::new());
+    for (i, line) in text.lines().skip(1).enumerate() {
+        let mut fields: Vec<&str> = line.split(',').collect();
+        if i % 3 == 0 {
+            taken.push((i, i % 4, fields[i % 4].parse::<f64>().unwrap()));
+            fields[i % 4] = "";
+        }
+        lines.push(fields.join(","));
+    }
+    fs::write(place.path("holes.csv"), lines.join("\n")).unwrap();
+    for model in ["ppca", "factor-analysis"] {
+        let report = place.json(&format!(
+            "fit holes.csv --model {model} --latent 2 --missing ignore --tol 1e-9 --max-iter 5000 --json -q -o m.json"
+        ));
+        let score = place.json("score m.json holes.csv --missing ignore --json");
+        for key in ["log_likelihood", "bic"] {
+            let (a, b) = (score[key].as_f64().unwrap(), report[key].as_f64().unwrap());
+            assert_close(a, b, 1e-11, key);
+        }
+        let (success, text) = place.run("transform m.json holes.csv --missing ignore -o z.csv");
+        assert!(success, "{text}");
+        assert_eq!(fs::read_to_string(place.path("z.csv")).unwrap().lines().count(), 151);
+        let (success, text) = place.run("reconstruct m.json holes.csv --missing ignore -o x.csv");
+        assert!(success, "{text}");
+        let table = fs::read_to_string(place.path("x.csv")).unwrap();
+        let rows: Vec<Vec<f64>> = table
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').map(|field| field.parse().unwrap()).collect())
+            .collect();
+        let mean = numbers(&place.json("info m.json --json")["mean"]);
+        let error = |guess: &dyn Fn(usize, usize) -> f64| -> f64 {
+            taken.iter().map(|&(i, d, truth)| (guess(i, d) - truth).powi(2)).sum()
+        };
+        let (filled, constant) = (error(&|i, d| rows[i][d]), error(&|_, d| mean[d]));
+        assert!(filled < 0.25 * constant, "{model}: {filled} is not far below {constant}");
+        place.refuse("score m.json holes.csv", "row 0, column 0");
+    }
+    place.run("fit DATA/iris.csv --model mfa -k 2 --latent 1 --max-iter 2 -q -o mfa.json");
+    place.refuse("score mfa.json holes.csv --missing ignore", "missing values can be ignored by");
+    place.refuse(
+        "fit holes.csv --model mfa -k 2 --latent 1 --missing ignore",
+        "--missing ignore is no argument of mfa",
+    );
+}
+
+#[test]
 fn select_compares_numbers_of_latents_from_one_pass() {
     let place = Place::new();
     for (model, k, scree) in [

@@ -200,9 +200,6 @@ pub struct FitArgs {
     /// Rotate the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
-    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["refuse", "ignore"])]
-    pub missing: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
     pub posterior: Option<Posterior>,
@@ -315,7 +312,6 @@ impl FitArgs {
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
             ("--rotation", self.rotation.is_some()),
-            ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),
@@ -483,7 +479,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "D", help_heading = DATA, requires = "dtype", value_parser = positive)]
     pub dim: Option<u64>,
     /// What to do with missing values (nan; in text also empty cells and NA): refuse them, or ignore them and use what is
-    /// known of a point, where dimensions are independent
+    /// known of a point, where dimensions are independent given the latents
     #[arg(long, value_name = "WHAT", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore], Missing::name))]
     pub missing: Missing,
 }

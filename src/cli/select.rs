@@ -229,15 +229,12 @@ fn table<M>(
     text += "parameters  log-likelihood  ";
     text += if has_held_out { "      held-out  " } else { "" };
     text += " entropy sum           BIC           AIC           ICL  iterations\n";
-    for (i, (size, Candidate { fit, score, held_out })) in sizes.iter().zip(candidates).enumerate() {
+    for (i, (size, Candidate { fit, score, held_out })) in sizes.iter().zip(candidates).enumerate()
+    {
         for count in [size.components, size.latent].into_iter().flatten() {
             let _ = write!(text, "{count:>10}  ");
         }
-        let _ = write!(
-            text,
-            "{:>10}  {:>14.6}  ",
-            score.n_parameters, score.log_likelihood
-        );
+        let _ = write!(text, "{:>10}  {:>14.6}  ", score.n_parameters, score.log_likelihood);
         if let Some(score) = held_out {
             let _ = write!(text, "{:>14.6}  ", score.log_likelihood);
         }

@@ -153,11 +153,7 @@ impl<T: Scalar> FitKind<T> for Mixture {
         fit_mixture(spec, *source, executor, config, observer)
     }
 
-    fn score_fit(
-        model: &Self,
-        source: &&dyn DataSource<T>,
-        executor: &Executor,
-    ) -> Result<Score> {
+    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
         inference::score(model, *source, executor)
     }
 

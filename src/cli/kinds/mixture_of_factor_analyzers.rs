@@ -117,11 +117,7 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
         fit_factor_analyzers(spec, *source, executor, config, observer)
     }
 
-    fn score_fit(
-        model: &Self,
-        source: &&dyn DataSource<T>,
-        executor: &Executor,
-    ) -> Result<Score> {
+    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
         inference::score(model, *source, executor)
     }
 

@@ -128,11 +128,8 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
     ) -> Result<Fit<Self>>;
 
     /// How well a fitted model describes the points of its fit.
-    fn score_fit(
-        model: &Self,
-        prepared: &Self::Prepared<'_>,
-        executor: &Executor,
-    ) -> Result<Score>;
+    fn score_fit(model: &Self, prepared: &Self::Prepared<'_>, executor: &Executor)
+    -> Result<Score>;
 
     /// What says of points how many latents they need, and its name: eigenvalues in descending order.
     fn scree(

@@ -119,7 +119,7 @@ fn minibatches(criterion: &mut Criterion) {
         let mut batches = values.chunks_exact(batch_size * dim).cycle();
         let mut step = |online: &mut Online<f32, Mixture>| {
             let points = MatRef::from_row_major_slice(batches.next().unwrap(), batch_size, dim);
-            let block = Block { points, weights: None, first: 0 };
+            let block = Block { points, weights: None, first: 0, sparse: None };
             online.partial_fit(block, &executor).unwrap()
         };
         let found = (0..20).map(|_| step(&mut online)).last().unwrap().entropy_sum.total();

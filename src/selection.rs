@@ -4,14 +4,16 @@
 //! use entropysum::selection::{self, Candidate, Criterion};
 //! use entropysum::{Config, Executor, MixtureSpec, Points, Silent, family::registry, fit_mixture, inference};
 //!
-//! let values: Vec<f64> = (0..300).map(|i| f64::from(i % 10) + if i % 3 == 0 { 0.0 } else { 40.0 }).collect();
+//! // Two bells: sums of three numbers each, 40 apart.
+//! let bell = |i: u32| f64::from(i % 7 + i / 7 % 7 + i / 49 % 7);
+//! let values: Vec<f64> = (0..1029).map(|i| bell(i) + if i % 3 == 0 { 0.0 } else { 40.0 }).collect();
 //! let points = Points::<f64>::from_rows(&values, 1)?;
 //! let sizes = [1, 2, 3, 4];
-//! let candidates = selection::fit_all(sizes.len(), 300, &Executor::new(None)?, |i, executor| {
+//! let candidates = selection::fit_all(sizes.len(), 1029, &Executor::new(None)?, |i, executor| {
 //!     let spec = MixtureSpec::new(registry::build("gaussian-full", 1)?, sizes[i]);
 //!     let fit = fit_mixture(&spec, &points, executor, &Config::default(), &mut Silent)?;
 //!     let score = inference::score(&fit.model, &points, executor)?;
-//!     Ok(Candidate { fit, score })
+//!     Ok(Candidate { fit, score, held_out: None })
 //! })?;
 //! let best = selection::best(&candidates, Criterion::Bic).unwrap();
 //! assert_eq!(sizes[best], 2);
@@ -40,11 +42,14 @@ pub enum Criterion {
     /// `-2 W` times the entropy sum: the deviance with the bound after the last M-step in the place of the
     /// log-likelihood. Nothing in it punishes size, so it compares models of one size, or shows where growth pays less.
     EntropySum,
+    /// `-2 W ℓ` with the mean log-density `ℓ` of points that were held out of the fit, for comparison times the weight
+    /// of those that were not.
+    HeldOut,
 }
 
 impl Criterion {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Bic, Self::Aic, Self::Icl, Self::EntropySum];
+    pub const ALL: [Self; 5] = [Self::Bic, Self::Aic, Self::Icl, Self::EntropySum, Self::HeldOut];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -53,10 +58,11 @@ impl Criterion {
             Self::Aic => "aic",
             Self::Icl => "icl",
             Self::EntropySum => "entropy-sum",
+            Self::HeldOut => "held-out",
         }
     }
 
-    /// The value of a candidate; NaN if it has no iteration to tell an entropy sum.
+    /// The value of a candidate; NaN if it has no iteration to tell an entropy sum, or nothing was held out.
     pub fn value<M>(self, candidate: &Candidate<M>) -> f64 {
         let score = &candidate.score;
         match self {
@@ -67,17 +73,23 @@ impl Criterion {
                 let total = candidate.fit.last().map_or(f64::NAN, |last| last.entropy_sum.total());
                 -2.0 * score.total_weight * total
             }
+            Self::HeldOut => {
+                let held_out = candidate.held_out.map_or(f64::NAN, |score| score.log_likelihood);
+                -2.0 * score.total_weight * held_out
+            }
         }
     }
 }
 
-/// A fitted model and its score on the points of the fit.
+/// A fitted model and its scores.
 #[derive(Clone, Debug)]
 pub struct Candidate<M> {
     /// The fit.
     pub fit: Fit<M>,
-    /// Its score.
+    /// Its score on the points of the fit.
     pub score: Score,
+    /// Its score on points that were held out.
+    pub held_out: Option<Score>,
 }
 
 /// The first of the candidates with the lowest value, if any has one that is a number.

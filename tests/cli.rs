@@ -387,7 +387,10 @@ fn select_keeps_the_best_of_several_sizes() {
     let place = Place::with_points();
     let command = "select points.csv --components 1..4,5 --history h.csv --plot s.svg";
     let report = place.json(&format!("{command} -o best.json"));
-    assert_eq!(keys(&report), ["model", "n_points", "dim", "criterion", "candidates", "best"]);
+    assert_eq!(
+        keys(&report),
+        ["model", "n_points", "dim", "n_held_out", "criterion", "candidates", "best"]
+    );
     let candidates = report["candidates"].as_array().unwrap();
     let column = |key: &str| -> Vec<f64> {
         candidates.iter().map(|row| row[key].as_f64().unwrap()).collect()

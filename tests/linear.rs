@@ -11,7 +11,7 @@ use entropysum::em::{self, Algorithm, Config, Fit, LinearGaussianSpec, moments};
 use entropysum::exec::Executor;
 use entropysum::faer::Mat;
 use entropysum::model::gaussian_observable::GaussianMonitor;
-use entropysum::model::{LinearGaussian, Moments, Noise, Rotation};
+use entropysum::model::{GenerativeModel, LinearGaussian, Moments, Noise, Rotation};
 use entropysum::monitor::{Monitor, Silent, StopReason};
 use entropysum::scalar::Scalar;
 use entropysum::{DataSource, Points, inference};
@@ -742,6 +742,102 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
 }
 
 /// Densities, posterior means, reconstructions and samples, against dense linear algebra.
+#[test]
+fn incomplete_points_have_the_density_and_the_latents_of_the_dimensions_they_have() {
+    let (dim, latents) = (6, 2);
+    let mut random = Uniforms::new(23);
+    let mut between = |low: f64, high: f64| low + (high - low) * random.next();
+    let loadings: Vec<f64> = (0..dim * latents).map(|_| between(-2.0, 2.0)).collect();
+    let mean: Vec<f64> = (0..dim).map(|_| between(-5.0, 5.0)).collect();
+    for noise in Noise::ALL {
+        let psi: Vec<f64> = (0..dim).map(|_| between(0.1, 2.0)).collect();
+        let psi = if noise == Noise::Isotropic { vec![psi[0]] } else { psi };
+        let model = LinearGaussian::new(noise, mean.clone(), &loadings, psi).unwrap();
+        let mut x: Vec<f64> = (0..40 * dim).map(|_| between(-6.0, 6.0)).collect();
+        // Points lack any entries but three; the first lacks all of them, the second none.
+        for (i, row) in x.chunks_mut(dim).enumerate() {
+            match i {
+                0 => row.fill(f64::NAN),
+                1 => {}
+                _ => (0..3).for_each(|j| row[(i * (j + 1) + j) % dim] = f64::NAN),
+            }
+        }
+        let points = Points::from_rows(&x, dim).unwrap();
+        let ignoring = model.clone().ignoring_missing().unwrap();
+        let (mut densities, mut z, mut back) = (Vec::new(), Vec::new(), Vec::new());
+        let into = |to: &mut Vec<f64>, values: &[f64]| {
+            to.extend_from_slice(values);
+            Ok(())
+        };
+        inference::score_samples(&ignoring, &points, &executor(), |_, v| into(&mut densities, v))
+            .unwrap();
+        inference::transform(&ignoring, &points, &executor(), |_, v| into(&mut z, v)).unwrap();
+        inference::reconstruct(&ignoring, &points, &executor(), |_, v| into(&mut back, v)).unwrap();
+        assert_eq!((densities[0], &z[..latents], &back[..dim]), (0.0, &[0.0; 2][..], &mean[..]));
+        for (i, row) in x.chunks(dim).enumerate().skip(1) {
+            // The marginal of the dimensions that are there is a model of its own.
+            let seen: Vec<usize> = (0..dim).filter(|&d| !row[d].is_nan()).collect();
+            let of = |values: &[f64]| seen.iter().map(|&d| values[d]).collect::<Vec<f64>>();
+            let rows = seen.iter().flat_map(|&d| &loadings[d * latents..][..latents]);
+            let rows: Vec<f64> = rows.copied().collect();
+            let psi = match noise {
+                Noise::Isotropic => vec![model.noise_variances()[0]],
+                Noise::Diagonal => of(model.noise_variances()),
+            };
+            let marginal = LinearGaussian::new(noise, of(&mean), &rows, psi).unwrap();
+            let point = Points::owned(of(row), seen.len()).unwrap();
+            let score = inference::score(&marginal, &point, &executor()).unwrap();
+            assert_close(densities[i], score.log_likelihood, 1e-12, "density");
+            let found = &z[i * latents..][..latents];
+            inference::transform(&marginal, &point, &executor(), |_, expected| {
+                assert_all_close(found, expected, 1e-12, "latents");
+                Ok(())
+            })
+            .unwrap();
+            for d in 0..dim {
+                let w = &loadings[d * latents..][..latents];
+                let expected = mean[d] + w[0] * found[0] + w[1] * found[1];
+                assert_close(back[i * dim + d], expected, 1e-12, "reconstruction");
+            }
+        }
+        // What is missing is refused without being asked to ignore it, and infinite values are at fault themselves.
+        let fault = inference::score(&model, &points, &executor()).unwrap_err().to_string();
+        assert!(fault.contains("row 0, column 0"), "{fault}");
+        x[5 * dim + 4] = f64::INFINITY;
+        let points = Points::from_rows(&x, dim).unwrap();
+        let fault = inference::score(&ignoring, &points, &executor()).unwrap_err().to_string();
+        assert!(fault.contains("row 5, column 4"), "{fault}");
+    }
+}
+
+#[test]
+fn one_summary_fits_and_scores_all_sizes_as_passes_of_their_own_do() {
+    let points = file("wine.csv");
+    for spec in [LinearGaussianSpec::ppca(1), LinearGaussianSpec::factor_analysis(1)] {
+        let executor = executor();
+        let summary = Summary::new(&spec, &points, &executor).unwrap();
+        assert_eq!(summary.points_per_iteration(), 0);
+        for latents in 1..5 {
+            let spec = LinearGaussianSpec { latents, ..spec.clone() };
+            let shared = summary.fit(&spec, &Config::default(), &mut Silent).unwrap();
+            assert_eq!(shared.model, fit(&spec, &points, &Config::default()).model);
+            let a = summary.score(&shared.model).unwrap();
+            let b = inference::score(&shared.model, &points, &executor).unwrap();
+            assert_close(a.log_likelihood, b.log_likelihood, 1e-12, "score");
+            let others = |s: inference::Score| (s.n_points, s.total_weight, s.n_parameters);
+            assert_eq!((others(a), a.icl()), (others(b), a.bic()));
+        }
+        // Eigenvalues add up to the trace: of the covariance, or of the correlation.
+        let moments = moments(&points, &executor).unwrap();
+        let covariance: f64 = (0..13).map(|d| moments.covariance()[(d, d)]).sum();
+        for (noise, trace) in [(Noise::Isotropic, covariance), (Noise::Diagonal, 13.0)] {
+            let scree = summary.scree(noise).unwrap();
+            assert_close(scree.iter().sum(), trace, 1e-12, "trace");
+            assert!(scree.is_sorted_by(|a, b| a >= b) && scree.len() == 13, "{scree:?}");
+        }
+    }
+}
+
 #[test]
 fn densities_latents_reconstructions_and_samples_follow_the_definitions() {
     fn check<T: Scalar>(tolerance: f64) {

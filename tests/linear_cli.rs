@@ -180,6 +180,132 @@ fn missing_entries_are_refused_or_left_out() {
 }
 
 #[test]
+fn incomplete_points_are_scored_and_filled_in() {
+    let place = Place::new();
+    let text = fs::read_to_string(format!("{}/data/iris.csv", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (mut lines, mut taken) = (vec![text.lines().next().unwrap().to_owned()], Vec::new());
+    for (i, line) in text.lines().skip(1).enumerate() {
+        let mut fields: Vec<&str> = line.split(',').collect();
+        if i % 3 == 0 {
+            taken.push((i, i % 4, fields[i % 4].parse::<f64>().unwrap()));
+            fields[i % 4] = "";
+        }
+        lines.push(fields.join(","));
+    }
+    fs::write(place.path("holes.csv"), lines.join("\n")).unwrap();
+    for model in ["ppca", "factor-analysis"] {
+        let report = place.json(&format!(
+            "fit holes.csv --model {model} --latent 2 --missing ignore --tol 1e-9 --max-iter 5000 --json -q -o m.json"
+        ));
+        let score = place.json("score m.json holes.csv --missing ignore --json");
+        for key in ["log_likelihood", "bic"] {
+            let (a, b) = (score[key].as_f64().unwrap(), report[key].as_f64().unwrap());
+            assert_close(a, b, 1e-11, key);
+        }
+        let (success, text) = place.run("transform m.json holes.csv --missing ignore -o z.csv");
+        assert!(success, "{text}");
+        assert_eq!(fs::read_to_string(place.path("z.csv")).unwrap().lines().count(), 151);
+        let (success, text) = place.run("reconstruct m.json holes.csv --missing ignore -o x.csv");
+        assert!(success, "{text}");
+        let table = fs::read_to_string(place.path("x.csv")).unwrap();
+        let rows: Vec<Vec<f64>> = table
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').map(|field| field.parse().unwrap()).collect())
+            .collect();
+        let mean = numbers(&place.json("info m.json --json")["mean"]);
+        let error = |guess: &dyn Fn(usize, usize) -> f64| -> f64 {
+            taken.iter().map(|&(i, d, truth)| (guess(i, d) - truth).powi(2)).sum()
+        };
+        let (filled, constant) = (error(&|i, d| rows[i][d]), error(&|_, d| mean[d]));
+        assert!(filled < 0.25 * constant, "{model}: {filled} is not far below {constant}");
+        place.refuse("score m.json holes.csv", "row 0, column 0");
+    }
+    place.run("fit DATA/iris.csv --model mfa -k 2 --latent 1 --max-iter 2 -q -o mfa.json");
+    place.refuse("score mfa.json holes.csv --missing ignore", "missing values can be ignored by");
+    place.refuse(
+        "fit holes.csv --model mfa -k 2 --latent 1 --missing ignore",
+        "--missing ignore is no argument of mfa",
+    );
+}
+
+#[test]
+fn select_compares_numbers_of_latents_from_one_pass() {
+    let place = Place::new();
+    for (model, k, scree) in [
+        ("ppca", "", "eigenvalue of the covariance"),
+        ("factor-analysis", "", "eigenvalue of the correlation"),
+        ("mfa", " -k 2", ""),
+        ("mppca", " -k 2", ""),
+    ] {
+        let size = format!("DATA/wine.csv --model {model}{k} --max-iter 30");
+        let report = place.json(&format!(
+            "select {size} --latent 1..4 --criterion bic --json -q --plot s.svg -o best.json"
+        ));
+        let rows = report["candidates"].as_array().unwrap();
+        let best =
+            rows.iter().min_by(|a, b| a["bic"].as_f64().partial_cmp(&b["bic"].as_f64()).unwrap());
+        let best = &best.unwrap()["latent"];
+        assert_eq!((&report["best"]["n_latents"], &report["n_held_out"]), (best, &0.into()));
+        assert_eq!(&place.json("info best.json --json")["n_latents"], best);
+        for (row, h) in rows.iter().zip(1..) {
+            let alone = place.json(&format!("fit {size} --latent {h} --json -q"));
+            assert_eq!(row["entropy_sum"], alone["entropy_sum"]["total"], "{model} {h}");
+            assert_eq!((&row["bic"], &row["latent"]), (&alone["bic"], &h.into()));
+            assert!(row["held_out_log_likelihood"].is_null());
+        }
+        let plot = fs::read_to_string(place.path("s.svg")).unwrap();
+        assert!(plot.contains("entropy-sum") && !plot.contains("held-out"));
+        assert_eq!(plot.contains("eigenvalue"), !scree.is_empty());
+        assert!(plot.contains(scree));
+
+        // Held-out points are drawn by the seed, and the best by them is kept.
+        let held_out = |more: &str| {
+            place
+                .json(&format!("select {size} --latent 1..4 --criterion held-out --json -q {more}"))
+        };
+        let report = held_out("--plot s.svg --threads 1");
+        assert_eq!((&report["n_points"], &report["n_held_out"]), (&142.into(), &36.into()));
+        let column = |report: &Value| -> Vec<f64> {
+            let rows = report["candidates"].as_array().unwrap();
+            rows.iter().map(|row| row["held_out_log_likelihood"].as_f64().unwrap()).collect()
+        };
+        let found = column(&report);
+        let best = report["best"]["n_latents"].as_u64().unwrap() as usize;
+        assert!(found.iter().all(|value| *value <= found[best - 1]), "{found:?}");
+        assert!(fs::read_to_string(place.path("s.svg")).unwrap().contains("held-out"));
+        assert_eq!(found, column(&held_out("--threads 2")));
+        assert_ne!(found, column(&held_out("--seed 1")));
+        let (success, text) = place.run(&format!("select {size} --latent 1..2 --held-out 0.5 -q"));
+        assert!(success && text.contains("held-out   entropy sum"), "{text}");
+    }
+    place.refuse(
+        "select DATA/wine.csv --model ppca --latent 11..13",
+        "13 latents for 13 dimension(s)",
+    );
+    place.refuse("select DATA/wine.csv --model ppca --latent 1 --held-out 1", "between 0 and 1");
+}
+
+#[test]
+fn columns_are_called_by_their_names() {
+    let place = Place::new();
+    let text = fs::read_to_string(format!("{}/data/iris.csv", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let write = |name: &str, header: &str, column: &dyn Fn(&str) -> String| {
+        let rows = text.lines().skip(1).map(|line| format!("{line},{}", column(line)));
+        let lines: Vec<String> = [header.to_owned()].into_iter().chain(rows).collect();
+        fs::write(place.path(name), lines.join("\n")).unwrap();
+    };
+    let first = |line: &str| line.split(',').next().unwrap().to_owned();
+    let fit = "--model factor-analysis --latent 2 --max-iter 3000 --tol 0 --json";
+    write("copied.csv", "one,two,three,four,copy", &first);
+    let report = place.json(&format!("fit copied.csv {fit} -q"));
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("Heywood") && warnings.contains("[one, copy]"), "{warnings}");
+    write("constant.csv", "one,two,three,four,flat", &|_| "1".to_owned());
+    place.refuse(&format!("fit constant.csv {fit}"), "column 4, flat, is constant");
+}
+
+#[test]
 fn what_has_no_meaning_is_refused() {
     let place = Place::new();
     for (arguments, expected) in [

@@ -19,7 +19,7 @@ fn candidates(family: &str, points: &Points<'_, f64>, sizes: &[usize]) -> Vec<Ca
         let spec = MixtureSpec::new(registry::build(family, points.dim())?, sizes[i]);
         let fit = fit_mixture(&spec, points, executor, &config, &mut Silent)?;
         let score = inference::score(&fit.model, points, executor)?;
-        Ok(Candidate { fit, score })
+        Ok(Candidate { fit, score, held_out: None })
     };
     selection::fit_all(sizes.len(), points.len(), &executor, fit).unwrap()
 }

@@ -30,7 +30,7 @@ const NO_RIDGE: Regularization = Regularization { reg_covar: Some(0.0), rounding
 
 fn block<T: Scalar>(values: &[T], dim: usize) -> Block<'_, T> {
     let points = MatRef::from_row_major_slice(values, values.len() / dim, dim);
-    Block { points, weights: None, first: 0 }
+    Block { points, weights: None, first: 0, sparse: None }
 }
 
 /// Points that a family is for.

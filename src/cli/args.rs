@@ -47,10 +47,12 @@ Example:
     Fit(FitCommand),
     /// Learn models of several sizes, and keep the best by a criterion
     #[command(after_help = "\
-All candidates share the points. -o and --history are of the best; --plot draws the criteria of all.
+All candidates share the points. -o and --history are of the best; --plot draws the criteria of all, and below them the
+eigenvalues of the data for ppca and factor-analysis.
 
 Example:
-  entropysum select points.csv --components 1..10 --criterion bic --n-init 3 --plot sizes.svg -o model.safetensors")]
+  entropysum select points.csv --components 1..10 --criterion bic --n-init 3 --plot sizes.svg -o model.safetensors
+  entropysum select points.csv --model ppca --latent 1..20 --criterion held-out --plot scree.svg")]
     #[command(allow_negative_numbers = true)]
     Select(SelectCommand),
     /// Write the most probable component of each point
@@ -144,12 +146,19 @@ pub struct FitCommand {
     /// Numbers of latents, for models that have any: of each layer, the top one first
     #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
     pub latent: Vec<u64>,
+    #[command(flatten)]
+    pub stream: StreamArgs,
 }
 
 impl FitCommand {
     /// The arguments of the fit, with its size.
     pub fn args(&self) -> FitArgs {
-        FitArgs { components: self.components, latent: self.latent.clone(), ..self.fit.clone() }
+        FitArgs {
+            components: self.components,
+            latent: self.latent.clone(),
+            stream: self.stream.clone(),
+            ..self.fit.clone()
+        }
     }
 }
 
@@ -167,6 +176,10 @@ pub struct SelectCommand {
     /// What candidates are compared by; lower is better. Nothing in the entropy sum punishes size
     #[arg(long, value_name = "NAME", help_heading = MODEL, default_value = Criterion::default().name(), value_parser = named(Criterion::ALL, Criterion::name))]
     pub criterion: Criterion,
+    /// Part of the points to hold out of all fits and to compare candidates on, chosen by --seed [default: none, or 0.2
+    /// for --criterion held-out]
+    #[arg(long, value_name = "PART", help_heading = MODEL, value_parser = part)]
+    pub held_out: Option<f64>,
 }
 
 /// Numbers that were typed as a list with ranges.
@@ -191,6 +204,9 @@ pub struct FitArgs {
     pub components: Option<u64>,
     #[arg(skip)]
     pub latent: Vec<u64>,
+    /// Of 'fit' alone.
+    #[arg(skip)]
+    pub stream: StreamArgs,
     /// How to learn, for models that can be learned in several ways: batch, stepwise or incremental EM for mixtures
     /// [default: batch, or stepwise with --batch-size]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
@@ -234,9 +250,6 @@ pub struct FitArgs {
     pub max_seconds: Option<Duration>,
 
     #[command(flatten)]
-    pub stream: StreamArgs,
-
-    #[command(flatten)]
     pub compute: ComputeArgs,
 
     /// Save the model: .safetensors or .json
@@ -263,7 +276,7 @@ pub struct FitArgs {
 }
 
 /// Learning by minibatches.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct StreamArgs {
     /// Learn from minibatches of B points, read in random order; of any number of points [default: 4096]
     #[arg(long, value_name = "B", help_heading = MINIBATCHES, value_parser = positive)]
@@ -570,7 +583,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "D", help_heading = DATA, requires = "dtype", value_parser = positive)]
     pub dim: Option<u64>,
     /// What to do with missing values (nan; in text also empty cells and NA): refuse them, or ignore them and use what is
-    /// known of a point, where dimensions are independent
+    /// known of a point, where dimensions are independent given the latents
     #[arg(long, value_name = "WHAT", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore], Missing::name))]
     pub missing: Missing,
 }
@@ -740,6 +753,13 @@ fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a number of at least 0".to_owned()),
+    }
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1.0 => Ok(number),
+        _ => Err("expected a number between 0 and 1".to_owned()),
     }
 }
 

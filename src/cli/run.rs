@@ -231,10 +231,11 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
             None => {
                 let mut progress =
                     Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
-                let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
+                let prepared = M::prepare(&[&self.spec], &*self.source, &self.executor)?;
+                let fit = M::fit(&self.spec, &prepared, &self.executor, config, &mut progress);
                 progress.finish();
                 let fit = fit?;
-                let score = M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor);
+                let score = M::score_fit(&fit.model, &prepared, &self.executor);
                 (progress, fit, score.map(Some))
             }
             Some(settings) => {
@@ -507,7 +508,9 @@ pub fn open_plain(path: &Path) -> Result<Box<dyn DataSource<f64>>> {
 }
 
 /// Reads a source into memory if it fits there with ease; else each sweep reads it from its file.
-fn into_memory<T: Scalar>(source: Box<dyn DataSource<T>>) -> Result<Box<dyn DataSource<T>>> {
+pub fn into_memory<'a, T: Scalar>(
+    source: Box<dyn DataSource<T> + 'a>,
+) -> Result<Box<dyn DataSource<T> + 'a>> {
     if data::is_sparse(&*source) {
         return Ok(source);
     }

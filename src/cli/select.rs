@@ -5,7 +5,9 @@ use crate::cli::kinds::{self, FitKind, with_kind};
 use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
 use crate::cli::run::{self, Points, executor, fit_targets, in_precision, json_line};
+use entropysum::data::subset;
 use entropysum::error::{Error, Result};
+use entropysum::inference;
 use entropysum::monitor::{IterRecord, Observer, StopReason, plot};
 use entropysum::scalar::Scalar;
 use entropysum::selection::{self, Candidate, Criterion};
@@ -23,11 +25,18 @@ struct Size {
     latent: Option<u64>,
 }
 
+/// Part of the points that is held out where that is asked for and no part named.
+const HELD_OUT: f64 = 0.2;
+
 /// Runs the command.
 pub fn run(command: &SelectCommand) -> Result<ExitCode> {
     if let Start::File(path) = &command.fit.init {
         let path = path.display();
         return Err(Error::Config(format!("--init {path}: candidates of all sizes start anew")));
+    }
+    if kinds::algorithm(&command.fit).is_some() {
+        let message = "candidates are learned by full passes; 'fit' learns by minibatches";
+        return Err(Error::Config(message.to_owned()));
     }
     let (targets, inputs) = fit_targets(&command.fit)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
@@ -70,26 +79,42 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
         M::check(args, None)?;
     }
     let points = Points::<T>::open::<M>(&command.fit, name, None, None)?;
+    let all = &*points.source;
+    let named = (command.criterion == Criterion::HeldOut).then_some(HELD_OUT);
+    let split = command.held_out.or(named).map(|part| subset::split(all, part, command.fit.seed));
+    let mut sides = Vec::new();
+    for side in split.transpose()?.into_iter().flatten() {
+        sides.push(run::into_memory::<T>(Box::new(side))?);
+    }
+    let (source, held_out) = match &sides[..] {
+        [kept, held_out] => (&**kept, Some(&**held_out)),
+        _ => (all, None),
+    };
     let mut specs = Vec::new();
     for (size, args) in &candidates {
         let args = points.told(args);
-        let spec = M::spec(&points.name, &args, None, points.source.dim())?;
-        run::check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
+        let spec = M::spec(&points.name, &args, None, source.dim())?;
+        run::check_sparse(&*source, M::learns_from_sparse(&spec), &points.name)?;
         specs.push((*size, spec));
     }
     progress::catch_interrupts()?;
 
-    let (source, config) = (&*points.source, run::config(&command.fit)?);
+    let config = run::config(&command.fit)?;
+    let all_specs: Vec<&M::Spec> = specs.iter().map(|(_, spec)| spec).collect();
+    let prepared = M::prepare(&all_specs, source, &executor)?;
+    let per_iteration = M::points_per_iteration(&prepared);
     let counter = Counter::new(specs.len(), command.fit.quiet);
-    let results = selection::fit_all(specs.len(), source.len(), &executor, |i, executor| {
+    let results = selection::fit_all(specs.len(), per_iteration, &executor, |i, executor| {
         if progress::interrupted() {
             return Ok(None);
         }
         let spec = &specs[i].1;
-        let fit = M::fit(spec, source, executor, &config, &mut UntilInterrupt)?;
-        let score = M::score_fit(spec, &fit.model, source, executor)?;
+        let fit = M::fit(spec, &prepared, executor, &config, &mut UntilInterrupt)?;
+        let score = M::score_fit(&fit.model, &prepared, executor)?;
+        let held_out = held_out.map(|points| inference::score(&fit.model, points, executor));
+        let held_out = held_out.transpose()?;
         counter.count();
-        Ok((!progress::interrupted()).then_some(Candidate { fit, score }))
+        Ok((!progress::interrupted()).then_some(Candidate { fit, score, held_out }))
     });
     counter.finish();
     // An interrupt drops what was not finished; the others can still be compared.
@@ -112,7 +137,12 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
         let curves = curves(&sizes, &finished, command.criterion);
         let label = if has_many(&sizes, |it| it.components) { "components" } else { "latents" };
         let labels = [label, "criterion per point (lower is better)"];
-        failures.extend(plot::write_lines(path, &points.name, labels, &curves).err());
+        let mut axes = vec![plot::Axes { labels, is_log: false, curves: &curves }];
+        let scree = scree(&sizes, M::scree(&specs[best].1, &prepared));
+        if let Some((label, curve)) = &scree {
+            axes.push(plot::Axes { labels: ["latents", label], is_log: true, curves: curve });
+        }
+        failures.extend(plot::write_panels(path, &points.name, &axes).err());
     }
     let report = FitReport {
         fit: &finished[best].fit,
@@ -131,6 +161,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
             "model": points.name,
             "n_points": source.len(),
             "dim": source.dim(),
+            "n_held_out": held_out.map_or(0, |points| points.len()),
             "criterion": command.criterion.name(),
             "candidates": rows(&sizes, &finished),
             "best": report.json(),
@@ -170,12 +201,13 @@ fn describe(size: Size) -> String {
 
 fn rows<M>(sizes: &[Size], candidates: &[Candidate<M>]) -> Vec<Value> {
     let row = |(size, candidate): (&Size, &Candidate<M>)| {
-        let Candidate { fit, score } = candidate;
+        let Candidate { fit, score, held_out } = candidate;
         json!({
             "components": size.components,
             "latent": size.latent,
             "n_parameters": score.n_parameters,
             "log_likelihood": score.log_likelihood,
+            "held_out_log_likelihood": held_out.map(|score| score.log_likelihood),
             "entropy_sum": fit.last().map(|last| last.entropy_sum.total()),
             "bic": score.bic(),
             "aic": score.aic(),
@@ -202,16 +234,22 @@ fn table<M>(
             let _ = write!(text, "{column:>10}  ");
         }
     }
-    text += "parameters  log-likelihood   entropy sum           BIC           AIC           ICL  iterations\n";
-    for (i, (size, Candidate { fit, score })) in sizes.iter().zip(candidates).enumerate() {
+    let has_held_out = candidates.iter().any(|candidate| candidate.held_out.is_some());
+    text += "parameters  log-likelihood  ";
+    text += if has_held_out { "      held-out  " } else { "" };
+    text += " entropy sum           BIC           AIC           ICL  iterations\n";
+    for (i, (size, Candidate { fit, score, held_out })) in sizes.iter().zip(candidates).enumerate()
+    {
         for count in [size.components, size.latent].into_iter().flatten() {
             let _ = write!(text, "{count:>10}  ");
         }
+        let _ = write!(text, "{:>10}  {:>14.6}  ", score.n_parameters, score.log_likelihood);
+        if let Some(score) = held_out {
+            let _ = write!(text, "{:>14.6}  ", score.log_likelihood);
+        }
         let _ = write!(
             text,
-            "{:>10}  {:>14.6}  {:>12.6}  {:>12.2}  {:>12.2}  {:>12.2}  {:>10}",
-            score.n_parameters,
-            score.log_likelihood,
+            "{:>12.6}  {:>12.2}  {:>12.2}  {:>12.2}  {:>10}",
             fit.last().map_or(f64::NAN, |last| last.entropy_sum.total()),
             score.bic(),
             score.aic(),
@@ -233,7 +271,20 @@ fn has_many(sizes: &[Size], count: impl Fn(&Size) -> Option<u64>) -> bool {
     sizes.iter().any(|size| count(size) != count(&sizes[0]))
 }
 
-/// All criteria against the one size that differs; where both do, the chosen one for each number of latents.
+/// Eigenvalues as far as the largest candidate goes, as a curve.
+fn scree(
+    sizes: &[Size],
+    scree: Option<(&'static str, Vec<f64>)>,
+) -> Option<(&'static str, [plot::Curve; 1])> {
+    let (label, values) = scree?;
+    let largest = sizes.iter().filter_map(|size| size.latent).max()?;
+    let numbered = values.iter().take(largest as usize).enumerate();
+    let points = numbered.map(|(h, value)| (h as f64 + 1.0, *value)).collect();
+    Some((label, [(label.to_owned(), points)]))
+}
+
+/// All criteria that have a value, against the one size that differs; where both do, the chosen one for each number of
+/// latents.
 fn curves<M>(
     sizes: &[Size],
     candidates: &[Candidate<M>],
@@ -252,7 +303,8 @@ fn curves<M>(
     };
     if !both {
         let curve = |it: Criterion| (it.name().to_owned(), points(it, &|_| true));
-        return Criterion::ALL.into_iter().map(curve).collect();
+        let has_values = |curve: &plot::Curve| curve.1.iter().any(|point| !point.1.is_nan());
+        return Criterion::ALL.into_iter().map(curve).filter(has_values).collect();
     }
     let mut latents: Vec<u64> = sizes.iter().filter_map(|size| size.latent).collect();
     latents.dedup();

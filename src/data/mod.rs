@@ -6,6 +6,7 @@
 //! | [`NpyFile`](npy::NpyFile) | `npy.rs` | NumPy `.npy`, by positioned reads |
 //! | [`RawFile`](raw::RawFile) | `raw.rs` | headerless little-endian values, by positioned reads |
 //! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory or a temporary file |
+//! | [`Subset`](subset::Subset) | `subset.rs` | some points of another source, such as those held out |
 //! | [`Concat`](concat::Concat) | `concat.rs` | several sources, end to end |
 //! | [`SparsePoints`](sparse::SparsePoints) | `sparse.rs` | compressed sparse rows in memory |
 //! | [`mtx`] | `mtx.rs` | Matrix Market coordinates, into sparse points |
@@ -26,6 +27,7 @@ pub mod prefetch;
 pub mod raw;
 pub mod shuffle;
 pub mod sparse;
+pub mod subset;
 pub mod text;
 mod values;
 pub mod weights;
@@ -363,7 +365,7 @@ fn read_weights(path: &Path, points: u64) -> Result<Vec<f64>> {
 /// Bytes of points that [`load`] reads at once.
 const LOAD_BYTES: usize = 4 << 20;
 
-/// Reads a whole source into memory, with its name and its weights.
+/// Reads a whole source into memory, with its names and its weights.
 ///
 /// # Errors
 /// Those of [`DataSource::read`]; a [`DataError`] if the points do not fit into memory.
@@ -395,7 +397,8 @@ pub fn load<T: Scalar>(source: &dyn DataSource<T>) -> Result<Points<'static, T>>
         start += count as u64;
     }
 
-    let points = Points::owned(values, dim)?.named(source.name());
+    let names = source.column_names().map(<[String]>::to_vec);
+    let points = Points::owned(values, dim)?.named(source.name()).with_column_names(names);
     match weights {
         None => Ok(points),
         Some(weights) => points.with_weights(weights),

@@ -123,7 +123,7 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
         }
         events.extend(model.repair(&stats, &mut splits_left));
         for event in &events {
-            note(&mut warnings, iteration, event);
+            note(&mut warnings, iteration, event, source.column_names());
         }
         record.active_components = model.active_components();
         record.events = events;
@@ -149,8 +149,13 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 }
 
 /// Adds a warning for an event, unless the same one stands there from an earlier iteration.
-pub(super) fn note(warnings: &mut Vec<String>, iteration: usize, event: &Event) {
-    let text = event.to_string();
+pub(super) fn note(
+    warnings: &mut Vec<String>,
+    iteration: usize,
+    event: &Event,
+    names: Option<&[String]>,
+) {
+    let text = event.describe(names);
     if !warnings.iter().any(|known| known.ends_with(&text)) {
         warnings.push(format!("iteration {iteration}: {text}"));
     }

@@ -11,7 +11,9 @@ use crate::exec::Executor;
 use crate::inference::Score;
 use crate::linalg::{Cholesky, orthonormalize, product, row_major, symmetric_eigen};
 use crate::model::linear_gaussian::{Factor, Step, latents_fault};
-use crate::model::{EntropySum, LinearGaussian, Moments, Noise, Rotation, SecondMoments};
+use crate::model::{
+    EntropySum, GenerativeModel, LinearGaussian, Moments, Noise, Rotation, SecondMoments,
+};
 use crate::monitor::{Convergence, Event, History, IterRecord, Monitor, Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -20,7 +22,7 @@ use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::PI;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Dimensions up to which a whole eigendecomposition is computed; it takes O(D³) on one thread, seconds here.
 const MAX_EIGEN: u64 = 2048;
@@ -39,6 +41,10 @@ const OVERSAMPLING: usize = 10;
 const START_ITERATIONS: usize = 10;
 
 /// How parameters are learned.
+///
+/// Not among them is ECME (Liu & Rubin 1998), whose update of the noise maximises the likelihood itself given `W`: it
+/// takes a Newton iteration over D variables, each step of which solves D equations in O(D³), where all here cost
+/// O(D² H). Nor is its noise that of the bound's maximum, so that the entropy sum would be no bound before convergence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// Maximum likelihood from eigenvectors; p-PCA only.
@@ -216,11 +222,14 @@ impl LinearGaussianSpec {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
-        let begun = Instant::now();
-        Summary::new(self, source, executor)?.fit_since(begun, self, config, observer)
+        Summary::new(self, source, executor)?.fit(self, config, observer)
     }
 
-    fn check(&self, dim: usize) -> Result<()> {
+    /// Says whether the model can be fitted to points of this dimension, in this way.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check(&self, dim: usize) -> Result<()> {
         let refuse = |message: String| Err(Error::Config(message));
         if let Some(fault) = latents_fault(self.latents, dim) {
             return refuse(format!("{}: {fault}", self.noise.model_name()));
@@ -265,6 +274,8 @@ pub struct Summary<'a, T, S: ?Sized> {
     source: &'a S,
     n_points: u64,
     total_weight: f64,
+    /// How long it took to make this.
+    preparation: Duration,
     /// All eigenvalues in descending order and their vectors, for direct closed forms.
     eigen: Option<(Vec<f64>, Mat<f64>)>,
 }
@@ -283,6 +294,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
     /// # Errors
     /// If there are not fewer latents than dimensions, no points, or a point cannot be read or is no finite number.
     pub fn new(spec: &LinearGaussianSpec, source: &'a S, executor: &'a Executor) -> Result<Self> {
+        let begun = Instant::now();
         spec.check(source.dim())?;
         let method = spec.method(source.len(), source.dim());
         let (store, total_weight) = match method.form {
@@ -306,11 +318,13 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 (Store::Observed(patterns), weight)
             }
         };
+        let (n_points, preparation) = (source.len(), Duration::ZERO);
         let mut summary =
-            Self { method, store, source, n_points: source.len(), total_weight, eigen: None };
+            Self { method, store, source, n_points, total_weight, preparation, eigen: None };
         if method.is_direct {
             summary.eigen = Some(summary.decompose(executor)?);
         }
+        summary.preparation = begun.elapsed();
         Ok(summary)
     }
 
@@ -366,12 +380,43 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         Ok((expectations.log_likelihood(), step))
     }
 
-    /// Eigenvalues of the covariance in descending order, where the method computes all there are: a scree plot.
+    /// How many points an iteration of a fit goes through; 0 where it works on matrices.
+    pub fn points_per_iteration(&self) -> u64 {
+        if self.is_over_points() { self.n_points } else { 0 }
+    }
+
+    fn is_over_points(&self) -> bool {
+        matches!(self.method.form, Form::Points | Form::Observed)
+    }
+
+    /// What a scree plot shows, in descending order: for p-PCA the eigenvalues of the covariance, for factor analysis,
+    /// which knows no units, those of the correlation. `None` where no covariance is held, or it is too large for this.
+    pub fn scree(&self, noise: Noise) -> Option<Vec<f64>> {
+        if let (Noise::Isotropic, Some(values)) = (noise, self.eigenvalues()) {
+            return Some(values.to_vec());
+        }
+        let Store::Covariance(moments) = &self.store else { return None };
+        let (covariance, variances) = (moments.covariance(), moments.variances());
+        let dim = variances.len();
+        if dim as u64 > MAX_EIGEN {
+            return None;
+        }
+        let unit = |d: usize| match noise {
+            Noise::Isotropic => 1.0,
+            Noise::Diagonal => f64::sqrt(variances[d]),
+        };
+        let matrix = Mat::from_fn(dim, dim, |i, j| covariance[(i, j)] / (unit(i) * unit(j)));
+        let (mut values, _) = symmetric_eigen(&row_major(matrix.as_ref()), dim)?;
+        values.reverse();
+        Some(values)
+    }
+
+    /// Eigenvalues of the covariance in descending order, where the method computes all there are.
     pub fn eigenvalues(&self) -> Option<&[f64]> {
         self.eigen.as_ref().map(|(values, _)| &values[..])
     }
 
-    /// How well a model describes the points of the summary. `icl` has no meaning for it.
+    /// How well a model describes the points of the summary.
     ///
     /// # Errors
     /// If dimensions differ, or points have to be read and cannot be.
@@ -381,12 +426,15 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             n_points: self.n_points,
             total_weight: self.total_weight,
             log_likelihood: self.log_likelihood(model)?,
-            posterior_entropy: model.stationary_entropy_sum().posterior,
+            // There are no components; `icl` is `bic`.
+            posterior_entropy: 0.0,
             n_parameters: model.n_parameters(),
         })
     }
 
     /// Fits a model, the best by its bound of `config.n_init` starts where the algorithm has one.
+    ///
+    /// Seconds count from the beginning of the pass over the points, as if each fit had made one of its own.
     ///
     /// Each iteration of EM costs O(D² H), and reads no point, unless the method is over the points. With plain EM and the
     /// entropy sum as monitor, both the entropy sum and the lower bound must stand still: by itself the entropy sum of
@@ -401,16 +449,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
-        self.fit_since(Instant::now(), spec, config, observer)
-    }
-
-    fn fit_since(
-        &self,
-        begun: Instant,
-        spec: &LinearGaussianSpec,
-        config: &Config,
-        observer: &mut dyn Observer,
-    ) -> Result<Fit<LinearGaussian>> {
+        let now = Instant::now();
+        let begun = now.checked_sub(self.preparation).unwrap_or(now);
         spec.check(self.source.dim())?;
         config.check()?;
         if spec.method(self.n_points, self.source.dim()) != self.method {
@@ -468,8 +508,12 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         }
         match constant {
             Some(d) if noise == Noise::Diagonal => refuse(format!(
-                "column {d} is constant, and factor analysis needs every variable to vary; leave it out (columns count \
-                 from 0)"
+                "column {} is constant, and factor analysis needs every variable to vary; leave it out (columns count \
+                 from 0)",
+                match self.source.column_names() {
+                    Some(names) => format!("{d}, {},", names[d]),
+                    None => d.to_string(),
+                }
             )),
             _ => Ok(()),
         }
@@ -562,7 +606,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         let expanded = spec.algorithm == Algorithm::PxEm;
         let strict = !expanded && config.monitor == Monitor::EntropySum;
         let monitor = if strict { Monitor::LowerBound } else { config.monitor };
-        let mut watch = Watch::new(begun, config, monitor)?;
+        let mut watch = Watch::new(begun, config, monitor, self.source.column_names())?;
         watch.also = strict.then_some(Convergence::new(config.monitor, config.tol, config.rtol)?);
         if self.moments().is_some() {
             model.set_mean(self.mean());
@@ -611,7 +655,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 T::EPSILON,
             )
         };
-        let mut watch = Watch::new(begun, config, config.monitor)?;
+        let mut watch = Watch::new(begun, config, config.monitor, self.source.column_names())?;
         if let Some((values, vectors)) = &self.eigen {
             if values.len() < spec.latents {
                 return Err(Error::Model(format!(
@@ -643,8 +687,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
     }
 
     fn points_seen(&self, iteration: usize) -> u64 {
-        let is_over_points = matches!(self.method.form, Form::Points | Form::Observed);
-        let passes = if is_over_points { iteration as u64 } else { 1 };
+        let passes = if self.is_over_points() { iteration as u64 } else { 1 };
         passes * self.n_points
     }
 
@@ -655,7 +698,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         if let Some(rotation) = spec.rotation {
             model.rotate(rotation);
         }
-        model
+        match self.method.form {
+            Form::Observed => model.ignoring_missing().expect("it offers that"),
+            _ => model,
+        }
     }
 }
 
@@ -765,10 +811,17 @@ struct Watch<'a> {
     also: Option<Convergence>,
     history: History,
     warnings: Vec<String>,
+    /// What columns are called.
+    names: Option<&'a [String]>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(begun: Instant, config: &'a Config, monitor: Monitor) -> Result<Self> {
+    fn new(
+        begun: Instant,
+        config: &'a Config,
+        monitor: Monitor,
+        names: Option<&'a [String]>,
+    ) -> Result<Self> {
         Ok(Self {
             config,
             begun,
@@ -776,6 +829,7 @@ impl<'a> Watch<'a> {
             also: None,
             history: History::default(),
             warnings: Vec::new(),
+            names,
         })
     }
 
@@ -795,7 +849,7 @@ impl<'a> Watch<'a> {
     ) -> Option<StopReason> {
         let iteration = self.iteration();
         for event in &events {
-            note(&mut self.warnings, iteration, event);
+            note(&mut self.warnings, iteration, event, self.names);
         }
         let mut record = IterRecord {
             iteration,
@@ -831,7 +885,7 @@ impl<'a> Watch<'a> {
     ) -> Fit<LinearGaussian> {
         let variables = model.heywood_cases(variances);
         if !variables.is_empty() {
-            self.warnings.push(Event::Heywood { variables }.to_string());
+            self.warnings.push(Event::Heywood { variables }.describe(self.names));
         }
         Fit {
             model,

@@ -463,7 +463,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     /// Records, rules and checkpoints after a step.
     fn after_step(&mut self, step: Step) -> Result<Option<StopReason>> {
         for event in &step.events {
-            note(&mut self.state.warnings, self.state.engine.steps() as usize, event);
+            let (at, names) = (self.state.engine.steps() as usize, self.data.points.column_names());
+            note(&mut self.state.warnings, at, event, names);
         }
         let mut reason = None;
         let averages = self.averages_from(self.state.engine.steps());
@@ -616,7 +617,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
             self.state.points_seen += self.data.points.len();
             let iteration = (self.state.engine.steps() + self.state.polished) as usize;
             for event in &events {
-                note(&mut self.state.warnings, iteration, event);
+                let names = self.data.points.column_names();
+                note(&mut self.state.warnings, iteration, event, names);
             }
             let last = self.state.history.records.last().map(|r| r.entropy_sum.total());
             let record = IterRecord {

@@ -27,6 +27,20 @@ pub struct ScoredTile<'a, T> {
     pub posterior_entropy: f64,
 }
 
+impl<'a, T: Scalar> ScoredTile<'a, T> {
+    /// Of a model without components.
+    pub(crate) fn without_components(points: Block<'a, T>, log_density: &'a [f64]) -> Self {
+        Self {
+            first: points.first,
+            weights: points.weights,
+            log_density,
+            responsibilities: &[],
+            stride: 1,
+            posterior_entropy: 0.0,
+        }
+    }
+}
+
 /// The density of a model at points, and what its components make of them.
 pub trait Density<T: Scalar>: GenerativeModel {
     /// Parameters as scoring wants them.

@@ -40,9 +40,9 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// The same model for points with missing values, which are NaN: their density is that of the values that are there.
     ///
     /// # Errors
-    /// If the model does not offer it: dimensions must be independent given the latents.
+    /// If the model does not offer it: that takes dimensions that are independent given the latents.
     fn ignoring_missing(self) -> Result<Self> {
-        let message = "missing values can be ignored by mixtures of independent dimensions only";
+        let message = "missing values can be ignored by ppca, factor-analysis and mixtures of independent dimensions only";
         Err(Error::Model(message.to_owned()))
     }
 

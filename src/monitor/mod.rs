@@ -138,8 +138,31 @@ impl Event {
     }
 }
 
+/// With columns by number; [`Event::describe`] calls them by names.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, None)
+    }
+}
+
+impl Event {
+    /// The event in words, with the names of the columns where there are any.
+    ///
+    /// ```
+    /// use entropysum::monitor::Event;
+    ///
+    /// let event = Event::NoiseFloored { variables: vec![0, 2] };
+    /// assert!(event.to_string().contains("column(s) [0, 2]"));
+    /// let names = ["ash", "hue", "proline"].map(str::to_owned);
+    /// assert!(event.describe(Some(&names)).contains("column(s) [ash, proline]"));
+    /// ```
+    pub fn describe(&self, names: Option<&[String]>) -> String {
+        let mut text = String::new();
+        self.write(&mut text, names).expect("strings take all");
+        text
+    }
+
+    fn write(&self, f: &mut dyn fmt::Write, names: Option<&[String]>) -> fmt::Result {
         match self {
             Self::Floored { components } => {
                 write!(f, "the spread of component(s) {components:?} stands at its floor")
@@ -160,13 +183,17 @@ impl fmt::Display for Event {
                 write!(f, "component {component} was discarded: {reason}")
             }
             Self::NoiseFloored { variables } => {
-                write!(f, "noise variances of column(s) {} stand at their floor", some(variables))
+                write!(
+                    f,
+                    "noise variances of column(s) {} stand at their floor",
+                    some(variables, names)
+                )
             }
             Self::Heywood { variables } => write!(
                 f,
-                "Heywood case: factors leave less than half a percent of the variance of column(s) {} to noise; ask \
-                 for fewer factors, or leave the columns out",
-                some(variables)
+                "factors leave less than half a percent of the variance of column(s) {} to noise; unless they are as \
+                 clean as that, this is a Heywood case: ask for fewer factors, or leave the columns out",
+                some(variables, names)
             ),
             Self::FewerComponents { asked, placed } => write!(
                 f,
@@ -176,14 +203,19 @@ impl fmt::Display for Event {
     }
 }
 
-/// `[1, 2, 5]`, or its beginning and how many more there are.
-fn some(indices: &[usize]) -> String {
+/// `[1, 2, 5]`, or the names of these columns; of many the first and how many more there are.
+fn some(columns: &[usize], names: Option<&[String]>) -> String {
     const SHOWN: usize = 8;
-    if indices.len() <= SHOWN {
-        return format!("{indices:?}");
-    }
-    let shown: Vec<String> = indices[..SHOWN].iter().map(usize::to_string).collect();
-    format!("[{}, and {} more]", shown.join(", "), indices.len() - SHOWN)
+    let name = |&column: &usize| match names.and_then(|names| names.get(column)) {
+        Some(name) => name.clone(),
+        None => column.to_string(),
+    };
+    let shown: Vec<String> = columns.iter().take(SHOWN).map(name).collect();
+    let more = match columns.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("[{}{more}]", shown.join(", "))
 }
 
 /// Why a fit ended. Not converging is a reason, never an error.

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Values of the lower panel are not drawn below this: a tenth of `f64`'s epsilon, where all is rounding.
 const FLOOR: f64 = 1e-17;
 
+/// Lines are thinned where that moves them by less than this part of the height of their panel: a fifth of a pixel.
+const THINNING: f64 = 1.0 / 1500.0;
+
 /// Lines of this many points or fewer show them.
 const MAX_MARKERS: usize = 30;
 
@@ -57,38 +60,53 @@ pub fn write_curves(
     [x_label, y_label]: [&str; 2],
     curves: &[Curve],
 ) -> Result<()> {
-    let panel = Panel::new(x_label, y_label).with_log_y(1e-12);
-    write_panel(path.as_ref(), title, panel.with_legend(LegendPosition::InsideTopLeft), curves)
+    write_panels(path, title, &[Axes { labels: [x_label, y_label], is_log: true, curves }])
 }
 
-/// As [`write_curves`], with both axes linear.
+/// A pair of axes and the curves between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Axes<'a> {
+    /// What is on the horizontal axis and on the vertical one.
+    pub labels: [&'a str; 2],
+    /// Whether the vertical axis is logarithmic.
+    pub is_log: bool,
+    /// The curves.
+    pub curves: &'a [Curve],
+}
+
+impl Axes<'_> {
+    fn panel(&self) -> Panel {
+        let panel = Panel::new(self.labels[0], self.labels[1]);
+        let mut panel = if self.is_log {
+            panel.with_log_y(1e-12).with_legend(LegendPosition::InsideTopLeft)
+        } else {
+            panel
+        };
+        let colours = [colour::BLUE, colour::VERMILION, colour::GREEN, colour::PURPLE, colour::SKY];
+        for (k, (label, points)) in self.curves.iter().enumerate() {
+            let style =
+                if k < colours.len() { LineStyle::Solid } else { LineStyle::Custom("6 3".into()) };
+            panel = panel.with(Line::new(label, points.iter().copied()).styled(
+                colours[k % colours.len()],
+                2.0,
+                style,
+            ));
+        }
+        panel
+    }
+}
+
+/// Writes pairs of axes as SVG, one below the other, with one scale of the horizontal axes.
 ///
 /// # Errors
 /// [`Error::Config`] if there is no point, [`Error::Io`] if the file cannot be written.
-pub fn write_lines(
-    path: impl AsRef<Path>,
-    title: &str,
-    [x_label, y_label]: [&str; 2],
-    curves: &[Curve],
-) -> Result<()> {
-    write_panel(path.as_ref(), title, Panel::new(x_label, y_label), curves)
-}
-
-fn write_panel(path: &Path, title: &str, mut panel: Panel, curves: &[Curve]) -> Result<()> {
-    if curves.iter().all(|(_, points)| points.is_empty()) {
+pub fn write_panels(path: impl AsRef<Path>, title: &str, axes: &[Axes<'_>]) -> Result<()> {
+    let path = path.as_ref();
+    if axes.iter().flat_map(|axes| axes.curves).all(|(_, points)| points.is_empty()) {
         return Err(Error::Config(format!("{}: there is nothing to plot", path.display())));
     }
-    let colours = [colour::BLUE, colour::VERMILION, colour::GREEN, colour::PURPLE, colour::SKY];
-    for (k, (label, points)) in curves.iter().enumerate() {
-        let style =
-            if k < colours.len() { LineStyle::Solid } else { LineStyle::Custom("6 3".into()) };
-        panel = panel.with(Line::new(label, points.iter().copied()).styled(
-            colours[k % colours.len()],
-            2.0,
-            style,
-        ));
-    }
-    let svg = render(title, &[panel]);
+    let panels: Vec<Panel> = axes.iter().map(Axes::panel).collect();
+    let svg = render(title, &panels);
     write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 
@@ -223,8 +241,10 @@ impl Panel {
         let lines: Vec<_> = self.lines.iter().map(|line| (line, self.points(line))).collect();
         let has_markers = lines.iter().all(|(_, points)| points.len() <= MAX_MARKERS);
         let ys = Range::of(lines.iter().flat_map(|(_, points)| points).map(|point| point.1));
+        let tolerance = THINNING * (ys.high - ys.low);
         let mut plots = Vec::new();
         for (line, points) in lines {
+            let points = thinned(&points, tolerance);
             if has_markers {
                 let markers = ScatterPlot::new().with_data(points.iter().copied());
                 let size = 0.5 * line.width + 1.75;
@@ -270,6 +290,35 @@ impl Panel {
         (layout.x_range, layout.y_range) = ((x.low, x.high), (y.low, y.high));
         (plots, layout)
     }
+}
+
+/// Leaves out points that are within `tolerance`, measured upwards, of the line through those that stay.
+///
+/// One pass: a cone of slopes from the last point that stays passes all since, and the next one stays when the cone
+/// closes.
+fn thinned(points: &[(f64, f64)], tolerance: f64) -> Vec<(f64, f64)> {
+    const ALL: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
+    let mut kept: Vec<(f64, f64)> = points.iter().take(1).copied().collect();
+    let (mut anchor, mut cone) = (0, ALL);
+    for i in 1..points.len() {
+        let from = |anchor: usize| (points[i].0 - points[anchor].0, points[i].1 - points[anchor].1);
+        let (mut dx, mut dy) = from(anchor);
+        if !(dx > 0.0 && cone.0 * dx <= dy && dy <= cone.1 * dx) && anchor < i - 1 {
+            kept.push(points[i - 1]);
+            (anchor, cone) = (i - 1, ALL);
+            (dx, dy) = from(anchor);
+        }
+        if dx > 0.0 {
+            cone = (cone.0.max((dy - tolerance) / dx), cone.1.min((dy + tolerance) / dx));
+        } else {
+            kept.push(points[i]);
+            (anchor, cone) = (i, ALL);
+        }
+    }
+    if anchor + 1 < points.len() {
+        kept.extend(points.last());
+    }
+    kept
 }
 
 /// Draws panels one below the other, with their axes aligned.
@@ -459,6 +508,33 @@ mod tests {
     fn titles_are_escaped_and_shortened() {
         assert!(svg(&history(3, -5.0, 3.0), "a < b & c").contains("a &lt; b &amp; c"));
         assert!(svg(&history(3, -5.0, 3.0), &"long ".repeat(100)).contains('…'));
+    }
+
+    #[test]
+    fn thinned_lines_stay_within_the_tolerance() {
+        let tolerance = 1e-3;
+        let smooth = |i: usize| (-1e-3 * i as f64).exp();
+        let zigzag = |i: usize| if i.is_multiple_of(7) { 0.5 } else { 0.1 };
+        for (most, value) in
+            [(60, &smooth as &dyn Fn(usize) -> f64), (4000, &zigzag), (2, &|_| 3.0)]
+        {
+            let points: Vec<_> = (0..10_000).map(|i| ((i as f64 + 1.0).ln(), value(i))).collect();
+            let kept = thinned(&points, tolerance);
+            assert!(kept.len() <= most, "{}", kept.len());
+            assert_eq!((kept.first(), kept.last()), (points.first(), points.last()));
+            let mut segment = kept.windows(2).peekable();
+            for &(x, y) in &points {
+                segment.next_if(|it| it[1].0 < x);
+                let &[a, b] = *segment.peek().unwrap() else { unreachable!() };
+                let drawn = a.1 + (b.1 - a.1) * (x - a.0) / (b.0 - a.0);
+                assert!((drawn - y).abs() <= tolerance * (1.0 + 1e-9), "{x}: {drawn}, not {y}");
+            }
+        }
+        // Lines that go back keep all that turns.
+        let back = [(0.0, 0.0), (2.0, 1.0), (1.0, 1.0), (1.0, 0.0), (3.0, 5.0)];
+        assert_eq!(thinned(&back, 0.1), back);
+        assert_eq!(thinned(&back[..1], 0.1), &back[..1]);
+        assert_eq!(thinned(&[], 0.1), []);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap};
 use entropysum::data::DataSource;
-use entropysum::em::linear_gaussian::{Form, Summary};
+use entropysum::em::linear_gaussian::Summary;
 use entropysum::em::{Algorithm, Config, Fit, LinearGaussianSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
@@ -117,27 +117,51 @@ impl Kind for LinearGaussian {
 }
 
 impl<T: Scalar> FitKind<T> for LinearGaussian {
+    type Prepared<'a>
+        = Summary<'a, T, dyn DataSource<T> + 'a>
+    where
+        T: 'a;
+
+    fn prepare<'a>(
+        specs: &[&LinearGaussianSpec],
+        source: &'a dyn DataSource<T>,
+        executor: &'a Executor,
+    ) -> Result<Self::Prepared<'a>> {
+        specs.iter().try_for_each(|spec| spec.check(source.dim()))?;
+        Summary::new(specs[0], source, executor)
+    }
+
+    fn points_per_iteration(summary: &Self::Prepared<'_>) -> u64 {
+        summary.points_per_iteration()
+    }
+
     fn fit(
         spec: &LinearGaussianSpec,
-        source: &dyn DataSource<T>,
-        executor: &Executor,
+        summary: &Self::Prepared<'_>,
+        _executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        spec.fit(source, executor, config, observer)
+        summary.fit(spec, config, observer)
     }
 
-    /// With missing entries the density of a point is that of the entries it has.
     fn score_fit(
-        spec: &LinearGaussianSpec,
         model: &Self,
-        source: &dyn DataSource<T>,
-        executor: &Executor,
+        summary: &Self::Prepared<'_>,
+        _executor: &Executor,
     ) -> Result<Score> {
-        match spec.form {
-            Some(Form::Observed) => Summary::new(spec, source, executor)?.score(model),
-            _ => inference::score(model, source, executor),
-        }
+        summary.score(model)
+    }
+
+    fn scree(
+        spec: &LinearGaussianSpec,
+        summary: &Self::Prepared<'_>,
+    ) -> Option<(&'static str, Vec<f64>)> {
+        let name = match spec.noise {
+            Noise::Isotropic => "eigenvalue of the covariance",
+            Noise::Diagonal => "eigenvalue of the correlation",
+        };
+        Some((name, summary.scree(spec.noise)?))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -11,6 +11,7 @@ use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
+use entropysum::inference::{self, Score};
 use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -141,14 +142,35 @@ pub(super) fn component_table(
 }
 
 impl<T: Scalar> FitKind<T> for Mixture {
+    type Prepared<'a>
+        = &'a dyn DataSource<T>
+    where
+        T: 'a;
+
+    fn prepare<'a>(
+        _specs: &[&MixtureSpec],
+        source: &'a dyn DataSource<T>,
+        _executor: &'a Executor,
+    ) -> Result<&'a dyn DataSource<T>> {
+        Ok(source)
+    }
+
+    fn points_per_iteration(source: &&dyn DataSource<T>) -> u64 {
+        source.len()
+    }
+
     fn fit(
         spec: &MixtureSpec,
-        source: &dyn DataSource<T>,
+        source: &&dyn DataSource<T>,
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        fit_mixture(spec, source, executor, config, observer)
+        fit_mixture(spec, *source, executor, config, observer)
+    }
+
+    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
+        inference::score(model, *source, executor)
     }
 
     fn fit_stream(

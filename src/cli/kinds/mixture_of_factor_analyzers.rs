@@ -8,7 +8,7 @@ use entropysum::data::DataSource;
 use entropysum::em::{Config, FactorAnalyzersSpec, Fit, fit_factor_analyzers};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::inference;
+use entropysum::inference::{self, Score};
 use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -90,14 +90,35 @@ impl Kind for MixtureOfFactorAnalyzers {
 }
 
 impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
+    type Prepared<'a>
+        = &'a dyn DataSource<T>
+    where
+        T: 'a;
+
+    fn prepare<'a>(
+        _specs: &[&FactorAnalyzersSpec],
+        source: &'a dyn DataSource<T>,
+        _executor: &'a Executor,
+    ) -> Result<&'a dyn DataSource<T>> {
+        Ok(source)
+    }
+
+    fn points_per_iteration(source: &&dyn DataSource<T>) -> u64 {
+        source.len()
+    }
+
     fn fit(
         spec: &FactorAnalyzersSpec,
-        source: &dyn DataSource<T>,
+        source: &&dyn DataSource<T>,
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        fit_factor_analyzers(spec, source, executor, config, observer)
+        fit_factor_analyzers(spec, *source, executor, config, observer)
+    }
+
+    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
+        inference::score(model, *source, executor)
     }
 
     fn width(&self, map: PointMap) -> Result<usize> {

@@ -18,7 +18,7 @@ use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::Known;
-use entropysum::inference::{self, Score};
+use entropysum::inference::Score;
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
@@ -130,10 +130,25 @@ pub type Features = Vec<Vec<f64>>;
 
 /// A [`Kind`] in the precision of a command.
 pub trait FitKind<T: Scalar>: Kind + Density<T> {
+    /// What fits share that differ in size alone: the points, or all they need to know of them.
+    type Prepared<'a>: Sync
+    where
+        T: 'a;
+
+    /// Prepares points for fits of these specs, of which there is at least one.
+    fn prepare<'a>(
+        specs: &[&Self::Spec],
+        source: &'a dyn DataSource<T>,
+        executor: &'a Executor,
+    ) -> Result<Self::Prepared<'a>>;
+
+    /// How many points an iteration of a fit goes through.
+    fn points_per_iteration(prepared: &Self::Prepared<'_>) -> u64;
+
     /// Learns a model.
     fn fit(
         spec: &Self::Spec,
-        source: &dyn DataSource<T>,
+        prepared: &Self::Prepared<'_>,
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
@@ -149,13 +164,15 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
     }
 
     /// How well a fitted model describes the points of its fit.
-    fn score_fit(
+    fn score_fit(model: &Self, prepared: &Self::Prepared<'_>, executor: &Executor)
+    -> Result<Score>;
+
+    /// What says of points how many latents they need, and its name: eigenvalues in descending order.
+    fn scree(
         _spec: &Self::Spec,
-        model: &Self,
-        source: &dyn DataSource<T>,
-        executor: &Executor,
-    ) -> Result<Score> {
-        inference::score(model, source, executor)
+        _prepared: &Self::Prepared<'_>,
+    ) -> Option<(&'static str, Vec<f64>)> {
+        None
     }
 
     /// Both sides of the gap identity on points. Kinds that know no such statistics refuse.

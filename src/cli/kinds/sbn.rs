@@ -12,7 +12,7 @@ use entropysum::em::{Config, Fit, SbnSpec, fit_sbn};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::Known;
-use entropysum::inference;
+use entropysum::inference::{self, Score};
 use entropysum::model::SigmoidBeliefNet;
 use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED, SEARCH_SWEEPS};
 use entropysum::monitor::Observer;
@@ -180,14 +180,35 @@ impl Kind for SigmoidBeliefNet {
 }
 
 impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
+    type Prepared<'a>
+        = &'a dyn DataSource<T>
+    where
+        T: 'a;
+
+    fn prepare<'a>(
+        _specs: &[&SbnSpec],
+        source: &'a dyn DataSource<T>,
+        _executor: &'a Executor,
+    ) -> Result<&'a dyn DataSource<T>> {
+        Ok(source)
+    }
+
+    fn points_per_iteration(source: &&dyn DataSource<T>) -> u64 {
+        source.len()
+    }
+
     fn fit(
         spec: &SbnSpec,
-        source: &dyn DataSource<T>,
+        source: &&dyn DataSource<T>,
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        fit_sbn(spec, source, executor, config, observer)
+        fit_sbn(spec, *source, executor, config, observer)
+    }
+
+    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
+        inference::score(model, *source, executor)
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

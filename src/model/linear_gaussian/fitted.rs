@@ -134,6 +134,12 @@ impl<T: Scalar> Density<T> for LinearGaussian {
         let (dim, latents) = (self.dim(), self.latents());
         for tile in tiles(block) {
             let n = tile.len();
+            if self.ignores_missing {
+                let out = &mut scratch.log_density[..n];
+                self.visit_observed(tile, |i, log_density, _| out[i] = log_density);
+                visit(ScoredTile::without_components(tile, out));
+                continue;
+            }
             projector.encode(tile.points, scratch);
             projector.decode(n, Accum::Add, T::from_f64(-1.0), scratch);
             let Scratch { tile: residuals, latents: means, log_density } = scratch;
@@ -141,14 +147,7 @@ impl<T: Scalar> Density<T> for LinearGaussian {
             out.fill(projector.log_norm);
             add_squared_norms(projector.simd, &residuals[..n * dim], dim, -0.5, out);
             add_squared_norms(projector.simd, &means[..n * latents], latents, -0.5, out);
-            visit(ScoredTile {
-                first: tile.first,
-                weights: tile.weights,
-                log_density: out,
-                responsibilities: &[],
-                stride: 1,
-                posterior_entropy: 0.0,
-            });
+            visit(ScoredTile::without_components(tile, out));
         }
     }
 }
@@ -166,12 +165,18 @@ impl<T: Scalar> LatentSpace<T> for LinearGaussian {
 
     fn transform(&self, projector: &Projector<T>, block: Block<'_, T>, latents: &mut [f64]) {
         let mut scratch = projector.scratch();
-        let mut rest = latents;
+        let (latents, mut rest) = (self.latents(), latents);
         for tile in tiles(block) {
-            projector.encode(tile.points, &mut scratch);
-            let (out, after) = rest.split_at_mut(tile.len() * self.latents());
-            out.iter_mut().zip(&scratch.latents).for_each(|(out, z)| *out = z.to_f64());
+            let (out, after) = rest.split_at_mut(tile.len() * latents);
             rest = after;
+            if self.ignores_missing {
+                self.visit_observed(tile, |i, _, z| {
+                    out[i * latents..][..latents].copy_from_slice(z)
+                });
+                continue;
+            }
+            projector.encode(tile.points, &mut scratch);
+            out.iter_mut().zip(&scratch.latents).for_each(|(out, z)| *out = z.to_f64());
         }
     }
 
@@ -181,15 +186,31 @@ impl<T: Scalar> LatentSpace<T> for LinearGaussian {
         let mut scratch = projector.scratch();
         let mut rest = points;
         for tile in tiles(block) {
+            let (out, after) = rest.split_at_mut(tile.len() * dim);
+            rest = after;
+            if self.ignores_missing {
+                self.visit_observed(tile, |i, _, z| self.decode(z, &mut out[i * dim..][..dim]));
+                continue;
+            }
             projector.encode(tile.points, &mut scratch);
             projector.decode(tile.len(), Accum::Replace, T::ONE, &mut scratch);
-            let (out, after) = rest.split_at_mut(tile.len() * dim);
             for (out, row) in out.chunks_mut(dim).zip(scratch.tile.chunks(dim)) {
                 for d in 0..dim {
                     out[d] = self.mean[d] + deviations[d] * row[d].to_f64();
                 }
             }
-            rest = after;
+        }
+    }
+}
+
+impl LinearGaussian {
+    /// `μ + W z`.
+    fn decode(&self, z: &[f64], point: &mut [f64]) {
+        point.copy_from_slice(&self.mean);
+        for (h, z) in z.iter().enumerate() {
+            for (value, w) in point.iter_mut().zip(self.loadings.col(h).iter()) {
+                *value += w * z;
+            }
         }
     }
 }
@@ -198,14 +219,10 @@ impl Sample for LinearGaussian {
     fn sampler(&self) -> BlockSampler<'_> {
         let deviations: Vec<f64> = self.noise_variances.iter().map(|v| v.sqrt()).collect();
         Box::new(move |rng, points, _| {
+            let mut latents = vec![0.0; self.latents()];
             for point in points.chunks_mut(self.dim()) {
-                point.copy_from_slice(&self.mean);
-                for h in 0..self.latents() {
-                    let z: f64 = StandardNormal.sample(rng);
-                    for (value, w) in point.iter_mut().zip(self.loadings.col(h).iter()) {
-                        *value += w * z;
-                    }
-                }
+                latents.fill_with(|| StandardNormal.sample(rng));
+                self.decode(&latents, point);
                 for (value, deviation) in point.iter_mut().zip(&deviations) {
                     let noise: f64 = StandardNormal.sample(rng);
                     *value += deviation * noise;

@@ -35,7 +35,8 @@ pub use rotation::Rotation;
 use super::gaussian_observable as gaussian;
 use super::{EntropySum, GenerativeModel};
 use crate::error::{Error, Result};
-use crate::family::Regularization;
+use crate::family::support::Support;
+use crate::family::{Domain, Regularization};
 use crate::linalg::{Cholesky, product, row_major, symmetric_eigen};
 use crate::monitor::Event;
 use crate::stats::SuffStats;
@@ -93,6 +94,8 @@ pub struct LinearGaussian {
     loadings: Mat<f64>,
     /// D values, all equal where the noise is isotropic.
     noise_variances: Vec<f64>,
+    /// Whether NaN in a point is an entry that is missing.
+    ignores_missing: bool,
 }
 
 /// What an E-step knows of all points: their joint second moments with the latents, and the log-likelihood.
@@ -179,7 +182,7 @@ impl LinearGaussian {
         let noise_variances =
             if noise == Noise::Isotropic { vec![noise_variances[0]; dim] } else { noise_variances };
         let loadings = MatRef::from_row_major_slice(loadings, dim, latents).to_owned();
-        Ok(Self { noise, mean, loadings, noise_variances })
+        Ok(Self { noise, mean, loadings, noise_variances, ignores_missing: false })
     }
 
     /// p-PCA at its maximum likelihood (Tipping & Bishop 1999), from the leading eigenvalues of the covariance, in
@@ -204,7 +207,8 @@ impl LinearGaussian {
             vectors[(d, h)] * (eigenvalues[h] - noise_variance).max(0.0).sqrt()
         });
         let noise_variances = vec![noise_variance; dim];
-        let mut model = Self { noise: Noise::Isotropic, mean, loadings, noise_variances };
+        let (noise, ignores_missing) = (Noise::Isotropic, false);
+        let mut model = Self { noise, mean, loadings, noise_variances, ignores_missing };
         model.fix_signs();
         Ok(model)
     }
@@ -446,6 +450,17 @@ impl LinearGaussian {
 impl GenerativeModel for LinearGaussian {
     fn dim(&self) -> usize {
         self.dim()
+    }
+
+    fn domains(&self) -> Vec<Domain> {
+        // Without missing entries, values that are no finite numbers show in densities, without being looked for.
+        let columns = 0..self.dim();
+        let domain = Domain { columns, support: Support::Real, missing: true };
+        self.ignores_missing.then_some(domain).into_iter().collect()
+    }
+
+    fn ignoring_missing(self) -> Result<Self> {
+        Ok(Self { ignores_missing: true, ..self })
     }
 
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {

@@ -1,4 +1,4 @@
-//! EM over the observed entries of points with missing ones.
+//! Points with missing entries: their densities and latents given the observed ones, and EM over these.
 //!
 //! A point is seen through its observed dimensions `o`: its posterior is `N(m, G_o)` with `G_o = (1 + W_o' Ψ_o⁻¹ W_o)⁻¹`, the
 //! same `G_o` for all points of one pattern. The M-step of a dimension sees the points that have it: with `z̃ = (z, 1)`,
@@ -11,11 +11,14 @@
 //! where `f_d` is the part of the weight that has dimension d. This is maximum likelihood if entries are missing at random.
 
 use super::{LinearGaussian, NOISE_FLOOR, Noise, Step, check_noise};
+use crate::block::Block;
 use crate::error::Result;
 use crate::linalg::{Cholesky, product, row_major};
 use crate::model::EntropySum;
 use crate::model::gaussian_observable as gaussian;
+use crate::scalar::Scalar;
 use faer::{Mat, MatRef};
+use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
 /// Sums over points with missing entries, as an E-step leaves them.
@@ -73,7 +76,97 @@ impl PartialSums {
     }
 }
 
+/// A model as seen through some of its dimensions.
+struct Seen {
+    mean: Vec<f64>,
+    /// `ψ_d^½`.
+    deviations: Vec<f64>,
+    /// `V = Ψ^-½ W`, one row a dimension.
+    loadings: Mat<f64>,
+    /// `G`, row-major.
+    covariance: Vec<f64>,
+    /// `ln |G⁻¹|`.
+    log_det: f64,
+    /// `-½ ln |2 π C|`.
+    log_norm: f64,
+}
+
+/// Of some points, one row each.
+struct Posteriors {
+    /// Standardised points.
+    y: Mat<f64>,
+    /// Means of their latents.
+    z: Mat<f64>,
+    /// `y - V z`.
+    residuals: Mat<f64>,
+}
+
+impl Seen {
+    fn new(model: &LinearGaussian, observed: &[usize]) -> Self {
+        let latents = model.latents();
+        let deviations: Vec<f64> =
+            observed.iter().map(|&d| model.noise_variances[d].sqrt()).collect();
+        let loadings = Mat::from_fn(observed.len(), latents, |k, h| {
+            model.loadings[(observed[k], h)] / deviations[k]
+        });
+        let mut precision = product(loadings.transpose(), loadings.as_ref());
+        (0..latents).for_each(|h| precision[(h, h)] += 1.0);
+        let precision = Cholesky::new(&row_major(precision.as_ref()), latents)
+            .expect("1 + a positive semi-definite matrix of finite numbers");
+        let noise: f64 = deviations.iter().map(|s| (2.0 * PI * s * s).ln()).sum();
+        let log_det = precision.log_det();
+        Self {
+            mean: observed.iter().map(|&d| model.mean[d]).collect(),
+            deviations,
+            loadings,
+            covariance: precision.inverse(),
+            log_det,
+            log_norm: -0.5 * (noise + log_det),
+        }
+    }
+
+    /// Of points that have these dimensions alone, one row each.
+    fn posteriors(&self, rows: MatRef<'_, f64>) -> Posteriors {
+        let latents = self.loadings.ncols();
+        let covariance = MatRef::from_row_major_slice(&self.covariance, latents, latents);
+        let y = Mat::from_fn(rows.nrows(), rows.ncols(), |i, k| {
+            (rows[(i, k)] - self.mean[k]) / self.deviations[k]
+        });
+        let encoder = product(self.loadings.as_ref(), covariance);
+        let z = product(y.as_ref(), encoder.as_ref());
+        let residuals = &y - product(z.as_ref(), self.loadings.transpose());
+        Posteriors { y, z, residuals }
+    }
+}
+
 impl LinearGaussian {
+    /// Visits the points of a block through the entries they have: the index in the block, the log-density of these
+    /// entries, and the posterior mean of the latents.
+    pub(super) fn visit_observed<T: Scalar>(
+        &self,
+        block: Block<'_, T>,
+        mut visit: impl FnMut(usize, f64, &[f64]),
+    ) {
+        let mut patterns: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+        for (i, row) in block.points.row_iter().enumerate() {
+            let is_seen = |d: &usize| !row[*d].to_f64().is_nan();
+            patterns.entry((0..block.dim()).filter(is_seen).collect()).or_default().push(i);
+        }
+        let mut mean = vec![0.0; self.latents()];
+        for (observed, members) in &patterns {
+            let seen = Seen::new(self, observed);
+            let rows = Mat::from_fn(members.len(), observed.len(), |i, k| {
+                block.points[(members[i], observed[k])].to_f64()
+            });
+            let Posteriors { z, residuals, .. } = seen.posteriors(rows.as_ref());
+            for (i, &member) in members.iter().enumerate() {
+                let square = residuals.row(i).squared_norm_l2() + z.row(i).squared_norm_l2();
+                mean.iter_mut().zip(z.row(i).iter()).for_each(|(to, z)| *to = *z);
+                visit(member, seen.log_norm - 0.5 * square, &mean);
+            }
+        }
+    }
+
     /// Adds points of one pattern: `rows` holds the dimensions `observed` of each.
     pub(crate) fn e_step_partial(
         &self,
@@ -83,40 +176,21 @@ impl LinearGaussian {
         sums: &mut PartialSums,
     ) {
         let (n, latents) = (rows.nrows(), self.latents());
-        let deviations: Vec<f64> =
-            observed.iter().map(|&d| self.noise_variances[d].sqrt()).collect();
-        let loadings = Mat::from_fn(observed.len(), latents, |k, h| {
-            self.loadings[(observed[k], h)] / deviations[k]
-        });
-        let mut precision = product(loadings.transpose(), loadings.as_ref());
-        (0..latents).for_each(|h| precision[(h, h)] += 1.0);
-        let precision = Cholesky::new(&row_major(precision.as_ref()), latents)
-            .expect("1 + a positive semi-definite matrix of finite numbers");
-        let inverse = precision.inverse();
-        let covariance = MatRef::from_row_major_slice(&inverse, latents, latents);
-
-        let y = Mat::from_fn(n, observed.len(), |i, k| {
-            (rows[(i, k)] - self.mean[observed[k]]) / deviations[k]
-        });
-        let encoder = product(loadings.as_ref(), covariance);
-        let z = product(y.as_ref(), encoder.as_ref());
-        let residuals = &y - product(z.as_ref(), loadings.transpose());
+        let seen = Seen::new(self, observed);
+        let Posteriors { y, z, residuals } = seen.posteriors(rows);
         let weighted = Mat::from_fn(n, latents, |i, h| weights[i] * z[(i, h)]);
 
         let weight: f64 = weights.iter().sum();
-        let noise: f64 = deviations.iter().map(|s| (2.0 * PI * s * s).ln()).sum();
-        let log_norm = -0.5 * (noise + precision.log_det());
         sums.weight += weight;
-        sums.posterior_entropy +=
-            weight * gaussian::entropy_of_log_det(latents, -precision.log_det());
+        sums.posterior_entropy += weight * gaussian::entropy_of_log_det(latents, -seen.log_det);
         for i in 0..n {
             let square = residuals.row(i).squared_norm_l2() + z.row(i).squared_norm_l2();
-            sums.log_likelihood += weights[i] * (log_norm - 0.5 * square);
+            sums.log_likelihood += weights[i] * (seen.log_norm - 0.5 * square);
         }
         let mut second = product(weighted.transpose(), z.as_ref());
         for j in 0..latents {
             for i in 0..latents {
-                second[(i, j)] += weight * covariance[(i, j)];
+                second[(i, j)] += weight * seen.covariance[i * latents + j];
             }
         }
         sums.second += &second;
@@ -136,10 +210,10 @@ impl LinearGaussian {
             all.zip(&normal).for_each(|(sum, value)| *sum += value);
             let to = &mut sums.cross[d * size..][..size];
             for h in 0..latents {
-                to[h] += deviations[k] * cross[(k, h)];
+                to[h] += seen.deviations[k] * cross[(k, h)];
             }
             for i in 0..n {
-                let value = deviations[k] * y[(i, k)];
+                let value = seen.deviations[k] * y[(i, k)];
                 to[latents] += weights[i] * value;
                 sums.squares[d] += weights[i] * value * value;
             }

@@ -180,6 +180,7 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
             log_likelihood: log_evidence,
             change: 0.0,
             active_components: model.active_components(),
+            minibatch: None,
             events: Vec::new(),
         };
         record.seconds = start.elapsed().as_secs_f64();

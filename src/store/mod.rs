@@ -67,6 +67,7 @@
 //!     print(file.metadata()["model"])
 //! ```
 
+mod checkpoint;
 mod json;
 mod linear_gaussian;
 mod mixture;
@@ -75,6 +76,7 @@ mod safetensors;
 mod sbn;
 mod stored;
 
+pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use json::{from_json, to_json};
 pub use stored::{Array, File, Model, NamedArray, Stored};
 

@@ -1,6 +1,6 @@
 //! Learns planted bars from random starts: 16 causes of 64 pixels, truncated posteriors.
 //!
-//! `cargo run --release --example bars [SEEDS] [STATES]`
+//! `cargo run --release --example bars [SEEDS] [STATES] [FIRST_SEED]`
 
 use entropysum::em::{Config, SbnSpec, fit_sbn};
 use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
@@ -50,10 +50,11 @@ fn main() -> entropysum::Result<()> {
     let mut args = std::env::args().skip(1);
     let seeds: u64 = args.next().map_or(10, |a| a.parse().unwrap());
     let states: usize = args.next().map_or(32, |a| a.parse().unwrap());
+    let first: u64 = args.next().map_or(0, |a| a.parse().unwrap());
     let planted = planted()?;
     let executor = Executor::new(None)?;
     let mut all = 0;
-    for seed in 0..seeds {
+    for seed in first..first + seeds {
         let mut values: Vec<f64> = Vec::new();
         inference::sample(&planted, 2000, seed, &executor, |points, _| {
             values.extend_from_slice(points);

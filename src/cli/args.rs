@@ -220,6 +220,9 @@ pub struct FitArgs {
     /// States of each point that truncated posteriors keep [default: 32, or that of --init FILE]
     #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]
     pub states: Option<u64>,
+    /// Of sbn and sbn3: take λ/2 times the sum of squares of all weights (not biases) from the bound per point, in M-steps [default: 0]
+    #[arg(long, value_name = "LAMBDA", help_heading = MODEL, value_parser = not_negative)]
+    pub ridge: Option<f64>,
     /// Start: kmeans++, random, random-from-data, or a saved model to go on from
     #[arg(long, value_name = "START", help_heading = MODEL, default_value = Start::NAMES[0], value_parser = OsStringValueParser::new().map(Start::from))]
     pub init: Start,
@@ -410,6 +413,7 @@ impl FitArgs {
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--states", self.states.is_some()),
+            ("--ridge", self.ridge.is_some()),
             ("--plot-features", self.plot_features.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),
         ];

@@ -12,7 +12,8 @@ use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::model::GenerativeModel;
 use crate::model::sbn::{
-    LatentStats, Regression, SearchWorkspace, SigmoidBeliefNet, TruncatedStates, TruncatedSums,
+    LatentStats, Regression, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates,
+    TruncatedSums,
 };
 use crate::monitor::{Convergence, History, IterRecord, Observer, StopReason};
 use crate::rng;
@@ -26,16 +27,16 @@ const MAX_LANES: u64 = 32;
 /// Points that make a lane worth its tables.
 const MIN_POINTS_PER_LANE: u64 = 128;
 
-/// New states that a point tries in a sweep, for each one that it keeps.
+/// New states that a point tries in a sweep, for each one that it keeps. Not tuned.
 const CANDIDATES_PER_STATE: usize = 1;
 
-/// Newton steps of an M-step. From where the last M-step ended, one does nearly all there is to gain before the posteriors
-/// move on; a second costs as much again.
+/// Newton steps of an M-step, which starts where the last one ended. A second costs as much again; whether it would save as
+/// many sweeps was not measured.
 const NEWTON_STEPS: usize = 1;
 
 /// Sweeps after a random start in which the prior stays where it is. Else a latent may come to be on in most points before
-/// the weights know what it stands for, and serve as a bias from then on: of ten fits to planted bars (`examples/bars.rs`)
-/// two or three ended so, and none since.
+/// the weights know what it stands for, and serve as a bias from then on. Length chosen by trial on planted bars
+/// (`examples/bars.rs`, seeds 0 to 9).
 const HELD_PRIOR: usize = 20;
 
 /// Sets of states of all points of a source, and what improves them.
@@ -155,6 +156,12 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
     let mut convergence = Convergence::new(config.monitor, config.tol, config.rtol)?;
     let mut sweeper = TruncatedSweeper::<T, S>::new(source, executor, states, config.seed);
     let mut history = History::default();
+    if !random_start {
+        // Files hold no sets of states, and an M-step from random ones would unlearn what the network knows.
+        for _ in 1..SEARCH_SWEEPS {
+            sweeper.sweep(&model)?;
+        }
+    }
     let stop_reason = loop {
         let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
         let iteration = history.records.len() + 1;
@@ -173,6 +180,7 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
             log_likelihood: log_evidence,
             change: 0.0,
             active_components: model.active_components(),
+            minibatch: None,
             events: Vec::new(),
             minibatch: None,
         };

@@ -4,14 +4,16 @@ use super::IterRecord;
 use std::io::{self, Write};
 
 /// Names of the columns, in order.
-pub const COLUMNS: [&str; 13] = [
+pub const COLUMNS: [&str; 15] = [
     "iteration",
     "seconds",
     "points_seen",
     "entropy_sum",
     "posterior_entropy",
     "prior_entropy",
+    "hidden_entropy",
     "observable_entropy",
+    "base_measure",
     "lower_bound",
     "gap",
     "log_likelihood",
@@ -47,14 +49,16 @@ impl History {
             let sum = &r.entropy_sum;
             write!(
                 writer,
-                "{},{:.6},{},{},{},{},{},{},{:e},{},{:e},{:e},{}",
+                "{},{:.6},{},{},{},{},{},{},{},{},{:e},{},{:e},{:e},{}",
                 r.iteration,
                 r.seconds,
                 r.points_seen,
                 sum.total(),
                 sum.posterior,
                 sum.prior,
+                sum.hidden,
                 sum.observable,
+                sum.base_measure,
                 r.lower_bound,
                 r.gap(),
                 r.log_likelihood,

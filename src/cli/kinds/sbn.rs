@@ -51,7 +51,7 @@ impl Kind for SigmoidBeliefNet {
     type Spec = SbnSpec;
 
     const ARGUMENTS: &'static [&'static str] =
-        &["--latent", "--posterior", "--states", "--plot-features"];
+        &["--latent", "--posterior", "--states", "--ridge", "--plot-features"];
 
     const ALGORITHMS: &'static [&'static str] = &["em"];
 
@@ -117,7 +117,8 @@ impl Kind for SigmoidBeliefNet {
                 if let [_, hidden] = sizes[..] { spec.with_hidden(hidden) } else { spec }
             }
         };
-        Ok(spec.with_posterior(posterior))
+        let ridge = args.ridge.unwrap_or(spec.ridge);
+        Ok(SbnSpec { ridge, ..spec.with_posterior(posterior) })
     }
 
     fn title(&self) -> String {

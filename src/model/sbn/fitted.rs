@@ -14,7 +14,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::sync::OnceLock;
 
-/// Sweeps that improve the sets of new points, from random ones.
+/// Sweeps that improve the sets of new points, from random ones. Not tuned; time is in proportion to it.
 pub const SEARCH_SWEEPS: usize = 30;
 
 /// Seed of the search for new points; with the index of the first point of a block it makes a stream.

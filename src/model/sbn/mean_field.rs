@@ -14,7 +14,7 @@ use crate::kernels::softmax::Totals;
 use crate::kernels::{logistic, softmax, states};
 use crate::scalar::Scalar;
 
-/// Passes at most. Ascent converges linearly; on binarised digits a few dozen reach the tolerance.
+/// Passes at most. Ascent converges linearly; the number is a bound on time, not tuned.
 const MAX_PASSES: usize = 200;
 
 /// Scratch memory for strips of so many points.

@@ -823,7 +823,8 @@ fn one_summary_fits_and_scores_all_sizes_as_passes_of_their_own_do() {
             assert_eq!(shared.model, fit(&spec, &points, &Config::default()).model);
             let a = summary.score(&shared.model).unwrap();
             let b = inference::score(&shared.model, &points, &executor).unwrap();
-            assert_close(a.log_likelihood, b.log_likelihood, 1e-12, "score");
+            // The largest variance is 1e6 times the noise, and that many roundings cancel in the score by covariance.
+            assert_close(a.log_likelihood, b.log_likelihood, 1e-10, "score");
             let others = |s: inference::Score| (s.n_points, s.total_weight, s.n_parameters);
             assert_eq!((others(a), a.icl()), (others(b), a.bic()));
         }

@@ -180,7 +180,6 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
             log_likelihood: log_evidence,
             change: 0.0,
             active_components: model.active_components(),
-            minibatch: None,
             events: Vec::new(),
             minibatch: None,
         };

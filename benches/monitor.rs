@@ -10,9 +10,12 @@ use std::sync::Arc;
 
 use common::{assert_close, draw, group, mixture};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use entropysum::block::Block;
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
+use entropysum::em::{Online, StepSize};
 use entropysum::exec::Executor;
+use entropysum::faer::MatRef;
 use entropysum::family::{Parameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::{GenerativeModel, Mixture};
@@ -102,5 +105,41 @@ fn monitors(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, monitors);
+/// What a step of stepwise EM costs, and what it costs to know the bound after it: from the running statistics, or by a pass
+/// over all points.
+fn minibatches(criterion: &mut Criterion) {
+    let executor = Executor::new(Some(2)).unwrap();
+    let (n, dim, n_components, batch_size) = (100_000, 16, 64, 4096);
+    for family in ["gaussian-full", "gaussian-diag"] {
+        let truth = mixture(family, dim, n_components);
+        let values: Vec<f32> = draw(&truth, n);
+        let points = Points::from_rows(&values, dim).unwrap();
+        let regularization = Regularization::default();
+        let mut online = Online::<f32, _>::new(truth, StepSize::default(), regularization).unwrap();
+        let mut batches = values.chunks_exact(batch_size * dim).cycle();
+        let mut step = |online: &mut Online<f32, Mixture>| {
+            let points = MatRef::from_row_major_slice(batches.next().unwrap(), batch_size, dim);
+            let block = Block { points, sparse: None, weights: None, first: 0 };
+            online.partial_fit(block, &executor).unwrap()
+        };
+        let found = (0..20).map(|_| step(&mut online)).last().unwrap().entropy_sum.total();
+        assert_close(found, online.learner().lower_bound().unwrap(), 1e-9);
+        let pass = inference::score(online.learner().model(), &points, &executor).unwrap();
+        assert_close(found, pass.log_likelihood, 1e-2);
+
+        let name = format!(
+            "minibatch/{family}/{n} x {dim}, {n_components} components, {batch_size} a batch"
+        );
+        let mut group = group(criterion, &name, Throughput::Elements(batch_size as u64));
+        group.bench_function("a step", |bencher| bencher.iter(|| step(&mut online)));
+        let learner = online.learner();
+        group.bench_function("entropy sum", |bencher| bencher.iter(|| learner.entropy_sum()));
+        group.bench_function("separate pass", |bencher| {
+            bencher.iter(|| inference::score(learner.model(), &points, &executor).unwrap());
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, monitors, minibatches);
 criterion_main!(benches);

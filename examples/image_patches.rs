@@ -142,12 +142,15 @@ fn config(iterations: usize) -> Config {
     Config { max_iter: iterations, tol: 0.0, ..Config::default() }
 }
 
+/// Iterations, seconds, lower bound and held-out log-likelihood, at each checkpoint.
+type Course = Vec<(usize, f64, f64, f64)>;
+
 /// Fits from one checkpoint to the next; only the time of the fits counts.
 fn course<M: Density<f32>>(
     held_out: &Points<'_, f32>,
     executor: &Executor,
     fit: impl Fn(Option<M>, &Config) -> entropysum::Result<Fit<M>>,
-) -> Result<(M, Vec<(usize, f64, f64, f64)>), Box<dyn Error>> {
+) -> Result<(M, Course), Box<dyn Error>> {
     let (mut model, mut seconds, mut done) = (None, 0.0, 0);
     let mut course = Vec::new();
     for until in CHECKPOINTS {

@@ -42,6 +42,7 @@
 //! | sufficient statistics | [`stats`] | [`SuffStats`](stats::SuffStats): flat `f64` sums, one per lane, merged in order |
 //! | threads | [`exec`] | an [`Executor`] runs the lanes; their number depends on data and model alone |
 //! | M-step | [`em`] | [`fit`](em::fit) and [`fit_mixture`]: sweep, M-step, repairs, starts, under a [`Config`] |
+//! | minibatches | [`em::stream`], [`em::Online`] | running statistics, an M-step after every batch, checkpoints |
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
@@ -69,6 +70,7 @@
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
 //! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/golden.rs`) |
+//! | the surrogate of stepwise EM is the entropy sum, at every step | [`em::Stepwise`] | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/streaming.rs`) |
 //! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/mfa.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/golden.rs`) |
 //! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/linear.rs`) |
@@ -94,8 +96,8 @@
 //!
 //! # Features
 //!
-//! `cli` (default): the command line and what only it needs. An embedding crate takes `default-features = false`. No
-//! feature changes a number.
+//! `cli` (default): the command line and what only it needs. `compression` (default): text compressed by gzip or
+//! Zstandard. An embedding crate takes `default-features = false`. No feature changes a number.
 
 #![deny(
     missing_docs,

@@ -172,6 +172,40 @@ impl SuffStats {
         }
     }
 
+    /// Multiplies every sum by `factor`, as if all weights were multiplied by it; the number of points too.
+    pub fn scale(&mut self, factor: f64) {
+        self.values.iter_mut().for_each(|value| *value *= factor);
+    }
+
+    /// Takes away the statistics of points that were added.
+    ///
+    /// # Panics
+    /// If shapes or centres differ.
+    pub fn subtract(&mut self, other: &Self) {
+        assert!(
+            self.shape == other.shape && self.centres == other.centres,
+            "statistics of unlike models"
+        );
+        for (sum, value) in self.values.iter_mut().zip(&other.values) {
+            *sum -= value;
+        }
+    }
+
+    /// Says that the sums are about other centres; whoever calls this has translated them.
+    pub(crate) fn set_centres(&mut self, centres: &[f64]) {
+        self.centres.copy_from_slice(centres);
+    }
+
+    /// The statistics of no points like `empty`, in the memory of these where it fits.
+    pub(crate) fn reused_for(mut self, empty: &Self) -> Self {
+        if self.shape != empty.shape {
+            return empty.clone();
+        }
+        self.values.copy_from_slice(&empty.values);
+        self.centres.copy_from_slice(&empty.centres);
+        self
+    }
+
     /// Sets all sums to zero; shape and centres stay.
     pub fn clear(&mut self) {
         self.values.fill(0.0);

@@ -708,8 +708,8 @@ fn samples_have_the_moments_of_the_model() {
     let model = random_model(NoiseStructure::Diagonal, &mut u);
     let n = 200_000;
     let mut counts = [0.0; COMPONENTS];
-    let mut sums = vec![0.0; COMPONENTS * DIM];
-    let mut squares = vec![0.0; COMPONENTS * DIM * DIM];
+    let mut sums = [0.0; COMPONENTS * DIM];
+    let mut squares = [0.0; COMPONENTS * DIM * DIM];
     let means = model.parameter("means").unwrap();
     inference::sample(&model, n, 3, &executor(2), |points, labels| {
         for (point, &c) in points.chunks(DIM).zip(labels) {

@@ -2,9 +2,9 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
+use entropysum::inference;
 use entropysum::selection::{self, Candidate, Criterion};
 use entropysum::{Config, Executor, Mixture, MixtureSpec, Points, Result, Silent, fit_mixture};
-use entropysum::{inference, store};
 
 fn points(name: &str) -> Points<'static, f64> {
     let path = format!("{}/data/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -24,46 +24,66 @@ fn candidates(family: &str, points: &Points<'_, f64>, sizes: &[usize]) -> Vec<Ca
     selection::fit_all(sizes.len(), points.len(), &executor, fit).unwrap()
 }
 
+fn bic(all: &[Candidate<Mixture>]) -> Vec<f64> {
+    all.iter().map(|candidate| candidate.score.bic()).collect()
+}
+
+/// Whom no doctor sees is a group of its own, of rate zero.
 #[test]
-#[ignore = "exploration"]
-fn explore() {
-    let digits = points("digits.npy");
-    let ones: Vec<f64> = digits
-        .view()
-        .row_iter()
-        .flat_map(|row| row.iter().map(|v| f64::from(*v >= 8.0)).collect::<Vec<_>>())
-        .collect();
-    let ones = Points::owned(ones, 64).unwrap();
-    for (family, points, sizes) in [
-        ("poisson", points("doctor_visits.npy"), &[1, 2, 3, 4, 5, 6][..]),
-        ("geometric", points("doctor_visits.npy"), &[1, 2, 3, 4]),
-        ("gamma", points("rain.csv"), &[1, 2, 3]),
-        ("exponential", points("rain.csv"), &[1, 2, 3]),
-        ("log-normal", points("rain.csv"), &[1, 2, 3]),
-        ("gamma", points("wind.csv"), &[1, 2, 3]),
-        ("von-mises-fisher", points("airports.npy"), &[1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20]),
-        ("bernoulli", ones, &[1, 5, 10, 15, 20, 25, 30, 40]),
-        ("bernoulli:1,gaussian-diag:2-9,gamma:0", points("diabetes.csv"), &[1, 2, 3, 4, 5]),
-        ("bernoulli:1,gaussian-full:2-9,gamma:0", points("diabetes.csv"), &[1, 2, 3, 4, 5]),
+fn poisson_finds_those_who_never_see_a_doctor() {
+    let all = candidates("poisson", &points("doctor_visits.npy"), &[1, 2, 4, 6]);
+    assert!(bic(&all).is_sorted_by(|a, b| a > b), "{:?}", bic(&all));
+    assert!(bic(&all)[3] < 0.7 * bic(&all)[0], "one rate does not serve all");
+    let model = &all[3].fit.model;
+    let rates = model.parameter("rate").unwrap();
+    let never = (0..6).min_by(|&a, &b| rates[a].total_cmp(&rates[b])).unwrap();
+    assert!(rates[never] < 1e-2 && (0.1..0.35).contains(&model.weights()[never]), "{rates:?}");
+}
+
+/// Mean winds are one gamma; rain is not.
+#[test]
+fn one_gamma_serves_wind_and_not_rain() {
+    let wind = candidates("gamma", &points("wind.csv"), &[1, 2]);
+    assert_eq!(selection::best(&wind, Criterion::Bic), Some(0));
+    let shape = wind[0].fit.model.parameter("shape").unwrap()[0];
+    assert!((4.0..7.0).contains(&shape), "{shape}");
+    let rain = candidates("gamma", &points("rain.csv"), &[1, 2, 3]);
+    assert!(bic(&rain)[2] < bic(&rain)[0] - 50.0, "{:?}", bic(&rain));
+}
+
+/// Written digits come in more than ten ways.
+#[test]
+fn bernoulli_finds_more_kinds_of_digits_than_ten() {
+    let all = candidates("bernoulli", &points("digits_binary.npy"), &[1, 5, 10, 15]);
+    assert!(bic(&all).is_sorted_by(|a, b| a > b), "{:?}", bic(&all));
+}
+
+/// Most airports are on the continent; those far off it are found where they are.
+#[test]
+fn von_mises_fisher_finds_islands() {
+    let all = candidates("von-mises-fisher", &points("airports.npy"), &[1, 12]);
+    assert!(bic(&all)[1] < bic(&all)[0] - 5000.0, "{:?}", bic(&all));
+    let directions = all[1].fit.model.parameter("mean_direction").unwrap();
+    for (place, latitude, longitude) in [
+        ("Hawaii", 20.8f64, -156.5f64),
+        ("Puerto Rico", 18.2, -66.3),
+        ("the western Pacific", 12.0, 135.0),
     ] {
-        let all = candidates(family, &points, sizes);
-        let best = selection::best(&all, Criterion::Bic).unwrap();
-        println!("== {family}: best {}", sizes[best]);
-        for (size, c) in sizes.iter().zip(&all) {
-            println!(
-                "{size} bic {:.1} icl {:.1} ll {:.4} it {} {:?} {:?}",
-                c.score.bic(),
-                c.score.icl(),
-                c.score.log_likelihood,
-                c.fit.history.records.len(),
-                c.fit.stop_reason,
-                c.fit.warnings
-            );
-        }
-        let value = store::to_json(&all[best].fit.model);
-        println!(
-            "{}",
-            serde_json::to_string(&value).unwrap().chars().take(1500).collect::<String>()
-        );
+        let (b, l) = (latitude.to_radians(), longitude.to_radians());
+        let there = [b.cos() * l.cos(), b.cos() * l.sin(), b.sin()];
+        let cosine = |it: &[f64]| it.iter().zip(&there).map(|(a, b)| a * b).sum::<f64>();
+        let nearest = directions.chunks(3).map(cosine).fold(-1.0, f64::max);
+        assert!(nearest.acos().to_degrees() < 12.0, "{place}: {}", nearest.acos().to_degrees());
+    }
+}
+
+/// Age, sex and blood values in one model; a product beats one component by far, and the sexes differ between them.
+#[test]
+fn mixed_columns_find_groups_of_patients() {
+    let all =
+        candidates("gamma:0,bernoulli:1,gaussian-full:2-9", &points("diabetes.csv"), &[1, 2, 3]);
+    assert!(bic(&all)[2] < bic(&all)[1] && bic(&all)[1] < bic(&all)[0], "{:?}", bic(&all));
+    for candidate in &all {
+        assert!(candidate.fit.last().unwrap().gap().abs() < 1e-8);
     }
 }

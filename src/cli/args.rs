@@ -3,6 +3,7 @@
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use entropysum::data::Dtype;
+use entropysum::data::shuffle::BadRows;
 use entropysum::em::Config;
 use entropysum::family::product::is_product;
 use entropysum::family::{Known, registry};
@@ -11,7 +12,7 @@ use entropysum::monitor::Monitor;
 use entropysum::selection::Criterion;
 use entropysum::store::{Model, Stored};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Learn mixtures of exponential families by fast EM, and watch it by entropy sums
@@ -124,6 +125,7 @@ Example:
 
 const MODEL: &str = "Model";
 const STOPPING: &str = "Stopping";
+const MINIBATCHES: &str = "Minibatches (stepwise and incremental EM)";
 const DATA: &str = "Data";
 const OUTPUT: &str = "Output";
 const COMPUTING: &str = "Computing";
@@ -189,15 +191,13 @@ pub struct FitArgs {
     pub components: Option<u64>,
     #[arg(skip)]
     pub latent: Vec<u64>,
-    /// How to learn, for models that can be learned in several ways [default: em]
+    /// How to learn, for models that can be learned in several ways: batch, stepwise or incremental EM for mixtures
+    /// [default: batch, or stepwise with --batch-size]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
     /// Rotate the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// What to do with missing entries, NaN in the points: refuse them, or learn from the others
-    #[arg(long, value_name = "WHAT", help_heading = DATA, value_parser = ["refuse", "ignore"])]
-    pub missing: Option<String>,
     /// Posteriors of the E-step [default: exact, or those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = named([Posterior::Exact, Posterior::Hard], Posterior::name))]
     pub posterior: Option<Posterior>,
@@ -231,6 +231,9 @@ pub struct FitArgs {
     pub max_seconds: Option<Duration>,
 
     #[command(flatten)]
+    pub stream: StreamArgs,
+
+    #[command(flatten)]
     pub compute: ComputeArgs,
 
     /// Save the model: .safetensors or .json
@@ -248,6 +251,78 @@ pub struct FitArgs {
     /// No progress and no warnings on standard error; the result is still printed
     #[arg(short, long, help_heading = OUTPUT)]
     pub quiet: bool,
+}
+
+/// Learning by minibatches.
+#[derive(Clone, Debug, Args)]
+pub struct StreamArgs {
+    /// Learn from minibatches of B points, read in random order; of any number of points [default: 4096]
+    #[arg(long, value_name = "B", help_heading = MINIBATCHES, value_parser = positive)]
+    pub batch_size: Option<u64>,
+    /// Exponent of the step sizes (t + t0)^-E: above 0.5, at most 1 [default: 0.6]
+    #[arg(long, value_name = "E", help_heading = MINIBATCHES, value_parser = not_negative)]
+    pub step_exponent: Option<f64>,
+    /// Offset t0 of the step sizes [default: 2]
+    #[arg(long, value_name = "T0", help_heading = MINIBATCHES, value_parser = not_negative)]
+    pub step_offset: Option<f64>,
+    /// Passes over the points at most [default: 5]
+    #[arg(long, value_name = "N", help_heading = MINIBATCHES, value_parser = positive)]
+    pub epochs: Option<u64>,
+    /// Part of the steps, the last ones, whose statistics are averaged [default: 0.3333]
+    #[arg(long, value_name = "PART", help_heading = MINIBATCHES, value_parser = not_negative)]
+    pub average: Option<f64>,
+    /// End with N iterations of batch EM [default: 0]
+    #[arg(long, value_name = "N", help_heading = MINIBATCHES)]
+    pub polish: Option<u64>,
+    /// Measure the log-likelihood by a full pass after each N records, of which an epoch has 20
+    #[arg(long, value_name = "N", help_heading = MINIBATCHES, value_parser = positive)]
+    pub audit: Option<u64>,
+    /// Measure it on these points, which are not learned from
+    #[arg(long, value_name = "FILE", help_heading = MINIBATCHES, requires = "audit")]
+    pub held_out: Option<PathBuf>,
+    /// Memory for points and for statistics of chunks, such as 512M or 2G [default: 256M]
+    #[arg(long, value_name = "BYTES", help_heading = MINIBATCHES, value_parser = bytes)]
+    pub memory: Option<u64>,
+    /// What to do with points that are no numbers: error or skip [default: error]
+    #[arg(long, value_name = "WHAT", help_heading = MINIBATCHES, value_parser = named([BadRows::Error, BadRows::Skip], bad_rows_name))]
+    pub on_bad_row: Option<BadRows>,
+    /// Keep the state of the fit in a file, to go on with if it is cut off
+    #[arg(long, value_name = "FILE", help_heading = MINIBATCHES)]
+    pub checkpoint: Option<PathBuf>,
+    /// Seconds between checkpoints [default: 60]
+    #[arg(long, value_name = "S", help_heading = MINIBATCHES, requires = "checkpoint", value_parser = seconds)]
+    pub checkpoint_every: Option<Duration>,
+    /// Go on from the checkpoint, if there is one
+    #[arg(long, help_heading = MINIBATCHES, requires = "checkpoint")]
+    pub resume: bool,
+}
+
+impl StreamArgs {
+    /// Arguments that only fits by minibatches have a use for, and whether they were typed.
+    pub fn given(&self) -> [(&'static str, bool); 13] {
+        [
+            ("--batch-size", self.batch_size.is_some()),
+            ("--step-exponent", self.step_exponent.is_some()),
+            ("--step-offset", self.step_offset.is_some()),
+            ("--epochs", self.epochs.is_some()),
+            ("--average", self.average.is_some()),
+            ("--polish", self.polish.is_some()),
+            ("--audit", self.audit.is_some()),
+            ("--held-out", self.held_out.is_some()),
+            ("--memory", self.memory.is_some()),
+            ("--on-bad-row", self.on_bad_row.is_some()),
+            ("--checkpoint", self.checkpoint.is_some()),
+            ("--checkpoint-every", self.checkpoint_every.is_some()),
+            ("--resume", self.resume),
+        ]
+    }
+}
+
+fn bad_rows_name(what: BadRows) -> &'static str {
+    match what {
+        BadRows::Skip => "skip",
+        _ => "error",
+    }
 }
 
 /// Parameters that are known: one number, or one for each column.
@@ -310,7 +385,6 @@ impl FitArgs {
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
             ("--rotation", self.rotation.is_some()),
-            ("--missing", self.missing.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),
@@ -383,6 +457,9 @@ pub struct SampleArgs {
     /// Seed of all random choices
     #[arg(long, value_name = "S", default_value_t = Config::default().seed)]
     pub seed: u64,
+    /// Type of the numbers in a .npy file; those of a .csv file are written in full
+    #[arg(long, value_name = "TYPE", default_value = "f64", value_parser = named([Precision::F32, Precision::F64], Precision::name))]
+    pub dtype: Precision,
     #[command(flatten)]
     pub threads: ThreadsArgs,
 }
@@ -466,8 +543,11 @@ pub enum BenchCommand {
 /// A file of points and how to read it.
 #[derive(Clone, Debug, Args)]
 pub struct DataArgs {
-    /// The points, one a row: .npy, text, raw numbers, or sparse .mtx and .npz
+    /// The points, one a row: .npy, text (also .gz, .zst), raw numbers, or sparse .mtx and .npz; a pattern such as 'part-*.npy' means all files
     pub data: PathBuf,
+    /// More files of points, as one with DATA
+    #[arg(value_name = "MORE")]
+    pub more: Vec<PathBuf>,
     /// Column of a text file that holds weights: its name, or its index from 0
     #[arg(long, value_name = "NAME|INDEX", help_heading = DATA)]
     pub weights_column: Option<String>,
@@ -496,6 +576,13 @@ impl Missing {
             Self::Refuse => "refuse",
             Self::Ignore => "ignore",
         }
+    }
+}
+
+impl DataArgs {
+    /// All files, in order.
+    pub fn files(&self) -> Vec<&Path> {
+        std::iter::once(&self.data).chain(&self.more).map(PathBuf::as_path).collect()
     }
 }
 
@@ -641,6 +728,20 @@ fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a number of at least 0".to_owned()),
+    }
+}
+
+/// A number of bytes: `1000000`, `512K`, `256M`, `2G`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'K' | 'k')) => (&text[..at], 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    match digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift)) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err("expected a number of bytes, such as 1000000, 256M or 2G".to_owned()),
     }
 }
 

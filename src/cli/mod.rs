@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod run;
 mod select;
+mod stream;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use entropysum::em::Fit;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::Score;
-use entropysum::monitor::{Monitor, StopReason};
+use entropysum::monitor::{Minibatch, Monitor, StopReason};
 use entropysum::store;
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
@@ -145,13 +145,13 @@ impl Table {
         })
     }
 
-    /// Starts a matrix of `f64`, whose columns are called `prefix` and their number.
+    /// Starts a matrix, whose columns are called `prefix` and their number.
     ///
     /// # Errors
     /// If the file cannot be created.
-    pub fn matrix(path: &Path, columns: usize, prefix: &str) -> Result<Self> {
+    pub fn matrix(path: &Path, dtype: Dtype, columns: usize, prefix: &str) -> Result<Self> {
         Ok(match extension(path).as_str() {
-            "npy" => Self::Npy(NpyWriter::create(path, Dtype::F64, Some(columns))?),
+            "npy" => Self::Npy(NpyWriter::create(path, dtype, Some(columns))?),
             _ => {
                 let header: Vec<String> = (0..columns).map(|i| format!("{prefix}{i}")).collect();
                 Self::Csv(CsvWriter::create(path, &header)?)
@@ -201,8 +201,10 @@ pub struct FitReport<'a, M> {
     /// How it was computed, where that was chosen and not asked for.
     pub method: Option<String>,
     pub stop_reason: StopReason,
-    /// Of the returned parameters on the points of the fit.
-    pub score: &'a Score,
+    /// Points of the source.
+    pub n_points: u64,
+    /// Of the returned parameters on the points of the fit, where these were gone through once more.
+    pub score: Option<&'a Score>,
     pub monitor: Monitor,
     pub executor: &'a Executor,
     pub precision: &'a str,
@@ -213,7 +215,16 @@ pub struct FitReport<'a, M> {
 
 impl<M: Kind> FitReport<'_, M> {
     fn iterations(&self) -> usize {
-        self.fit.history.records.len()
+        self.fit.last().map_or(0, |record| record.iteration)
+    }
+
+    fn by_minibatches(&self) -> bool {
+        self.last_minibatch().is_some()
+    }
+
+    /// The last record of a step, before closing iterations of batch EM.
+    fn last_minibatch(&self) -> Option<Minibatch> {
+        self.fit.history.records.iter().rev().find_map(|record| record.minibatch)
     }
 
     fn seconds_per_iteration(&self) -> f64 {
@@ -221,7 +232,7 @@ impl<M: Kind> FitReport<'_, M> {
     }
 
     fn points_per_second(&self) -> f64 {
-        self.score.n_points as f64 / self.seconds_per_iteration()
+        self.fit.last().map_or(0, |record| record.points_seen) as f64 / self.fit.seconds
     }
 
     /// The report as one JSON object; numbers that are not finite become null.
@@ -232,7 +243,7 @@ impl<M: Kind> FitReport<'_, M> {
         let mut report = Map::new();
         let mut tell = |key: &str, value: Value| report.insert(key.to_owned(), value);
         tell("model", model.name().into());
-        tell("n_points", score.n_points.into());
+        tell("n_points", self.n_points.into());
         let sizes = model.sizes();
         for (key, size) in sizes.iter().rev().filter(|it| it.0 == "dim").chain(&sizes) {
             tell(key, (*size).into());
@@ -256,11 +267,18 @@ impl<M: Kind> FitReport<'_, M> {
         );
         tell("lower_bound", last.lower_bound.into());
         tell("gap", last.gap().into());
-        tell("log_likelihood", score.log_likelihood.into());
-        tell("bic", score.bic().into());
-        tell("aic", score.aic().into());
-        tell("icl", score.icl().into());
-        tell("n_parameters", score.n_parameters.into());
+        if let Some(minibatch) = self.last_minibatch() {
+            tell("standard_error", minibatch.standard_error.into());
+            tell("effective_points", minibatch.effective_points.into());
+            tell("improvement", minibatch.improvement.into());
+            tell("remaining", minibatch.remaining.into());
+            tell("points_seen", last.points_seen.into());
+        }
+        tell("log_likelihood", score.map(|score| score.log_likelihood).into());
+        tell("bic", score.map(Score::bic).into());
+        tell("aic", score.map(Score::aic).into());
+        tell("icl", score.map(Score::icl).into());
+        tell("n_parameters", model.n_parameters().into());
         for (key, value) in model.details() {
             tell(key, value);
         }
@@ -285,6 +303,10 @@ impl<M: Kind> FitReport<'_, M> {
         let last = self.fit.last().expect("a fit has at least one iteration");
         let iterations = self.iterations();
         let why = match self.stop_reason {
+            StopReason::Converged if self.by_minibatches() => {
+                "converged: it rises no more".to_owned()
+            }
+            StopReason::Epochs => "not converged: all epochs are done".to_owned(),
             StopReason::Converged if self.monitor == Monitor::Delta => {
                 format!("converged: delta is {:.1e}", last.change)
             }
@@ -298,14 +320,22 @@ impl<M: Kind> FitReport<'_, M> {
         };
         let mut lines = vec![
             ("model", model.title()),
-            ("points", format!("{} of dimension {}", score.n_points, model.dim())),
+            ("points", format!("{} of dimension {}", self.n_points, model.dim())),
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
         if let Some(method) = &self.method {
             lines.insert(2, ("method", method.clone()));
         }
-        lines.extend(score_lines(score));
+        if let Some(minibatch) = self.last_minibatch().filter(|it| !it.standard_error.is_nan()) {
+            let error = format!(
+                "{:.1e} as an estimate for new points, {} in effect",
+                minibatch.standard_error,
+                magnitude(minibatch.effective_points)
+            );
+            lines.push(("its error", error));
+        }
+        lines.extend(score.map(score_lines).into_iter().flatten());
         let time = format!(
             "{} s an iteration, {} points/s, {} s in all",
             significant(self.seconds_per_iteration(), 3),

@@ -52,6 +52,7 @@ pub struct Progress {
     bar: ProgressBar,
     monitor: Monitor,
     n_init: usize,
+    by_points: bool,
     /// Whether an interrupt ended the fit, or one of its starts.
     pub ended_by_interrupt: bool,
 }
@@ -65,7 +66,14 @@ impl Progress {
             .with_style(style("{msg}"))
             .with_message("finding a start");
         bar.enable_steady_tick(Duration::from_millis(500));
-        Self { bar, monitor, n_init, ended_by_interrupt: false }
+        Self { bar, monitor, n_init, by_points: false, ended_by_interrupt: false }
+    }
+
+    /// Of a fit by minibatches that will see `total` points at most.
+    pub fn of_stream(total: u64, quiet: bool) -> Self {
+        let progress = Self::new(Monitor::EntropySum, 1, 0, quiet);
+        progress.bar.set_length(total);
+        Self { by_points: true, ..progress }
     }
 
     /// Clears the line.
@@ -109,6 +117,10 @@ impl Observer for Progress {
     fn on_start(&mut self, run: usize) {
         self.bar.reset();
         self.bar.set_message("");
+        if self.by_points {
+            self.bar.set_style(style("{percent}% of the points, at most {eta} left  {wide_msg}"));
+            return;
+        }
         self.bar.set_style(style("{prefix}iteration {pos}/{len}, at most {eta} left  {wide_msg}"));
         if self.n_init > 1 {
             self.bar.set_prefix(format!("start {}/{}, ", run + 1, self.n_init));
@@ -116,14 +128,29 @@ impl Observer for Progress {
     }
 
     fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason> {
-        self.bar.set_position(record.iteration as u64);
+        let position = if self.by_points { record.points_seen } else { record.iteration as u64 };
+        self.bar.set_position(position);
+        let value = match record.minibatch {
+            Some(it) => format!("{:.6} ± {:.1e}", record.entropy_sum.total(), it.standard_error),
+            None => format!("{:.6}", self.monitor.value(record)),
+        };
         self.bar.set_message(format!(
-            "{} {:.6}, change {:.1e}, {} points/s",
+            "{} {value}, change {:.1e}, {} points/s",
             self.monitor.name(),
-            self.monitor.value(record),
             record.change,
             output::magnitude(record.points_seen as f64 / record.seconds),
         ));
+        self.go_on()
+    }
+
+    fn on_batch(&mut self, points_seen: u64) -> ControlFlow<StopReason> {
+        self.bar.set_position(points_seen);
+        self.go_on()
+    }
+}
+
+impl Progress {
+    fn go_on(&mut self) -> ControlFlow<StopReason> {
         if interrupted() {
             self.ended_by_interrupt = true;
             return ControlFlow::Break(StopReason::Interrupted);

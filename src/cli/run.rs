@@ -7,11 +7,12 @@ use crate::cli::args::{
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
+use crate::cli::stream::{self, StreamPlan};
 use crate::cli::{bench, check, select};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
-use entropysum::em::{Config, Fit, known_from_data};
+use entropysum::em::{Config, Fit, StreamConfig, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::{Known, Regularization, product, registry};
@@ -60,7 +61,8 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 
 fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
     let begin = Instant::now();
-    let (targets, inputs) = fit_targets(args);
+    let (targets, inputs) = fit_targets(args)?;
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     output::check_targets(&targets, &inputs)?;
     let given = match &args.init {
         Start::File(path) => Some(given_start(path, args)?),
@@ -75,7 +77,7 @@ fn fit<T: Scalar>(args: &FitArgs) -> Result<ExitCode> {
 }
 
 /// The files that a fit writes, and those that it reads and must not replace.
-pub fn fit_targets(args: &FitArgs) -> (Vec<Target<'_>>, Vec<&Path>) {
+pub fn fit_targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
     let targets: Vec<Target<'_>> = [
         args.output.as_deref().map(Target::model),
         args.history.as_deref().map(Target::history),
@@ -85,12 +87,12 @@ pub fn fit_targets(args: &FitArgs) -> (Vec<Target<'_>>, Vec<&Path>) {
     .flatten()
     .collect();
     // A model to go on from may be replaced by what becomes of it.
-    let inputs: Vec<&Path> = [Some(&args.data.data), args.weights.weights.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(PathBuf::as_path)
-        .collect();
-    (targets, inputs)
+    let mut inputs = Vec::new();
+    for file in args.data.files() {
+        inputs.extend(data::expand(file)?);
+    }
+    inputs.extend([&args.weights.weights, &args.stream.held_out].into_iter().flatten().cloned());
+    Ok((targets, inputs))
 }
 
 /// The model that `--init FILE` names; what else is said of the model must agree with it.
@@ -138,8 +140,18 @@ impl<T: Scalar> Points<T> {
     ///
     /// # Errors
     /// Those of reading; if the points are not for the model.
-    pub fn open<M: Kind>(args: &FitArgs, name: &str, given: Option<&M>) -> Result<Self> {
-        let source = open::<T>(&args.data, args.weights.weights.as_deref())?;
+    pub fn open<M: Kind>(
+        args: &FitArgs,
+        name: &str,
+        given: Option<&M>,
+        stream: Option<&StreamConfig>,
+    ) -> Result<Self> {
+        let mut options = open_options(&args.data, args.weights.weights.as_deref())?;
+        if let Some(stream) = stream {
+            // The other half is for windows of shuffled points.
+            (options.bad_rows, options.memory) = (stream.bad_rows, Some(stream.memory / 2));
+        }
+        let source = data::open_all::<T>(&args.data.files(), &options)?;
         if let Some(model) = given {
             check_source(&*source, model)?;
         }
@@ -147,7 +159,9 @@ impl<T: Scalar> Points<T> {
         let tells = given.is_none() && Mixture::answers_to(&name);
         let known = tells.then(|| known_from_data(&name, &*source, args.known.known()));
         let known = known.transpose()?;
-        Ok(Self { source: into_memory(source)?, name, known })
+        // Minibatches are read from where the points are, into memory that is bounded.
+        let source = if stream.is_some() { source } else { into_memory(source)? };
+        Ok(Self { source, name, known })
     }
 
     /// The arguments of a fit with what the points tell of a family.
@@ -181,6 +195,7 @@ struct FitPlan<T, M: Kind> {
     source: Box<dyn DataSource<T>>,
     executor: Executor,
     config: Config,
+    stream: Option<StreamConfig>,
 }
 
 impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
@@ -192,24 +207,54 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
             _ => None,
         };
         M::check(args, given_at)?;
-        let points = Points::<T>::open(args, name, given.as_ref())?;
+        let stream = stream::settings(args)?;
+        let points = Points::<T>::open(args, name, given.as_ref(), stream.as_ref())?;
         let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
         check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
-        Ok(Self { spec, source: points.source, executor, config: config(args)? })
+        Ok(Self { spec, source: points.source, executor, config: config(args)?, stream })
     }
 
     fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
         progress::catch_interrupts()?;
         let config = &self.config;
-        let mut progress =
-            Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
-        let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
-        progress.finish();
-        let fit = fit?;
+        let (progress, fit, score) = match &self.stream {
+            None => {
+                let mut progress =
+                    Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
+                let fit = M::fit(&self.spec, &*self.source, &self.executor, config, &mut progress);
+                progress.finish();
+                let fit = fit?;
+                let score = M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor);
+                (progress, fit, score.map(Some))
+            }
+            Some(settings) => {
+                let held_out = match &args.stream.held_out {
+                    Some(path) => Some(data::open::<T>(path, &open_options(&args.data, None)?)?),
+                    None => None,
+                };
+                let plan = StreamPlan::new(
+                    args,
+                    settings,
+                    &*self.source,
+                    held_out.as_deref(),
+                    &self.executor,
+                    config,
+                );
+                let total = self.source.len().saturating_mul(settings.epochs as u64);
+                let mut progress = Progress::of_stream(total, args.quiet);
+                let fit = M::fit_stream(&self.spec, &plan, &mut progress);
+                progress.finish();
+                // A closing pass would double the cost of a single epoch; 'score' does it.
+                (progress, fit?, Ok(None))
+            }
+        };
 
         let mut failures = save(args, &fit);
-        match M::score_fit(&self.spec, &fit.model, &*self.source, &self.executor) {
+        match score {
             Err(error) => failures.push(error),
+            Ok(_) if fit.last().is_none() => {
+                failures.push(Error::Config("the fit ended before its first step".to_owned()));
+            }
             Ok(score) => {
                 let interrupted = progress.ended_by_interrupt;
                 let stop_reason =
@@ -219,7 +264,8 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
                     fit: &fit,
                     method: M::method(&self.spec, n, dim),
                     stop_reason,
-                    score: &score,
+                    n_points: self.source.len(),
+                    score: score.as_ref(),
                     monitor: config.monitor,
                     executor: &self.executor,
                     precision: T::NAME,
@@ -267,7 +313,7 @@ fn predict_with<T: Scalar, M: FitKind<T>>(args: &PredictArgs, model: &M) -> Resu
     check_source(&*source, model)?;
     progress::catch_interrupts()?;
     let mut table = if args.proba {
-        Table::matrix(&args.output, n_components, "p")?
+        Table::matrix(&args.output, Dtype::F64, n_components, "p")?
     } else {
         Table::vector(&args.output, Dtype::I64, "label")?
     };
@@ -303,7 +349,7 @@ fn map_with<T: Scalar, M: FitKind<T>>(
     check_source(&*source, model)?;
     progress::catch_interrupts()?;
     let prefix = if map == PointMap::Transform { "z" } else { "x" };
-    let mut table = Table::matrix(&args.output, width, prefix)?;
+    let mut table = Table::matrix(&args.output, Dtype::F64, width, prefix)?;
     model.map(map, &*source, &executor, &mut |values| {
         progress::check_interrupt()?;
         table.write(values)
@@ -357,7 +403,11 @@ fn sample_with(args: &SampleArgs, model: &(impl Kind + Density<f64>)) -> Result<
         return Err(Error::Config(message));
     }
     progress::catch_interrupts()?;
-    let mut points = Table::matrix(&args.output, model.dim(), "x")?;
+    let dtype = match args.dtype {
+        Precision::F32 => Dtype::F32,
+        Precision::F64 => Dtype::F64,
+    };
+    let mut points = Table::matrix(&args.output, dtype, model.dim(), "x")?;
     let mut labels = match &args.labels {
         Some(path) => Some(Table::vector(path, Dtype::I64, "label")?),
         None => None,
@@ -394,14 +444,17 @@ pub fn executor(args: &ThreadsArgs) -> Result<Executor> {
 }
 
 fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn DataSource<T>>> {
-    let options = OpenOptions {
+    data::open_all(&args.files(), &open_options(args, weights)?)
+}
+
+fn open_options(args: &DataArgs, weights: Option<&Path>) -> Result<OpenOptions> {
+    Ok(OpenOptions {
         raw: args.dtype.zip(args.dim.map(size).transpose()?),
         weights_column: args.weights_column.clone(),
         weights: weights.map(Path::to_owned),
         missing: args.missing == Missing::Ignore,
         ..OpenOptions::default()
-    };
-    data::open(&args.data, &options)
+    })
 }
 
 /// A model as it looks at these data.

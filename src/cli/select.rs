@@ -12,6 +12,7 @@ use entropysum::selection::{self, Candidate, Criterion};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -28,7 +29,8 @@ pub fn run(command: &SelectCommand) -> Result<ExitCode> {
         let path = path.display();
         return Err(Error::Config(format!("--init {path}: candidates of all sizes start anew")));
     }
-    let (targets, inputs) = fit_targets(&command.fit);
+    let (targets, inputs) = fit_targets(&command.fit)?;
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     output::check_targets(&targets, &inputs)?;
     let name = command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL);
     in_precision!(command.fit.compute, select(command, name))
@@ -67,7 +69,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
         kinds::check_arguments::<M>(name, args)?;
         M::check(args, None)?;
     }
-    let points = Points::<T>::open::<M>(&command.fit, name, None)?;
+    let points = Points::<T>::open::<M>(&command.fit, name, None, None)?;
     let mut specs = Vec::new();
     for (size, args) in &candidates {
         let args = points.told(args);
@@ -116,7 +118,8 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
         fit: &finished[best].fit,
         method: M::method(&specs[best].1, source.len(), source.dim()),
         stop_reason: finished[best].fit.stop_reason,
-        score: &finished[best].score,
+        n_points: points.source.len(),
+        score: Some(&finished[best].score),
         monitor: config.monitor,
         executor: &executor,
         precision: T::NAME,

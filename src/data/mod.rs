@@ -5,19 +5,26 @@
 //! | [`Points`] | `memory.rs` | slices, vectors and faer views, without a copy |
 //! | [`NpyFile`](npy::NpyFile) | `npy.rs` | NumPy `.npy`, by positioned reads |
 //! | [`RawFile`](raw::RawFile) | `raw.rs` | headerless little-endian values, by positioned reads |
-//! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory |
+//! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory or a temporary file |
+//! | [`Concat`](concat::Concat) | `concat.rs` | several sources, end to end |
 //! | [`SparsePoints`](sparse::SparsePoints) | `sparse.rs` | compressed sparse rows in memory |
 //! | [`mtx`] | `mtx.rs` | Matrix Market coordinates, into sparse points |
 //! | [`npz`] | `npz.rs` | SciPy's sparse matrices, into sparse points |
 //! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
+//! | [`Section`](shuffle::Section) | `shuffle.rs` | some consecutive points of another source |
 //!
+//! Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
+mod compressed;
+pub mod concat;
 pub mod memory;
 pub mod mtx;
 pub mod npy;
 pub mod npz;
+pub mod prefetch;
 pub mod raw;
+pub mod shuffle;
 pub mod sparse;
 pub mod text;
 mod values;
@@ -29,6 +36,7 @@ use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use memory::Points;
+use shuffle::BadRows;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -50,6 +58,16 @@ pub trait DataSource<T: Scalar>: Sync {
     /// Whether there are no points.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Points or lines that were left out when the source was opened.
+    fn skipped(&self) -> u64 {
+        0
+    }
+
+    /// Where messages should say that point `row` is: what to call its file, and its row there.
+    fn place(&self, row: u64) -> (String, u64) {
+        (self.name(), row)
     }
 
     /// What the columns are called, where the source says.
@@ -86,6 +104,14 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 
     fn len(&self) -> u64 {
         (**self).len()
+    }
+
+    fn skipped(&self) -> u64 {
+        (**self).skipped()
+    }
+
+    fn place(&self, row: u64) -> (String, u64) {
+        (**self).place(row)
     }
 
     fn column_names(&self) -> Option<&[String]> {
@@ -171,6 +197,10 @@ pub struct OpenOptions {
     pub weights_column: Option<String>,
     /// A file of weights, one a point.
     pub weights: Option<PathBuf>,
+    /// What to do with lines of text that are no points.
+    pub bad_rows: BadRows,
+    /// Bytes of points that text may become in memory; what is more goes to a temporary file. `None` for any number.
+    pub memory: Option<u64>,
     /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
     pub missing: bool,
 }
@@ -199,7 +229,57 @@ pub fn open<T: Scalar>(
     path: impl AsRef<Path>,
     options: &OpenOptions,
 ) -> Result<Box<dyn DataSource<T>>> {
-    let path = path.as_ref();
+    open_all(&[path], options)
+}
+
+/// Opens several files of points as one, each by itself as [`open`] does. A name that is no file may be a pattern with
+/// `*`, `?` or `[...]`, which stands for all files that match, in the order of their names.
+///
+/// # Errors
+/// As [`open`]; also if dimensions differ, or nothing matches a pattern.
+pub fn open_all<T: Scalar>(
+    paths: &[impl AsRef<Path>],
+    options: &OpenOptions,
+) -> Result<Box<dyn DataSource<T>>> {
+    let mut parts = Vec::new();
+    for path in paths {
+        for path in expand(path.as_ref())? {
+            parts.push(open_one(&path, options)?);
+        }
+    }
+    let source =
+        if parts.len() == 1 { parts.remove(0) } else { Box::new(concat::Concat::new(parts)?) };
+    match &options.weights {
+        None => Ok(source),
+        Some(weights) => {
+            let weights = read_weights(weights, source.len())?;
+            Ok(Box::new(weights::Weighted::new(source, weights)?))
+        }
+    }
+}
+
+/// The files that a name stands for: itself, or all that match it as a pattern.
+///
+/// # Errors
+/// [`Error::Config`] if it is a pattern that cannot be understood or that nothing matches.
+pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+    let text = path.to_string_lossy();
+    if path.exists() || !text.contains(['*', '?', '[']) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let refuse = |message: String| Err(Error::Config(format!("{text}: {message}")));
+    let found = match glob::glob(&text) {
+        Err(fault) => return refuse(format!("not a pattern of file names: {fault}")),
+        Ok(found) => found,
+    };
+    let mut files = Vec::new();
+    for file in found {
+        files.push(file.map_err(|fault| Error::io(fault.path().to_owned(), fault.into()))?);
+    }
+    if files.is_empty() { refuse("no file matches".to_owned()) } else { Ok(files) }
+}
+
+fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
     let refuse = |message| Err(Error::Config(format!("{}: {message}", path.display())));
     if options.weights_column.is_some() && options.weights.is_some() {
         return refuse("a weights column and a file of weights exclude each other");
@@ -219,11 +299,7 @@ pub fn open<T: Scalar>(
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
         (Format::Npz, _) => Box::new(npz::read_npz::<T>(path)?),
         (Format::Mtx, _) => Box::new(mtx::read_mtx::<T>(path)?),
-        (Format::Text, _) => {
-            let weights = options.weights_column.as_deref();
-            let table = text::read_text_with(path, weights, options.missing)?;
-            Box::new(table.points.with_column_names(table.header))
-        }
+        (Format::Text, _) => text::open_text(path, options)?,
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {
             // A file that is not there is the better thing to complain about.
@@ -233,17 +309,24 @@ pub fn open<T: Scalar>(
             );
         }
     };
-    match &options.weights {
-        None => Ok(source),
-        Some(weights) => {
-            let weights = read_weights(weights, source.len())?;
-            Ok(Box::new(weights::Weighted::new(source, weights)?))
-        }
-    }
+    Ok(source)
 }
 
 fn detect_format(path: &Path, raw: bool) -> Result<Format> {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let inner = Path::new(compressed::inner_name(&name));
+    let extension = inner.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    // Points that can be read in any order are not compressed; text is unpacked when it is opened.
+    if inner.as_os_str() != path.file_name().unwrap_or_default() {
+        return match extension.as_str() {
+            "npy" | "npz" | "bin" | "raw" | "f32" | "f64" => Err(DataError::new(
+                path.display().to_string(),
+                "compressed numbers cannot be read in any order: unpack the file",
+            )
+            .into()),
+            _ => Ok(Format::Text),
+        };
+    }
     match extension.as_str() {
         "npy" => return Ok(Format::Npy),
         "csv" | "tsv" => return Ok(Format::Text),

@@ -3,8 +3,9 @@
 use super::DataSource;
 use super::values::{Dtype, Order, PositionedFile, StoredMatrix};
 use crate::block::{Block, BlockBuf};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
+use std::fs::File;
 use std::path::Path;
 
 /// A headerless file of little-endian numbers, point after point.
@@ -41,6 +42,14 @@ impl RawFile {
             return Err(DataError::new(file.name(), message).into());
         }
         let rows = file.len / width;
+        Ok(Self(StoredMatrix { file, offset: 0, dtype, order: Order::Rows, rows, dim }))
+    }
+
+    /// Points of type `T` in a temporary file that is open, called `path` in messages.
+    pub(super) fn temporary<T: Scalar>(file: File, dim: usize, path: &Path) -> Result<Self> {
+        let file = PositionedFile::opened(file, path).map_err(|fault| Error::io(path, fault))?;
+        let dtype = Dtype::of::<T>();
+        let rows = file.len / (dtype.size() * dim) as u64;
         Ok(Self(StoredMatrix { file, offset: 0, dtype, order: Order::Rows, rows, dim }))
     }
 }

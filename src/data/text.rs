@@ -4,13 +4,19 @@
 //! order mark and Windows line ends are passed over. Fields may be quoted unless white space separates them.
 
 use super::memory::Points;
+use super::raw::RawFile;
+use super::shuffle::BadRows;
 use super::values::open_readable;
+use super::weights::{Weighted, check_weights};
+use super::{DataSource, OpenOptions, compressed};
 use crate::atomic::AtomicFile;
+use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use csv::{ByteRecord, Reader, ReaderBuilder, Terminator};
 use std::cmp::Reverse;
 use std::fmt::Debug;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
@@ -21,6 +27,134 @@ pub struct TextTable<T: Scalar> {
     pub points: Points<'static, T>,
     /// Names of the columns of `points`, if the text has a header.
     pub header: Option<Vec<String>>,
+}
+
+/// Points that text became, wherever they are kept.
+struct Table<T> {
+    values: Spool<T>,
+    weights: Option<Vec<f64>>,
+    header: Option<Vec<String>>,
+    dim: usize,
+    skipped: u64,
+}
+
+/// Opens a text file, which may be compressed, as a source: in memory, or in a temporary file if it is larger than
+/// `options.memory`. The system's folder for temporary files (`TMPDIR`) must have room for it.
+pub(super) fn open_text<T: Scalar>(
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<Box<dyn DataSource<T>>> {
+    let (file, _) = open_readable(path)?;
+    let name = path.display().to_string();
+    let skips = options.bad_rows == BadRows::Skip;
+    let reading = Reading { skips, memory: options.memory, missing: options.missing };
+    let table = parse(file, &name, options.weights_column.as_deref(), reading)?;
+    let points: Box<dyn DataSource<T>> = match table.values.finish() {
+        Ok(Kept::Memory(values)) => Box::new(Points::owned(values, table.dim)?.named(&name)),
+        Ok(Kept::File(file)) => Box::new(RawFile::temporary::<T>(file, table.dim, path)?),
+        Err(fault) => return Err(no_room(&name, &fault)),
+    };
+    let points: Box<dyn DataSource<T>> = match table.weights {
+        None => points,
+        Some(weights) => Box::new(Weighted::new(points, weights)?),
+    };
+    Ok(Box::new(TextSource { points, header: table.header, skipped: table.skipped }))
+}
+
+/// The points of a text, and what only the text knew.
+struct TextSource<T> {
+    points: Box<dyn DataSource<T>>,
+    header: Option<Vec<String>>,
+    skipped: u64,
+}
+
+impl<T: Scalar> DataSource<T> for TextSource<T> {
+    fn name(&self) -> String {
+        self.points.name()
+    }
+    fn dim(&self) -> usize {
+        self.points.dim()
+    }
+    fn len(&self) -> u64 {
+        self.points.len()
+    }
+    fn column_names(&self) -> Option<&[String]> {
+        self.header.as_deref()
+    }
+    fn skipped(&self) -> u64 {
+        self.skipped
+    }
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        self.points.read(start, count, buffer)
+    }
+}
+
+/// Values on their way into memory, and from some number on into a temporary file.
+struct Spool<T> {
+    values: Vec<T>,
+    limit: Option<usize>,
+    file: Option<io::BufWriter<File>>,
+}
+
+enum Kept<T> {
+    Memory(Vec<T>),
+    File(File),
+}
+
+impl<T: Scalar> Spool<T> {
+    fn new(bytes: Option<u64>) -> Self {
+        let limit =
+            bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<T>());
+        Self { values: Vec::new(), limit, file: None }
+    }
+
+    /// Appends a row.
+    fn extend(&mut self, row: &[T]) -> io::Result<()> {
+        self.values.extend_from_slice(row);
+        let limit = if self.file.is_some() { 1 << 16 } else { self.limit.unwrap_or(usize::MAX) };
+        if self.values.len() > limit { self.spill() } else { Ok(()) }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(io::BufWriter::new(tempfile::tempfile()?)),
+        };
+        if cfg!(target_endian = "little") {
+            file.write_all(bytemuck::cast_slice(&self.values))?;
+        } else {
+            return Err(io::Error::other("large text needs a little-endian machine"));
+        }
+        self.values.clear();
+        self.values.shrink_to(1 << 17);
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<Kept<T>> {
+        if self.file.is_some() {
+            self.spill()?;
+        }
+        // The text is gone, so the vector need not keep room to grow.
+        self.values.shrink_to_fit();
+        match self.file {
+            None => Ok(Kept::Memory(self.values)),
+            Some(file) => {
+                Ok(Kept::File(file.into_inner().map_err(io::IntoInnerError::into_error)?))
+            }
+        }
+    }
+}
+
+fn no_room(name: &str, fault: &io::Error) -> Error {
+    let folder = std::env::temp_dir();
+    let message =
+        format!("does not fit into memory, and not into {} either: {fault}", folder.display());
+    DataError::new(name, message).into()
 }
 
 /// Reads a text file into memory.
@@ -35,17 +169,9 @@ pub fn read_text<T: Scalar>(
     path: impl AsRef<Path>,
     weights_column: Option<&str>,
 ) -> Result<TextTable<T>> {
-    read_text_with(path.as_ref(), weights_column, false)
-}
-
-/// [`read_text`], with NaN for values that are missing where that is allowed.
-pub(super) fn read_text_with<T: Scalar>(
-    path: &Path,
-    weights_column: Option<&str>,
-    missing: bool,
-) -> Result<TextTable<T>> {
+    let path = path.as_ref();
     let (file, _) = open_readable(path)?;
-    parse(file, &path.display().to_string(), weights_column, missing)
+    parse_text(file, &path.display().to_string(), weights_column)
 }
 
 /// Reads text from anywhere into memory, as [`read_text`] does; `name` is for messages.
@@ -68,19 +194,39 @@ pub fn parse_text<T: Scalar>(
     name: &str,
     weights_column: Option<&str>,
 ) -> Result<TextTable<T>> {
-    parse(reader, name, weights_column, false)
+    let table = parse(reader, name, weights_column, Reading::default())?;
+    let Ok(Kept::Memory(values)) = table.values.finish() else {
+        unreachable!("there is no limit to the memory")
+    };
+    let mut points = Points::owned(values, table.dim)?.named(name);
+    if let Some(weights) = table.weights {
+        points = points.with_weights(weights)?;
+    }
+    Ok(TextTable { points, header: table.header })
 }
 
-/// [`parse_text`], with NaN for values that are missing where that is allowed.
+/// How text is read.
+#[derive(Clone, Copy, Default)]
+struct Reading {
+    /// Whether lines that are no points are left out.
+    skips: bool,
+    /// Bytes of points in memory, where there is a limit.
+    memory: Option<u64>,
+    /// Whether missing values become NaN.
+    missing: bool,
+}
+
 fn parse<T: Scalar>(
     reader: impl Read,
     name: &str,
     weights_column: Option<&str>,
-    missing: bool,
-) -> Result<TextTable<T>> {
+    reading: Reading,
+) -> Result<Table<T>> {
     let io = |fault| Error::io(name, fault);
     let fault = |message: String| DataError::new(name, message);
 
+    let reader = BufReader::with_capacity(1 << 16, reader);
+    let reader = compressed::decompressed(reader).map_err(io)?;
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let head = read_head(&mut reader).map_err(io)?;
     if head.contains(&0) {
@@ -106,52 +252,80 @@ fn parse<T: Scalar>(
         .transpose()
         .map_err(fault)?;
 
-    let mut values = Vec::new();
+    let mut values = Spool::new(reading.memory);
     let mut weights = Vec::new();
-    let mut rows = 0;
+    let (mut rows, mut skipped) = (0, 0);
+    let mut row = Vec::new();
     let mut more = header.is_none() || records.advance().map_err(io)?;
     while more {
-        let found = records.cells().count();
-        if found != columns {
-            let message = format!(
-                "line {}: found {found} columns, expected {columns} as on line {first_line}",
-                records.line()
-            );
-            return Err(fault(message).at(rows, None).into());
-        }
-        for (column, cell) in records.cells().enumerate() {
-            let absent = missing && weights_at != Some(column) && is_missing(cell);
-            let Some(value) = (if absent { Some(f64::NAN) } else { parse_number(cell) }) else {
-                let title = header
-                    .as_ref()
-                    .map_or(String::new(), |names| format!(" ({:?})", names[column]));
-                let message = format!("line {}{title}: {}", records.line(), not_a_number(cell));
-                return Err(fault(message).at(rows, Some(column)).into());
-            };
-            if weights_at == Some(column) {
-                weights.push(value);
-            } else {
-                values.push(T::from_f64(value));
+        match read_row(
+            &records,
+            columns,
+            first_line,
+            weights_at,
+            header.as_deref(),
+            reading.missing,
+            &mut row,
+        ) {
+            Ok(weight) => {
+                values.extend(&row).map_err(|fault| no_room(name, &fault))?;
+                weights.extend(weight);
+                rows += 1;
             }
+            Err(_) if reading.skips => skipped += 1,
+            Err((column, message)) => return Err(fault(message).at(rows, column).into()),
         }
-        rows += 1;
         more = records.advance().map_err(io)?;
     }
     if rows == 0 {
         return Err(fault(format!("no points after the header on line {first_line}")).into());
     }
 
-    // The text is gone, so the vector need not keep room to grow.
-    values.shrink_to_fit();
-    let mut points =
-        Points::owned(values, columns - usize::from(weights_at.is_some()))?.named(name);
-    if let Some(column) = weights_at {
-        points = points.with_weights(weights)?;
-        if let Some(names) = &mut header {
-            names.remove(column);
+    if weights_at.is_some() {
+        check_weights(name, &weights, rows)?;
+    }
+    if let (Some(column), Some(names)) = (weights_at, &mut header) {
+        names.remove(column);
+    }
+    let dim = columns - usize::from(weights_at.is_some());
+    Ok(Table { values, weights: weights_at.map(|_| weights), header, dim, skipped })
+}
+
+/// Reads the cells of a record into `row`, and returns its weight where a column holds weights; or the column, if it is
+/// one, and what is wrong.
+fn read_row<T: Scalar, R: Read>(
+    records: &Records<R>,
+    columns: usize,
+    first_line: u64,
+    weights_at: Option<usize>,
+    header: Option<&[String]>,
+    missing: bool,
+    row: &mut Vec<T>,
+) -> Result<Option<f64>, (Option<usize>, String)> {
+    row.clear();
+    let mut weight = None;
+    let found = records.cells().count();
+    if found != columns {
+        let message = format!(
+            "line {}: found {found} columns, expected {columns} as on line {first_line}",
+            records.line()
+        );
+        return Err((None, message));
+    }
+    for (column, cell) in records.cells().enumerate() {
+        let absent = missing && weights_at != Some(column) && is_missing(cell);
+        let Some(value) = (if absent { Some(f64::NAN) } else { parse_number(cell) }) else {
+            let title = header.map_or(String::new(), |names| format!(" ({:?})", names[column]));
+            let message = format!("line {}{title}: {}", records.line(), not_a_number(cell));
+            return Err((Some(column), message));
+        };
+        if weights_at == Some(column) {
+            weight = Some(value);
+        } else {
+            row.push(T::from_f64(value));
         }
     }
-    Ok(TextTable { points, header })
+    Ok(weight)
 }
 
 /// The index of a column given by name or by index; names go first.

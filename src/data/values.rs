@@ -82,6 +82,11 @@ impl Dtype {
         Self::TABLE.iter().find(|entry| entry.2 == name).map(|entry| entry.0)
     }
 
+    /// The type whose values are those of type `T`.
+    pub(super) fn of<T: Scalar>() -> Self {
+        if T::NAME == "f32" { Self::F32 } else { Self::F64 }
+    }
+
     /// Whether values of this type are, byte for byte, values of type `T` in memory.
     fn is<T: Scalar>(self) -> bool {
         cfg!(target_endian = "little") && self.entry().1 == T::NAME
@@ -154,6 +159,14 @@ impl PositionedFile {
         #[cfg(not(unix))]
         let file = std::sync::Mutex::new(file);
         Ok(Self { file, path: path.to_owned(), len: metadata.len() })
+    }
+
+    /// A file that is open, called `path` in messages.
+    pub fn opened(file: File, path: &Path) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        #[cfg(not(unix))]
+        let file = std::sync::Mutex::new(file);
+        Ok(Self { file, path: path.to_owned(), len })
     }
 
     /// What to call this file in messages.

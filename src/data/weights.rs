@@ -41,6 +41,14 @@ impl<T: Scalar, S: DataSource<T>> DataSource<T> for Weighted<S> {
         self.source.len()
     }
 
+    fn skipped(&self) -> u64 {
+        self.source.skipped()
+    }
+
+    fn place(&self, row: u64) -> (String, u64) {
+        self.source.place(row)
+    }
+
     fn column_names(&self) -> Option<&[String]> {
         self.source.column_names()
     }

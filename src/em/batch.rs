@@ -29,6 +29,16 @@ pub struct Fit<M> {
 }
 
 impl<M> Fit<M> {
+    pub(super) fn new(
+        model: M,
+        history: History,
+        stop_reason: StopReason,
+        warnings: Vec<String>,
+        seconds: f64,
+    ) -> Self {
+        Self { model, history, stop_reason, warnings, seconds }
+    }
+
     /// Whether the tolerance was met.
     pub fn converged(&self) -> bool {
         self.stop_reason == StopReason::Converged
@@ -105,6 +115,7 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
             change: 0.0,
             active_components: model.active_components(),
             events: Vec::new(),
+            minibatch: None,
         };
         if !record.lower_bound.is_finite() || !record.entropy_sum.total().is_finite() {
             let message = "the lower bound is no finite number; values are too large or too small";

@@ -6,8 +6,9 @@
 
 use super::batch::Fit;
 use super::config::Config;
-use super::init::{Init, Labelled, Sample, best_of, labelled};
+use super::init::{Init, Labelled, Sample, Wanted, best_of, labelled};
 use crate::data::DataSource;
+use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::{Covariance, Gaussian, Regularization, floor};
@@ -116,7 +117,8 @@ pub fn start_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
     check_latents(spec.n_latents, source.dim())
         .map_err(|message| Error::Config(format!("{}: {message}", source.name())))?;
     let family = Gaussian::new(Covariance::Full, source.dim());
-    let start = labelled(&spec.init, &family, spec.n_components, source, executor, config, run)?;
+    let wanted = Wanted { n_components: spec.n_components, bad_rows: BadRows::Error };
+    let start = labelled(&spec.init, &family, wanted, source, executor, config, run)?;
     let mut rng = rng::stream(config.seed, 3 * run + 2);
     let model =
         from_labels(spec, &start, executor, config.regularization, &mut rng).map_err(|error| {

@@ -9,6 +9,7 @@ use super::sparse_start;
 use super::sweep::first_fault;
 use crate::block::{Block, BlockBuf};
 use crate::data::memory::Points;
+use crate::data::shuffle::BadRows;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
@@ -35,6 +36,9 @@ pub(super) const POINTS_PER_COMPONENT: u64 = 256;
 
 /// Points of the subsample at least, where there are as many.
 const MIN_SUBSAMPLE: u64 = 4096;
+
+/// Points of a stretch that are tried where bad ones are left out.
+const TRIES: usize = 16;
 
 /// Hard-EM sweeps over the subsample after k-means++; "a few" settle it, later EM does the rest.
 const HARD_SWEEPS: usize = 10;
@@ -64,12 +68,20 @@ pub struct MixtureSpec {
     pub posterior: Posterior,
     /// How to start.
     pub init: Init,
+    /// What a start does with points that are no numbers.
+    pub bad_rows: BadRows,
 }
 
 impl MixtureSpec {
     /// A mixture with exact posteriors that starts by k-means++.
     pub fn new(family: Arc<dyn ExponentialFamily>, n_components: usize) -> Self {
-        Self { family, n_components, posterior: Posterior::Exact, init: Init::default() }
+        Self {
+            family,
+            n_components,
+            posterior: Posterior::Exact,
+            init: Init::default(),
+            bad_rows: BadRows::Error,
+        }
     }
 
     /// A fit that goes on from a model: its family, components and posteriors.
@@ -79,12 +91,18 @@ impl MixtureSpec {
             n_components: model.n_components(),
             posterior: model.posterior(),
             init: Init::Model(Box::new(model)),
+            bad_rows: BadRows::Error,
         }
     }
 
     /// The same with another variational family.
     pub fn with_posterior(self, posterior: Posterior) -> Self {
         Self { posterior, ..self }
+    }
+
+    /// The same with starts that leave out points that are no numbers, or end at the first.
+    pub fn with_bad_rows(self, bad_rows: BadRows) -> Self {
+        Self { bad_rows, ..self }
     }
 
     /// The same for points with missing values, which are NaN; a given start too.
@@ -203,8 +221,9 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
     let stats = match sparse {
         Some(all) => sparse_start::statistics(spec, source, all, executor, config, run)?,
         None => {
+            let wanted = Wanted { n_components, bad_rows: spec.bad_rows };
             let Labelled { sample, labels, placed } =
-                labelled(init, &**family, n_components, source, executor, config, run)?;
+                labelled(init, &**family, wanted, source, executor, config, run)?;
             labelled_stats(&**family, executor.simd(), &sample, &labels, placed)
         }
     };
@@ -230,11 +249,18 @@ pub(super) struct Labelled<T> {
     pub(super) placed: usize,
 }
 
+/// What a start is to draw.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) n_components: usize,
+    pub(super) bad_rows: BadRows,
+}
+
 /// Draws the subsample of the `run`-th start and labels it, by the features of a family.
 pub(super) fn labelled<T: Scalar, M, S: DataSource<T> + ?Sized>(
     init: &Init<M>,
     family: &dyn ExponentialFamily,
-    n_components: usize,
+    Wanted { n_components, bad_rows }: Wanted,
     source: &S,
     executor: &Executor,
     config: &Config,
@@ -247,6 +273,7 @@ pub(super) fn labelled<T: Scalar, M, S: DataSource<T> + ?Sized>(
         source,
         &family.domains(),
         wanted.max(MIN_SUBSAMPLE),
+        bad_rows == BadRows::Skip,
         &mut rng::stream(config.seed, 3 * run),
     )?;
     for d in 0..sample.dim {
@@ -319,7 +346,10 @@ impl<T: Scalar> Sample<T> {
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
             let fault = match column.filter(|&d| !value(d).is_finite()) {
                 Some(_) => first_fault(source, domains, block.slice(i, 1)),
-                None => DataError::new(source.name(), message).at(block.first + i as u64, column),
+                None => {
+                    let (name, row) = source.place(block.first + i as u64);
+                    DataError::new(name, message).at(row, column)
+                }
             };
             return Err(fault.into());
         }
@@ -350,6 +380,7 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
     domains: &[Domain],
     wanted: u64,
+    skips: bool,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<Sample<T>> {
     let n = source.len();
@@ -362,8 +393,13 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
         for k in 0..wanted {
             let bound = |k: u64| (u128::from(n) * u128::from(k) / u128::from(wanted)) as u64;
             let (low, high) = (bound(k), bound(k + 1));
-            let block = source.read(low + rng::below(rng, high - low), 1, &mut buffer)?;
-            sample.take(source, domains, block, 0, None)?;
+            for _ in 0..if skips { TRIES } else { 1 } {
+                let block = source.read(low + rng::below(rng, high - low), 1, &mut buffer)?;
+                if !skips || is_for(domains, block, 0) {
+                    sample.take(source, domains, block, 0, None)?;
+                    break;
+                }
+            }
         }
         return Ok(sample);
     }
@@ -373,7 +409,9 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
         let count = (n - start).min(4096);
         let block = source.read(start, count as usize, &mut buffer)?;
         for i in 0..block.len() {
-            if block.weights.is_some_and(|weights| !(weights[i] > 0.0)) {
+            if block.weights.is_some_and(|weights| !(weights[i] > 0.0))
+                || skips && !is_for(domains, block, i)
+            {
                 continue;
             }
             seen += 1;
@@ -389,9 +427,17 @@ fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
         start += count;
     }
     if sample.values.is_empty() {
-        return Err(DataError::new(source.name(), "the weights of all points are zero").into());
+        let message = match skips {
+            true => "no point is one that the model is for, and has a weight",
+            false => "the weights of all points are zero",
+        };
+        return Err(DataError::new(source.name(), message).into());
     }
     Ok(sample)
+}
+
+fn is_for<T: Scalar>(domains: &[Domain], block: Block<'_, T>, i: usize) -> bool {
+    domains.iter().all(|domain| domain.fault(|d| block.points[(i, d)].to_f64()).is_none())
 }
 
 enum Seeding {
@@ -446,7 +492,7 @@ fn to_unit_length<T: Scalar>(columns: &mut [T], n: usize) {
         let length = column().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
         if length > 0.0 {
             let inverse = T::from_f64(length.recip());
-            columns[i..].iter_mut().step_by(n).for_each(|x| *x = *x * inverse);
+            columns[i..].iter_mut().step_by(n).for_each(|x| *x *= inverse);
         }
     }
 }

@@ -807,6 +807,7 @@ impl<'a> Watch<'a> {
             change: 0.0,
             active_components: 1,
             events,
+            minibatch: None,
         };
         let also = self.also.as_mut().is_none_or(|rule| rule.update(&mut record));
         let converged = self.convergence.update(&mut record) && also;

@@ -15,6 +15,9 @@ pub(super) const MAX_LANES: u64 = 32;
 /// Points that make a lane worth its merge.
 pub(super) const MIN_POINTS_PER_LANE: u64 = 2048;
 
+/// The same in a minibatch: with fewer, starting the threads costs more than they save.
+const MIN_POINTS_PER_BATCH_LANE: u64 = 512;
+
 /// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
 pub(super) const LANE_MEMORY: usize = 64 << 20;
 
@@ -40,10 +43,17 @@ pub(super) const READ_BYTES: usize = 1 << 19;
 pub struct Sweeper<'a, T, S: ?Sized, W> {
     source: &'a S,
     executor: &'a Executor,
-    lanes: Vec<Lane<T, W>>,
+    lanes: Lanes<T, W>,
     /// What an earlier sweep summed once for all.
     constants: Option<DataConstants>,
+}
+
+/// Scratch memory of sweeps, whatever the source: it grows to what the largest needs and is then reused.
+#[derive(Debug)]
+pub struct Lanes<T, W> {
+    lanes: Vec<Lane<T, W>>,
     lane_memory: usize,
+    min_points: u64,
 }
 
 #[derive(Debug)]
@@ -56,12 +66,12 @@ struct Lane<T, W> {
 impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
     /// Sweeps over `source` on the threads of `executor`.
     pub fn new(source: &'a S, executor: &'a Executor) -> Self {
-        Self { source, executor, lanes: Vec::new(), constants: None, lane_memory: LANE_MEMORY }
+        Self { source, executor, lanes: Lanes::new(MIN_POINTS_PER_LANE), constants: None }
     }
 
     /// Another bound, in bytes, for the sums of all lanes together. Sweeps in two halves where it is tight.
     pub fn with_lane_memory(mut self, bytes: usize) -> Self {
-        self.lane_memory = bytes;
+        self.lanes.lane_memory = bytes;
         self
     }
 
@@ -70,56 +80,98 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
     /// # Errors
     /// If reading fails, or a point has no finite log-evidence: then the first such point is named.
     pub fn sweep<M: EStep<T, Workspace = W>>(&mut self, model: &M) -> Result<SuffStats> {
-        let (simd, n_points) = (self.executor.simd(), self.source.len());
-        let mut packed = model.pack(simd, n_points, Constants::Known);
-        if !self.constants.as_ref().is_some_and(|known| model.can_reuse(&packed, known)) {
-            self.constants = None;
-            packed = model.pack(simd, n_points, Constants::Sum);
-        }
-        let empty = model.new_stats(&packed);
+        self.lanes.sweep_once(self.executor, self.source, model, &mut self.constants)
+    }
+}
+
+impl<T: Scalar, W: Send> Lanes<T, W> {
+    fn new(min_points: u64) -> Self {
+        Self { lanes: Vec::new(), lane_memory: LANE_MEMORY, min_points }
+    }
+
+    /// Lanes for sweeps over minibatches: each sweep sees other points.
+    pub fn for_minibatches() -> Self {
+        Self::new(MIN_POINTS_PER_BATCH_LANE)
+    }
+
+    /// The statistics of all points of a minibatch.
+    ///
+    /// # Errors
+    /// As [`Sweeper::sweep`].
+    pub fn sweep<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
+        &mut self,
+        executor: &Executor,
+        batch: &S,
+        model: &M,
+    ) -> Result<SuffStats> {
+        self.sweep_once(executor, batch, model, &mut None)
+    }
+
+    fn sweep_once<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
+        &mut self,
+        executor: &Executor,
+        source: &S,
+        model: &M,
+        constants: &mut Option<DataConstants>,
+    ) -> Result<SuffStats> {
+        let (simd, n_points) = (executor.simd(), source.len());
+        let known = constants.as_ref().and_then(|known| {
+            let packed = model.pack(simd, n_points, Constants::Known);
+            model.can_reuse(&packed, known).then_some(packed)
+        });
+        let packed = known.unwrap_or_else(|| {
+            *constants = None;
+            model.pack(simd, n_points, Constants::Sum)
+        });
+        let (empty, first_sweep) = (model.new_stats(&packed), constants.is_none());
         let mut total = if 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory {
-            self.sweep_lanes(model, &packed, empty)?
+            self.sweep_lanes(executor, source, model, &packed, empty, first_sweep)?
         } else {
-            self.sweep_halves(model, &packed, empty)?
+            self.sweep_halves(executor, source, model, &packed, empty, first_sweep)?
         };
-        model.complete(&packed, &mut total, self.constants.as_ref());
+        model.complete(&packed, &mut total, constants.as_ref());
         if !total.is_finite() {
             let message = format!(
                 "sums of the values overflow {}; values are too large or too small",
                 T::NAME
             );
-            return Err(DataError::new(self.source.name(), message).into());
+            return Err(DataError::new(source.name(), message).into());
         }
         if !(total.mass().iter().sum::<f64>() > 0.0) {
             let message = "the weights of all points are zero, or vanish in the working precision";
-            return Err(DataError::new(self.source.name(), message).into());
+            return Err(DataError::new(source.name(), message).into());
         }
-        if self.constants.is_none() {
-            self.constants = model.constants(&packed, &total);
+        if constants.is_none() {
+            *constants = model.constants(&packed, &total);
         }
         Ok(total)
     }
 
     /// Each lane goes through its share of the points with statistics of its own.
-    fn sweep_lanes<M: EStep<T, Workspace = W>>(
+    fn sweep_lanes<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
         &mut self,
+        executor: &Executor,
+        source: &S,
         model: &M,
         packed: &M::Packed,
         empty: SuffStats,
+        first_sweep: bool,
     ) -> Result<SuffStats> {
-        let n = self.source.len();
+        let n = source.len();
         let by_memory = (self.lane_memory / (8 * empty.as_slice().len())) as u64;
-        let n_lanes = (n / MIN_POINTS_PER_LANE).min(by_memory).clamp(1, MAX_LANES);
+        let n_lanes = (n / self.min_points).min(by_memory).clamp(1, MAX_LANES);
         // Powers of two share out evenly on the usual numbers of threads.
         let n_lanes = 1 << n_lanes.ilog2();
         self.prepare_lanes(n_lanes as usize);
         let per_lane = n.div_ceil(n_lanes);
-        let per_read = self.points_per_read();
-        let (source, first_sweep) = (self.source, self.constants.is_none());
+        let per_read = points_per_read(source);
         let sparse = model.takes_sparse();
-        self.executor.for_each(&mut self.lanes, |index, lane| {
+        executor.for_each(&mut self.lanes, |index, lane| {
             let mut workspace = model.workspace(packed, lane.workspace.take());
-            let mut stats = empty.clone();
+            let mut stats = match lane.stats.take() {
+                Some(old) => old.reused_for(&empty),
+                None => empty.clone(),
+            };
             let end = n.min((index as u64 + 1) * per_lane);
             let mut start = n.min(index as u64 * per_lane);
             while start < end {
@@ -140,27 +192,31 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
             Ok(())
         })?;
         let mut total = empty;
-        for lane in &mut self.lanes {
-            total.add(&lane.stats.take().expect("every lane ran"));
+        for lane in &self.lanes {
+            total.add(lane.stats.as_ref().expect("every lane ran"));
         }
         Ok(total)
     }
 
     /// Points by the ten thousand: first their posteriors, in parallel over points, then their sums, in parallel over
     /// components. The sums exist once, and every number is added up in the same order on any number of threads.
-    fn sweep_halves<M: EStep<T, Workspace = W>>(
+    fn sweep_halves<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
         &mut self,
+        executor: &Executor,
+        source: &S,
         model: &M,
         packed: &M::Packed,
         empty: SuffStats,
+        first_sweep: bool,
     ) -> Result<SuffStats> {
-        let (n, source) = (self.source.len(), self.source);
-        let (first_sweep, sparse) = (self.constants.is_none(), model.takes_sparse());
+        let (n, sparse) = (source.len(), model.takes_sparse());
         let shape = empty.shape();
         let per_part = (RESPONSIBILITY_BYTES / (size_of::<T>() * shape.components)) as u64;
         let per_part = per_part.clamp(MIN_POINTS_PER_LANE, MAX_HALVED_POINTS);
         let per_lane = per_part.div_ceil(MAX_LANES).next_multiple_of(256);
         self.prepare_lanes(per_part.div_ceil(per_lane) as usize);
+        // After an error lanes may hold statistics of half a sweep.
+        self.lanes.iter_mut().for_each(|lane| lane.stats = None);
         let without_sums = StatsShape { statistics: 0, centre: 0, ..shape };
         let mut responsibilities: Vec<Vec<T>> = vec![Vec::new(); self.lanes.len()];
         let per_slice = shape.components.div_ceil(SLICES);
@@ -181,7 +237,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 (start, (end.min(start + per_lane) - start) as usize)
             };
             let mut halves: Vec<_> = self.lanes.iter_mut().zip(&mut responsibilities).collect();
-            self.executor.for_each(&mut halves, |index, (lane, responsibilities)| {
+            executor.for_each(&mut halves, |index, (lane, responsibilities)| {
                 let (start, count) = range(index);
                 let stats =
                     lane.stats.get_or_insert_with(|| SuffStats::zeros(without_sums, Vec::new()));
@@ -201,21 +257,18 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
                 Ok(())
             })?;
             let responsibilities = &responsibilities;
-            self.executor.for_each(
-                &mut slices,
-                |_, (first, slice, stats, workspace, buffer)| {
-                    let n_columns = stats.shape().components;
-                    for (index, responsibilities) in responsibilities.iter().enumerate() {
-                        let (start, count) = range(index);
-                        if count > 0 {
-                            let block = data::read(source, sparse, start, count, buffer)?;
-                            let columns = &responsibilities[*first * count..][..n_columns * count];
-                            model.accumulate(slice, block, columns, stats, workspace);
-                        }
+            executor.for_each(&mut slices, |_, (first, slice, stats, workspace, buffer)| {
+                let n_columns = stats.shape().components;
+                for (index, responsibilities) in responsibilities.iter().enumerate() {
+                    let (start, count) = range(index);
+                    if count > 0 {
+                        let block = data::read(source, sparse, start, count, buffer)?;
+                        let columns = &responsibilities[*first * count..][..n_columns * count];
+                        model.accumulate(slice, block, columns, stats, workspace);
                     }
-                    Ok(())
-                },
-            )?;
+                }
+                Ok(())
+            })?;
             part = end;
         }
         let mut total = empty;
@@ -246,13 +299,11 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
             workspace: None,
             stats: None,
         });
-        // After an error lanes may hold statistics of half a sweep.
-        self.lanes.iter_mut().for_each(|lane| lane.stats = None);
     }
+}
 
-    fn points_per_read(&self) -> u64 {
-        (READ_BYTES / (size_of::<T>() * self.source.dim())).max(1).next_multiple_of(256) as u64
-    }
+fn points_per_read<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> u64 {
+    (READ_BYTES / (size_of::<T>() * source.dim())).max(1).next_multiple_of(256) as u64
 }
 
 /// Says which point of a block a model is not for, if there is one.
@@ -272,7 +323,8 @@ pub(super) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
     block: Block<'_, T>,
 ) -> Result<(), DataError> {
     let at = |i: usize, column, message| {
-        Err(DataError::new(source.name(), message).at(block.first + i as u64, column))
+        let (name, row) = source.place(block.first + i as u64);
+        Err(DataError::new(name, message).at(row, column))
     };
     for i in 0..block.len() * usize::from(!domains.is_empty()) {
         if let Some(rows) = block.sparse {
@@ -307,25 +359,27 @@ pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
         // Sparse points are finite from the start.
         for d in 0..block.points.ncols() {
             let value = block.points[(i, d)];
-            if !value.is_finite() && !(missing && value.to_f64().is_nan()) {
+            if !(value.is_finite() || missing && value.to_f64().is_nan()) {
+                let (name, row) = source.place(block.first + i as u64);
                 return DataError::new(
-                    source.name(),
+                    name,
                     format!(
                         "the value is {value} in {}, expected a finite number within its range",
                         T::NAME
                     ),
                 )
-                .at(block.first + i as u64, Some(d));
+                .at(row, Some(d));
             }
         }
     }
+    let (name, row) = source.place(block.first);
     DataError::new(
-        source.name(),
+        name,
         format!(
             "the log-evidence of a point among the {} from this row on overflows {}; values are too large or too small",
             block.len(),
             T::NAME
         ),
     )
-    .at(block.first, None)
+    .at(row, None)
 }

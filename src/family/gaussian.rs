@@ -228,6 +228,25 @@ impl ExponentialFamily for Gaussian {
         self.mean_of(theta).to_vec()
     }
 
+    /// Exact up to rounding: no digits are lost while both centres are within some widths of the component's mean.
+    fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
+        let mut shared = stats.shared().to_vec();
+        for (c, centre) in centres.chunks(self.dim).enumerate() {
+            let shift: Vec<f64> =
+                centre.iter().zip(stats.centre(c)).map(|(to, c)| to - c).collect();
+            let mass = stats.mass()[c];
+            // What has no points stays zero, however far it is moved.
+            if mass > 0.0 && shift.iter().any(|&s| s != 0.0) {
+                let (first, second) = stats.sums_mut(c).split_at_mut(self.dim);
+                let target = if self.is_tied() { &mut shared[..] } else { second };
+                self.shape().translate(target, mass, first, &shift);
+                first.iter_mut().zip(&shift).for_each(|(sum, s)| *sum -= mass * s);
+            }
+        }
+        stats.shared_mut().copy_from_slice(&shared);
+        stats.set_centres(centres);
+    }
+
     fn n_free_parameters(&self, n_components: usize) -> usize {
         let covariance = match self.shape() {
             Shape::Full => self.dim * (self.dim + 1) / 2,

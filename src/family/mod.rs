@@ -232,6 +232,12 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         &[]
     }
 
+    /// Moves statistics to other centres, C × D: what they would be had they been summed about these. Only location
+    /// families have centres, and must provide it.
+    fn translate(&self, _stats: &mut SuffStats, _centres: &[f64]) {
+        assert!(!self.is_location(), "a location family must translate its statistics");
+    }
+
     /// Number of free parameters of a mixture with `n_components`, without the weights.
     fn n_free_parameters(&self, n_components: usize) -> usize;
 

@@ -366,6 +366,21 @@ impl ExponentialFamily for Product {
         location
     }
 
+    fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
+        for (family, place) in self.each().filter(|(family, _)| family.is_location()) {
+            let mut own = Self::stats_of(family, stats, place);
+            let own_centres: Vec<f64> = centres
+                .chunks(self.dim)
+                .flat_map(|centre| Self::centre_of(family, centre, place))
+                .collect();
+            family.translate(&mut own, &own_centres);
+            for c in 0..stats.shape().components {
+                stats.sums_mut(c)[place.statistics.clone()].copy_from_slice(own.sums(c));
+            }
+        }
+        stats.set_centres(centres);
+    }
+
     fn n_free_parameters(&self, n_components: usize) -> usize {
         self.blocks.iter().map(|block| block.family.n_free_parameters(n_components)).sum()
     }

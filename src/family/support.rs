@@ -120,7 +120,7 @@ impl Domain {
         let support = self.support;
         for d in self.columns.clone() {
             let value = value(d);
-            if !support.contains(value) && !(self.missing && value.is_nan()) {
+            if !(support.contains(value) || self.missing && value.is_nan()) {
                 return Some((Some(d), format!("the value is {value}, expected {support}")));
             }
         }

@@ -10,7 +10,7 @@ use rand_distr::{Distribution, Exp1};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Euler's constant γ.
-const EULER: f64 = 0.577_215_664_901_532_860_6;
+const EULER: f64 = 0.577_215_664_901_532_9;
 
 /// A value of scale ℓ > 0.
 ///

@@ -55,9 +55,27 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// Repairs what the M-step could not: splits, discards. Not an M-step; the bound may fall.
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event>;
 
+    /// Makes statistics that will be used again agree with what a repair did: those of a split component become the
+    /// expected ones of its halves, those of a discarded one go. Needed where statistics outlive an M-step.
+    fn adopt(&self, _events: &[Event], _stats: &mut SuffStats) {}
+
+    /// The centres, C × D, about which statistics that outlive an M-step lose no digits: the components' means. Empty
+    /// for models whose statistics have none.
+    fn centres(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Moves statistics to other centres. Models that have [`centres`](Self::centres) must provide it.
+    fn translate(&self, _stats: &mut SuffStats, centres: &[f64]) {
+        assert!(centres.is_empty(), "a model with centres must translate statistics");
+    }
+
     /// Chooses anew about which point statistics are taken, from the next E-step on: the middle of what the model
     /// now knows of the data.
     fn recentre(&mut self);
+
+    /// Undoes what a file forgets of a model in the middle of a fit: components of weight zero are out of use again.
+    fn reawaken(&mut self) {}
 
     /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
     fn finish(&mut self);

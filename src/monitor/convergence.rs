@@ -104,6 +104,7 @@ mod tests {
             change: f64::NAN,
             active_components: 1,
             events: vec![],
+            minibatch: None,
         }
     }
 

@@ -20,6 +20,10 @@ pub const COLUMNS: [&str; 13] = [
     "active_components",
 ];
 
+/// Names of the columns that follow where records are of minibatches.
+pub const MINIBATCH_COLUMNS: [&str; 6] =
+    ["step_size", "effective_points", "standard_error", "improvement", "remaining", "audit"];
+
 /// The records of a fit, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -33,10 +37,15 @@ impl History {
     /// # Errors
     /// Those of the writer.
     pub fn write_csv(&self, writer: &mut dyn Write) -> io::Result<()> {
-        writeln!(writer, "{}", COLUMNS.join(","))?;
+        let by_minibatches = self.records.iter().any(|record| record.minibatch.is_some());
+        write!(writer, "{}", COLUMNS.join(","))?;
+        if by_minibatches {
+            write!(writer, ",{}", MINIBATCH_COLUMNS.join(","))?;
+        }
+        writeln!(writer)?;
         for r in &self.records {
             let sum = &r.entropy_sum;
-            writeln!(
+            write!(
                 writer,
                 "{},{:.6},{},{},{},{},{},{},{:e},{},{:e},{:e},{}",
                 r.iteration,
@@ -53,6 +62,25 @@ impl History {
                 r.change,
                 r.active_components
             )?;
+            if by_minibatches {
+                let minibatch = r.minibatch.unwrap_or_default();
+                // What is not known is left empty.
+                let known = |value: f64| match r.minibatch {
+                    Some(_) if !value.is_nan() => format!("{value:e}"),
+                    _ => String::new(),
+                };
+                write!(
+                    writer,
+                    ",{},{},{},{},{},{}",
+                    known(minibatch.step_size),
+                    known(minibatch.effective_points),
+                    known(minibatch.standard_error),
+                    known(minibatch.improvement),
+                    known(minibatch.remaining),
+                    known(minibatch.audit)
+                )?;
+            }
+            writeln!(writer)?;
         }
         Ok(())
     }

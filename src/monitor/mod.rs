@@ -2,11 +2,13 @@
 
 pub mod convergence;
 pub mod history;
+pub mod plateau;
 #[cfg(feature = "cli")]
 pub mod plot;
 
 pub use convergence::{Convergence, Monitor};
 pub use history::History;
+pub use plateau::Plateau;
 
 use crate::model::EntropySum;
 use std::fmt;
@@ -40,6 +42,29 @@ pub struct IterRecord {
     pub active_components: usize,
     /// What else happened.
     pub events: Vec<Event>,
+    /// What a fit by minibatches adds.
+    pub minibatch: Option<Minibatch>,
+}
+
+/// What a record of a fit by minibatches adds. The other fields are then those of the running statistics: entropy sum and
+/// bound of the parameters after the last step, with posteriors and weights of all steps (theory 1.6). The
+/// log-likelihood is the running mean of those of the batches, each under the parameters of its time; the
+/// [`delta`](IterRecord::delta) from it certifies nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Minibatch {
+    /// Last step size γ.
+    pub step_size: f64,
+    /// Effective number of points in the running statistics.
+    pub effective_points: f64,
+    /// Standard error of the entropy sum as an estimate for new points, in nats; NaN while it is not known.
+    pub standard_error: f64,
+    /// Improvement of the entropy sum in the last window of the stopping rule, in nats; NaN before.
+    pub improvement: f64,
+    /// Estimate of the log-likelihood still to be gained, in nats; NaN while there is none.
+    pub remaining: f64,
+    /// Log-likelihood of the parameters by a pass over the points, or those held out, in nats; NaN where none was made.
+    pub audit: f64,
 }
 
 impl IterRecord {
@@ -169,6 +194,8 @@ pub enum StopReason {
     Converged,
     /// `max_iter` iterations were done.
     MaxIterations,
+    /// All passes over the points were done.
+    Epochs,
     /// `max_seconds` had passed.
     MaxSeconds,
     /// A rule of the observer's own was met.
@@ -178,11 +205,12 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// Name in files: `converged`, `max_iter`, `max_seconds`, `observer`, `interrupted`.
+    /// Name in files: `converged`, `max_iter`, `epochs`, `max_seconds`, `observer`, `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Converged => "converged",
             Self::MaxIterations => "max_iter",
+            Self::Epochs => "epochs",
             Self::MaxSeconds => "max_seconds",
             Self::Observer => "observer",
             Self::Interrupted => "interrupted",
@@ -196,6 +224,11 @@ impl StopReason {
 pub trait Observer {
     /// Called after each iteration; a break ends the fit with that reason.
     fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason>;
+
+    /// Called after each minibatch, between records; a break ends the fit with that reason.
+    fn on_batch(&mut self, _points_seen: u64) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
 
     /// Called when a run from a fresh start begins, counted from 0.
     fn on_start(&mut self, _run: usize) {}

@@ -410,6 +410,7 @@ mod tests {
                 change: 0.0,
                 active_components: 1,
                 events: Vec::new(),
+                minibatch: None,
             }
         };
         History { records: (1..=n_records).map(record).collect() }

@@ -64,6 +64,7 @@
 //!     print(file.metadata()["model"])
 //! ```
 
+mod checkpoint;
 mod json;
 mod linear_gaussian;
 mod mixture;
@@ -71,6 +72,7 @@ mod mixture_of_factor_analyzers;
 mod safetensors;
 mod stored;
 
+pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use json::{from_json, to_json};
 pub use stored::{Array, File, Model, NamedArray, Stored};
 

@@ -1,7 +1,7 @@
 //! Probabilistic PCA and factor analysis on the command line.
 
 use super::{FitKind, Given, Kind, PointMap};
-use crate::cli::args::{FitArgs, Start};
+use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap};
@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 impl Kind for LinearGaussian {
     type Spec = LinearGaussianSpec;
 
-    const ARGUMENTS: &'static [&'static str] = &["--latent", "--rotation", "--missing"];
+    const ARGUMENTS: &'static [&'static str] = &["--latent", "--rotation", "--missing ignore"];
 
     const ALGORITHMS: &'static [&'static str] = &["closed-form", "em", "px-em"];
 
@@ -64,7 +64,7 @@ impl Kind for LinearGaussian {
             (None, None) => spec.algorithm,
         };
         let spec = LinearGaussianSpec { algorithm, rotation: args.rotation, init: given, ..spec };
-        let ignores_missing = args.missing.as_deref() == Some("ignore");
+        let ignores_missing = args.data.missing == Missing::Ignore;
         match args.algorithm.as_deref() {
             Some("closed-form") if ignores_missing => Err(Error::Config(
                 "--missing ignore: there is no closed form with missing entries; use em or px-em"

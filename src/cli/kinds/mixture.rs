@@ -4,9 +4,10 @@ use super::{FitKind, Given, Kind};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
+use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
+use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
@@ -34,7 +35,7 @@ impl Kind for Mixture {
         "--total",
     ];
 
-    const ALGORITHMS: &'static [&'static str] = &["em"];
+    const ALGORITHMS: &'static [&'static str] = &["batch", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         if let (Some(given), Some((argument, _))) =
@@ -65,6 +66,7 @@ impl Kind for Mixture {
             Missing::Refuse => spec,
             Missing::Ignore => spec.ignoring_missing()?,
         };
+        let spec = spec.with_bad_rows(args.stream.on_bad_row.unwrap_or_default());
         Ok(match args.posterior {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,
@@ -137,6 +139,20 @@ impl<T: Scalar> FitKind<T> for Mixture {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_mixture(spec, source, executor, config, observer)
+    }
+
+    fn fit_stream(
+        spec: &MixtureSpec,
+        plan: &StreamPlan<'_, T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        plan.fit(observer, |source| match &spec.init {
+            Init::Model(model) => Ok((*model.clone(), None)),
+            _ => {
+                let (model, event) = init::start(spec, source, plan.executor, plan.config, 0)?;
+                Ok((model.with_posterior(spec.posterior), event))
+            }
+        })
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -9,8 +9,10 @@ mod mixture;
 mod mixture_of_factor_analyzers;
 
 use crate::cli::args::FitArgs;
+use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
 use entropysum::data::DataSource;
+use entropysum::em::stream::Algorithm;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
@@ -117,6 +119,15 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>>;
 
+    /// Learns a model by minibatches. Kinds that are not learned that way refuse.
+    fn fit_stream(
+        _spec: &Self::Spec,
+        _plan: &StreamPlan<'_, T>,
+        _observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        Err(Error::Config(format!("{} is not learned by minibatches", Self::KIND)))
+    }
+
     /// How well a fitted model describes the points of its fit.
     fn score_fit(
         _spec: &Self::Spec,
@@ -185,11 +196,28 @@ fn no_latents(model: &impl Stored, map: PointMap) -> Error {
     ))
 }
 
+/// The algorithm that learns by minibatches, if one was asked for.
+pub fn algorithm(args: &FitArgs) -> Option<Algorithm> {
+    let all = [Algorithm::Stepwise, Algorithm::Incremental];
+    match &args.algorithm {
+        Some(name) => all.into_iter().find(|algorithm| algorithm.name() == name),
+        None => args.stream.batch_size.map(|_| Algorithm::Stepwise),
+    }
+}
+
 /// Refuses arguments and algorithms that a kind has no use for.
 pub fn check_arguments<M: Kind>(name: &str, args: &FitArgs) -> Result<()> {
     for (argument, given) in args.of_kinds() {
         if given && !M::ARGUMENTS.contains(&argument) {
             return Err(Error::Config(format!("{argument} is no argument of {name}, {}", M::KIND)));
+        }
+    }
+    let by_minibatches = algorithm(args).is_some();
+    for (argument, given) in args.stream.given() {
+        if given && !by_minibatches {
+            return Err(Error::Config(format!(
+                "{argument} is for fits by minibatches: give --batch-size, or --algorithm stepwise or incremental"
+            )));
         }
     }
     match &args.algorithm {

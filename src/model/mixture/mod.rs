@@ -287,6 +287,17 @@ impl Mixture {
             centre: self.centre.len(),
         }
     }
+
+    /// Sets the statistics of a component to the expected ones of `mass` points of it.
+    fn expect(&self, component: usize, mass: f64, stats: &mut SuffStats) {
+        let n_statistics = stats.shape().statistics;
+        let mut mean = vec![0.0; n_statistics + stats.shape().shared];
+        self.family.mean(self.theta(component), stats.centre(component), &mut mean);
+        stats.mass_mut()[component] = mass;
+        for (sum, value) in stats.sums_mut(component).iter_mut().zip(&mean) {
+            *sum = mass * value;
+        }
+    }
 }
 
 impl GenerativeModel for Mixture {
@@ -332,6 +343,43 @@ impl GenerativeModel for Mixture {
         ladder::repair(self, stats, splits_left)
     }
 
+    fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
+        for event in events {
+            match *event {
+                Event::Split { component, donor } => {
+                    let mass = (stats.mass()[component] + stats.mass()[donor]) / 2.0;
+                    for c in [component, donor] {
+                        self.expect(c, mass, stats);
+                    }
+                }
+                Event::Discarded { component, .. } => {
+                    // The others take over its points, in proportion.
+                    let total: f64 = stats.mass().iter().sum();
+                    let rest = total - stats.mass()[component];
+                    for c in 0..self.n_components() {
+                        let factor = if c == component { 0.0 } else { total / rest };
+                        stats.mass_mut()[c] *= factor;
+                        stats.sums_mut(c).iter_mut().for_each(|sum| *sum *= factor);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn centres(&self) -> Vec<f64> {
+        if !self.family.is_location() {
+            return Vec::new();
+        }
+        (0..self.n_components()).flat_map(|c| self.family.location(self.theta(c))).collect()
+    }
+
+    fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
+        if self.family.is_location() {
+            self.family.translate(stats, centres);
+        }
+    }
+
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
         let total = stats.total_weight();
         EntropySum {
@@ -361,6 +409,10 @@ impl GenerativeModel for Mixture {
                 }
             }
         }
+    }
+
+    fn reawaken(&mut self) {
+        self.discarded = self.weights.iter().map(|&weight| weight == 0.0).collect();
     }
 
     fn finish(&mut self) {

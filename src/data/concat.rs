@@ -1,0 +1,192 @@
+//! Several sources as one, end to end.
+
+use super::DataSource;
+use crate::block::{Block, BlockBuf};
+use crate::error::{DataError, Result};
+use crate::scalar::Scalar;
+use faer::MatRef;
+
+/// The points of several sources of one dimension, one source after the other.
+///
+/// ```
+/// use entropysum::block::BlockBuf;
+/// use entropysum::data::{DataSource, concat::Concat, memory::Points};
+///
+/// let parts: Vec<Box<dyn DataSource<f64>>> = vec![
+///     Box::new(Points::owned(vec![1.0, 2.0], 1)?),
+///     Box::new(Points::owned(vec![3.0], 1)?),
+/// ];
+/// let all = Concat::new(parts)?;
+/// let mut buffer = BlockBuf::default();
+/// assert_eq!(all.read(1, 2, &mut buffer)?.points[(1, 0)], 3.0);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+pub struct Concat<T> {
+    parts: Vec<Box<dyn DataSource<T>>>,
+    /// Where each part begins, and the end.
+    starts: Vec<u64>,
+}
+
+impl<T: Scalar> std::fmt::Debug for Concat<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<String> = self.parts.iter().map(|part| part.name()).collect();
+        f.debug_struct("Concat").field("parts", &names).field("starts", &self.starts).finish()
+    }
+}
+
+impl<T: Scalar> Concat<T> {
+    /// Joins sources.
+    ///
+    /// # Errors
+    /// [`DataError`] if there are none, or a dimension is not that of the first.
+    pub fn new(parts: Vec<Box<dyn DataSource<T>>>) -> Result<Self> {
+        let Some(first) = parts.first() else {
+            return Err(DataError::new("no files", "expected at least one").into());
+        };
+        let mut starts = vec![0];
+        for part in &parts {
+            if part.dim() != first.dim() {
+                let message = format!(
+                    "points of dimension {}, expected {} as in {}",
+                    part.dim(),
+                    first.dim(),
+                    first.name()
+                );
+                return Err(DataError::new(part.name(), message).into());
+            }
+            starts.push(starts.last().copied().unwrap_or_default() + part.len());
+        }
+        Ok(Self { parts, starts })
+    }
+
+    /// The part that has point `row`.
+    fn part(&self, row: u64) -> usize {
+        self.starts
+            .partition_point(|&start| start <= row)
+            .saturating_sub(1)
+            .min(self.parts.len() - 1)
+    }
+}
+
+impl<T: Scalar> DataSource<T> for Concat<T> {
+    fn name(&self) -> String {
+        match &self.parts[..] {
+            [only] => only.name(),
+            [first, rest @ ..] => format!("{} and {} more", first.name(), rest.len()),
+            [] => String::new(),
+        }
+    }
+
+    fn dim(&self) -> usize {
+        self.parts[0].dim()
+    }
+
+    fn len(&self) -> u64 {
+        self.starts[self.parts.len()]
+    }
+
+    fn column_names(&self) -> Option<&[String]> {
+        self.parts[0].column_names()
+    }
+
+    fn skipped(&self) -> u64 {
+        self.parts.iter().map(|part| part.skipped()).sum()
+    }
+
+    fn place(&self, row: u64) -> (String, u64) {
+        let part = self.part(row);
+        self.parts[part].place(row - self.starts[part])
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        let part = self.part(start);
+        if start + count as u64 <= self.starts[part + 1] {
+            let block = self.parts[part].read(start - self.starts[part], count, buffer)?;
+            return Ok(Block { first: start, ..block });
+        }
+        // Over a border: rows are copied together. The memory of one part is needed for that, which happens once a file.
+        let dim = self.dim();
+        let mut inner = BlockBuf::default();
+        let (mut values, mut weights) = (std::mem::take(&mut buffer.values), None);
+        values.resize(values.len().max(count * dim), T::ZERO);
+        let (mut done, mut part) = (0, part);
+        while done < count {
+            let at = start + done as u64;
+            let here = (count - done).min((self.starts[part + 1] - at) as usize);
+            if here > 0 {
+                let block = self.parts[part].read(at - self.starts[part], here, &mut inner)?;
+                for i in 0..here {
+                    for d in 0..dim {
+                        values[(done + i) * dim + d] = block.points[(i, d)];
+                    }
+                }
+                if let Some(some) = block.weights {
+                    weights.get_or_insert_with(|| vec![1.0; count])[done..done + here]
+                        .copy_from_slice(some);
+                }
+            }
+            done += here;
+            part += 1;
+        }
+        buffer.values = values;
+        let weighted = weights.is_some();
+        buffer.weights = weights.unwrap_or_default();
+        Ok(Block {
+            points: MatRef::from_row_major_slice(&buffer.values[..count * dim], count, dim),
+            sparse: None,
+            weights: weighted.then_some(&buffer.weights[..]),
+            first: start,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::memory::Points;
+
+    fn part(range: std::ops::Range<u32>) -> Box<dyn DataSource<f64>> {
+        let values = range.flat_map(|i| [f64::from(i), 0.5]).collect();
+        Box::new(Points::owned(values, 2).unwrap().named("part"))
+    }
+
+    #[test]
+    fn every_stretch_is_that_of_the_parts_end_to_end() {
+        let weighted = Points::owned(vec![7.0, 0.5, 8.0, 0.5], 2).unwrap();
+        let weighted = weighted.with_weights(vec![2.0, 3.0]).unwrap();
+        let parts = vec![part(0..3), part(3..3), part(3..7), Box::new(weighted)];
+        let all = Concat::new(parts).unwrap();
+        assert_eq!(all.len(), 9);
+        let mut buffer = BlockBuf::default();
+        for start in 0..9 {
+            for count in 0..=9 - start {
+                let block = all.read(start as u64, count, &mut buffer).unwrap();
+                let first: Vec<f64> = block.points.col(0).iter().copied().collect();
+                let expected: Vec<f64> = (start..start + count).map(|i| i as f64).collect();
+                assert_eq!((first, block.first), (expected, start as u64));
+                if let Some(weights) = block.weights {
+                    let expected = |i: usize| [1.0, 2.0, 3.0][i.saturating_sub(6)];
+                    assert!((0..count).all(|i| weights[i] == expected(start + i)));
+                } else {
+                    assert!(start + count <= 7);
+                }
+            }
+        }
+        assert_eq!(all.place(5), ("part".to_owned(), 2));
+        assert_eq!(all.place(8), ("memory".to_owned(), 1));
+        assert_eq!(all.name(), "part and 3 more");
+    }
+
+    #[test]
+    fn parts_must_have_one_dimension() {
+        let odd = Box::new(Points::owned(vec![1.0], 1).unwrap().named("odd"));
+        let fault = Concat::new(vec![part(0..2), odd]).unwrap_err().to_string();
+        assert_eq!(fault, "odd: points of dimension 1, expected 2 as in part");
+        assert!(Concat::<f64>::new(Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,494 @@
+//! Points of a source in a random order that can be read from a disk.
+//!
+//! The source is cut into *chunks* of consecutive points. An epoch goes through them in a random order, by *windows*: as
+//! many chunks as fit into a given memory. A window shuffles the points of each chunk and deals them out in turn, one of
+//! each chunk, so that every batch has points of all its chunks: files that are sorted do no harm where a window spans
+//! many chunks. Everything follows from the seed, the epoch and the window; so a place in the stream is three numbers.
+
+use super::DataSource;
+use crate::block::{Block, BlockBuf};
+use crate::error::Result;
+use crate::rng;
+use crate::scalar::Scalar;
+use faer::MatRef;
+use std::ops::Range;
+
+/// Bytes of a chunk at most. Larger reads are no faster on solid-state disks, and the shuffled points of a chunk of this
+/// size stay in the level-2 cache.
+const CHUNK_BYTES: u64 = 256 << 10;
+
+/// Chunks of a source at least, where there are as many points: windows are then good mixtures of small files too.
+const MIN_CHUNKS: u64 = 4096;
+
+/// What to do with points that a model is not for, and lines of text that are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadRows {
+    /// End with an error that names the first.
+    #[default]
+    Error,
+    /// Leave them out, and count them.
+    Skip,
+}
+
+/// Tells whether a point is to be left out.
+pub type IsBad<'a, T> = &'a (dyn Fn(&[T]) -> bool + Sync);
+
+/// In which order, and in which pieces, to read a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    len: u64,
+    chunk: u64,
+    chunks_per_window: u64,
+    batch: u64,
+    seed: u64,
+    /// Whether chunks come in random order, and whether the points of windows do.
+    shuffle: bool,
+    mix: bool,
+}
+
+/// A place in a stream of batches: before which batch it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Passes over the source that are done.
+    pub epoch: u64,
+    /// Windows of this pass that are done.
+    pub window: u64,
+    /// Batches of this window that are done.
+    pub batch: u64,
+}
+
+impl Order {
+    /// Minibatches of about `batch` points, shuffled from windows of at most `window_bytes`, or in the order of the source.
+    ///
+    /// A window is a batch at least.
+    pub fn minibatches<T: Scalar>(
+        source: &(impl DataSource<T> + ?Sized),
+        batch: u64,
+        window_bytes: u64,
+        seed: u64,
+        shuffle: bool,
+    ) -> Self {
+        // Eight bytes more, should there be weights.
+        let (len, row) = (source.len().max(1), (source.dim() * size_of::<T>()) as u64 + 8);
+        let per_window = (window_bytes / row).max(batch).clamp(1, len);
+        let chunk = (CHUNK_BYTES / row).clamp(1, len.div_ceil(MIN_CHUNKS).min(per_window));
+        let n_chunks = len.div_ceil(chunk);
+        // Windows of about the same size.
+        let n_windows = n_chunks.div_ceil(per_window / chunk);
+        Self {
+            len: source.len(),
+            chunk,
+            chunks_per_window: n_chunks.div_ceil(n_windows),
+            batch,
+            seed,
+            shuffle,
+            mix: shuffle,
+        }
+    }
+
+    /// The same chunks of `batch` consecutive points in every epoch, one a window; their order is random.
+    pub fn fixed_chunks<T: Scalar>(
+        source: &(impl DataSource<T> + ?Sized),
+        batch: u64,
+        seed: u64,
+        shuffle: bool,
+    ) -> Self {
+        let (len, chunk) = (source.len(), batch);
+        Self { len, chunk, chunks_per_window: 1, batch: u64::MAX, seed, shuffle, mix: false }
+    }
+
+    /// Number of chunks.
+    pub fn n_chunks(&self) -> u64 {
+        self.len.div_ceil(self.chunk)
+    }
+
+    /// Windows of an epoch.
+    pub fn n_windows(&self) -> u64 {
+        self.n_chunks().div_ceil(self.chunks_per_window)
+    }
+
+    /// Batches of an epoch, if no points are left out.
+    pub fn n_batches(&self) -> u64 {
+        let chunks = self.n_chunks();
+        let (full, rest) = (chunks / self.chunks_per_window, chunks % self.chunks_per_window);
+        let rows = self.chunks_per_window * self.chunk;
+        // Where the short chunk comes moves a batch at most.
+        full * self.batches_of(rows.min(self.len))
+            + if rest > 0 { self.batches_of((rest * self.chunk).min(self.len)) } else { 0 }
+    }
+
+    fn batches_of(&self, rows: u64) -> u64 {
+        (rows.saturating_add(self.batch / 2) / self.batch).max(u64::from(rows > 0))
+    }
+
+    /// Points of the largest window.
+    pub fn window_points(&self) -> u64 {
+        (self.chunks_per_window * self.chunk).min(self.len)
+    }
+
+    /// The order of the chunks in an epoch.
+    pub fn chunks(&self, epoch: u64) -> Vec<u64> {
+        let mut chunks: Vec<u64> = (0..self.n_chunks()).collect();
+        if self.shuffle {
+            shuffle(&mut chunks, &mut rng::stream(self.seed ^ ORDER, epoch));
+        }
+        chunks
+    }
+
+    /// The chunks of a window, as ranges of points of the source; `chunks` is the order of the epoch.
+    pub fn ranges<'c>(
+        &self,
+        chunks: &'c [u64],
+        window: u64,
+    ) -> impl Iterator<Item = Range<u64>> + use<'c> {
+        let first = (window * self.chunks_per_window).min(chunks.len() as u64) as usize;
+        let end = (first + self.chunks_per_window as usize).min(chunks.len());
+        let Self { chunk, len, .. } = *self;
+        chunks[first..end].iter().map(move |c| c * chunk..((c + 1) * chunk).min(len))
+    }
+}
+
+/// Streams of random numbers for orders are other ones than those of starts.
+const ORDER: u64 = 0x6f72_6465_7220_6f66;
+const WITHIN: u64 = 0x7769_7468_696e_2061;
+
+fn shuffle<V>(values: &mut [V], rng: &mut rand_xoshiro::Xoshiro256PlusPlus) {
+    for i in (1..values.len()).rev() {
+        values.swap(i, rng::below(rng, i as u64 + 1) as usize);
+    }
+}
+
+/// The points of some chunks, shuffled: memory that is filled again and again.
+#[derive(Debug, Default)]
+pub struct Window<T> {
+    values: Vec<T>,
+    weights: Vec<f64>,
+    weighted: bool,
+    dim: usize,
+    rows: usize,
+    batch: u64,
+    skipped: u64,
+    place: Place,
+    chunk: u64,
+    buffer: BlockBuf<T>,
+    permutation: Vec<u32>,
+    bad: Vec<usize>,
+}
+
+impl<T: Scalar> Window<T> {
+    /// Reads a window of an epoch, without bad points.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn fill(
+        &mut self,
+        source: &(impl DataSource<T> + ?Sized),
+        order: &Order,
+        chunks: &[u64],
+        place: Place,
+        is_bad: Option<IsBad<'_, T>>,
+    ) -> Result<()> {
+        let dim = source.dim();
+        (self.dim, self.place, self.batch) = (dim, Place { batch: 0, ..place }, order.batch);
+        (self.rows, self.weighted) = (0, false);
+        self.bad.clear();
+        let mut ranges: Vec<Range<u64>> = order.ranges(chunks, place.window).collect();
+        // Dealing out in turn is simplest with the short chunk last.
+        ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
+        self.chunk = ranges.first().map_or(0, |range| range.start / order.chunk);
+        let lengths: Vec<usize> = ranges.iter().map(|r| (r.end - r.start) as usize).collect();
+        let rows: usize = lengths.iter().sum();
+        if self.values.len() < rows * dim {
+            self.values.resize(rows * dim, T::ZERO);
+        }
+        let within = place.epoch.wrapping_mul(0x1_0000_0001).wrapping_add(place.window);
+        let mut rng = rng::stream(order.seed ^ WITHIN, within);
+        let deal = Deal::new(&lengths, order, dim * size_of::<T>());
+        let mut done = 0;
+        for (g, range) in ranges.iter().enumerate() {
+            let count = lengths[g];
+            let block = source.read(range.start, count, &mut self.buffer)?;
+            self.permutation.clear();
+            self.permutation.extend(0..count as u32);
+            if order.mix {
+                shuffle(&mut self.permutation, &mut rng);
+            }
+            if let (Some(_), false) = (block.weights, self.weighted) {
+                self.weighted = true;
+                self.weights.resize(self.weights.len().max(rows), 1.0);
+            }
+            // As columns of the transposed block rows are slices, where they lie together.
+            let contiguous = block.points.transpose().try_as_col_major();
+            for (i, &from) in self.permutation.iter().enumerate() {
+                let at = if order.mix { deal.place(g, i) } else { done + i };
+                let to = &mut self.values[at * dim..][..dim];
+                match contiguous {
+                    Some(rows) => to.copy_from_slice(rows.col(from as usize).as_slice()),
+                    None => {
+                        let row = block.points.row(from as usize);
+                        to.iter_mut().zip(row.iter()).for_each(|(to, from)| *to = *from);
+                    }
+                }
+                if let Some(weights) = block.weights {
+                    self.weights[at] = weights[from as usize];
+                }
+                if is_bad.is_some_and(|is_bad| is_bad(to)) {
+                    self.bad.push(at);
+                }
+            }
+            done += count;
+        }
+        self.rows = rows;
+        self.skipped = self.bad.len() as u64;
+        self.close_holes();
+        Ok(())
+    }
+
+    /// Moves points together where bad ones were left out.
+    fn close_holes(&mut self) {
+        if self.bad.is_empty() {
+            return;
+        }
+        self.bad.sort_unstable();
+        let (mut to, mut bad) = (0, self.bad.iter().peekable());
+        for from in 0..self.rows {
+            if bad.next_if_eq(&&from).is_some() {
+                continue;
+            }
+            self.values.copy_within(from * self.dim..(from + 1) * self.dim, to * self.dim);
+            if self.weighted {
+                self.weights[to] = self.weights[from];
+            }
+            to += 1;
+        }
+        self.rows = to;
+    }
+
+    /// Which window it is.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Its chunk, in the order of the source; the first if there are several.
+    pub fn chunk(&self) -> u64 {
+        self.chunk
+    }
+
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no points: all were bad.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Bad points that were left out.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Number of batches: of about the size asked for, equal to a point.
+    pub fn n_batches(&self) -> u64 {
+        let rows = self.rows as u64;
+        (rows.saturating_add(self.batch / 2) / self.batch).max(u64::from(rows > 0))
+    }
+
+    /// A batch.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn batch(&self, index: u64) -> Block<'_, T> {
+        let n = self.n_batches();
+        assert!(index < n, "batch {index} of {n}");
+        let bound = |k: u64| (self.rows as u64 * k / n) as usize;
+        let (start, end) = (bound(index), bound(index + 1));
+        let values = &self.values[start * self.dim..end * self.dim];
+        Block {
+            points: MatRef::from_row_major_slice(values, end - start, self.dim),
+            sparse: None,
+            weights: self.weighted.then(|| &self.weights[start..end]),
+            first: 0,
+        }
+    }
+}
+
+/// Where the points of a window's chunks go: in turn, a short run of each chunk.
+///
+/// Runs and not single points, so that memory is written by several cache lines, and a chunk touches few pages.
+struct Deal {
+    /// Chunks of the common length; a shorter one comes last, by itself.
+    n_chunks: usize,
+    length: usize,
+    run: usize,
+}
+
+impl Deal {
+    /// Bytes of a run. By single points of 64 bytes a window took twice as long.
+    const RUN_BYTES: usize = 1024;
+
+    fn new(lengths: &[usize], order: &Order, point_bytes: usize) -> Self {
+        let length = lengths.first().copied().unwrap_or_default();
+        let n_chunks = lengths.iter().filter(|&&it| it == length).count();
+        // A batch still has runs of 256 chunks.
+        let most = usize::try_from(order.batch / 256).unwrap_or(usize::MAX).clamp(1, 16);
+        Self { n_chunks, length, run: (Self::RUN_BYTES / point_bytes).clamp(1, most) }
+    }
+
+    /// The place of point `i` of chunk `g`.
+    fn place(&self, g: usize, i: usize) -> usize {
+        let Self { n_chunks, length, run } = *self;
+        let in_runs = length / run * run;
+        if g >= n_chunks {
+            n_chunks * length + i
+        } else if i < in_runs {
+            (i / run * n_chunks + g) * run + i % run
+        } else {
+            i * n_chunks + g
+        }
+    }
+}
+
+/// Some consecutive points of a source, as a source.
+#[derive(Debug)]
+pub struct Section<'a, S: ?Sized> {
+    source: &'a S,
+    range: Range<u64>,
+}
+
+impl<'a, S: ?Sized> Section<'a, S> {
+    /// The points of `range`.
+    pub fn new(source: &'a S, range: Range<u64>) -> Self {
+        Self { source, range }
+    }
+}
+
+impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Section<'_, S> {
+    fn name(&self) -> String {
+        self.source.name()
+    }
+
+    fn dim(&self) -> usize {
+        self.source.dim()
+    }
+
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// As blocks do, `row` counts the points of the whole source.
+    fn place(&self, row: u64) -> (String, u64) {
+        self.source.place(row)
+    }
+
+    /// Blocks count their points as the source does.
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        self.source.read(self.range.start + start, count, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::memory::Points;
+
+    fn source(n: usize) -> Points<'static, f64> {
+        let values = (0..n).flat_map(|i| [i as f64, -(i as f64)]).collect();
+        Points::owned(values, 2).unwrap()
+    }
+
+    /// The first column of all batches of an epoch, in order.
+    fn epoch(source: &Points<'_, f64>, order: &Order, epoch: u64) -> Vec<Vec<f64>> {
+        let chunks = order.chunks(epoch);
+        let mut window = Window::default();
+        let mut batches = Vec::new();
+        for w in 0..order.n_windows() {
+            let place = Place { epoch, window: w, batch: 0 };
+            window.fill(source, order, &chunks, place, None).unwrap();
+            for b in 0..window.n_batches() {
+                let block = window.batch(b);
+                assert!((0..block.len()).all(|i| block.points[(i, 0)] == -block.points[(i, 1)]));
+                batches.push(block.points.col(0).iter().copied().collect());
+            }
+        }
+        batches
+    }
+
+    #[test]
+    fn every_epoch_has_every_point_once_in_another_order() {
+        for n in [1, 2, 7, 100, 4096, 10_007] {
+            let source = source(n);
+            for (batch, bytes) in [(1, 0), (3, 500), (64, 1 << 12), (5000, 1 << 30)] {
+                let order = Order::minibatches::<f64>(&source, batch, bytes, 1, true);
+                let [first, second, again] = [0, 1, 0].map(|e| epoch(&source, &order, e));
+                assert_eq!(first, again);
+                assert_eq!(first.len() as u64, order.n_batches(), "{order:?}");
+                if n > 50 {
+                    assert_ne!(first.concat(), second.concat());
+                }
+                for mut all in [first.concat(), second.concat()] {
+                    all.sort_by(f64::total_cmp);
+                    assert_eq!(all, (0..n).map(|i| i as f64).collect::<Vec<_>>(), "{order:?}");
+                }
+                for batch in &first {
+                    let (len, wanted) = (batch.len() as u64, order.batch.min(order.len));
+                    assert!(2 * len >= wanted && len <= 2 * wanted, "{len} {order:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_of_a_sorted_file_are_mixed() {
+        let source = source(100_000);
+        let order = Order::minibatches::<f64>(&source, 1000, 1 << 20, 3, true);
+        assert!(order.n_windows() > 1);
+        // Means of 333 uniform runs of 0..1e5 have a standard deviation of 1600.
+        for batch in epoch(&source, &order, 0) {
+            let mean = batch.iter().sum::<f64>() / batch.len() as f64;
+            assert!((mean - 5e4).abs() < 8e3, "{mean}");
+        }
+    }
+
+    #[test]
+    fn without_shuffling_points_come_in_order() {
+        let source = source(1000);
+        let order = Order::minibatches::<f64>(&source, 100, 1 << 12, 1, false);
+        let all = epoch(&source, &order, 0).concat();
+        assert_eq!(all, (0..1000).map(|i| i as f64).collect::<Vec<_>>());
+        let order = Order::fixed_chunks::<f64>(&source, 300, 1, true);
+        let mut batches = epoch(&source, &order, 2);
+        assert_eq!(order.n_windows(), 4);
+        batches.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [300, 300, 300, 100]);
+        assert_eq!(batches.concat(), (0..1000).map(|i| i as f64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn bad_points_are_left_out() {
+        let mut values: Vec<f64> = (0..2000).flat_map(|i| [f64::from(i), -f64::from(i)]).collect();
+        (values[2 * 700 + 1], values[2 * 13]) = (f64::NAN, f64::INFINITY);
+        let weights = (0..2000).map(|i| f64::from(i) + 0.5).collect();
+        let source = Points::owned(values, 2).unwrap().with_weights(weights).unwrap();
+        let order = Order::minibatches::<f64>(&source, 2000, 1 << 20, 1, true);
+        let chunks = order.chunks(0);
+        let mut window = Window::default();
+        let is_bad = |row: &[f64]| row.iter().any(|v| !v.is_finite());
+        window.fill(&source, &order, &chunks, Place::default(), Some(&is_bad)).unwrap();
+        assert_eq!((window.len(), window.skipped()), (1998, 2));
+        let block = window.batch(0);
+        for i in 0..block.len() {
+            let x = block.points[(i, 0)];
+            assert_eq!(block.weights.unwrap()[i], x + 0.5);
+            assert!(x != 13.0 && x != 700.0);
+        }
+        window.fill(&source, &order, &chunks, Place::default(), None).unwrap();
+        assert_eq!((window.len(), window.skipped()), (2000, 0));
+    }
+}

@@ -1,0 +1,130 @@
+//! Learning from points that come from anywhere: an iterator, a channel, a socket.
+
+use super::stepwise::{Step, StepSize, Stepwise};
+use super::sweep::Lanes;
+use crate::block::{Block, BlockBuf};
+use crate::data::DataSource;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::family::Regularization;
+use crate::model::EStep;
+use crate::scalar::Scalar;
+
+/// A learner that is fed blocks of points: stepwise EM with scratch memory of its own.
+///
+/// ```
+/// use entropysum::block::Block;
+/// use entropysum::em::online::Online;
+/// use entropysum::em::stepwise::StepSize;
+/// use entropysum::exec::Executor;
+/// use entropysum::faer::MatRef;
+/// use entropysum::family::{Parameters, Regularization, registry};
+/// use entropysum::model::Mixture;
+///
+/// let components = vec![vec![-1.0, 1.0], vec![1.0, 1.0]];
+/// let start = Mixture::new(
+///     registry::build("gaussian-full", 1)?,
+///     vec![0.5, 0.5],
+///     Parameters { components, shared: vec![] },
+/// )?;
+/// let mut online = Online::<f64, _>::new(start, StepSize::default(), Regularization::default())?;
+/// let executor = Executor::new(Some(1))?;
+/// for batch in 0..200 {
+///     // From wherever: here two clusters, at -4 and 4.
+///     let values: Vec<f64> = (0..64)
+///         .map(|i| if i % 2 == 0 { -4.0 } else { 4.0 } + ((batch * 64 + i) as f64).sin())
+///         .collect();
+///     let points = MatRef::from_row_major_slice(&values, 64, 1);
+///     online.partial_fit(Block { points, sparse: None, weights: None, first: 0 }, &executor)?;
+///     let learner = online.learner();
+///     let entropy_sum = learner.entropy_sum().unwrap().total();
+///     assert!((entropy_sum - learner.lower_bound().unwrap()).abs() < 1e-10);
+/// }
+/// let means = online.learner().model().parameter("means").unwrap();
+/// assert!((means[0] + 4.0).abs() < 0.2 && (means[1] - 4.0).abs() < 0.2);
+/// # Ok::<(), entropysum::error::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Online<T: Scalar, M: EStep<T>> {
+    learner: Stepwise<M>,
+    lanes: Lanes<T, M::Workspace>,
+}
+
+impl<T: Scalar, M: EStep<T>> Online<T, M> {
+    /// A learner that starts from where the model stands.
+    ///
+    /// # Errors
+    /// If a step setting is out of range.
+    pub fn new(model: M, step_size: StepSize, regularization: Regularization) -> Result<Self> {
+        let regularization = Regularization { rounding: T::EPSILON, ..regularization };
+        Ok(Self::from_learner(Stepwise::new(model, step_size, regularization)?))
+    }
+
+    /// Goes on with a learner.
+    pub fn from_learner(learner: Stepwise<M>) -> Self {
+        Self { learner, lanes: Lanes::for_minibatches() }
+    }
+
+    /// The learner: model, entropy sum, statistics, at any time.
+    pub fn learner(&self) -> &Stepwise<M> {
+        &self.learner
+    }
+
+    /// The learner, for merging and averaging.
+    pub fn learner_mut(&mut self) -> &mut Stepwise<M> {
+        &mut self.learner
+    }
+
+    /// One step of stepwise EM on a block of points: the minibatch. The same bits on any number of threads.
+    ///
+    /// # Errors
+    /// If dimensions differ, there are no points, or one of them has no finite log-evidence; the learner is then as before.
+    pub fn partial_fit(&mut self, block: Block<'_, T>, executor: &Executor) -> Result<Step> {
+        if block.dim() != self.learner.model().dim() {
+            let (found, expected) = (block.dim(), self.learner.model().dim());
+            return Err(Error::Config(format!(
+                "points of {found} dimension(s), the model is for {expected}"
+            )));
+        }
+        if block.is_empty() {
+            return Err(Error::Config("a batch without points".to_owned()));
+        }
+        let batch = Batch { block, name: "batch" };
+        let stats = self.lanes.sweep(executor, &batch, self.learner.model())?;
+        self.learner.absorb(stats)
+    }
+
+    /// The learner, without its scratch memory.
+    pub fn into_learner(self) -> Stepwise<M> {
+        self.learner
+    }
+}
+
+/// A block as a source of its own.
+pub(super) struct Batch<'b, T> {
+    pub block: Block<'b, T>,
+    pub name: &'b str,
+}
+
+impl<T: Scalar> DataSource<T> for Batch<'_, T> {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    fn dim(&self) -> usize {
+        self.block.dim()
+    }
+
+    fn len(&self) -> u64 {
+        self.block.len() as u64
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        _: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        Ok(Block { first: 0, ..self.block }.slice(start as usize, count))
+    }
+}

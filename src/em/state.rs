@@ -1,0 +1,429 @@
+//! The state of a fit by minibatches, between two steps: all it takes to go on with the same bits.
+
+use super::incremental::Incremental;
+use super::stepwise::{Average, Counts, Stepwise};
+use crate::data::shuffle::Place;
+use crate::error::{Error, Result};
+use crate::model::{EntropySum, GenerativeModel};
+use crate::monitor::plateau::{PlateauState, Window};
+use crate::monitor::{Event, History, IterRecord, Minibatch, Plateau, StopReason};
+use crate::stats::{StatsShape, SuffStats};
+
+/// A learner of either kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Engine<M> {
+    Stepwise(Stepwise<M>),
+    Incremental(Incremental<M>),
+}
+
+macro_rules! both {
+    ($engine:expr, $learner:ident => $value:expr) => {
+        match $engine {
+            Engine::Stepwise($learner) => $value,
+            Engine::Incremental($learner) => $value,
+        }
+    };
+}
+
+impl<M: GenerativeModel> Engine<M> {
+    pub fn model(&self) -> &M {
+        both!(self, learner => &learner.model)
+    }
+
+    pub fn model_mut(&mut self) -> &mut M {
+        both!(self, learner => &mut learner.model)
+    }
+
+    pub fn steps(&self) -> u64 {
+        match self {
+            Self::Stepwise(learner) => learner.steps(),
+            Self::Incremental(learner) => learner.visits(),
+        }
+    }
+
+    pub fn is_warming_up(&self) -> bool {
+        both!(self, learner => learner.is_warming_up())
+    }
+
+    pub fn entropy_sum(&self) -> Option<EntropySum> {
+        both!(self, learner => learner.entropy_sum())
+    }
+
+    pub fn lower_bound(&self) -> Option<f64> {
+        both!(self, learner => learner.lower_bound())
+    }
+
+    pub fn log_likelihood(&self) -> Option<f64> {
+        both!(self, learner => learner.log_likelihood())
+    }
+
+    pub fn into_model(self) -> M {
+        both!(self, learner => learner.into_model())
+    }
+}
+
+/// A fit by minibatches between two steps: model, statistics, step, place in the stream, stopping rule, history.
+///
+/// Random numbers need no state of their own: they follow from the seed and the place. [`numbers`](Self::numbers) and
+/// [`restore`](Self::restore) take it to a file and back.
+#[derive(Clone, Debug)]
+pub struct StreamState<M> {
+    pub(crate) engine: Engine<M>,
+    pub(crate) settings: String,
+    pub(crate) place: Place,
+    pub(crate) plateau: Plateau,
+    pub(crate) history: History,
+    pub(crate) warnings: Vec<String>,
+    /// Events since the last record.
+    pub(crate) events: Vec<Event>,
+    pub(crate) seconds: f64,
+    pub(crate) points_seen: u64,
+    pub(crate) skipped: u64,
+    pub(crate) records: u64,
+    pub(crate) polished: u64,
+    /// The step that ends a fit whose rate of improvement is small.
+    pub(crate) last_step: Option<u64>,
+    /// Entropy sum at the end of the last epoch of incremental EM.
+    pub(crate) last_epoch: f64,
+    /// Why the stream ended, once it has.
+    pub(crate) stop_reason: Option<StopReason>,
+    /// Why this process ended before the fit did.
+    pub(crate) interrupted: Option<StopReason>,
+}
+
+impl<M: GenerativeModel> StreamState<M> {
+    pub(crate) fn new(engine: Engine<M>, plateau: Plateau, settings: String) -> Self {
+        Self {
+            engine,
+            settings,
+            place: Place::default(),
+            plateau,
+            history: History::default(),
+            warnings: Vec::new(),
+            events: Vec::new(),
+            seconds: 0.0,
+            points_seen: 0,
+            skipped: 0,
+            records: 0,
+            polished: 0,
+            last_step: None,
+            last_epoch: f64::NEG_INFINITY,
+            stop_reason: None,
+            interrupted: None,
+        }
+    }
+
+    /// The model as it stands.
+    pub fn model(&self) -> &M {
+        self.engine.model()
+    }
+
+    /// The place in the stream.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Points seen so far.
+    pub fn points_seen(&self) -> u64 {
+        self.points_seen
+    }
+
+    /// Steps done so far.
+    pub fn steps(&self) -> u64 {
+        self.engine.steps()
+    }
+
+    /// All that decides on the bits of the fit, as text: a state goes on only under the same.
+    pub fn settings(&self) -> &str {
+        &self.settings
+    }
+
+    /// The same state, said to be made under these settings.
+    pub(crate) fn with_settings(self, settings: String) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Warnings so far.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether the stream has ended and only closing iterations, if any, are left.
+    pub fn is_streamed(&self) -> bool {
+        self.stop_reason.is_some()
+    }
+
+    /// Everything but the model, the settings and the warnings, as numbers. Events of old records are not among them.
+    pub fn numbers(&self) -> Vec<f64> {
+        let mut out = vec![
+            self.place.epoch as f64,
+            self.place.window as f64,
+            self.place.batch as f64,
+            self.seconds,
+            self.points_seen as f64,
+            self.skipped as f64,
+            self.records as f64,
+            self.polished as f64,
+            self.last_step.map_or(-1.0, |step| step as f64),
+            self.last_epoch,
+            match self.stop_reason {
+                None => 0.0,
+                Some(StopReason::Converged) => 1.0,
+                Some(_) => 2.0,
+            },
+        ];
+        let p = &self.plateau.state;
+        for window in [p.open, p.last] {
+            let Window { batches, time, sum, variance, covariance } = window;
+            out.extend([batches, time, sum, variance, covariance]);
+        }
+        out.extend([p.variance, p.shared, p.flat, p.windows]);
+        out.extend([p.improvement, p.standard_error, p.improvement_before]);
+        match &self.engine {
+            Engine::Stepwise(learner) => {
+                let c = &learner.counts;
+                out.extend([
+                    0.0,
+                    c.steps as f64,
+                    c.points,
+                    c.weight,
+                    c.inverse_n,
+                    c.omega_squared,
+                    c.squared_evidence,
+                    c.splits_left as f64,
+                ]);
+                write_stats(&mut out, learner.stats.as_ref());
+                write_stats(&mut out, learner.reference.as_ref());
+                write_stats(&mut out, learner.average.as_ref().map(|average| &average.stats));
+                if let Some(average) = &learner.average {
+                    out.extend([average.steps, average.covariance, average.variance]);
+                }
+            }
+            Engine::Incremental(learner) => {
+                out.extend([
+                    1.0,
+                    learner.filled as f64,
+                    learner.visits as f64,
+                    learner.points,
+                    learner.splits_left as f64,
+                    learner.slots.len() as f64,
+                ]);
+                write_stats(&mut out, learner.total.as_ref());
+                for slot in &learner.slots {
+                    write_stats(&mut out, slot.as_ref());
+                }
+            }
+        }
+        out.push(self.history.records.len() as f64);
+        for r in &self.history.records {
+            let sum = &r.entropy_sum;
+            out.extend([
+                r.iteration as f64,
+                r.seconds,
+                r.points_seen as f64,
+                sum.posterior,
+                sum.prior,
+                sum.observable,
+                sum.base_measure,
+                r.lower_bound,
+                r.log_likelihood,
+                r.change,
+                r.active_components as f64,
+                f64::from(u8::from(r.minibatch.is_some())),
+            ]);
+            let m = r.minibatch.unwrap_or_default();
+            out.extend([
+                m.step_size,
+                m.effective_points,
+                m.standard_error,
+                m.improvement,
+                m.remaining,
+                m.audit,
+            ]);
+        }
+        out
+    }
+
+    /// This state, as [`begin`](super::stream::begin) made it from the saved model, with what [`numbers`](Self::numbers)
+    /// gave, and the warnings.
+    ///
+    /// # Errors
+    /// If the numbers are not those of such a state.
+    pub fn restore(mut self, numbers: &[f64], warnings: Vec<String>) -> Result<Self> {
+        let mut from = Reader(numbers);
+        let mut read = |from: &mut Reader<'_>| -> Option<()> {
+            self.place =
+                Place { epoch: from.count()?, window: from.count()?, batch: from.count()? };
+            self.seconds = from.next()?;
+            self.points_seen = from.count()?;
+            self.skipped = from.count()?;
+            self.records = from.count()?;
+            self.polished = from.count()?;
+            let last_step = from.next()?;
+            self.last_step = (last_step >= 0.0).then_some(last_step as u64);
+            self.last_epoch = from.next()?;
+            self.stop_reason = match from.count()? {
+                0 => None,
+                1 => Some(StopReason::Converged),
+                _ => Some(StopReason::Epochs),
+            };
+            let mut window = || {
+                Some(Window {
+                    batches: from.next()?,
+                    time: from.next()?,
+                    sum: from.next()?,
+                    variance: from.next()?,
+                    covariance: from.next()?,
+                })
+            };
+            self.plateau.state = PlateauState {
+                open: window()?,
+                last: window()?,
+                variance: from.next()?,
+                shared: from.next()?,
+                flat: from.next()?,
+                windows: from.next()?,
+                improvement: from.next()?,
+                standard_error: from.next()?,
+                improvement_before: from.next()?,
+            };
+            let kind = from.count()?;
+            match &mut self.engine {
+                Engine::Stepwise(learner) if kind == 0 => {
+                    learner.counts = Counts {
+                        steps: from.count()?,
+                        points: from.next()?,
+                        weight: from.next()?,
+                        inverse_n: from.next()?,
+                        omega_squared: from.next()?,
+                        squared_evidence: from.next()?,
+                        splits_left: from.count()?,
+                    };
+                    learner.stats = from.stats()?;
+                    learner.reference = from.stats()?;
+                    learner.average = match from.stats()? {
+                        None => None,
+                        Some(stats) => Some(Average {
+                            stats,
+                            steps: from.next()?,
+                            covariance: from.next()?,
+                            variance: from.next()?,
+                        }),
+                    };
+                }
+                Engine::Incremental(learner) if kind == 1 => {
+                    learner.filled = from.count()?;
+                    learner.visits = from.count()?;
+                    learner.points = from.next()?;
+                    learner.splits_left = from.count()?;
+                    if from.count()? != learner.slots.len() as u64 {
+                        return None;
+                    }
+                    learner.total = from.stats()?;
+                    for slot in &mut learner.slots {
+                        *slot = from.stats()?;
+                    }
+                }
+                _ => return None,
+            }
+            for _ in 0..from.count()? {
+                let record = IterRecord {
+                    iteration: from.count()? as usize,
+                    seconds: from.next()?,
+                    points_seen: from.count()?,
+                    entropy_sum: EntropySum {
+                        posterior: from.next()?,
+                        prior: from.next()?,
+                        observable: from.next()?,
+                        base_measure: from.next()?,
+                    },
+                    lower_bound: from.next()?,
+                    log_likelihood: from.next()?,
+                    change: from.next()?,
+                    active_components: from.count()? as usize,
+                    events: Vec::new(),
+                    minibatch: {
+                        let there = from.count()? == 1;
+                        let minibatch = Minibatch {
+                            step_size: from.next()?,
+                            effective_points: from.next()?,
+                            standard_error: from.next()?,
+                            improvement: from.next()?,
+                            remaining: from.next()?,
+                            audit: from.next()?,
+                        };
+                        there.then_some(minibatch)
+                    },
+                };
+                self.history.records.push(record);
+            }
+            from.0.is_empty().then_some(())
+        };
+        match read(&mut from) {
+            None => Err(Error::Model("damaged checkpoint: its numbers are no state".to_owned())),
+            Some(()) => {
+                self.engine.model_mut().reawaken();
+                self.warnings = warnings;
+                Ok(self)
+            }
+        }
+    }
+}
+
+fn write_stats(out: &mut Vec<f64>, stats: Option<&SuffStats>) {
+    let Some(stats) = stats else { return out.push(0.0) };
+    let StatsShape { components, statistics, shared, centre } = stats.shape();
+    out.extend([1.0, components as f64, statistics as f64, shared as f64, centre as f64]);
+    out.extend_from_slice(stats.as_slice());
+    out.extend_from_slice(stats.centres());
+}
+
+/// Numbers that are taken one after another.
+struct Reader<'a>(&'a [f64]);
+
+impl Reader<'_> {
+    fn next(&mut self) -> Option<f64> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn count(&mut self) -> Option<u64> {
+        let value = self.next()?;
+        (value >= 0.0 && value < 9e15 && value.fract() == 0.0).then_some(value as u64)
+    }
+
+    fn take(&mut self, count: usize) -> Option<&[f64]> {
+        let (values, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(values)
+    }
+
+    /// Statistics, or that there are none; nothing where the numbers are damaged.
+    #[allow(clippy::option_option, reason = "absent and damaged are not the same")]
+    fn stats(&mut self) -> Option<Option<SuffStats>> {
+        if self.count()? == 0 {
+            return Some(None);
+        }
+        let mut size = || self.count().map(|count| count as usize);
+        let shape = StatsShape {
+            components: size()?,
+            statistics: size()?,
+            shared: size()?,
+            centre: size()?,
+        };
+        let sums = shape.components.checked_mul(shape.statistics.checked_add(1)?)?;
+        let n_centres = shape.components.checked_mul(shape.centre)?;
+        let values = 5usize.checked_add(sums)?.checked_add(shape.shared)?;
+        // Before memory is asked for: a damaged size may be anything.
+        if values.checked_add(n_centres)? > self.0.len() {
+            return None;
+        }
+        let (values, centres) = self.0.split_at(values);
+        let centres = &centres[..n_centres];
+        let mut stats = SuffStats::zeros(shape, centres.to_vec());
+        stats.as_mut_slice().copy_from_slice(values);
+        self.take(values.len() + n_centres)?;
+        Some(Some(stats))
+    }
+}

@@ -1181,15 +1181,14 @@ fn sparse_counts_are_fitted_predicted_and_scored_like_dense_ones() {
     place.write("counts.mtx", format!("{banner}\n{sizes}\n{}", entries.concat()));
     place.write("counts.csv", dense);
     place.succeed("fit counts.mtx --model multinomial -k 2 -o model.json -q --precision f64");
-    let value = |command: &str| serde_json::from_str::<Value>(&place.succeed(command)).unwrap();
-    assert_eq!(value("info model.json --json")["model"], "multinomial");
+    assert_eq!(place.json("info model.json")["model"], "multinomial");
     place.succeed("predict model.json counts.mtx -o sparse.csv");
     place.succeed("predict model.json counts.csv -o dense.csv");
     assert_eq!(place.text("sparse.csv"), place.text("dense.csv"));
     let labels: Vec<String> = place.text("sparse.csv").lines().skip(1).map(str::to_owned).collect();
     assert!((2..300).all(|i| labels[i] == labels[i - 2]) && labels[0] != labels[1]);
     let score = |data: &str| {
-        value(&format!("score model.json {data} --json --precision f64"))["log_likelihood"].as_f64()
+        place.json(&format!("score model.json {data} --precision f64"))["log_likelihood"].as_f64()
     };
     let (sparse, dense) = (score("counts.mtx").unwrap(), score("counts.csv").unwrap());
     assert!((sparse - dense).abs() < 1e-12, "{sparse}, {dense}");
@@ -1202,13 +1201,13 @@ fn sparse_counts_are_fitted_predicted_and_scored_like_dense_ones() {
         "fit counts.mtx --model poisson -k 2 --missing ignore",
         "select counts.mtx --model gaussian-diag -k 1..2",
     ] {
-        let message = place.fail(command);
+        let message = place.run(command).stderr;
         assert!(message.contains(refused) && message.contains(sparse_takers), "{message}");
         assert!(message.contains("multinomial") && message.contains("poisson"), "{message}");
     }
     place.succeed("fit counts.csv --model gaussian-diag -k 2 -o dense.json -q");
-    assert!(place.fail("score dense.json counts.mtx").contains(refused));
+    assert!(place.run("score dense.json counts.mtx").stderr.contains(refused));
     place.write("cut.mtx", format!("{banner}\n{sizes}\n1 7 1\n"));
-    let message = place.fail("fit cut.mtx --model poisson -k 2");
+    let message = place.run("fit cut.mtx --model poisson -k 2").stderr;
     assert!(message.contains("line 3: column 7, expected one from 1 to 6"), "{message}");
 }

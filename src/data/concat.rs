@@ -139,6 +139,7 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
         Ok(Block {
             sparse: None,
             points: MatRef::from_row_major_slice(&buffer.values[..count * dim], count, dim),
+            sparse: None,
             weights: weighted.then_some(&buffer.weights[..]),
             first: start,
         })

@@ -308,6 +308,7 @@ impl<T: Scalar> Window<T> {
         Block {
             sparse: None,
             points: MatRef::from_row_major_slice(values, end - start, self.dim),
+            sparse: None,
             weights: self.weighted.then(|| &self.weights[start..end]),
             first: 0,
         }

@@ -35,7 +35,7 @@ use crate::scalar::Scalar;
 ///         .map(|i| if i % 2 == 0 { -4.0 } else { 4.0 } + ((batch * 64 + i) as f64).sin())
 ///         .collect();
 ///     let points = MatRef::from_row_major_slice(&values, 64, 1);
-///     online.partial_fit(Block { points, weights: None, first: 0 }, &executor)?;
+///     online.partial_fit(Block { points, sparse: None, weights: None, first: 0 }, &executor)?;
 ///     let learner = online.learner();
 ///     let entropy_sum = learner.entropy_sum().unwrap().total();
 ///     assert!((entropy_sum - learner.lower_bound().unwrap()).abs() < 1e-10);

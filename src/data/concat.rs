@@ -137,7 +137,6 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
         let weighted = weights.is_some();
         buffer.weights = weights.unwrap_or_default();
         Ok(Block {
-            sparse: None,
             points: MatRef::from_row_major_slice(&buffer.values[..count * dim], count, dim),
             sparse: None,
             weights: weighted.then_some(&buffer.weights[..]),

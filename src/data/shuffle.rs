@@ -306,7 +306,6 @@ impl<T: Scalar> Window<T> {
         let (start, end) = (bound(index), bound(index + 1));
         let values = &self.values[start * self.dim..end * self.dim];
         Block {
-            sparse: None,
             points: MatRef::from_row_major_slice(values, end - start, self.dim),
             sparse: None,
             weights: self.weighted.then(|| &self.weights[start..end]),

@@ -7,8 +7,7 @@ use crate::data::{self, DataSource};
 use crate::em::sweep::{check_points, first_fault};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::family::Domain;
-use crate::model::{Density, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
+use crate::model::{Density, GenerativeModel, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
 use crate::rng;
 use crate::scalar::Scalar;
 
@@ -246,9 +245,8 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
     let encoder = model.encoder(executor.simd());
     let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
     for_each_chunk(
+        model,
         source,
-        model.takes_sparse(),
-        &model.domains(),
         executor,
         chunk,
         || (),
@@ -275,9 +273,8 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
     data::check_dim(source, model.dim())?;
     let scorer = model.scorer(executor.simd());
     for_each_chunk(
+        model,
         source,
-        model.takes_sparse(),
-        &model.domains(),
         executor,
         chunk,
         || model.scratch(&scorer),
@@ -296,16 +293,19 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
 
 /// Visits all points in parallel, a few chunks at a time, and hands the result of each chunk on in order. `visit` says
 /// whether all it found was finite; if not, the first point at fault ends the whole.
-fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
+fn for_each_chunk<T: Scalar, M, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
+    model: &M,
     source: &S,
-    sparse: bool,
-    domains: &[Domain],
     executor: &Executor,
     chunk: usize,
     scratch: impl Fn() -> W,
     visit: impl Fn(Block<'_, T>, &mut W, &mut R) -> Result<bool> + Sync,
     mut sink: impl FnMut(u64, R) -> Result<()>,
-) -> Result<()> {
+) -> Result<()>
+where
+    M: GenerativeModel,
+{
+    let (sparse, domains) = (model.takes_sparse(), model.domains());
     let n = source.len();
     let n_lanes = n.div_ceil(chunk as u64).min(LANES as u64) as usize;
     let mut lanes: Vec<_> =
@@ -323,7 +323,7 @@ fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Se
             if visit(block, scratch, result)? {
                 Ok(())
             } else {
-                Err(first_fault(source, domains, block).into())
+                Err(first_fault(source, &domains, block).into())
             }
         })?;
         for (index, (_, _, result)) in lanes.iter_mut().enumerate() {

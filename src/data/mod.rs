@@ -276,7 +276,10 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     };
     let mut files = Vec::new();
     for file in found {
-        files.push(file.map_err(|fault| Error::io(fault.path().to_owned(), fault.into()))?);
+        files.push(file.map_err(|fault| {
+            let path = fault.path().to_path_buf();
+            Error::io(path, fault.into())
+        })?);
     }
     if files.is_empty() { refuse("no file matches".to_owned()) } else { Ok(files) }
 }

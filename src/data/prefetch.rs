@@ -22,7 +22,7 @@ impl<T: Scalar> Windows<T> {
     ///
     /// # Errors
     /// Those of [`Window::fill`]; after an error there are no more windows.
-    pub fn next(&mut self) -> Option<Result<&Window<T>>> {
+    pub fn next_window(&mut self) -> Option<Result<&Window<T>>> {
         if let Some(used) = self.current.take() {
             // At the end there is nobody to take it.
             let _ = self.empty.send(used);
@@ -122,7 +122,7 @@ mod tests {
         let collect = |from: Place| {
             with_read_ahead(&source, &order, from, 3, None, |windows| {
                 let mut all = Vec::new();
-                while let Some(window) = windows.next() {
+                while let Some(window) = windows.next_window() {
                     let window = window?;
                     all.push((window.place(), window.batch(0).points[(0, 0)]));
                 }
@@ -143,7 +143,7 @@ mod tests {
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, false);
         let (mut rows, mut fault) = (0, None);
         with_read_ahead(&source, &order, Place::default(), 1, None, |windows| {
-            while let Some(window) = windows.next() {
+            while let Some(window) = windows.next_window() {
                 match window {
                     Ok(window) => rows += window.len(),
                     Err(error) => fault = Some(error.to_string()),
@@ -161,7 +161,7 @@ mod tests {
         let source = points(5000);
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, true);
         let first = with_read_ahead(&source, &order, Place::default(), u64::MAX, None, |windows| {
-            Ok(windows.next().unwrap()?.len())
+            Ok(windows.next_window().unwrap()?.len())
         });
         assert!(first.unwrap() > 0);
     }

@@ -11,6 +11,7 @@ use crate::stats::{StatsShape, SuffStats};
 
 /// A learner of either kind.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a fit has one of them")]
 pub(crate) enum Engine<M> {
     Stepwise(Stepwise<M>),
     Incremental(Incremental<M>),
@@ -392,7 +393,7 @@ impl Reader<'_> {
 
     fn count(&mut self) -> Option<u64> {
         let value = self.next()?;
-        (value >= 0.0 && value < 9e15 && value.fract() == 0.0).then_some(value as u64)
+        ((0.0..9e15).contains(&value) && value.fract() == 0.0).then_some(value as u64)
     }
 
     fn take(&mut self, count: usize) -> Option<&[f64]> {

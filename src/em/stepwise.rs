@@ -411,7 +411,7 @@ impl Average {
 
     fn add<M: GenerativeModel>(&mut self, model: &M, stats: &SuffStats, step: f64, inverse_n: f64) {
         self.steps += 1.0;
-        self.covariance = (1.0 - step) * self.covariance;
+        self.covariance *= 1.0 - step;
         self.variance += 2.0 * self.covariance + inverse_n;
         self.covariance += inverse_n;
         model.translate(&mut self.stats, stats.centres());

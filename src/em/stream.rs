@@ -394,7 +394,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
 
     /// Steps until something ends them.
     fn stream(&mut self, windows: &mut Windows<T>) -> Result<StopReason> {
-        while let Some(window) = windows.next() {
+        while let Some(window) = windows.next_window() {
             let window = window?;
             // The first window after a resumption may be half done.
             let first = if window.place() == (Place { batch: 0, ..self.state.place }) {

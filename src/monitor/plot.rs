@@ -516,7 +516,7 @@ mod tests {
         let smooth = |i: usize| (-1e-3 * i as f64).exp();
         let zigzag = |i: usize| if i.is_multiple_of(7) { 0.5 } else { 0.1 };
         for (most, value) in
-            [(60, &smooth as &dyn Fn(usize) -> f64), (4000, &zigzag), (2, &|_| 3.0)]
+            [(60, &smooth as &dyn Fn(usize) -> f64), (4300, &zigzag), (2, &|_| 3.0)]
         {
             let points: Vec<_> = (0..10_000).map(|i| ((i as f64 + 1.0).ln(), value(i))).collect();
             let kept = thinned(&points, tolerance);

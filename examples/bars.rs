@@ -1,6 +1,9 @@
 //! Learns planted bars from random starts: 16 causes of 64 pixels, truncated posteriors.
 //!
 //! `cargo run --release --example bars [SEEDS] [STATES] [FIRST_SEED]`
+//!
+//! With 32 states all 16 bars were found from 10 of 10 seeds, both of 0 to 9, on which constants of the learner were
+//! chosen, and of 10 to 19, which played no part in that (`bars 10 32 10`).
 
 use entropysum::em::{Config, SbnSpec, fit_sbn};
 use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};

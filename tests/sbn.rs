@@ -674,7 +674,7 @@ fn samples_have_the_moments_of_the_network() {
     for hidden in [false, true] {
         let net = causes(hidden);
         let (n, h) = (net.n_latents(), net.prior().len());
-        let mut expected = vec![0.0; 12];
+        let mut expected = [0.0; 12];
         for s in 0..1usize << n {
             let state = digits(s, n);
             // p(x = 0, z) less p(x = 0 | z) is p(z).

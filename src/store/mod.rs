@@ -40,8 +40,8 @@
 //! | `gaussian-tied-diag` | D |
 //! | `gaussian-tied-spherical` | one number |
 //!
-//! Sigmoid belief networks (`sbn`, `sbn3`) have `prior` [H], `weights` D × H and `biases` [D]; with three layers `weights` D × I,
-//! `hidden_weights` I × H and `hidden_biases` [I]. Truncated posteriors have their `n_states`.
+//! Sigmoid belief networks (`sbn`, `sbn3`) have `prior` (H), `weights` D × H and `biases` (D); with three layers `weights` D × I,
+//! `hidden_weights` I × H and `hidden_biases` (I). Truncated posteriors have their `n_states`.
 //!
 //! Other families keep their arrays under a key `parameters`, C × D each, with what is known of each column (trials, shape,
 //! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Levels of a

@@ -36,7 +36,7 @@ impl Stored for SigmoidBeliefNet {
         sizes
     }
 
-    /// `prior` [H], `weights` [D, H], `biases` [D]; of three layers `weights` [D, I], `hidden_weights` [I, H], `hidden_biases` [I].
+    /// `prior` (H), `weights` (D, H), `biases` (D); of three layers `weights` (D, I), `hidden_weights` (I, H), `hidden_biases` (I).
     fn arrays(&self) -> Vec<NamedArray> {
         let array = |name: &'static str, shape: Vec<usize>| {
             NamedArray::new(name, shape, self.parameter(name).expect("the network has it"))

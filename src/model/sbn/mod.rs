@@ -300,8 +300,8 @@ impl SigmoidBeliefNet {
         self.prior.len() + self.hidden().map_or(0, Layer::outputs)
     }
 
-    /// A named array of parameters: `prior` [H], `weights` D × H, `biases` [D], and of three layers `hidden_weights` I × H and
-    /// `hidden_biases` [I], with `weights` D × I.
+    /// A named array of parameters: `prior` (H), `weights` D × H, `biases` (D), and of three layers `hidden_weights` I × H and
+    /// `hidden_biases` (I), with `weights` D × I.
     pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
         Some(match name {
             "prior" => self.prior.clone(),

@@ -94,7 +94,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
     for (size, args) in &candidates {
         let args = points.told(args);
         let spec = M::spec(&points.name, &args, None, source.dim())?;
-        run::check_sparse(&*source, M::learns_from_sparse(&spec), &points.name)?;
+        run::check_sparse(source, M::learns_from_sparse(&spec), &points.name)?;
         specs.push((*size, spec));
     }
     progress::catch_interrupts()?;

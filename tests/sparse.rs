@@ -16,8 +16,10 @@ use entropysum::{BlockBuf, DataSource, Executor, Mixture, Points, Posterior, Sil
 const DIM: usize = 37;
 const COMPONENTS: usize = 11;
 
-/// Families that take sparse points, with what is known of them, and the largest value of their points.
-const FAMILIES: [(&str, &[(&str, f64)], f64); 7] = [
+/// A family that takes sparse points, what is known of it, and the largest value of its points.
+type Case = (&'static str, &'static [(&'static str, f64)], f64);
+
+const FAMILIES: [Case; 7] = [
     ("poisson", &[], 6.0),
     ("multinomial", &[("total", 9.0)], 6.0),
     ("bernoulli", &[], 1.0),

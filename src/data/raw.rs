@@ -16,7 +16,7 @@ impl RawFile {
     /// Opens a file of points of dimension `dim`.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::error::Error::Io) if it cannot be opened; [`DataError`] if it is empty, if `dim`
+    /// [`Error::Io`] if it cannot be opened; [`DataError`] if it is empty, if `dim`
     /// is 0, or if it does not hold a whole number of points.
     ///
     /// # Example

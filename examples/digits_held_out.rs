@@ -13,7 +13,7 @@ const DIM: usize = 64;
 
 fn main() -> entropysum::Result<()> {
     let mut args = std::env::args().skip(1).map(|a| a.parse().expect("a number"));
-    let (latents, states) = (args.next().unwrap_or(24), args.next().unwrap_or(32));
+    let (latents, states) = (args.next().unwrap_or(12), args.next().unwrap_or(8));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits_binary.npy");
     let all = data::load::<f64>(&*data::open(path, &OpenOptions::default())?)?;
     let part = |held_out: bool| {

@@ -51,32 +51,32 @@
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
-//! throughout and never see a point. Lower layers do not know the higher ones; `tests/layers.rs` checks it.
+//! throughout and never see a point. Lower layers do not know the higher ones; `tests/suite/layers.rs` checks it.
 //!
 //! # Equation, function, test
 //!
 //! Numbers are those of J. Warnken, D. Velychko, S. Damm, A. Fischer and J. Lücke, *Generative Models with ELBOs
 //! Converging to Entropy Sums*, [arXiv:2501.09022](https://arxiv.org/abs/2501.09022). Tests without a file are in
-//! `tests/identities.rs`.
+//! `tests/suite/identities.rs`.
 //!
 //! | equation | function | test |
 //! |---|---|---|
 //! | Eqn 2, the lower bound `F(q, Θ)` | [`lower_bound`](model::GenerativeModel::lower_bound) | `eqn_2_lower_bound_from_statistics_is_the_elbo_at_any_parameters` |
 //! | Eqns 3 and 39, the entropy sum | [`entropy_sum`](model::GenerativeModel::entropy_sum) | `eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilities` |
-//! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | `poisson_mixture_of_doctor_visits_follows_40_digits` (`tests/golden_families.rs`) |
-//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` (`tests/conformance.rs`) |
-//! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition` and `maximize_inverts_the_mean_map` (`tests/conformance.rs`) |
+//! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | `poisson_mixture_of_doctor_visits_follows_40_digits` (`tests/suite/golden_families.rs`) |
+//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` (`tests/suite/conformance.rs`) |
+//! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition` and `maximize_inverts_the_mean_map` (`tests/suite/conformance.rs`) |
 //! | gap `F - entropy sum` where the M-step is not exact | [`IterRecord::gap`] | `a_ridge_leaves_the_known_gap` |
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
-//! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/golden.rs`) |
-//! | the surrogate of stepwise EM is the entropy sum, at every step | [`em::Stepwise`] | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/streaming.rs`) |
-//! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/mfa.rs`) |
-//! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/sbn.rs`) |
-//! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/golden.rs`) |
-//! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/linear.rs`) |
-//! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](model::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/linear.rs`) |
-//! | same bits on any number of threads | [`Executor`] | `fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads` (`tests/determinism.rs`) |
+//! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/suite/golden.rs`) |
+//! | the surrogate of stepwise EM is the entropy sum, at every step | [`em::Stepwise`] | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/suite/streaming.rs`) |
+//! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/suite/mfa.rs`) |
+//! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/suite/sbn.rs`) |
+//! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/suite/golden.rs`) |
+//! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/suite/linear.rs`) |
+//! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](model::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/suite/linear.rs`) |
+//! | same bits on any number of threads | [`Executor`] | `fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads` (`tests/suite/determinism.rs`) |
 //!
 //! # Where code and paper differ
 //!

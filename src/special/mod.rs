@@ -3,7 +3,7 @@
 //! `ln Γ` is that of the `libm` crate (FreeBSD's `lgamma`), the rest is our own: no well-kept crate offers trigamma, the
 //! cancellation-free differences to Stirling's formula, or Bessel functions of every order and size in logarithms.
 //! Entropies are written in terms of those differences, so that they keep their digits where the textbook forms cancel:
-//! for a gamma of shape 1e12, 15 instead of 3. Errors stated are the largest that `tests/special_functions.rs` found
+//! for a gamma of shape 1e12, 15 instead of 3. Errors stated are the largest that `tests/suite/special_functions.rs` found
 //! against values of 40 digits.
 
 mod bessel;

@@ -281,7 +281,7 @@ impl Design {
 
 /// Curvature of a listed state, per point, that Newton's method passes over: most states have next to no mass, or are sure of
 /// an output. Value and gradient are exact all the same. Below [`DAMPING`], so that latents which are next to never on keep
-/// their curvature: at 1e-10 steps overshot there, and gaps near convergence stayed at 1e-8 (`tests/sbn.rs`, digits).
+/// their curvature: at 1e-10 steps overshot there, and gaps near convergence stayed at 1e-8 (`tests/suite/sbn.rs`, digits).
 const NEGLIGIBLE_CURVATURE: f64 = 1e-14;
 
 /// When Newton's method ends.

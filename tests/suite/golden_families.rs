@@ -1,6 +1,6 @@
 //! EM trajectories of mixtures of every family against values computed in 40 digits, on real data.
 
-mod common;
+use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::data::memory::Points;

@@ -1,6 +1,6 @@
 //! Laws that every family of the registry keeps. A family is tested here by having its line there.
 
-mod common;
+use crate::common;
 
 use common::{
     assert_all_close, assert_close, example_family, example_mixture, example_points, families,

@@ -1,7 +1,7 @@
 //! Linear-Gaussian models: against values computed in 40 digits by an independent program, the theory at random
 //! parameters, and data that break naive programs.
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::criterion;

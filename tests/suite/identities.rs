@@ -1,6 +1,6 @@
 //! The theory's identities, at random responsibilities and for every family of the registry.
 
-mod common;
+use crate::common;
 
 use common::{
     Uniforms, assert_close, clusters, example_family, example_mixture, example_points, families,

@@ -1,5 +1,4 @@
 //! Helpers of the integration tests.
-#![allow(dead_code, reason = "each test binary uses some of them")]
 
 use entropysum::data::memory::Points;
 use entropysum::em::Config;

@@ -1,7 +1,7 @@
 //! The program from outside: what it prints, writes, refuses and leaves behind.
 #![cfg(feature = "cli")]
 
-mod common;
+use crate::common;
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;

@@ -1,6 +1,6 @@
 //! What single precision costs, and that components far from the centre cost no more.
 
-mod common;
+use crate::common;
 
 use common::{clusters, gaussians, rounded};
 use entropysum::data::memory::Points;

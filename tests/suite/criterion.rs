@@ -1,6 +1,6 @@
 //! The parameterisation criterion: what fulfils it, what fails it, and the gap identity on data.
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, example_family, example_points};
 use entropysum::criterion::{self, Factor, FactorModel, Sizes, Statement, mixture, solve};

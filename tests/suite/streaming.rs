@@ -1,6 +1,6 @@
 //! Stepwise and incremental EM: golden values, and the identity of entropy sum and surrogate at every step.
 
-mod common;
+use crate::common;
 
 use common::{
     assert_all_close, assert_close, clusters, example_family, example_points, fixture,

@@ -1,6 +1,6 @@
 //! Sparse points: the same results as with the zeros filled in.
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close};
 use entropysum::data::sparse::SparsePoints;

@@ -1,6 +1,6 @@
 //! Points with missing values: exact EM over what is observed.
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, assert_close, example_family, example_mixture, example_points};
 use entropysum::data::memory::Points;

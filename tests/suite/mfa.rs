@@ -1,6 +1,6 @@
 //! Mixtures of factor analysers: trajectories, identities, densities, and data that break them.
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, fixture, numbers, rounded};
 use entropysum::criterion::{Sizes, built_in};

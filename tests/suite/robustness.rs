@@ -1,6 +1,6 @@
 //! Data that break naive mixtures: each gets the right answer or the right error, none a panic.
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, gaussians};
 use entropysum::data::memory::Points;

@@ -1,6 +1,6 @@
 //! Sigmoid belief networks: golden values, brute force, laws, bad input.
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::data::memory::Points;

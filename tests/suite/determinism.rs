@@ -1,6 +1,6 @@
 //! The same bits on any number of threads.
 
-mod common;
+use crate::common;
 
 use common::{assert_all_close, clusters, gaussians, rounded};
 use entropysum::data::memory::Points;

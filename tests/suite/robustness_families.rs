@@ -1,6 +1,6 @@
 //! Data at the edge of each family: constants, zeros, single points, values of every size.
 
-mod common;
+use crate::common;
 
 use common::{assert_close, example_family};
 use entropysum::data::memory::Points;

@@ -1,7 +1,7 @@
 //! Fits by minibatches from outside: algorithms, files of all kinds, bad lines, and runs that are killed and resumed.
 #![cfg(feature = "cli")]
 
-mod common;
+use crate::common;
 
 use common::{Uniforms, clusters};
 use entropysum::data::Dtype;

@@ -1,6 +1,6 @@
 //! Families of several columns, and products of families.
 
-mod common;
+use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers};
 use entropysum::data::memory::Points;

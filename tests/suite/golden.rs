@@ -1,6 +1,6 @@
 //! EM trajectories against values computed in 40 digits by an independent program.
 
-mod common;
+use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, gaussian_mixture, numbers, rounded};
 use entropysum::data::memory::Points;

@@ -1,7 +1,7 @@
 //! Probabilistic PCA and factor analysis from the command line and in files.
 #![cfg(feature = "cli")]
 
-mod common;
+use crate::common;
 
 use common::{assert_close, fixture, numbers};
 use serde_json::Value;

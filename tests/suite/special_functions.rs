@@ -1,6 +1,6 @@
 //! Special functions against values computed in 40 digits by an independent program.
 
-mod common;
+use crate::common;
 
 use common::fixture;
 use entropysum::special::*;

@@ -1,0 +1,28 @@
+//! All integration tests, as one program: each program of its own would compile the engine's generic code anew.
+
+mod common;
+
+mod cli;
+mod cli_stream;
+mod conformance;
+mod criterion;
+mod data_sources;
+mod determinism;
+mod golden;
+mod golden_families;
+mod identities;
+mod layers;
+mod linear;
+mod linear_cli;
+mod mfa;
+mod missing;
+mod precision;
+mod real_data;
+mod robustness;
+mod robustness_families;
+mod sbn;
+mod sparse;
+mod special_functions;
+mod store;
+mod streaming;
+mod vector_families;

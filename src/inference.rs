@@ -251,10 +251,9 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
         chunk,
         || (),
         |block, (), values: &mut Vec<f64>| {
-            check_points(model, source, block)?;
             values.resize(block.len() * width, 0.0);
             map(model, &encoder, block, values);
-            Ok(values.iter().all(|value| value.is_finite()))
+            values.iter().all(|value| value.is_finite())
         },
         |first, values| sink(first, &values),
     )
@@ -279,13 +278,12 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
         chunk,
         || model.scratch(&scorer),
         |block, scratch, result| {
-            check_points(model, source, block)?;
             let mut finite = true;
             model.score(&scorer, block, weighted, scratch, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());
                 visit(result, tile);
             });
-            Ok(finite)
+            finite
         },
         sink,
     )
@@ -293,18 +291,15 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
 
 /// Visits all points in parallel, a few chunks at a time, and hands the result of each chunk on in order. `visit` says
 /// whether all it found was finite; if not, the first point at fault ends the whole.
-fn for_each_chunk<T: Scalar, M, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
-    model: &M,
+fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
+    model: &impl GenerativeModel,
     source: &S,
     executor: &Executor,
     chunk: usize,
     scratch: impl Fn() -> W,
-    visit: impl Fn(Block<'_, T>, &mut W, &mut R) -> Result<bool> + Sync,
+    visit: impl Fn(Block<'_, T>, &mut W, &mut R) -> bool + Sync,
     mut sink: impl FnMut(u64, R) -> Result<()>,
-) -> Result<()>
-where
-    M: GenerativeModel,
-{
+) -> Result<()> {
     let (sparse, domains) = (model.takes_sparse(), model.domains());
     let n = source.len();
     let n_lanes = n.div_ceil(chunk as u64).min(LANES as u64) as usize;
@@ -320,7 +315,8 @@ where
             }
             let count = chunk.min((n - first) as usize);
             let block = data::read(source, sparse, first, count, buffer)?;
-            if visit(block, scratch, result)? {
+            check_points(model, source, block)?;
+            if visit(block, scratch, result) {
                 Ok(())
             } else {
                 Err(first_fault(source, &domains, block).into())

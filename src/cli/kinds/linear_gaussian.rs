@@ -1,6 +1,6 @@
 //! Probabilistic PCA and factor analysis on the command line.
 
-use super::{FitKind, Given, Kind, PointMap};
+use super::{FitKind, Given, Kind, PointMap, maps_by_latents};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -173,25 +173,5 @@ impl<T: Scalar> FitKind<T> for LinearGaussian {
         criterion::certify_linear_gaussian(self, source, executor)
     }
 
-    fn width(&self, map: PointMap) -> Result<usize> {
-        Ok(match map {
-            PointMap::Transform => LatentSpace::<T>::n_latents(self),
-            PointMap::Reconstruct => self.dim(),
-        })
-    }
-
-    fn map(
-        &self,
-        map: PointMap,
-        source: &dyn DataSource<T>,
-        executor: &Executor,
-        sink: &mut dyn FnMut(&[f64]) -> Result<()>,
-    ) -> Result<()> {
-        match map {
-            PointMap::Transform => inference::transform(self, source, executor, |_, it| sink(it)),
-            PointMap::Reconstruct => {
-                inference::reconstruct(self, source, executor, |_, it| sink(it))
-            }
-        }
-    }
+    maps_by_latents!(T);
 }

@@ -1,6 +1,6 @@
 //! Mixtures on the command line.
 
-use super::{FitKind, Given, Kind};
+use super::{FitKind, Given, Kind, learned_from_points};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -142,22 +142,7 @@ pub(super) fn component_table(
 }
 
 impl<T: Scalar> FitKind<T> for Mixture {
-    type Prepared<'a>
-        = &'a dyn DataSource<T>
-    where
-        T: 'a;
-
-    fn prepare<'a>(
-        _specs: &[&MixtureSpec],
-        source: &'a dyn DataSource<T>,
-        _executor: &'a Executor,
-    ) -> Result<&'a dyn DataSource<T>> {
-        Ok(source)
-    }
-
-    fn points_per_iteration(source: &&dyn DataSource<T>) -> u64 {
-        source.len()
-    }
+    learned_from_points!(T);
 
     fn fit(
         spec: &MixtureSpec,
@@ -167,10 +152,6 @@ impl<T: Scalar> FitKind<T> for Mixture {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_mixture(spec, *source, executor, config, observer)
-    }
-
-    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
-        inference::score(model, *source, executor)
     }
 
     fn fit_stream(

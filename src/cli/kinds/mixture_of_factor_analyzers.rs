@@ -1,7 +1,7 @@
 //! Mixtures of factor analysers on the command line.
 
 use super::mixture::{check_components, check_memory, component_table, fresh_start};
-use super::{FitKind, Given, Kind, PointMap};
+use super::{FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
 use entropysum::data::DataSource;
@@ -9,7 +9,7 @@ use entropysum::em::{Config, FactorAnalyzersSpec, Fit, fit_factor_analyzers};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
-use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+use entropysum::model::{GenerativeModel, LatentSpace, MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
@@ -90,22 +90,7 @@ impl Kind for MixtureOfFactorAnalyzers {
 }
 
 impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
-    type Prepared<'a>
-        = &'a dyn DataSource<T>
-    where
-        T: 'a;
-
-    fn prepare<'a>(
-        _specs: &[&FactorAnalyzersSpec],
-        source: &'a dyn DataSource<T>,
-        _executor: &'a Executor,
-    ) -> Result<&'a dyn DataSource<T>> {
-        Ok(source)
-    }
-
-    fn points_per_iteration(source: &&dyn DataSource<T>) -> u64 {
-        source.len()
-    }
+    learned_from_points!(T);
 
     fn fit(
         spec: &FactorAnalyzersSpec,
@@ -117,27 +102,5 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
         fit_factor_analyzers(spec, *source, executor, config, observer)
     }
 
-    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
-        inference::score(model, *source, executor)
-    }
-
-    fn width(&self, map: PointMap) -> Result<usize> {
-        Ok(match map {
-            PointMap::Transform => self.n_latents(),
-            PointMap::Reconstruct => self.dim(),
-        })
-    }
-
-    fn map(
-        &self,
-        map: PointMap,
-        source: &dyn DataSource<T>,
-        executor: &Executor,
-        sink: &mut dyn FnMut(&[f64]) -> Result<()>,
-    ) -> Result<()> {
-        match map {
-            PointMap::Transform => inference::transform(self, source, executor, |_, z| sink(z)),
-            PointMap::Reconstruct => inference::reconstruct(self, source, executor, |_, x| sink(x)),
-        }
-    }
+    maps_by_latents!(T);
 }

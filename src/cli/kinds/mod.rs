@@ -67,6 +67,65 @@ macro_rules! with_model {
 
 pub(in crate::cli) use {with_kind, with_model};
 
+/// Items of a [`FitKind<T>`] whose fits need nothing but the points.
+macro_rules! learned_from_points {
+    ($T:ident) => {
+        type Prepared<'a>
+            = &'a dyn DataSource<$T>
+        where
+            $T: 'a;
+
+        fn prepare<'a>(
+            _specs: &[&Self::Spec],
+            source: &'a dyn DataSource<$T>,
+            _executor: &'a Executor,
+        ) -> Result<Self::Prepared<'a>> {
+            Ok(source)
+        }
+
+        fn points_per_iteration(source: &Self::Prepared<'_>) -> u64 {
+            source.len()
+        }
+
+        fn score_fit(
+            model: &Self,
+            source: &Self::Prepared<'_>,
+            executor: &Executor,
+        ) -> Result<Score> {
+            inference::score(model, *source, executor)
+        }
+    };
+}
+
+/// Items of a [`FitKind<T>`] with a [`LatentSpace<T>`](entropysum::model::LatentSpace).
+macro_rules! maps_by_latents {
+    ($T:ident) => {
+        fn width(&self, map: PointMap) -> Result<usize> {
+            Ok(match map {
+                PointMap::Transform => LatentSpace::<$T>::n_latents(self),
+                PointMap::Reconstruct => self.dim(),
+            })
+        }
+
+        fn map(
+            &self,
+            map: PointMap,
+            source: &dyn DataSource<$T>,
+            executor: &Executor,
+            sink: &mut dyn FnMut(&[f64]) -> Result<()>,
+        ) -> Result<()> {
+            match map {
+                PointMap::Transform => inference::transform(self, source, executor, |_, z| sink(z)),
+                PointMap::Reconstruct => {
+                    inference::reconstruct(self, source, executor, |_, x| sink(x))
+                }
+            }
+        }
+    };
+}
+
+use {learned_from_points, maps_by_latents};
+
 /// A kind of model on the command line: what it takes and how it is told.
 pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
     /// What to fit, and how to start.

@@ -1,6 +1,6 @@
 //! Sigmoid belief networks on the command line.
 
-use super::{Features, FitKind, Given, Kind, PointMap};
+use super::{Features, FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
@@ -13,8 +13,8 @@ use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::Known;
 use entropysum::inference::{self, Score};
-use entropysum::model::SigmoidBeliefNet;
 use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED, SEARCH_SWEEPS};
+use entropysum::model::{GenerativeModel, LatentSpace, SigmoidBeliefNet};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
@@ -181,22 +181,7 @@ impl Kind for SigmoidBeliefNet {
 }
 
 impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
-    type Prepared<'a>
-        = &'a dyn DataSource<T>
-    where
-        T: 'a;
-
-    fn prepare<'a>(
-        _specs: &[&SbnSpec],
-        source: &'a dyn DataSource<T>,
-        _executor: &'a Executor,
-    ) -> Result<&'a dyn DataSource<T>> {
-        Ok(source)
-    }
-
-    fn points_per_iteration(source: &&dyn DataSource<T>) -> u64 {
-        source.len()
-    }
+    learned_from_points!(T);
 
     fn fit(
         spec: &SbnSpec,
@@ -206,10 +191,6 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_sbn(spec, *source, executor, config, observer)
-    }
-
-    fn score_fit(model: &Self, source: &&dyn DataSource<T>, executor: &Executor) -> Result<Score> {
-        inference::score(model, *source, executor)
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
@@ -232,29 +213,7 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         })
     }
 
-    fn width(&self, map: PointMap) -> Result<usize> {
-        Ok(match map {
-            PointMap::Transform => self.n_latents(),
-            PointMap::Reconstruct => self.observables().outputs(),
-        })
-    }
-
-    fn map(
-        &self,
-        map: PointMap,
-        source: &dyn DataSource<T>,
-        executor: &Executor,
-        sink: &mut dyn FnMut(&[f64]) -> Result<()>,
-    ) -> Result<()> {
-        match map {
-            PointMap::Transform => {
-                inference::transform(self, source, executor, |_, values| sink(values))
-            }
-            PointMap::Reconstruct => {
-                inference::reconstruct(self, source, executor, |_, values| sink(values))
-            }
-        }
-    }
+    maps_by_latents!(T);
 
     fn state_width(&self) -> usize {
         self.n_latents()

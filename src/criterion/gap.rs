@@ -94,10 +94,7 @@ pub fn certify<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
     executor: &Executor,
 ) -> Result<CertifiedGap> {
-    crate::data::check_dim(source, model.dim())?;
-    if source.is_empty() {
-        return Err(Error::Config(format!("{} has no points", source.name())));
-    }
+    crate::data::check_source(source, model.dim())?;
     let stats = Sweeper::new(source, executor).sweep(model)?;
     certify_stats(model, &stats)
 }

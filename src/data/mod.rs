@@ -418,3 +418,15 @@ pub(crate) fn check_dim<T: Scalar, S: DataSource<T> + ?Sized>(
     let (name, found) = (source.name(), source.dim());
     Err(Error::Config(format!("{name} has points of {found} dimension(s), the model is for {dim}")))
 }
+
+/// Says so where nothing can be learned from a source: it has no points, or [`check_dim`] fails.
+pub(crate) fn check_source<T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &S,
+    dim: usize,
+) -> Result<()> {
+    check_dim(source, dim)?;
+    if source.is_empty() {
+        return Err(Error::Config(format!("{} has no points", source.name())));
+    }
+    Ok(())
+}

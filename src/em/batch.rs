@@ -2,14 +2,14 @@
 
 use super::config::Config;
 use super::sweep::Sweeper;
+use super::watch::{Iteration, Watch};
 use crate::data::{self, DataSource};
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::family::Regularization;
 use crate::model::EStep;
-use crate::monitor::{Convergence, Event, History, IterRecord, Observer, StopReason};
+use crate::monitor::{History, IterRecord, Observer, StopReason};
 use crate::scalar::Scalar;
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// A fitted model and how the fit went.
@@ -84,79 +84,39 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     config: &Config,
     observer: &mut dyn Observer,
 ) -> Result<Fit<M>> {
-    data::check_dim(source, model.dim())?;
+    data::check_source(source, model.dim())?;
     config.check()?;
-    if source.is_empty() {
-        return Err(Error::Config(format!("{} has no points", source.name())));
-    }
-    let start = Instant::now();
-    let mut convergence = Convergence::new(config.monitor, config.tol, config.rtol)?;
+    let mut watch = Watch::new(Instant::now(), config, source.column_names())?;
     let mut sweeper = Sweeper::new(source, executor);
-    let mut history = History::default();
-    let mut warnings = Vec::new();
     let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
     let mut splits_left = model.active_components();
 
     let stop_reason = loop {
         let stats = sweeper.sweep(&model)?;
         let mut events = model.m_step(&stats, regularization);
-        let iteration = history.records.len() + 1;
+        let iteration = watch.iteration();
         if iteration == 1 {
             // A start may know little of where the data lie.
             model.recentre();
         }
-        let mut record = IterRecord {
-            iteration,
-            seconds: 0.0,
-            points_seen: iteration as u64 * source.len(),
-            entropy_sum: model.entropy_sum(&stats),
-            lower_bound: model.lower_bound(&stats),
-            log_likelihood: stats.log_evidence() / stats.total_weight(),
-            change: 0.0,
-            active_components: model.active_components(),
-            events: Vec::new(),
-            minibatch: None,
-        };
-        if !record.lower_bound.is_finite() || !record.entropy_sum.total().is_finite() {
+        let (entropy_sum, lower_bound) = (model.entropy_sum(&stats), model.lower_bound(&stats));
+        if !lower_bound.is_finite() || !entropy_sum.total().is_finite() {
             let message = "the lower bound is no finite number; values are too large or too small";
             return Err(DataError::new(source.name(), message).into());
         }
         events.extend(model.repair(&stats, &mut splits_left));
-        for event in &events {
-            note(&mut warnings, iteration, event, source.column_names());
-        }
-        record.active_components = model.active_components();
-        record.events = events;
-        record.seconds = start.elapsed().as_secs_f64();
-        let converged = convergence.update(&mut record);
-        let asked = observer.on_iteration(&record);
-        history.records.push(record);
-        if converged {
-            break StopReason::Converged;
-        }
-        if let ControlFlow::Break(reason) = asked {
+        let found = Iteration {
+            points_seen: iteration as u64 * source.len(),
+            entropy_sum,
+            lower_bound,
+            log_likelihood: stats.log_evidence() / stats.total_weight(),
+            active_components: model.active_components(),
+            events,
+        };
+        if let Some(reason) = watch.record(found, observer) {
             break reason;
-        }
-        if iteration >= config.max_iter {
-            break StopReason::MaxIterations;
-        }
-        if config.max_time.is_some_and(|limit| start.elapsed() >= limit) {
-            break StopReason::MaxSeconds;
         }
     };
     model.finish();
-    Ok(Fit { model, history, stop_reason, warnings, seconds: start.elapsed().as_secs_f64() })
-}
-
-/// Adds a warning for an event, unless the same one stands there from an earlier iteration.
-pub(super) fn note(
-    warnings: &mut Vec<String>,
-    iteration: usize,
-    event: &Event,
-    names: Option<&[String]>,
-) {
-    let text = event.describe(names);
-    if !warnings.iter().any(|known| known.ends_with(&text)) {
-        warnings.push(format!("iteration {iteration}: {text}"));
-    }
+    Ok(watch.finish(model, stop_reason))
 }

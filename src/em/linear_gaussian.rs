@@ -1,27 +1,25 @@
 //! Fits of linear-Gaussian models: one pass over the points where their covariance can be held, then work on matrices.
 
-use super::batch::{Fit, note};
+use super::batch::Fit;
 use super::config::Config;
 use super::moments::moments;
 use super::passes::{Passes, factor};
 use super::patterns::Patterns;
+use super::watch::{Iteration, Watch};
 use crate::data::DataSource;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::inference::Score;
 use crate::linalg::{Cholesky, orthonormalize, product, row_major, symmetric_eigen};
 use crate::model::linear_gaussian::{Factor, Step, latents_fault};
-use crate::model::{
-    EntropySum, GenerativeModel, LinearGaussian, Moments, Noise, Rotation, SecondMoments,
-};
-use crate::monitor::{Convergence, Event, History, IterRecord, Monitor, Observer, StopReason};
+use crate::model::{GenerativeModel, LinearGaussian, Moments, Noise, Rotation, SecondMoments};
+use crate::monitor::{Event, Monitor, Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
 use faer::{Mat, MatRef};
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::PI;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// Dimensions up to which a whole eigendecomposition is computed; it takes O(D³) on one thread, seconds here.
@@ -604,10 +602,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
         let expanded = spec.algorithm == Algorithm::PxEm;
-        let strict = !expanded && config.monitor == Monitor::EntropySum;
-        let monitor = if strict { Monitor::LowerBound } else { config.monitor };
-        let mut watch = Watch::new(begun, config, monitor, self.source.column_names())?;
-        watch.also = strict.then_some(Convergence::new(config.monitor, config.tol, config.rtol)?);
+        let mut watch = Watch::new(begun, config, self.source.column_names())?;
+        if !expanded && config.monitor == Monitor::EntropySum {
+            watch = watch.and(Monitor::LowerBound)?;
+        }
         if self.moments().is_some() {
             model.set_mean(self.mean());
         }
@@ -617,14 +615,15 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             if !step.floored.is_empty() {
                 events.push(Event::NoiseFloored { variables: step.floored });
             }
-            let stop = watch.record(
-                self.points_seen(watch.iteration()),
-                step.entropy_sum,
-                step.lower_bound,
+            let found = Iteration {
+                points_seen: self.points_seen(watch.iteration()),
+                entropy_sum: step.entropy_sum,
+                lower_bound: step.lower_bound,
                 log_likelihood,
+                active_components: 1,
                 events,
-                observer,
-            );
+            };
+            let stop = watch.record(found, observer);
             if !step.lower_bound.is_finite() {
                 let message =
                     "the lower bound is no finite number; values are too large or too small";
@@ -634,7 +633,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 break reason;
             }
         };
-        Ok(watch.finish(self.complete(spec, model), stop_reason, self.variances()))
+        Ok(self.complete(spec, model, watch, stop_reason))
     }
 
     fn closed_form(
@@ -655,7 +654,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 T::EPSILON,
             )
         };
-        let mut watch = Watch::new(begun, config, config.monitor, self.source.column_names())?;
+        let mut watch = Watch::new(begun, config, self.source.column_names())?;
         if let Some((values, vectors)) = &self.eigen {
             if values.len() < spec.latents {
                 return Err(Error::Model(format!(
@@ -665,10 +664,8 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             }
             let model = build(&values[..spec.latents], vectors.as_ref())?;
             let log_likelihood = model.e_step(moments)?.log_likelihood();
-            let sum = model.stationary_entropy_sum();
-            watch.record(self.n_points, sum, log_likelihood, log_likelihood, vec![], observer);
-            let model = self.complete(spec, model);
-            return Ok(watch.finish(model, StopReason::Converged, moments.variances()));
+            watch.record(stationary(&model, log_likelihood, self.n_points), observer);
+            return Ok(self.complete(spec, model, watch, StopReason::Converged));
         }
         let mut subspace = Subspace::new(mean.len(), spec.latents, config.seed);
         loop {
@@ -676,12 +673,9 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             let values = &subspace.values[..spec.latents];
             let model = build(values, subspace.vectors.as_ref())?;
             let log_likelihood = ritz_log_likelihood(&model, values, total);
-            let sum = model.stationary_entropy_sum();
             let seen = self.points_seen(watch.iteration());
-            let stop = watch.record(seen, sum, log_likelihood, log_likelihood, vec![], observer);
-            if let Some(reason) = stop {
-                let model = self.complete(spec, model);
-                return Ok(watch.finish(model, reason, moments.variances()));
+            if let Some(reason) = watch.record(stationary(&model, log_likelihood, seen), observer) {
+                return Ok(self.complete(spec, model, watch, reason));
             }
         }
     }
@@ -691,17 +685,39 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         passes * self.n_points
     }
 
-    fn complete(&self, spec: &LinearGaussianSpec, mut model: LinearGaussian) -> LinearGaussian {
+    fn complete(
+        &self,
+        spec: &LinearGaussianSpec,
+        mut model: LinearGaussian,
+        mut watch: Watch<'_>,
+        stop_reason: StopReason,
+    ) -> Fit<LinearGaussian> {
         if spec.algorithm != Algorithm::ClosedForm {
             model.canonicalize();
         }
         if let Some(rotation) = spec.rotation {
             model.rotate(rotation);
         }
-        match self.method.form {
-            Form::Observed => model.ignoring_missing().expect("it offers that"),
-            _ => model,
+        if self.method.form == Form::Observed {
+            model = model.ignoring_missing().expect("it offers that");
         }
+        let variables = model.heywood_cases(self.variances());
+        if !variables.is_empty() {
+            watch.warn(&Event::Heywood { variables });
+        }
+        watch.finish(model, stop_reason)
+    }
+}
+
+/// What is found of p-PCA where its parameters are those of maximum likelihood, or the best of a subspace.
+fn stationary(model: &LinearGaussian, log_likelihood: f64, points_seen: u64) -> Iteration {
+    Iteration {
+        points_seen,
+        entropy_sum: model.stationary_entropy_sum(),
+        lower_bound: log_likelihood,
+        log_likelihood,
+        active_components: 1,
+        events: Vec::new(),
     }
 }
 
@@ -799,100 +815,5 @@ impl Subspace {
         orthonormalize(&mut image);
         self.basis = image;
         Ok(())
-    }
-}
-
-/// The history of a run, and when it ends.
-struct Watch<'a> {
-    config: &'a Config,
-    begun: Instant,
-    convergence: Convergence,
-    /// A second rule that must be met in the same iteration.
-    also: Option<Convergence>,
-    history: History,
-    warnings: Vec<String>,
-    /// What columns are called.
-    names: Option<&'a [String]>,
-}
-
-impl<'a> Watch<'a> {
-    fn new(
-        begun: Instant,
-        config: &'a Config,
-        monitor: Monitor,
-        names: Option<&'a [String]>,
-    ) -> Result<Self> {
-        Ok(Self {
-            config,
-            begun,
-            convergence: Convergence::new(monitor, config.tol, config.rtol)?,
-            also: None,
-            history: History::default(),
-            warnings: Vec::new(),
-            names,
-        })
-    }
-
-    /// The iteration that runs, from 1.
-    fn iteration(&self) -> usize {
-        self.history.records.len() + 1
-    }
-
-    fn record(
-        &mut self,
-        points_seen: u64,
-        entropy_sum: EntropySum,
-        lower_bound: f64,
-        log_likelihood: f64,
-        events: Vec<Event>,
-        observer: &mut dyn Observer,
-    ) -> Option<StopReason> {
-        let iteration = self.iteration();
-        for event in &events {
-            note(&mut self.warnings, iteration, event, self.names);
-        }
-        let mut record = IterRecord {
-            iteration,
-            seconds: self.begun.elapsed().as_secs_f64(),
-            points_seen,
-            entropy_sum,
-            lower_bound,
-            log_likelihood,
-            change: 0.0,
-            active_components: 1,
-            events,
-            minibatch: None,
-        };
-        let also = self.also.as_mut().is_none_or(|rule| rule.update(&mut record));
-        let converged = self.convergence.update(&mut record) && also;
-        let asked = observer.on_iteration(&record);
-        self.history.records.push(record);
-        let late = |limit| self.begun.elapsed() >= limit;
-        match asked {
-            _ if converged => Some(StopReason::Converged),
-            ControlFlow::Break(reason) => Some(reason),
-            _ if iteration >= self.config.max_iter => Some(StopReason::MaxIterations),
-            _ if self.config.max_time.is_some_and(late) => Some(StopReason::MaxSeconds),
-            _ => None,
-        }
-    }
-
-    fn finish(
-        mut self,
-        model: LinearGaussian,
-        stop_reason: StopReason,
-        variances: &[f64],
-    ) -> Fit<LinearGaussian> {
-        let variables = model.heywood_cases(variances);
-        if !variables.is_empty() {
-            self.warnings.push(Event::Heywood { variables }.describe(self.names));
-        }
-        Fit {
-            model,
-            history: self.history,
-            stop_reason,
-            warnings: self.warnings,
-            seconds: self.begun.elapsed().as_secs_f64(),
-        }
     }
 }

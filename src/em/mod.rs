@@ -19,6 +19,7 @@ pub mod stepwise;
 pub mod stream;
 pub mod sweep;
 pub mod truncated;
+mod watch;
 
 pub use batch::{Fit, fit};
 pub use config::Config;

@@ -1,13 +1,14 @@
 //! Fits by minibatches over a source of any size: shuffled reading, stepwise or incremental EM, records, a stopping
 //! rule, checkpoints, averaging, and closing iterations of batch EM.
 
-use super::batch::{Fit, note};
+use super::batch::Fit;
 use super::config::Config;
 use super::incremental::{Incremental, slot_bytes};
 use super::online::Batch;
 use super::state::{Engine, StreamState};
 use super::stepwise::{Step, StepSize, Stepwise};
 use super::sweep::{Lanes, Sweeper};
+use super::watch::note;
 use crate::data::prefetch::{self, WINDOWS, Windows};
 use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section};
 use crate::data::{self, DataSource};
@@ -210,10 +211,7 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 ) -> Result<StreamState<M>> {
     stream.check()?;
     config.check()?;
-    data::check_dim(source, model.dim())?;
-    if source.is_empty() {
-        return Err(Error::Config(format!("{} has no points", source.name())));
-    }
+    data::check_source(source, model.dim())?;
     let order = order(source, config, stream);
     let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
     let engine = match stream.algorithm {

@@ -6,19 +6,19 @@
 use super::batch::Fit;
 use super::config::Config;
 use super::sweep::{check_points, first_fault};
+use super::watch::{Iteration, Watch};
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::model::GenerativeModel;
 use crate::model::sbn::{
     LatentStats, Regression, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates,
     TruncatedSums,
 };
-use crate::monitor::{Convergence, History, IterRecord, Observer, StopReason};
+use crate::monitor::Observer;
 use crate::rng;
 use crate::scalar::Scalar;
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// Lanes at most, each with its own table of states.
@@ -147,15 +147,10 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
     config: &Config,
     observer: &mut dyn Observer,
 ) -> Result<Fit<SigmoidBeliefNet>> {
-    data::check_dim(source, model.dim())?;
+    data::check_source(source, model.dim())?;
     config.check()?;
-    if source.is_empty() {
-        return Err(Error::Config(format!("{} has no points", source.name())));
-    }
-    let start = Instant::now();
-    let mut convergence = Convergence::new(config.monitor, config.tol, config.rtol)?;
+    let mut watch = Watch::new(Instant::now(), config, source.column_names())?;
     let mut sweeper = TruncatedSweeper::<T, S>::new(source, executor, states, config.seed);
-    let mut history = History::default();
     if !random_start {
         // Files hold no sets of states, and an M-step from random ones would unlearn what the network knows.
         for _ in 1..SEARCH_SWEEPS {
@@ -164,42 +159,25 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
     }
     let stop_reason = loop {
         let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
-        let iteration = history.records.len() + 1;
-        let held = random_start && iteration <= HELD_PRIOR;
-        let mut regressions: Vec<Regression<'_>> = model.regressions(&stats, NEWTON_STEPS, held);
+        let iteration = watch.iteration();
+        watch.held = random_start && iteration <= HELD_PRIOR;
+        let mut regressions: Vec<Regression<'_>> =
+            model.regressions(&stats, NEWTON_STEPS, watch.held);
         executor.for_each(&mut regressions, |_, regression| {
             regression.solve();
             Ok(())
         })?;
-        let mut record = IterRecord {
-            iteration,
-            seconds: 0.0,
+        let found = Iteration {
             points_seen: iteration as u64 * source.len(),
             entropy_sum: model.entropies_of(&stats),
             lower_bound: model.bound_of(&stats),
             log_likelihood: log_evidence,
-            change: 0.0,
             active_components: model.active_components(),
             events: Vec::new(),
-            minibatch: None,
         };
-        record.seconds = start.elapsed().as_secs_f64();
-        let converged = convergence.update(&mut record) && !held;
-        let asked = observer.on_iteration(&record);
-        history.records.push(record);
-        if converged {
-            break StopReason::Converged;
-        }
-        if let ControlFlow::Break(reason) = asked {
+        if let Some(reason) = watch.record(found, observer) {
             break reason;
         }
-        if iteration >= config.max_iter {
-            break StopReason::MaxIterations;
-        }
-        if config.max_time.is_some_and(|limit| start.elapsed() >= limit) {
-            break StopReason::MaxSeconds;
-        }
     };
-    let seconds = start.elapsed().as_secs_f64();
-    Ok(Fit { model, history, stop_reason, warnings: Vec::new(), seconds })
+    Ok(watch.finish(model, stop_reason))
 }

@@ -290,6 +290,9 @@ pub struct StreamArgs {
     /// Offset t0 of the step sizes [default: 2]
     #[arg(long, value_name = "T0", help_heading = MINIBATCHES, value_parser = not_negative)]
     pub step_offset: Option<f64>,
+    /// Least step, as long as it gains more than its noise costs; 0 for none [default: what costs 0.005 nats per point]
+    #[arg(long, value_name = "STEP", help_heading = MINIBATCHES, value_parser = not_negative)]
+    pub step_least: Option<f64>,
     /// Passes over the points at most [default: 5]
     #[arg(long, value_name = "N", help_heading = MINIBATCHES, value_parser = positive)]
     pub epochs: Option<u64>,
@@ -324,11 +327,12 @@ pub struct StreamArgs {
 
 impl StreamArgs {
     /// Arguments that only fits by minibatches have a use for, and whether they were typed.
-    pub fn given(&self) -> [(&'static str, bool); 13] {
+    pub fn given(&self) -> [(&'static str, bool); 14] {
         [
             ("--batch-size", self.batch_size.is_some()),
             ("--step-exponent", self.step_exponent.is_some()),
             ("--step-offset", self.step_offset.is_some()),
+            ("--step-least", self.step_least.is_some()),
             ("--epochs", self.epochs.is_some()),
             ("--average", self.average.is_some()),
             ("--polish", self.polish.is_some()),

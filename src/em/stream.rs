@@ -48,10 +48,10 @@ impl Algorithm {
 /// `Σ γ_t` counts iterations of batch EM. Where that takes hundreds, steps that only follow `t^-κ` stop long before: from
 /// the same starts the photograph of `examples/stream.rs` was 0.05 nats short of batch EM after ten epochs. What noise the
 /// steps leave goes with the averages at the end. By 5e-3 a step forgets in `p / 0.01` points, 50 for each parameter.
-pub const NOISE: f64 = 5e-3;
+pub const NOISE: f64 = 1e-2;
 
 /// The least step is no larger than this by itself: statistics always remember some batches.
-pub const LARGEST_LEAST_STEP: f64 = 0.25;
+pub const LARGEST_LEAST_STEP: f64 = 0.5;
 
 /// The least step is halved when an epoch, or a window of the stopping rule, gains less than this part of what its noise
 /// costs. Not less than all of it: averages will take the noise away, but what was not gained is lost.

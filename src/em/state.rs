@@ -246,6 +246,9 @@ impl<M: GenerativeModel> StreamState<M> {
                 }
             }
         }
+        let forgotten = self.model().forgotten();
+        out.push(forgotten.len() as f64);
+        out.extend(forgotten);
         out.push(self.history.records.len() as f64);
         for r in &self.history.records {
             let sum = &r.entropy_sum;
@@ -360,6 +363,10 @@ impl<M: GenerativeModel> StreamState<M> {
                 }
                 _ => return None,
             }
+            let count = from.count()? as usize;
+            if !self.engine.model_mut().remind(from.take(count)?) {
+                return None;
+            }
             for _ in 0..from.count()? {
                 let record = IterRecord {
                     iteration: from.count()? as usize,
@@ -397,7 +404,6 @@ impl<M: GenerativeModel> StreamState<M> {
         match read(&mut from) {
             None => Err(Error::Model("damaged checkpoint: its numbers are no state".to_owned())),
             Some(()) => {
-                self.engine.model_mut().reawaken();
                 self.warnings = warnings;
                 Ok(self)
             }

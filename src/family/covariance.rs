@@ -375,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn one_logarithm_for_many_is_their_sum() {
+        for n in [0, 1, 63, 64, 65, 1000] {
+            let values: Vec<f64> = (0..n).map(|i| (30.0 * f64::from(i).sin()).exp2()).collect();
+            let exact: f64 = values.iter().map(|v| v.ln()).sum();
+            assert!((sum_of_ln(&values) - exact).abs() < 1e-13 * f64::from(n), "{n}");
+        }
+        let tiny = [f64::MIN_POSITIVE, f64::MAX, 5e-324, 1.0];
+        assert!((sum_of_ln(&tiny) - (tiny[2].ln() + tiny[0].ln() + tiny[1].ln())).abs() < 1e-11);
+        assert_eq!(sum_of_ln(&[2.0, 0.0]), f64::NEG_INFINITY);
+        assert!(sum_of_ln(&[-2.0, -3.0]).is_nan() && sum_of_ln(&[f64::INFINITY]).is_infinite());
+    }
+
+    #[test]
     fn packed_forms_agree_with_dense_algebra() {
         let covariance = [4.0, 2.0, 0.6, 2.0, 3.0, 0.4, 0.6, 0.4, 1.5];
         let precision = Shape::Full.precision(&covariance, 3).unwrap();

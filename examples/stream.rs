@@ -15,6 +15,7 @@ use entropysum::exec::Executor;
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
+use entropysum::monitor::Event;
 use entropysum::{Config, IterRecord, MixtureSpec, Observer, Silent, StopReason, em};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -119,13 +120,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every fifth pixel of a photograph is held out.
+/// Every fifth pixel of a photograph is held out. Values are integers; numbers from [0, 1) are added, as densities of such want
+/// it: components that collapse to one value would have any likelihood.
 fn photo() -> Result<Task, Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/china.npy");
     let points =
         entropysum::data::load(&*entropysum::data::open::<f64>(path, &Default::default())?)?;
-    let rows: Vec<f64> =
-        points.view().row_iter().flat_map(|row| row.iter().copied().collect::<Vec<_>>()).collect();
+    let values = points.view().row_iter().flat_map(|row| row.iter().copied().collect::<Vec<_>>());
+    // As good as random: multiples of the golden ratio, mixed by bits.
+    let noise = |i: usize| {
+        let bits = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let bits = (bits ^ bits >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (bits >> 11) as f64 * 2f64.powi(-53)
+    };
+    let rows: Vec<f64> = values.enumerate().map(|(i, value)| value + noise(i)).collect();
     Ok(split("photo", "gaussian-full", [16, 3], &rows, 1024, 10))
 }
 
@@ -196,7 +204,9 @@ fn run_minibatches(task: &Task, algorithm: Algorithm, seed: u64) -> Result<Path2
     impl Observer for Audits {
         fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason> {
             let audit = record.minibatch.map_or(f64::NAN, |it| it.audit);
-            assert!(record.gap().abs() < 1e-9);
+            // Where a variance stands at its floor, the M-step is not the exact one.
+            let floored = record.events.iter().any(|it| matches!(it, Event::Floored { .. }));
+            assert!(record.gap().abs() < 1e-9 || floored, "{record:?}");
             self.0.push((record.points_seen as f64 / self.1, audit));
             ControlFlow::Continue(())
         }

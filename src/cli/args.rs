@@ -553,6 +553,10 @@ pub struct BenchArgs {
     /// Numbers of points
     #[arg(long, value_name = "N,...", help_heading = DATA, value_delimiter = ',', default_value = "10000,100000", value_parser = positive)]
     pub n: Vec<u64>,
+    /// Of monitor: watch minibatch EM with batches of B points, each against a pass over all N. N may exceed the memory: beyond
+    /// some points they are read again
+    #[arg(long, value_name = "B", help_heading = DATA, value_parser = positive)]
+    pub batch_size: Option<u64>,
     /// Write the table as CSV
     #[arg(short, long, value_name = "FILE.csv", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,

@@ -85,7 +85,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         println!(
-            "{}: batch EM is within 1e-3 nats of its end after one {:.1}th of its points (median of {seeds} seeds)",
+            "{}: batch EM itself is within 1e-3 nats of its end in {:.1} times fewer points than it takes to converge (median of \
+             {seeds} seeds)",
             task.name,
             median(&mut to_threshold)
         );

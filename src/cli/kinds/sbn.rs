@@ -4,11 +4,12 @@ use super::{Features, FitKind, Given, Kind, PointMap, learned_from_points, maps_
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
+use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
 use entropysum::data::DataSource;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated::TruncatedSweeper;
-use entropysum::em::{Config, Fit, SbnSpec, fit_sbn};
+use entropysum::em::{Config, Fit, SbnSpec, fit_sbn, sbn};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::Known;
@@ -53,7 +54,7 @@ impl Kind for SigmoidBeliefNet {
     const ARGUMENTS: &'static [&'static str] =
         &["--latent", "--posterior", "--states", "--ridge", "--plot-features"];
 
-    const ALGORITHMS: &'static [&'static str] = &["em"];
+    const ALGORITHMS: &'static [&'static str] = &["em", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         let chosen = posterior(args, given.as_ref().map(|given| given.model.posterior()))?;
@@ -191,6 +192,14 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_sbn(spec, *source, executor, config, observer)
+    }
+
+    fn fit_stream(
+        spec: &SbnSpec,
+        plan: &StreamPlan<'_, T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        plan.fit(observer, |source| Ok((sbn::first(spec, source, plan.config.seed, 0)?, None)))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -1,6 +1,6 @@
 //! Sigmoid belief networks and Bernoulli mixtures on binarised digits that neither has seen.
 //!
-//! `cargo run --release --example digits_held_out [LATENTS STATES [DATA WIDTH OUT.png]]`
+//! `cargo run --release --example digits_held_out [LATENTS STATES [DATA WIDTH OUT.png [RIDGE ...]]]`
 //!
 //! Of every five points three are for learning, the fourth (validation) chooses among ridges, pseudo-counts and numbers of
 //! components, and the fifth (test) was used for nothing before it is scored. A pixel that is the same in all points for
@@ -17,6 +17,7 @@ use entropysum::model::{GenerativeModel, Mixture, SigmoidBeliefNet};
 use entropysum::{Executor, Points, Silent, inference, picture};
 use std::path::Path;
 
+/// Ridges to choose from where none are given.
 const RIDGES: [f64; 5] = [0.0, 1e-5, 1e-4, 1e-3, 1e-2];
 const PSEUDO_COUNTS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 3.0];
 
@@ -38,6 +39,8 @@ fn main() -> entropysum::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = args.get(2).map_or(root.join("data/digits_binary.npy"), Into::into);
     let out = args.get(4).map_or(root.join("target/digits_held_out.png"), Into::into);
+    let typed = args.iter().skip(5).map(|a| a.parse().expect("a ridge"));
+    let ridges: Vec<f64> = if args.len() > 5 { typed.collect() } else { RIDGES.to_vec() };
 
     let all = data::load::<f64>(&*data::open(path, &OpenOptions::default())?)?;
     let (parts, varies) = split(&all)?;
@@ -50,22 +53,8 @@ fn main() -> entropysum::Result<()> {
     };
 
     println!("{:34} {:>9} {:>9} {:>9}", "", "learning", "choosing", "test");
-    let mut best: Option<(SigmoidBeliefNet, Scores)> = None;
-    for ridge in RIDGES {
-        let spec = SbnSpec { ridge, ..SbnSpec::new(latents) }
-            .with_posterior(LatentPosterior::Truncated { states });
-        let fit = fit_sbn(&spec, &parts[0].points, &executor, &config, &mut Silent)?;
-        let scores = score_net(&fit.model)?;
-        let (iterations, seconds) = (fit.history.records.len(), fit.seconds);
-        show(&format!("sbn, ridge {ridge:e}"), &scores);
-        println!("    {iterations} iterations, {seconds:.0} s");
-        if best.as_ref().is_none_or(|(_, found)| scores[1] > found[1]) {
-            best = Some((fit.model, scores));
-        }
-    }
-    let (net, of_net) = best.expect("there are ridges");
-
-    let equal = ((net.n_parameters() + 1) as f64 / (dim + 1) as f64).round() as usize;
+    // As many parameters: H + D (H + 1) of the network.
+    let equal = ((latents + dim * (latents + 1) + 1) as f64 / (dim + 1) as f64).round() as usize;
     let mut of_mixture: Option<Scores> = None;
     for components in [equal, equal / 2, equal / 4].into_iter().filter(|&c| c > 0) {
         let spec = MixtureSpec::new(registry::build("bernoulli", dim)?, components);
@@ -87,6 +76,20 @@ fn main() -> entropysum::Result<()> {
             of_mixture = Some(scores);
         }
     }
+    let mut best: Option<(SigmoidBeliefNet, Scores)> = None;
+    for ridge in ridges {
+        let spec = SbnSpec { ridge, ..SbnSpec::new(latents) }
+            .with_posterior(LatentPosterior::Truncated { states });
+        let fit = fit_sbn(&spec, &parts[0].points, &executor, &config, &mut Silent)?;
+        let scores = score_net(&fit.model)?;
+        let (iterations, seconds) = (fit.history.records.len(), fit.seconds);
+        show(&format!("sbn, ridge {ridge:e}"), &scores);
+        println!("    {iterations} iterations, {seconds:.0} s");
+        if best.as_ref().is_none_or(|(_, found)| scores[1] > found[1]) {
+            best = Some((fit.model, scores));
+        }
+    }
+    let (net, of_net) = best.expect("there are ridges");
     let of_mixture = of_mixture.expect("there are mixtures");
     println!("chosen: sbn {:.3} (a lower bound), mixture {:.3} on test", of_net[2], of_mixture[2]);
 

@@ -1,6 +1,8 @@
 //! Sigmoid belief networks on the command line.
 
-use super::{Features, FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
+use super::{
+    Features, FitKind, Given, Kind, PointMap, algorithm, learned_from_points, maps_by_latents,
+};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
@@ -93,6 +95,10 @@ impl Kind for SigmoidBeliefNet {
         }
         let total: u64 = latents.iter().sum();
         match chosen {
+            LatentPosterior::Truncated { .. } if algorithm(args).is_some() => refuse(format!(
+                "truncated posteriors keep their states with the points and are learned by sweeps over all of them: leave out \
+                 --batch-size and --algorithm, or use --posterior exact (up to {MAX_ENUMERATED} latents)"
+            )),
             LatentPosterior::Exact | LatentPosterior::MeanField
                 if total > MAX_ENUMERATED as u64 =>
             {

@@ -16,6 +16,7 @@
 use super::regression::Design;
 use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet, mean_field};
 use crate::block::Block;
+use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{softmax, states};
 use crate::model::{Constants, EStep, GenerativeModel};
@@ -438,6 +439,17 @@ pub(crate) fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
 impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
     type Packed = Packed<T>;
     type Workspace = Workspace<T>;
+
+    fn check_e_step(&self) -> Result<()> {
+        match self.posterior() {
+            LatentPosterior::Truncated { .. } => Err(Error::Config(
+                "sbn: truncated posteriors are states that points keep from sweep to sweep: em::fit_sbn learns them, or exact \
+                 posteriors do without"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
 
     fn pack(&self, simd: Simd, _: u64, _: Constants) -> Packed<T> {
         self.pack_states(simd)

@@ -234,6 +234,7 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 ) -> Result<StreamState<M>> {
     stream.check()?;
     config.check()?;
+    model.check_e_step()?;
     data::check_source(source, model.dim())?;
     let order = order(source, config, stream);
     let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };

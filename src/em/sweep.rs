@@ -115,6 +115,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         model: &M,
         constants: &mut Option<DataConstants>,
     ) -> Result<SuffStats> {
+        model.check_e_step()?;
         let (simd, n_points) = (executor.simd(), source.len());
         let known = constants.as_ref().and_then(|known| {
             let packed = model.pack(simd, n_points, Constants::Known);

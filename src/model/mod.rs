@@ -119,6 +119,14 @@ pub trait EStep<T: Scalar>: GenerativeModel {
     /// Scratch memory of one lane, kept between sweeps.
     type Workspace: Send;
 
+    /// Refuses a model whose posteriors are no function of its parameters and the point.
+    ///
+    /// # Errors
+    /// Says what learns it instead.
+    fn check_e_step(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Packs the parameters for a sweep over `n_points`.
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Self::Packed;
 

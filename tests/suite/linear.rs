@@ -1148,10 +1148,27 @@ fn hard_data_give_right_answers_or_clear_errors() {
     assert!(found.model.noise_variances().iter().all(|psi| *psi > 0.0));
     let warning = found.warnings.last().expect("a Heywood case");
     assert!(warning.contains("column(s) [0, 3]"), "{warning}");
+    // The floor is a millionth of the variable's variance.
+    let variances = moments(&copied, &executor()).unwrap().variances().to_vec();
+    for d in [0, 3] {
+        let part = found.model.noise_variances()[d] / variances[d];
+        assert!((part * 1e6 - 1.0).abs() < 1e-6, "{part:e}");
+    }
     let record = found.last().unwrap();
     // Where a floor binds the gap is known, and the bound is still below the next log-likelihood.
     let m = moments(&copied, &executor()).unwrap();
     assert!(record.lower_bound <= log_likelihood(&found.model, &m) + 1e-9);
+}
+
+/// A rotation of the loadings is no parameter: H (H - 1) / 2 fewer.
+#[test]
+fn free_parameters_are_counted_without_rotations() {
+    for (noise, n_variances) in [(Noise::Isotropic, 1), (Noise::Diagonal, 6)] {
+        let (loadings, variances) =
+            ((0..18).map(f64::from).collect::<Vec<_>>(), vec![1.0; n_variances]);
+        let model = LinearGaussian::new(noise, vec![0.0; 6], &loadings, variances).unwrap();
+        assert_eq!(model.n_parameters(), 6 + 6 * 3 - 3 + n_variances);
+    }
 }
 
 #[test]

@@ -103,10 +103,11 @@ Example:
     /// Test whether a model's bound becomes an entropy sum
     #[command(after_help = "\
 Tests the parameterisation criterion of the paper (Definition 1) at random parameters: whether coefficients alpha and
-beta exist that make the natural parameters from their own Jacobians, the same for all latent states. With a model file
-and points, both sides of 'bound - entropy sum = alpha . dF/dPsi + beta . dF/dtheta' are evaluated on the points: on those
-the model was learned from the gap is zero where it has converged; on others it is positive if the model is too flat for
-them, and negative if it is too sharp.
+beta exist that make the natural parameters from their own Jacobians, the same for all latent states. The parameters of a
+model file are tested too, but for mixtures, whose own may be at a boundary. With a model file and points, both sides of
+'bound - entropy sum = alpha . dF/dPsi + beta . dF/dtheta' are evaluated on the points: on those the model was learned from
+the gap is zero where it has converged; on others it is positive if the model is too flat for them, and negative if it is
+too sharp.
 
 Example:
   entropysum check gaussian-tied

@@ -92,9 +92,14 @@ pub trait DataSource<T: Scalar>: Sync {
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>>;
 
-    /// The same points as sparse ones, where the source holds them so in memory; [`read`](Self::read) fills in the
-    /// zeros.
-    fn read_sparse(&self, _start: u64, _count: usize) -> Option<Block<'_, T>> {
+    /// The same points as sparse ones, where the source holds all its points so in memory; [`read`](Self::read) fills in
+    /// the zeros.
+    fn read_sparse<'a>(
+        &'a self,
+        _start: u64,
+        _count: usize,
+        _buffer: &'a mut BlockBuf<T>,
+    ) -> Option<Block<'a, T>> {
         None
     }
 }
@@ -133,14 +138,19 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
         (**self).read(start, count, buffer)
     }
 
-    fn read_sparse(&self, start: u64, count: usize) -> Option<Block<'_, T>> {
-        (**self).read_sparse(start, count)
+    fn read_sparse<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Option<Block<'a, T>> {
+        (**self).read_sparse(start, count, buffer)
     }
 }
 
 /// Whether a source holds its points as sparse ones.
 pub fn is_sparse<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> bool {
-    source.read_sparse(0, 0).is_some()
+    source.read_sparse(0, 0, &mut BlockBuf::default()).is_some()
 }
 
 /// Reads points: as sparse ones if these will do and the source has such.
@@ -151,9 +161,10 @@ pub(crate) fn read<'a, T: Scalar, S: DataSource<T> + ?Sized>(
     count: usize,
     buffer: &'a mut BlockBuf<T>,
 ) -> Result<Block<'a, T>> {
-    match sparse.then(|| source.read_sparse(start, count)).flatten() {
-        Some(block) => Ok(block),
-        None => source.read(start, count, buffer),
+    if sparse && is_sparse(source) {
+        Ok(source.read_sparse(start, count, buffer).expect("a source is sparse everywhere"))
+    } else {
+        source.read(start, count, buffer)
     }
 }
 

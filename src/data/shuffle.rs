@@ -408,6 +408,15 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Section<'_, S> {
     ) -> Result<Block<'a, T>> {
         self.source.read(self.range.start + start, count, buffer)
     }
+
+    fn read_sparse<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Option<Block<'a, T>> {
+        self.source.read_sparse(self.range.start + start, count, buffer)
+    }
 }
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ pub struct StreamArgs {
     /// Offset t0 of the step sizes [default: 2]
     #[arg(long, value_name = "T0", help_heading = MINIBATCHES, value_parser = not_negative)]
     pub step_offset: Option<f64>,
-    /// Least step, as long as it gains more than its noise costs; 0 for none [default: what costs 0.005 nats per point]
+    /// Least step, as long as it gains more than its noise costs; 0 for none [default: what costs 0.01 nats per point]
     #[arg(long, value_name = "STEP", help_heading = MINIBATCHES, value_parser = not_negative)]
     pub step_least: Option<f64>,
     /// Passes over the points at most [default: 5]

@@ -7,7 +7,7 @@ use entropysum::data::DataSource;
 use entropysum::em::stepwise::StepSize;
 use entropysum::em::stream::{self, Checkpoints, StreamConfig, StreamData};
 use entropysum::em::{Config, Fit, StreamState};
-use entropysum::error::Result;
+use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::model::EStep;
 use entropysum::monitor::{Event, Observer};
@@ -75,17 +75,28 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         }
     }
 
-    /// Goes on from the checkpoint if there is one and it was asked for, else begins from `start`.
+    /// Goes on from the checkpoint if there is one and it was asked for, else begins from `start`. `other` says what model the
+    /// checkpoint has, and what was asked for, where these are not the same.
     pub fn fit<M: Stored + EStep<T>>(
         &self,
         observer: &mut dyn Observer,
+        other: impl FnOnce(&M) -> Option<[String; 2]>,
         start: impl FnOnce(&dyn DataSource<T>) -> Result<(M, Option<Event>)>,
     ) -> Result<Fit<M>> {
         let Self { source, config, stream, .. } = *self;
         let path = self.checkpoint.as_deref();
         let mut event = None;
         let state: StreamState<M> = match path.filter(|path| self.resume && path.exists()) {
-            Some(path) => store::load_checkpoint(path, source, config, stream)?,
+            Some(path) => {
+                let state = store::load_checkpoint(path, source, config, stream)?;
+                if let Some([found, asked]) = other(state.model()) {
+                    return Err(Error::Config(format!(
+                        "{}: the checkpoint is of another fit: it has {found}; this one has {asked}",
+                        path.display()
+                    )));
+                }
+                state
+            }
             None => {
                 let (model, told) = start(source)?;
                 event = told;

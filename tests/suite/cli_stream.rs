@@ -192,6 +192,29 @@ fn a_fit_that_is_killed_and_resumed_ends_with_the_same_bits() {
     }
 }
 
+/// A checkpoint has a model of its own; another one that is asked for is not passed over.
+#[test]
+fn a_checkpoint_of_another_model_is_refused() {
+    let place = Place::new(2_000);
+    let fit = "fit points.npy --batch-size 200 --epochs 2 -q --checkpoint checkpoint --resume";
+    place.succeed(&format!("{fit} -k 3"));
+    for (other, message) in [
+        (
+            "-k 4",
+            "it has 3 components of gaussian-full, exact posteriors; this one has 4 components",
+        ),
+        ("-k 3 --model gaussian-diag", "this one has 3 components of gaussian-diag"),
+        ("-k 3 --posterior hard", "this one has 3 components of gaussian-full, hard posteriors"),
+        ("-k 3 --step-least 0.1", "least step 0.1"),
+        ("-k 3 --seed 1", "seed 1"),
+    ] {
+        let fault = place.fault(&format!("{fit} {other}"));
+        assert!(fault.contains("the checkpoint is of another fit"), "{other}: {fault}");
+        assert!(fault.contains(message), "{other}: {fault}");
+    }
+    place.succeed(&format!("{fit} -k 3"));
+}
+
 #[test]
 fn files_of_all_kinds_are_one_stream() {
     let place = Place::new(3_000);

@@ -10,7 +10,7 @@ use entropysum::data::DataSource;
 use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::registry;
+use entropysum::family::{ExponentialFamily, registry};
 use entropysum::inference::{self, Score};
 use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Observer;
@@ -160,7 +160,19 @@ impl<T: Scalar> FitKind<T> for Mixture {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        plan.fit(observer, |source| match &spec.init {
+        let describe = |family: &dyn ExponentialFamily, n_components, posterior: Posterior| {
+            format!(
+                "{n_components} components of {}, {} posteriors",
+                family.name(),
+                posterior.name()
+            )
+        };
+        let other = |model: &Self| {
+            let found = describe(model.family(), model.n_components(), model.posterior());
+            let asked = describe(&*spec.family, spec.n_components, spec.posterior);
+            (found != asked).then_some([found, asked])
+        };
+        plan.fit(observer, other, |source| match &spec.init {
             Init::Model(model) => Ok((*model.clone(), None)),
             _ => {
                 let (model, event) = init::start(spec, source, plan.executor, plan.config, 0)?;

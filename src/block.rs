@@ -120,4 +120,8 @@ pub struct BlockBuf<T> {
     pub weights: Vec<f64>,
     /// Bytes as they stand in a file.
     pub bytes: Vec<u8>,
+    /// Where the rows of sparse points start in `columns` and `values`, and the end.
+    pub starts: Vec<usize>,
+    /// Columns of sparse points.
+    pub columns: Vec<u32>,
 }

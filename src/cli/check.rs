@@ -17,7 +17,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     let (model, gap) = match name {
         Some(name) => (named(name, args)?, None),
         None => with_model!(store::load(path)?, model => {
-            (model.factors()?, gap(&model, args)?)
+            (model.factors(), gap(&model, args)?)
         }),
     };
     let report = model.check(size(args.draws)?, args.seed);

@@ -1,9 +1,76 @@
-//! Mixtures of factor analysers, reduced to what the criterion needs.
+//! Mixtures of factor analysers, reduced to what the criterion needs, and their gap identity on data.
 
 use super::family::sums_to_one;
 use super::shapes::{Sizes, affine, array, normals, variances};
-use super::{Direction, Factor, FactorModel};
-use crate::model::NoiseStructure;
+use super::solve::derivative;
+use super::{CertifiedGap, Direction, Factor, FactorModel};
+use crate::data::DataSource;
+use crate::em::sweep::Sweeper;
+use crate::error::Result;
+use crate::exec::Executor;
+use crate::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+use crate::scalar::Scalar;
+
+/// Steps of the derivatives of the bound along α and β, which scale the model by themselves: see `solve::STEP`.
+const STEP: f64 = 7.4e-4;
+
+/// Evaluates both sides of the gap identity for a mixture of factor analysers, as it is, on points, with its exact
+/// posteriors.
+///
+/// The right side knows nothing of entropies: it is the derivative of the bound along `α`, which moves the weights and scales
+/// the variances of the priors, and along `β = -ψ`, which scales the noise.
+///
+/// # Errors
+/// If dimensions differ, there are no points, or one cannot be read or is no finite number.
+///
+/// ```
+/// use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};
+/// use entropysum::{Executor, Points, criterion};
+///
+/// let (means, loadings) = ([0.0, 0.0, 5.0, 5.0], [1.0, 0.5, 0.0, 2.0]);
+/// let (weights, noise) = (vec![0.4, 0.6], [0.1, 0.2]);
+/// let model = MixtureOfFactorAnalyzers::new(
+///     NoiseStructure::Isotropic, 2, weights, &means, &loadings, &noise,
+/// )?;
+/// let points = Points::<f64>::from_rows(&[-1.0, 0.5, 3.0, 9.0, 5.0, 4.0], 2)?;
+/// let gap = criterion::certify_factor_analyzers(&model, &points, &Executor::new(Some(1))?)?;
+/// assert!(gap.gap() < -1.0); // these points are wider than the model
+/// assert!(gap.error().abs() < 1e-9);
+/// # Ok::<(), entropysum::Error>(())
+/// ```
+pub fn certify_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
+    model: &MixtureOfFactorAnalyzers,
+    source: &S,
+    executor: &Executor,
+) -> Result<CertifiedGap> {
+    crate::data::check_source(source, model.dim())?;
+    let stats = Sweeper::new(source, executor).sweep(model)?;
+    let alpha = prior_flow(model.weights(), &model.prior_levels());
+    let weights = |t: f64| -> Vec<f64> {
+        model.weights().iter().zip(&alpha).map(|(w, along)| w + t * along).collect()
+    };
+    let bound = |model: MixtureOfFactorAnalyzers| vec![model.lower_bound(&stats)];
+    let prior = |t: f64| bound(model.scaled(weights(t), 1.0 - t, 1.0));
+    let noise = |t: f64| bound(model.scaled(weights(0.0), 1.0, 1.0 - t));
+    // No weight may become negative on the way.
+    let steps =
+        model.weights().iter().zip(&alpha).map(|(w, a)| if *w > 0.0 { a.abs() / w } else { 0.0 });
+    let step = STEP / steps.fold(1.0, f64::max);
+    Ok(CertifiedGap {
+        lower_bound: model.lower_bound(&stats),
+        entropy_sum: model.entropy_sum(&stats).total(),
+        prior: derivative(prior, step)[0],
+        observable: derivative(noise, STEP)[0],
+    })
+}
+
+/// The part of α that moves the weights, from the natural parameters of `δ_c` up to a constant: `π_c (ℓ_c - Σ π ℓ)`.
+fn prior_flow(weights: &[f64], levels: &[f64]) -> Vec<f64> {
+    let part = |(&w, level): (&f64, &f64)| if w > 0.0 { w * level } else { 0.0 };
+    let mean: f64 = weights.iter().zip(levels).map(part).sum();
+    let along = |(&w, level): (&f64, &f64)| if w > 0.0 { w * (level - mean) } else { 0.0 };
+    weights.iter().zip(levels).map(along).collect()
+}
 
 /// A mixture of factor analysers with the prior `π_c N(z; 0, τ_c I)`, whose scales are free as in `ppca`.
 pub(super) fn factor_analyzers(noise: NoiseStructure, sizes: Sizes) -> FactorModel {
@@ -62,8 +129,7 @@ impl Factor for Prior {
     fn closed_form(&self, parameters: &[f64]) -> Option<Vec<f64>> {
         let (weights, scales) = parameters.split_at(self.sizes.n_components);
         let levels = self.levels(parameters);
-        let mean: f64 = weights.iter().zip(&levels).map(|(w, level)| w * level).sum();
-        let along = weights.iter().zip(&levels).map(|(w, level)| w * (level - mean));
+        let along = prior_flow(weights, &levels).into_iter();
         Some(along.chain(scales.iter().map(|tau| -tau)).collect())
     }
 }

@@ -59,11 +59,13 @@
 
 mod factor_analyzers;
 mod family;
+mod fitted;
 mod gap;
 mod linear;
 mod shapes;
 mod solve;
 
+pub use factor_analyzers::certify_factor_analyzers;
 pub use family::mixture;
 pub use gap::{CertifiedGap, certify, certify_stats};
 pub use linear::certify_linear_gaussian;
@@ -77,6 +79,10 @@ use std::fmt;
 /// Relative residuals up to this are rounding: derivatives by finite differences are good to about 1e-11, and a model
 /// that fails leaves a part of its natural parameters, a number without any reason to be small.
 pub const TOLERANCE: f64 = 1e-7;
+
+/// Parameters of a factor up to which coefficients are solved for even if they are known in closed form: the Jacobian has
+/// several times as many rows as these, so that time grows with their third power. 200 take about a second a draw.
+const MAX_SOLVED: usize = 200;
 
 /// One factor `p(x | z; θ)` of a generative model: an exponential family with natural parameters `η(z; θ)`.
 ///
@@ -170,12 +176,14 @@ pub struct FactorModel {
     name: String,
     factors: Vec<Box<dyn Factor>>,
     statement: Statement,
+    /// Parameters of each factor that a check begins with.
+    own: Option<Vec<Vec<f64>>>,
 }
 
 impl FactorModel {
     /// A model with these factors, the prior first.
     pub fn new(name: impl Into<String>, factors: Vec<Box<dyn Factor>>) -> Self {
-        Self { name: name.into(), factors, statement: Statement::Definition }
+        Self { name: name.into(), factors, statement: Statement::Definition, own: None }
     }
 
     /// The same, as one of the models that a proposition is about.
@@ -183,18 +191,37 @@ impl FactorModel {
         Self { statement, ..self }
     }
 
+    /// The same with parameters of its own, those of each factor: a check begins with them and goes on with random ones.
+    ///
+    /// They have to be inside of their domain: at a probability of 0, natural parameters are infinite.
+    ///
+    /// # Panics
+    /// If they are not as many as the parameters of the factors.
+    pub fn with_parameters(self, own: Vec<Vec<f64>>) -> Self {
+        let lengths = self
+            .factors
+            .iter()
+            .map(|factor| factor.parameters().iter().map(|(_, len)| len).sum::<usize>());
+        assert!(own.iter().map(Vec::len).eq(lengths), "{}: other parameters", self.name);
+        Self { own: Some(own), ..self }
+    }
+
     /// Its factors, the prior first.
     pub fn factors(&self) -> &[Box<dyn Factor>] {
         &self.factors
     }
 
-    /// Tests the criterion at `draws` random parameters; the same seed draws the same ones.
+    /// Tests the criterion at `draws` parameters: the model's own, if it has any, and else random ones, of which the same
+    /// seed draws the same.
     pub fn check(&self, draws: usize, seed: u64) -> Report {
         let factors: Vec<_> = self
             .factors
             .iter()
             .enumerate()
-            .map(|(index, factor)| check_factor(&**factor, index, draws, seed))
+            .map(|(index, factor)| {
+                let own = self.own.as_ref().map(|own| &own[index][..]);
+                check_factor(&**factor, own, index, draws, seed)
+            })
             .collect();
         let constant = factors.iter().all(|factor| factor.base_measure_is_constant);
         let holds = factors.iter().all(|factor| factor.holds);
@@ -210,7 +237,13 @@ impl FactorModel {
     }
 }
 
-fn check_factor(factor: &dyn Factor, index: usize, draws: usize, seed: u64) -> FactorReport {
+fn check_factor(
+    factor: &dyn Factor,
+    own: Option<&[f64]>,
+    index: usize,
+    draws: usize,
+    seed: u64,
+) -> FactorReport {
     let mut rng = rng::stream(seed, index as u64);
     let mut uniform = || rng::uniform(&mut rng);
     let arrays = factor.parameters();
@@ -231,17 +264,27 @@ fn check_factor(factor: &dyn Factor, index: usize, draws: usize, seed: u64) -> F
         holds: false,
     };
     let mut moved = vec![false; arrays.len()];
-    for _ in 0..draws.max(1) {
-        let parameters = factor.draw_parameters(&mut uniform);
+    for draw in 0..draws.max(1) {
+        let parameters = match own {
+            Some(own) if draw == 0 => own.to_vec(),
+            _ => factor.draw_parameters(&mut uniform),
+        };
         // Several times as many equations as unknowns, so that a solution is no accident.
-        let latents = factor.draw_latents(3 * n_parameters + 3, &mut uniform);
-        let solution = solve(factor, &parameters, &latents);
+        let n_latents = 3 * n_parameters.min(MAX_SOLVED) + 3;
+        let latents = factor.draw_latents(n_latents, &mut uniform);
+        let closed_form = factor.closed_form(&parameters);
+        let solution = match closed_form.clone() {
+            Some(flow) if n_parameters > MAX_SOLVED => {
+                solve::given(factor, &parameters, &latents, flow)
+            }
+            _ => solve(factor, &parameters, &latents),
+        };
         report.n_free = solution.n_free;
         report.n_natural = solution.n_natural;
         report.n_latents = latents.len();
         report.residual = report.residual.max(solution.residual);
         report.is_invertible &= solution.is_invertible;
-        if let Some(flow) = factor.closed_form(&parameters) {
+        if let Some(flow) = closed_form {
             let residual = solve::residual(factor, &parameters, &latents, &flow);
             let worst = report.closed_form_residual.get_or_insert(0.0);
             *worst = worst.max(residual);

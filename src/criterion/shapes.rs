@@ -36,14 +36,8 @@ const SHAPES: &[(&str, Build)] = &[
     ("mfa", |_, sizes| factor_analyzers(model::NoiseStructure::Diagonal, sizes)),
     ("mfa-tied", |_, sizes| factor_analyzers(model::NoiseStructure::Tied, sizes)),
     ("mppca", |_, sizes| factor_analyzers(model::NoiseStructure::Isotropic, sizes)),
-    ("mppca", |name, sizes| mixture_of_linear(name, sizes, Scale::Free, Noise::Scalar)),
-    ("mppca-fixed-prior", |name, sizes| {
-        mixture_of_linear(name, sizes, Scale::Fixed, Noise::Scalar)
-    }),
-    ("mfa", |name, sizes| mixture_of_linear(name, sizes, Scale::Free, Noise::Diagonal)),
-    ("mfa-fixed-prior", |name, sizes| {
-        mixture_of_linear(name, sizes, Scale::Fixed, Noise::Diagonal)
-    }),
+    ("mppca-fixed-prior", |name, sizes| mixture_with_fixed_prior(name, sizes, Noise::Scalar)),
+    ("mfa-fixed-prior", |name, sizes| mixture_with_fixed_prior(name, sizes, Noise::Diagonal)),
     ("linear-fixed-noise", |name, sizes| linear(name, sizes, Scale::Free, Noise::Fixed)),
     ("gaussian-fixed-variance", |name, sizes| {
         let Sizes { n_components, dim, .. } = sizes;
@@ -51,8 +45,8 @@ const SHAPES: &[(&str, Build)] = &[
         let prior = Categorical { n_components };
         FactorModel::new(name, vec![Box::new(prior), Box::new(observable)])
     }),
-    ("sbn", |name, sizes| sigmoid_belief_net(name, sizes, 1)),
-    ("sbn-3-layers", |name, sizes| sigmoid_belief_net(name, sizes, 2)),
+    ("sbn", |_, sizes| sigmoid_belief_net(&[sizes.n_latents, sizes.dim])),
+    ("sbn-3-layers", |_, sizes| sigmoid_belief_net(&[sizes.n_latents, sizes.n_latents, sizes.dim])),
 ];
 
 /// Names of all built-in models: the families of the registry, then the shapes of others.
@@ -95,19 +89,19 @@ pub fn built_in(name: &str, sizes: Sizes, known: &Known) -> Result<FactorModel> 
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scale {
+pub(super) enum Scale {
     Free,
     Fixed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Noise {
+pub(super) enum Noise {
     Fixed,
     Scalar,
     Diagonal,
 }
 
-fn linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
+pub(super) fn linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
     let Sizes { dim, n_latents, .. } = sizes;
     let prior = GaussianPrior { n_latents, scale };
     let observable = LinearGaussian { dim, n_latents, noise };
@@ -118,10 +112,10 @@ fn linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
     })
 }
 
-/// A linear model a component, with a prior variance of its own.
-fn mixture_of_linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> FactorModel {
+/// A linear model a component, all with the prior `N(0, I)`.
+fn mixture_with_fixed_prior(name: &str, sizes: Sizes, noise: Noise) -> FactorModel {
     let Sizes { n_components, dim, n_latents } = sizes;
-    let prior = GaussianPrior { n_latents, scale };
+    let prior = GaussianPrior { n_latents, scale: Scale::Fixed };
     let observable = LinearGaussian { dim, n_latents, noise };
     let factors: Vec<Box<dyn Factor>> = vec![
         Box::new(Categorical { n_components }),
@@ -131,15 +125,16 @@ fn mixture_of_linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> Fa
     FactorModel::new(name, factors)
 }
 
-fn sigmoid_belief_net(name: &str, sizes: Sizes, n_layers: usize) -> FactorModel {
-    let Sizes { dim, n_latents, .. } = sizes;
-    let mut factors: Vec<Box<dyn Factor>> = vec![Box::new(BernoulliPrior { n_latents })];
-    for layer in 1..=n_layers {
-        let (above, below) =
-            if n_layers == 1 { ("z", "x") } else { [("z", "y"), ("y", "x")][layer - 1] };
-        let n_units = if layer == n_layers { dim } else { n_latents };
-        let name = format!("p({below} | {above})");
-        factors.push(Box::new(SigmoidLayer { name, n_units, n_latents }));
+/// A network of so many units in each of its two or three layers, from the top.
+pub(super) fn sigmoid_belief_net(units: &[usize]) -> FactorModel {
+    let (name, variables) = match units.len() {
+        2 => ("sbn", &["z", "x"][..]),
+        _ => ("sbn-3-layers", &["z", "y", "x"][..]),
+    };
+    let mut factors: Vec<Box<dyn Factor>> = vec![Box::new(BernoulliPrior { n_latents: units[0] })];
+    for (sizes, names) in units.windows(2).zip(variables.windows(2)) {
+        let name = format!("p({} | {})", names[1], names[0]);
+        factors.push(Box::new(SigmoidLayer { name, n_units: sizes[1], n_latents: sizes[0] }));
     }
     FactorModel::new(name, factors).stated_by(Statement::SigmoidBeliefNet)
 }

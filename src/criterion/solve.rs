@@ -71,6 +71,20 @@ pub fn solve(factor: &dyn Factor, parameters: &[f64], latents: &[Vec<f64>]) -> S
     Solution { flow, residual, n_free: directions.len(), n_natural, is_invertible }
 }
 
+/// What [`solve`] tells, of coefficients that are known: at a cost proportional to the latents. Whether the parameters are
+/// as many as natural ones is not tested.
+pub(super) fn given(
+    factor: &dyn Factor,
+    parameters: &[f64],
+    latents: &[Vec<f64>],
+    flow: Vec<f64>,
+) -> Solution {
+    let residual = residual(factor, parameters, latents, &flow);
+    let n_natural = latents.first().map_or(0, |z| factor.natural(z, parameters).len());
+    let n_free = factor.directions(parameters).len();
+    Solution { flow, residual, n_free, n_natural, is_invertible: true }
+}
+
 /// `|η - J β| / |η|` of given coefficients, the worst of all latents.
 pub(super) fn residual(
     factor: &dyn Factor,

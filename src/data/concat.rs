@@ -1,7 +1,7 @@
 //! Several sources as one, end to end.
 
-use super::DataSource;
-use crate::block::{Block, BlockBuf};
+use super::{DataSource, is_sparse};
+use crate::block::{Block, BlockBuf, SparseRows};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
 use faer::MatRef;
@@ -25,6 +25,8 @@ pub struct Concat<T> {
     parts: Vec<Box<dyn DataSource<T>>>,
     /// Where each part begins, and the end.
     starts: Vec<u64>,
+    /// Whether all parts are sparse.
+    sparse: bool,
 }
 
 impl<T: Scalar> std::fmt::Debug for Concat<T> {
@@ -56,7 +58,8 @@ impl<T: Scalar> Concat<T> {
             }
             starts.push(starts.last().copied().unwrap_or_default() + part.len());
         }
-        Ok(Self { parts, starts })
+        let sparse = parts.iter().all(is_sparse);
+        Ok(Self { parts, starts, sparse })
     }
 
     /// The part that has point `row`.
@@ -143,12 +146,63 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
             first: start,
         })
     }
+
+    fn read_sparse<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Option<Block<'a, T>> {
+        if !self.sparse {
+            return None;
+        }
+        let part = self.part(start);
+        if start + count as u64 <= self.starts[part + 1] {
+            let within = start - self.starts[part];
+            let block = self.parts[part].read_sparse(within, count, buffer)?;
+            return Some(Block { first: start, ..block });
+        }
+        // Over a border, as above.
+        let BlockBuf { values, weights, starts, columns, .. } = buffer;
+        starts.clear();
+        starts.push(0);
+        columns.clear();
+        values.clear();
+        weights.clear();
+        let (mut inner, mut weighted) = (BlockBuf::default(), false);
+        let end = start + count as u64;
+        for (part, source) in self.parts.iter().enumerate() {
+            let first = start.max(self.starts[part]);
+            let here = end.min(self.starts[part + 1]).saturating_sub(first) as usize;
+            if here == 0 {
+                continue;
+            }
+            let block = source.read_sparse(first - self.starts[part], here, &mut inner)?;
+            let rows = block.sparse?;
+            for i in 0..here {
+                for (d, value) in rows.row(i) {
+                    columns.push(d as u32);
+                    values.push(value);
+                }
+                starts.push(values.len());
+            }
+            weighted |= block.weights.is_some();
+            match block.weights {
+                Some(some) => weights.extend_from_slice(some),
+                None => weights.resize(weights.len() + here, 1.0),
+            }
+        }
+        let rows = SparseRows::new(starts, columns, values, self.dim());
+        Some(Block::of_sparse(rows, weighted.then_some(&weights[..]), start))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::memory::Points;
+    use crate::data::shuffle::Section;
+    use crate::data::sparse::SparsePoints;
 
     fn part(range: std::ops::Range<u32>) -> Box<dyn DataSource<f64>> {
         let values = range.flat_map(|i| [f64::from(i), 0.5]).collect();
@@ -180,6 +234,48 @@ mod tests {
         assert_eq!(all.place(5), ("part".to_owned(), 2));
         assert_eq!(all.place(8), ("memory".to_owned(), 1));
         assert_eq!(all.name(), "part and 3 more");
+    }
+
+    #[test]
+    fn sparse_parts_are_sparse_end_to_end() {
+        let part = |rows: std::ops::Range<usize>| -> SparsePoints<f64> {
+            let counts = rows.clone().map(|i| i % 3);
+            let starts = std::iter::once(0).chain(counts.scan(0, |sum, n| {
+                *sum += n;
+                Some(*sum)
+            }));
+            let values = rows.flat_map(|i| (0..i % 3).map(move |d| (d as u32, i as f64 + 0.5)));
+            let (columns, values) = values.unzip();
+            SparsePoints::from_csr(starts.collect(), columns, values, 2).unwrap()
+        };
+        let weighted = part(7..9).with_weights(vec![2.0, 3.0]).unwrap();
+        let parts: Vec<Box<dyn DataSource<f64>>> = vec![
+            Box::new(part(0..3)),
+            Box::new(part(3..3)),
+            Box::new(part(3..7)),
+            Box::new(weighted),
+        ];
+        let all = Concat::new(parts).unwrap();
+        let (mut buffer, mut other) = (BlockBuf::default(), BlockBuf::default());
+        for start in 0..9 {
+            for count in 0..=9 - start {
+                let dense = all.read(start as u64, count, &mut buffer).unwrap();
+                let sparse = all.read_sparse(start as u64, count, &mut other).unwrap();
+                assert_eq!((sparse.len(), sparse.dim(), sparse.first), (count, 2, start as u64));
+                assert_eq!(sparse.weights, dense.weights);
+                let mut found = vec![0.0; 2 * count];
+                sparse.for_each(|i, d, value| found[2 * i + d] = value);
+                dense.for_each(|i, d, value| assert_eq!(found[2 * i + d], value));
+            }
+        }
+        let section = Section::new(&all, 2..8);
+        let block = section.read_sparse(1, 4, &mut buffer).unwrap();
+        let mut found = Vec::new();
+        block.for_each(|i, d, value| found.push((i, d, value)));
+        assert_eq!(found, [(1, 0, 4.5), (2, 0, 5.5), (2, 1, 5.5)]);
+        // One dense part, and all are read as dense.
+        let all = Concat::new(vec![Box::new(part(0..3)), super::tests::part(0..2)]).unwrap();
+        assert!(!is_sparse(&all));
     }
 
     #[test]

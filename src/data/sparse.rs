@@ -174,7 +174,12 @@ impl<T: Scalar> DataSource<T> for SparsePoints<T> {
         Ok(Block { points, sparse: None, weights, first: start })
     }
 
-    fn read_sparse(&self, start: u64, count: usize) -> Option<Block<'_, T>> {
+    fn read_sparse<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        _buffer: &'a mut BlockBuf<T>,
+    ) -> Option<Block<'a, T>> {
         let all = Block::of_sparse(self.rows(), self.weights.as_deref(), 0);
         Some(all.slice(start as usize, count))
     }
@@ -213,7 +218,8 @@ mod tests {
                 .unwrap();
         let mut buffer = BlockBuf::default();
         let dense = points.read(1, 2, &mut buffer).unwrap();
-        let sparse = points.read_sparse(1, 2).unwrap();
+        let mut unused = BlockBuf::default();
+        let sparse = points.read_sparse(1, 2, &mut unused).unwrap();
         assert_eq!((dense.weights, dense.first), (Some(&[2.0, 3.0][..]), 1));
         assert_eq!((sparse.weights, sparse.first), (dense.weights, dense.first));
         assert_eq!((sparse.len(), sparse.dim()), (2, 3));

@@ -65,8 +65,13 @@ impl<T: Scalar, S: DataSource<T>> DataSource<T> for Weighted<S> {
         Ok(Block { weights: Some(&self.weights[start..start + count]), ..block })
     }
 
-    fn read_sparse(&self, start: u64, count: usize) -> Option<Block<'_, T>> {
-        let block = self.source.read_sparse(start, count)?;
+    fn read_sparse<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Option<Block<'a, T>> {
+        let block = self.source.read_sparse(start, count, buffer)?;
         let start = start as usize;
         Some(Block { weights: Some(&self.weights[start..start + count]), ..block })
     }

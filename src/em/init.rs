@@ -216,7 +216,9 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
     let n_components = *n_components;
     data::check_dim(source, family.dim())?;
     // What is sparse is in memory, so that its length is one of memory too.
-    let sparse = family.takes_sparse().then(|| source.read_sparse(0, source.len() as usize));
+    let mut buffer = BlockBuf::default();
+    let count = source.len() as usize;
+    let sparse = family.takes_sparse().then(|| source.read_sparse(0, count, &mut buffer));
     let sparse = sparse.flatten().and_then(|block| Some((block.sparse?, block.weights)));
     let stats = match sparse {
         Some(all) => sparse_start::statistics(spec, source, all, executor, config, run)?,

@@ -141,9 +141,15 @@ impl ExponentialFamily for Multinomial {
         _: Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
+        // Where no point has any count, all probabilities are equally good.
+        let is_empty = (0..update.len()).all(|c| stats.sums(c).iter().all(|sum| *sum == 0.0));
         let maximize = |c: usize| {
             let total: f64 = stats.sums(c).iter().sum();
             if !update[c] {
+                return Outcome::Maximized;
+            }
+            if is_empty {
+                parameters.components[c].fill((self.dim as f64).recip());
                 return Outcome::Maximized;
             }
             // Points without counts say nothing of what is counted.

@@ -76,8 +76,16 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// now knows of the data.
     fn recentre(&mut self);
 
-    /// Undoes what a file forgets of a model in the middle of a fit: components of weight zero are out of use again.
-    fn reawaken(&mut self) {}
+    /// What a file forgets of a model in the middle of a fit, as numbers: what is held, whether values may be missing.
+    fn forgotten(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Takes back what [`forgotten`](Self::forgotten) gave, into a model from a file; components of weight zero are out of use
+    /// again. Tells whether the numbers are those of such a model.
+    fn remind(&mut self, forgotten: &[f64]) -> bool {
+        forgotten.is_empty()
+    }
 
     /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
     fn finish(&mut self);

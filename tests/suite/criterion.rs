@@ -191,6 +191,70 @@ fn the_gap_on_data_is_the_derivative_of_the_bound() {
     assert!(largest > 0.01, "gaps were open");
 }
 
+/// Fitted models are checked at their own parameters too, layers of different sizes and all; and large ones in a moment.
+#[test]
+fn models_with_parameters_are_checked_at_these() {
+    use entropysum::model::{LinearGaussian, MixtureOfFactorAnalyzers, Noise, NoiseStructure};
+    use entropysum::model::{SigmoidBeliefNet, sbn::Layer};
+    let mut u = Uniforms::new(4);
+    let mut normals = |n: usize| (0..n).map(|_| u.normal()).collect::<Vec<f64>>();
+    for (dim, latents) in [(4, 2), (300, 5)] {
+        for (noise, n_variances) in [(Noise::Isotropic, 1), (Noise::Diagonal, dim)] {
+            let (mean, loadings) = (normals(dim), normals(dim * latents));
+            let variances = vec![0.3; n_variances];
+            let model = LinearGaussian::new(noise, mean, &loadings, variances).unwrap();
+            let report = FactorModel::of_linear_gaussian(&model).check(1, 0);
+            let expected = match noise {
+                Noise::Isotropic => Statement::ScalarVariance,
+                Noise::Diagonal => Statement::DiagonalCovariance,
+            };
+            assert_eq!(report.applies, Some(expected), "{report}");
+            assert_eq!(report.factors[1].moves, ["noise_variance"]);
+            let n_parameters = dim * (latents + 1) + n_variances;
+            assert_eq!(report.factors[1].n_parameters, n_parameters);
+        }
+    }
+    for noise in NoiseStructure::ALL {
+        let n_variances = match noise {
+            NoiseStructure::Diagonal => 8,
+            NoiseStructure::Tied => 4,
+            NoiseStructure::Isotropic => 2,
+        };
+        let variances: Vec<f64> = (1..=n_variances).map(f64::from).collect();
+        let (means, loadings) = (normals(8), normals(16));
+        let model =
+            MixtureOfFactorAnalyzers::new(noise, 4, vec![0.2, 0.8], &means, &loadings, &variances);
+        let model = model.unwrap();
+        let report = FactorModel::of_factor_analyzers(&model).check(2, 0);
+        assert_eq!(report.applies, Some(Statement::Definition), "{report}");
+
+        // And the gap identity on points that it was not learned from.
+        let x = normals(4 * 50);
+        let points = Points::<f64>::from_rows(&x, 4).unwrap();
+        let executor = Executor::new(Some(1)).unwrap();
+        let gap = criterion::certify_factor_analyzers(&model, &points, &executor).unwrap();
+        assert!(gap.error().abs() < 1e-9 * gap.gap().abs().max(1.0), "{gap}");
+        assert!(gap.gap().abs() > 0.1 && gap.prior.abs() > 1e-3, "{gap}");
+        let none = Points::<f64>::from_rows(&[], 4).unwrap();
+        assert!(criterion::certify_factor_analyzers(&model, &none, &executor).is_err());
+    }
+    let (first, second) =
+        (Layer::new(2, &normals(6), &normals(3)), Layer::new(3, &normals(15), &normals(5)));
+    let net = SigmoidBeliefNet::new(vec![0.2, 0.6], Some(first.unwrap()), second.unwrap()).unwrap();
+    let report = FactorModel::of_sigmoid_belief_net(&net).check(2, 0);
+    assert_eq!(report.applies, Some(Statement::SigmoidBeliefNet), "{report}");
+    assert_eq!(report.factors.iter().map(|it| it.n_parameters).collect::<Vec<_>>(), [2, 9, 20]);
+}
+
+#[test]
+fn names_of_models_are_different() {
+    let mut names: Vec<_> = criterion::names().collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
 /// EM ends where rounding does; two thousand iterations are not the end.
 #[test]
 fn a_converged_model_has_hardly_a_gap_on_its_own_points() {

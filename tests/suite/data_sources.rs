@@ -556,3 +556,42 @@ fn views_of_any_strides_are_loaded() {
     assert_eq!(loaded.view(), every_other);
     assert_eq!(loaded.weights(), points.weights());
 }
+
+/// Files that SciPy 1.17 wrote: both widths of indices, several types of values, packed and not; and a matrix of unsorted
+/// columns, of which one is there twice and one holds a zero.
+#[test]
+fn sparse_matrices_are_read_as_scipy_writes_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scipy");
+    let mut expected = vec![vec![0.0; 7]; 5];
+    for (i, d, value) in
+        [(0, 1, 3.0), (0, 6, 1.0), (2, 0, 2.0), (2, 3, 1.0), (2, 4, 120.0), (4, 6, 5.0)]
+    {
+        expected[i][d] = value;
+    }
+    for name in [
+        "float64_int32",
+        "float32_int64_stored",
+        "int64_int64",
+        "uint8_int32_stored",
+        "int32_int32",
+        "unsorted_array",
+    ] {
+        let source = open(&folder.join(format!("{name}.npz")));
+        assert!(data::is_sparse(&*source), "{name}");
+        assert_eq!(rows_by(&*source, 2), expected, "{name}");
+    }
+    expected.iter_mut().flatten().for_each(|value| *value = value.min(1.0));
+    assert_eq!(rows_by(&*open(&folder.join("bool_int32.npz")), 5), expected);
+    let fault = open_fault(&folder.join("columns.npz"), &OpenOptions::default());
+    assert!(fault.contains("a matrix in format \"csc\", expected \"csr\""), "{fault}");
+
+    // Several files are one sparse source.
+    let files = [folder.join("int64_int64.npz"), folder.join("float64_int32.npz")];
+    let both = data::open_all::<f64>(&files, &OpenOptions::default()).unwrap();
+    assert!(data::is_sparse(&*both));
+    let mut buffer = BlockBuf::default();
+    let block = both.read_sparse(2, 5, &mut buffer).unwrap();
+    let mut values = Vec::new();
+    block.for_each(|i, d, value| values.push((i, d, value)));
+    assert_eq!(values[3..], [(2, 6, 5.0), (3, 1, 3.0), (3, 6, 1.0)]);
+}

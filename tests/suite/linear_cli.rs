@@ -361,3 +361,31 @@ fn what_has_no_meaning_is_refused() {
         place.refuse("info m.json", expected);
     }
 }
+
+/// Every kind of linear model is checked at its own parameters, a large one in a moment, and its gap certified on points.
+#[test]
+fn check_certifies_the_gap_of_linear_models_on_points() {
+    let place = Place::new();
+    for (model, applies) in [
+        ("ppca --latent 8", "Proposition 2"),
+        ("factor-analysis --latent 2", "Proposition 3"),
+        ("mfa -k 2 --latent 2", "Definition 1"),
+        ("mppca -k 2 --latent 2", "Definition 1"),
+    ] {
+        let data = if model.starts_with("ppca") { "DATA/digits.npy" } else { "DATA/iris.csv" };
+        place.json(&format!(
+            "fit {data} --model {model} --max-iter 300 --json -q -o fitted.safetensors"
+        ));
+        let report = place.json(&format!("check fitted.safetensors {data} --draws 2 --json"));
+        assert_eq!((&report["fulfilled"], &report["applies"]), (&true.into(), &applies.into()));
+        let number = |key: &str| report["gap"][key].as_f64().unwrap();
+        assert!(number("error").abs() < 1e-8, "{model}: {report}");
+        assert!(number("gap").abs() < 1e-2, "{model}: learned from these points: {report}");
+        let report = place.json("check fitted.safetensors --draws 2 --json");
+        assert!(report["gap"].is_null(), "{report}");
+    }
+    for name in ["mfa-fixed-prior", "mppca-fixed-prior", "ppca-fixed-prior", "linear-fixed-noise"] {
+        let report = place.json(&format!("check {name} --json"));
+        assert_eq!((&report["fulfilled"], &report["applies"]), (&false.into(), &Value::Null));
+    }
+}

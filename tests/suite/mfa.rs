@@ -868,3 +868,68 @@ fn round_clusters_are_found() {
     weights.sort_by(f64::total_cmp);
     assert!(fit.converged() && weights[0] > 0.2, "{weights:?}");
 }
+
+/// A rotation of a component's loadings is no parameter: H (H - 1) / 2 fewer, C times.
+#[test]
+fn free_parameters_are_counted_without_rotations() {
+    for (noise, n_variances) in
+        [(NoiseStructure::Diagonal, 8), (NoiseStructure::Tied, 4), (NoiseStructure::Isotropic, 2)]
+    {
+        let loadings: Vec<f64> = (0..24).map(f64::from).collect();
+        let (weights, variances) = (vec![0.5; 2], vec![1.0; n_variances]);
+        let model =
+            MixtureOfFactorAnalyzers::new(noise, 4, weights, &[0.0; 8], &loadings, &variances);
+        assert_eq!(model.unwrap().n_parameters(), 1 + 2 * (4 + 12 - 3) + n_variances);
+    }
+}
+
+/// `reg_covar` is what is added to each noise variance; without it they are held above a millionth of the variance within
+/// components.
+#[test]
+fn noise_is_ridged_by_what_was_asked_for_and_floored_relative_to_the_data() {
+    let mut u = Uniforms::new(17);
+    let x: Vec<f64> = (0..200)
+        .flat_map(|_| {
+            let (a, b) = (3.0 * u.normal(), u.normal());
+            [a, a, 0.5 * a + b, b + u.normal()]
+        })
+        .collect();
+    let points = Points::from_rows(&x, 4).unwrap();
+    for noise in NoiseStructure::ALL {
+        let n_variances = match noise {
+            NoiseStructure::Diagonal => 8,
+            NoiseStructure::Tied => 4,
+            NoiseStructure::Isotropic => 2,
+        };
+        let means: Vec<f64> = (0..8).map(|k| f64::from(k % 3)).collect();
+        let loadings: Vec<f64> = (0..8).map(|k| 1.0 + f64::from(k % 5)).collect();
+        let start = MixtureOfFactorAnalyzers::new(
+            noise,
+            4,
+            vec![0.4, 0.6],
+            &means,
+            &loadings,
+            &vec![2.0; n_variances],
+        );
+        let spec = FactorAnalyzersSpec::from_model(start.unwrap());
+        let noise_of = |ridge: f64| {
+            let regularization = Regularization { reg_covar: Some(ridge), ..Default::default() };
+            let config = Config { max_iter: 1, regularization, ..Config::default() };
+            let fit = fit_factor_analyzers(&spec, &points, &executor(1), &config, &mut Silent);
+            fit.unwrap().model.parameter("noise_variances").unwrap()
+        };
+        for (with, without) in noise_of(0.25).iter().zip(noise_of(0.0)) {
+            assert_close(*with, without + 0.25, 1e-12, "ridge");
+        }
+    }
+    // Columns 0 and 1 are one: a factor of their own leaves them no noise.
+    let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 1, 1);
+    let config = Config { max_iter: 2000, tol: 0.0, ..Config::default() };
+    let fit = fit_factor_analyzers(&spec, &points, &executor(1), &config, &mut Silent).unwrap();
+    let column = || x.iter().step_by(4);
+    let mean = column().sum::<f64>() / 200.0;
+    let variance = column().map(|v| (v - mean).powi(2)).sum::<f64>() / 200.0;
+    let part = fit.model.parameter("noise_variances").unwrap()[0] / variance;
+    assert!((part * 1e6 - 1.0).abs() < 1e-6, "{part:e}");
+    assert!(fit.last().unwrap().gap() > 0.1, "a floor binds");
+}

@@ -2,7 +2,7 @@
 
 use crate::common;
 
-use common::{clusters, gaussians, rounded};
+use common::{Uniforms, clusters, gaussians, rounded};
 use entropysum::data::memory::Points;
 use entropysum::em::{self, Config, MixtureSpec, init};
 use entropysum::exec::Executor;
@@ -75,6 +75,58 @@ fn f32_trajectories_follow_f64_to_1e_7() {
             for (a, b) in a.history.records.iter().zip(&b.history.records) {
                 let error = (a.log_likelihood - b.log_likelihood).abs() / b.log_likelihood.abs();
                 assert!(error < 1e-7, "{name} D={dim} iteration {}: {error:e}", a.iteration);
+            }
+        }
+    }
+}
+
+/// Concentrated families have statistics that their natural parameters multiply by κ or a₀: densities of single points are
+/// right to ε times these in single precision, and means over points better than that.
+#[test]
+fn f32_densities_of_concentrated_families_are_right_to_epsilon_times_the_concentration() {
+    let n = 2000;
+    let mut u = Uniforms::new(5);
+    for concentration in [1e2, 1e4, 1e5] {
+        let width = 1.0 / f64::sqrt(concentration);
+        let mut directions = Vec::new();
+        let mut angles = Vec::new();
+        let mut compositions = Vec::new();
+        for i in 0..n {
+            let mean = [[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]][i % 2];
+            let vector = mean.map(|m| m + width * u.normal());
+            let length = vector.iter().map(|v| v * v).sum::<f64>().sqrt();
+            directions.extend(vector.map(|v| v / length));
+            angles.push(2.0 * (i % 2) as f64 + width * u.normal());
+            let shares = [[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]][i % 2];
+            let parts = shares.map(|p: f64| p * (1.0 + (width / p.sqrt()) * u.normal()).max(0.1));
+            let total: f64 = parts.iter().sum();
+            compositions.extend(parts.map(|p| p / total));
+        }
+        for (name, dim, x) in [
+            ("von-mises-fisher", 3, directions),
+            ("von-mises", 1, angles),
+            ("dirichlet", 3, compositions),
+        ] {
+            let single = rounded(&x);
+            let wide = widened(&single);
+            let points = Points::from_rows(&wide, dim).unwrap();
+            let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), 2);
+            let executor = Executor::new(Some(1)).unwrap();
+            let config = Config { max_iter: 20, ..Config::default() };
+            let fit = em::fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            let (a, b) =
+                (log_densities(&fit.model, &wide, dim), log_densities(&fit.model, &single, dim));
+            let size = f64::from(f32::EPSILON) * concentration.max(100.0);
+            let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 4.0 * size, "{name} at {concentration}: {worst:e} nats");
+            let sum: f64 = a.iter().zip(&b).map(|(a, b)| a - b).sum();
+            let mean = sum.abs() / n as f64;
+            assert!(mean < size, "{name} at {concentration}: {mean:e} nats on average");
+            if concentration > 1e3 {
+                assert!(
+                    worst > 0.02 * size,
+                    "{name} at {concentration}: as exact as that, at {worst:e}?"
+                );
             }
         }
     }

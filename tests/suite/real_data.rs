@@ -4,7 +4,9 @@ use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::selection::{self, Candidate, Criterion};
-use entropysum::{Config, Executor, Mixture, MixtureSpec, Points, Result, Silent, fit_mixture};
+use entropysum::{
+    Config, DataSource, Executor, Mixture, MixtureSpec, Points, Result, Silent, fit_mixture,
+};
 
 fn points(name: &str) -> Points<'static, f64> {
     let path = format!("{}/data/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -12,7 +14,6 @@ fn points(name: &str) -> Points<'static, f64> {
 }
 
 fn candidates(family: &str, points: &Points<'_, f64>, sizes: &[usize]) -> Vec<Candidate<Mixture>> {
-    use entropysum::DataSource;
     let executor = Executor::new(None).unwrap();
     let config = Config { n_init: 3, max_iter: 2000, tol: 1e-7, ..Config::default() };
     let fit = |i: usize, executor: &Executor| -> Result<_> {
@@ -85,5 +86,57 @@ fn mixed_columns_find_groups_of_patients() {
     assert!(bic(&all)[2] < bic(&all)[1] && bic(&all)[1] < bic(&all)[0], "{:?}", bic(&all));
     for candidate in &all {
         assert!(candidate.fit.last().unwrap().gap().abs() < 1e-8);
+    }
+}
+
+/// Chapters of the King James Bible by their words: law and history, prophets and poetry, and the New Testament, whose 260
+/// chapters are the last ones.
+#[test]
+fn counts_of_words_tell_the_testaments_apart() {
+    let path = |name: &str| format!("{}/data/{name}", env!("CARGO_MANIFEST_DIR"));
+    let chapters = data::open::<f64>(path("kjv.npz"), &OpenOptions::default()).unwrap();
+    let words = std::fs::read_to_string(path("kjv_words.txt")).unwrap();
+    let words: Vec<&str> = words.lines().collect();
+    assert!(data::is_sparse(&*chapters));
+    assert_eq!((chapters.len(), chapters.dim()), (1189, words.len()));
+    let executor = Executor::new(None).unwrap();
+    let config = Config { n_init: 20, max_iter: 1000, ..Config::default() };
+    for (family, sizes) in [("multinomial", &[1, 2, 3, 4][..]), ("poisson", &[4])] {
+        let fit = |&size: &usize| {
+            let spec = MixtureSpec::new(registry::build(family, words.len()).unwrap(), size);
+            fit_mixture(&spec, &*chapters, &executor, &config, &mut Silent).unwrap()
+        };
+        let fits: Vec<_> = sizes.iter().map(fit).collect();
+        let bics = fits.iter().map(|fit| {
+            assert!(fit.last().unwrap().gap().abs() < 1e-9, "{family}");
+            inference::score(&fit.model, &*chapters, &executor).unwrap().bic()
+        });
+        let bics: Vec<f64> = bics.collect();
+        assert!(bics.is_sorted_by(|a, b| a > b), "{family}: {bics:?}");
+
+        let model = &fits[sizes.len() - 1].model;
+        let mut labels = Vec::new();
+        inference::predict(model, &*chapters, &executor, |_, block| {
+            labels.extend_from_slice(block);
+            Ok(())
+        })
+        .unwrap();
+        let in_new = |c: u32| labels[929..].iter().filter(|&&label| label == c).count();
+        let new = (0..4).max_by_key(|&c| in_new(c)).unwrap();
+        let in_old = labels[..929].iter().filter(|&&label| label == new).count();
+        assert!(in_new(new) >= 240 && in_old <= 25, "{family}: {} and {in_old}", in_new(new));
+        // The words that it has more often than others.
+        let name = if family == "poisson" { "rate" } else { "probabilities" };
+        let parameters = model.parameter(name).unwrap();
+        let at = |c: usize, d: usize| parameters[c * words.len() + d];
+        let mean = |d: usize| (0..4).map(|c| model.weights()[c] * at(c, d)).sum::<f64>();
+        let more = |d: usize| match at(new as usize, d) {
+            own if own > 0.0 => own * (own / mean(d)).ln(),
+            _ => 0.0,
+        };
+        let mut order: Vec<usize> = (0..words.len()).collect();
+        order.sort_by(|&a, &b| more(b).total_cmp(&more(a)));
+        let top: Vec<&str> = order[..4].iter().map(|&d| words[d]).collect();
+        assert_eq!(top, ["jesus", "christ", "faith", "disciples"], "{family}");
     }
 }

@@ -492,3 +492,21 @@ fn components_at_absurd_places_are_moved_or_refused() {
         }
     }
 }
+
+/// The default floor is a millionth of the variance within components; where there is none, of the square of the values.
+#[test]
+fn variances_stand_at_a_millionth_of_the_pooled_one() {
+    // One cluster of equal points, one of variance 1: ½ in the mean.
+    let mut x = vec![0.0; 10];
+    x.extend((0..10).map(|i| 100.0 + if i % 2 == 0 { 1.0 } else { -1.0 }));
+    let found = fit("gaussian-diag", 2, &x, 1).unwrap();
+    let mut variances = found.model.parameter("covariances").unwrap();
+    variances.sort_by(f64::total_cmp);
+    assert!((variances[0] / 0.5e-6 - 1.0).abs() < 1e-6, "{variances:?}");
+    assert_close(variances[1], 1.0, 1e-12, "the other cluster");
+    for (value, expected) in [(3.0, 9e-6), (0.0, 1e-6)] {
+        let found = fit("gaussian-diag", 1, &[value; 8], 1).unwrap();
+        let variance = found.model.parameter("covariances").unwrap()[0];
+        assert!((variance / expected - 1.0).abs() < 1e-9, "{variance:e}");
+    }
+}

@@ -3,7 +3,9 @@
 use crate::common;
 
 use common::{assert_close, example_family};
+use entropysum::data::DataSource;
 use entropysum::data::memory::Points;
+use entropysum::data::sparse::SparsePoints;
 use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
 use entropysum::error::Result;
 use entropysum::exec::Executor;
@@ -174,5 +176,31 @@ fn components_can_be_split() {
             let theta = entropysum::family::Theta { component: half, shared: &[] };
             assert_eq!(model.family().check(theta), Ok(()), "{name}");
         }
+    }
+}
+
+/// Points of nothing but zeros say nothing of probabilities; any do, and the likelihood is 1.
+#[test]
+fn counts_of_nothing_are_learned() {
+    let spec = || MixtureSpec::new(registry::build("multinomial", 3).unwrap(), 2);
+    let (executor, config) = (Executor::new(Some(1)).unwrap(), Config::default());
+    let dense = Points::<f64>::from_rows(&[0.0; 30], 3).unwrap();
+    let sparse = SparsePoints::<f64>::from_csr(vec![0; 11], vec![], vec![], 3).unwrap();
+    let sources: [&dyn DataSource<f64>; 2] = [&dense, &sparse];
+    for source in sources {
+        let fit = fit_mixture(&spec(), source, &executor, &config, &mut Silent).unwrap();
+        assert!(fit.last().unwrap().log_likelihood.abs() < 1e-15);
+        assert!(fit.last().unwrap().entropy_sum.total().abs() < 1e-15);
+        for p in fit.model.parameter("probabilities").unwrap() {
+            assert_close(p, 1.0 / 3.0, 1e-15, "uniform");
+        }
+    }
+    // One point that has none among others that have some changes no probability.
+    let mixed = Points::<f64>::from_rows(&[2.0, 1.0, 1.0, 0.0, 0.0, 0.0], 3).unwrap();
+    let spec = MixtureSpec::new(registry::build("multinomial", 3).unwrap(), 1);
+    let fit = fit_mixture(&spec, &mixed, &executor, &config, &mut Silent).unwrap();
+    for (p, expected) in fit.model.parameter("probabilities").unwrap().iter().zip([0.5, 0.25, 0.25])
+    {
+        assert_close(*p, expected, 1e-15, "mixed");
     }
 }

@@ -4,7 +4,7 @@ use super::{FitKind, Given, Kind, PointMap, maps_by_latents};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
-use entropysum::criterion::{self, CertifiedGap};
+use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::linear_gaussian::{Form, Summary};
 use entropysum::em::{Algorithm, Config, Fit, LinearGaussianSpec};
@@ -91,6 +91,10 @@ impl Kind for LinearGaussian {
         };
         let stationary = self.stationary_entropy_sum().total();
         vec![("noise_variance", noise), ("stationary_entropy_sum", stationary.into())]
+    }
+
+    fn factors(&self) -> FactorModel {
+        FactorModel::of_linear_gaussian(self)
     }
 
     /// The first loadings of the first dimensions, and their noise.

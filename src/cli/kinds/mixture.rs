@@ -109,8 +109,9 @@ impl Kind for Mixture {
         component_table(self.weights(), &self.entropy_contributions(), name, &values)
     }
 
-    fn factors(&self) -> Result<FactorModel> {
-        Ok(FactorModel::of(self))
+    /// At random parameters of its family only: its own may be at a boundary, as a probability of 0 is.
+    fn factors(&self) -> FactorModel {
+        FactorModel::of(self)
     }
 }
 

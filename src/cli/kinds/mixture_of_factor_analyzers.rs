@@ -4,6 +4,7 @@ use super::mixture::{check_components, check_memory, component_table, fresh_star
 use super::{FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
+use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::{Config, FactorAnalyzersSpec, Fit, fit_factor_analyzers};
 use entropysum::error::{Error, Result};
@@ -83,6 +84,10 @@ impl Kind for MixtureOfFactorAnalyzers {
         ]
     }
 
+    fn factors(&self) -> FactorModel {
+        FactorModel::of_factor_analyzers(self)
+    }
+
     fn table(&self) -> String {
         let means = self.parameter("means").expect("a name of this kind");
         component_table(self.weights(), &self.entropy_contributions(), "means", &means)
@@ -100,6 +105,10 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_factor_analyzers(spec, *source, executor, config, observer)
+    }
+
+    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify_factor_analyzers(self, source, executor)
     }
 
     maps_by_latents!(T);

@@ -11,13 +11,12 @@ mod sbn;
 
 use crate::cli::args::FitArgs;
 use crate::cli::stream::StreamPlan;
-use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
+use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::stream::Algorithm;
 use entropysum::em::{Config, Fit};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::Known;
 use entropysum::inference::Score;
 use entropysum::model::{Density, GenerativeModel, Sample};
 use entropysum::monitor::Observer;
@@ -173,15 +172,8 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
         None
     }
 
-    /// What `check` tests: a model of this name and size.
-    fn factors(&self) -> Result<FactorModel> {
-        let (mut sizes, all) = (Sizes::default(), self.sizes());
-        let known = |key: &str| all.iter().find(|(name, _)| *name == key).map(|it| it.1);
-        sizes.dim = self.dim();
-        sizes.n_components = known("n_components").unwrap_or(sizes.n_components);
-        sizes.n_latents = known("n_latents").unwrap_or(sizes.n_latents);
-        built_in(&self.name(), sizes, &Known::default())
-    }
+    /// What `check` tests: a model of this kind, size and parameters.
+    fn factors(&self) -> FactorModel;
 }
 
 /// Features of latents, D values each.
@@ -237,7 +229,7 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
     /// Both sides of the gap identity on points. Kinds that know no such statistics refuse.
     fn certify(&self, _source: &dyn DataSource<T>, _executor: &Executor) -> Result<CertifiedGap> {
         let (name, kind) = (self.name(), Self::KIND);
-        Err(Error::Config(format!("{name} is {kind}: gaps are certified for mixtures only")))
+        Err(Error::Config(format!("{name} is {kind}: its gap is not certified on points")))
     }
 
     /// How many numbers a map makes of a point. Kinds without latents refuse.

@@ -7,14 +7,13 @@ use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::cli::stream::StreamPlan;
-use entropysum::criterion::{CertifiedGap, FactorModel, Sizes, built_in};
+use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated::TruncatedSweeper;
 use entropysum::em::{Config, Fit, SbnSpec, fit_sbn, sbn};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::Known;
 use entropysum::inference::{self, Score};
 use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED, SEARCH_SWEEPS};
 use entropysum::model::{GenerativeModel, LatentSpace, SigmoidBeliefNet};
@@ -163,14 +162,8 @@ impl Kind for SigmoidBeliefNet {
         text
     }
 
-    fn factors(&self) -> Result<FactorModel> {
-        let name = if self.hidden().is_some() { "sbn-3-layers" } else { "sbn" };
-        let dim = self.observables().outputs();
-        built_in(
-            name,
-            Sizes { dim, n_latents: self.prior().len(), ..Sizes::default() },
-            &Known::default(),
-        )
+    fn factors(&self) -> FactorModel {
+        FactorModel::of_sigmoid_belief_net(self)
     }
 
     fn scores_are_bounds(&self) -> bool {

@@ -311,7 +311,7 @@ impl MixtureOfFactorAnalyzers {
             let mean = means[c * dim..][..dim].to_vec();
             if let Some(d) = mean.iter().position(|m| !(m.abs() <= LARGEST)) {
                 return invalid(format!(
-                    "component {c}: mean of dimension {d} is {}, expected a number within ±{LARGEST:e}",
+                    "component {c}: mean of dimension {d} is {:e}, expected a number within ±{LARGEST:e}",
                     mean[d]
                 ));
             }
@@ -402,6 +402,22 @@ impl MixtureOfFactorAnalyzers {
         };
         let entropies: Vec<f64> = self.components.iter().map(entropy).collect();
         ladder::contributions(&self.weights, &entropies)
+    }
+
+    /// `ln π_c - ½ ln det P_c`: up to a constant, the natural parameters of the components in the prior.
+    pub(crate) fn prior_levels(&self) -> Vec<f64> {
+        let levels = self.weights.iter().zip(&self.components);
+        levels.map(|(weight, component)| weight.ln() - component.half_log_det_prior()).collect()
+    }
+
+    /// The same with other weights, and with all covariances of priors and of noise times a number.
+    pub(crate) fn scaled(&self, weights: Vec<f64>, prior: f64, noise: f64) -> Self {
+        let mut scaled = Self { weights, ..self.clone() };
+        for component in &mut scaled.components {
+            component.latent_factor *= faer::Scale(prior.sqrt());
+            component.noise.iter_mut().for_each(|variance| *variance *= noise);
+        }
+        scaled
     }
 
     fn shape(&self) -> StatsShape {

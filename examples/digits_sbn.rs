@@ -4,8 +4,8 @@
 //!
 //! With the defaults the network has a bound of -16.75 nats per point (-16.90 by a new search), the mixture -17.78.
 //!
-//! Both are scored on the points that they learned from, without a ridge: pixels that are always off make points of other
-//! data improbable without measure. Draws the weights of the latents.
+//! Both are scored on the points that they learned from, without a ridge or pseudo-counts: this says how well they describe these
+//! digits, not others. For others `digits_held_out` chooses ridges on points of their own. Draws the weights of the latents.
 
 use entropysum::data::{self, DataSource, OpenOptions};
 use entropysum::em::{Config, MixtureSpec, SbnSpec, fit_mixture, fit_sbn};

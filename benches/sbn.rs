@@ -1,7 +1,9 @@
-//! Sweeps of sigmoid belief networks: over all states by the number of latents, over sets of states by their size. Evidence is
-//! checked before it is timed.
+//! Sweeps of sigmoid belief networks: over all states by the number of latents, over sets of states by their size; and what it
+//! costs to watch them. Evidence is checked before it is timed.
 //!
-//! `cargo bench --bench sbn -- truncated` runs a part.
+//! `cargo bench --bench sbn -- truncated` runs a part, `-- rate` compares a sweep over all states with a large product of
+//! matrices: both print floating-point operations a second, the sweep as if it did the 4 N C L of two products with all 2^H
+//! states.
 
 mod common;
 
@@ -13,6 +15,8 @@ use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated::TruncatedSweeper;
 use entropysum::exec::Executor;
+use entropysum::faer::linalg::matmul::matmul;
+use entropysum::faer::{Accum, Mat, Par};
 use entropysum::inference;
 use entropysum::model::GenerativeModel;
 use entropysum::model::sbn::{Layer, SigmoidBeliefNet};
@@ -114,5 +118,67 @@ fn truncated(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, all_states::<f64>, all_states::<f32>, truncated);
+/// One thread: what the machine does at best, and a sweep in the same unit.
+fn rate<T: Scalar>(criterion: &mut Criterion) {
+    const ORDER: usize = 1536;
+    let name = format!("sbn/rate/{}", T::NAME);
+    let mut product = group(criterion, &name, Throughput::Elements(2 * (ORDER as u64).pow(3)));
+    let a = Mat::<T>::from_fn(ORDER, ORDER, |i, j| T::from_f64(((i + 3 * j) % 7) as f64));
+    let mut c = Mat::<T>::zeros(ORDER, ORDER);
+    product.bench_function("product of matrices", |bencher| {
+        bencher.iter(|| {
+            matmul(c.as_mut(), Accum::Replace, a.as_ref(), a.as_ref(), T::ONE, Par::Seq);
+            black_box(c[(1, 1)]);
+        });
+    });
+    product.finish();
+    let (latents, n) = (12, 100_000);
+    let net = net(latents);
+    let values: Vec<T> = draw(&net, n);
+    let points = Points::from_rows(&values, DIM).unwrap();
+    let name = format!("{name}/{n} x {DIM}, {latents} latents");
+    let flops = Throughput::Elements(4 * n * (DIM as u64) << latents);
+    let mut group = group(criterion, &name, flops);
+    let executor = Executor::new(Some(1)).unwrap();
+    let mut sweeper = Sweeper::new(&points, &executor);
+    group.bench_function("sweep", |bencher| {
+        bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+    });
+    group.finish();
+}
+
+/// Watching a fit: the entropy sum from statistics against a pass over the points, and the sweep that both follow.
+fn monitor(criterion: &mut Criterion) {
+    let executor = Executor::new(Some(1)).unwrap();
+    let n = 4_000;
+    let net = net(12);
+    let values: Vec<f64> = draw(&net, n);
+    let points = Points::from_rows(&values, DIM).unwrap();
+    let mut sweeper = Sweeper::new(&points, &executor);
+    let stats = sweeper.sweep(&net).unwrap();
+    let score = inference::score(&net, &points, &executor).unwrap().log_likelihood;
+    assert_close(score, net.lower_bound(&stats), 1e-10);
+    let name = format!("sbn/monitor/{n} x {DIM}, 12 latents");
+    let mut group = group(criterion, &name, Throughput::Elements(n));
+    group.bench_function("sweep", |bencher| {
+        bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+    });
+    group.bench_function("pass over the points", |bencher| {
+        bencher.iter(|| inference::score(black_box(&net), &points, &executor).unwrap());
+    });
+    group.bench_function("entropy sum", |bencher| {
+        bencher.iter(|| black_box(&net).entropy_sum(&stats));
+    });
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    all_states::<f64>,
+    all_states::<f32>,
+    truncated,
+    rate::<f64>,
+    rate::<f32>,
+    monitor
+);
 criterion_main!(benches);

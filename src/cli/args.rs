@@ -291,6 +291,9 @@ pub struct StreamArgs {
     /// Offset t0 of the step sizes [default: 2]
     #[arg(long, value_name = "T0", help_heading = MINIBATCHES, value_parser = not_negative)]
     pub step_offset: Option<f64>,
+    /// Least step, as long as it gains more than its noise costs; 0 for none [default: what costs 0.005 nats per point]
+    #[arg(long, value_name = "STEP", help_heading = MINIBATCHES, value_parser = not_negative)]
+    pub step_least: Option<f64>,
     /// Passes over the points at most [default: 5]
     #[arg(long, value_name = "N", help_heading = MINIBATCHES, value_parser = positive)]
     pub epochs: Option<u64>,
@@ -325,11 +328,12 @@ pub struct StreamArgs {
 
 impl StreamArgs {
     /// Arguments that only fits by minibatches have a use for, and whether they were typed.
-    pub fn given(&self) -> [(&'static str, bool); 13] {
+    pub fn given(&self) -> [(&'static str, bool); 14] {
         [
             ("--batch-size", self.batch_size.is_some()),
             ("--step-exponent", self.step_exponent.is_some()),
             ("--step-offset", self.step_offset.is_some()),
+            ("--step-least", self.step_least.is_some()),
             ("--epochs", self.epochs.is_some()),
             ("--average", self.average.is_some()),
             ("--polish", self.polish.is_some()),
@@ -550,6 +554,10 @@ pub struct BenchArgs {
     /// Numbers of points
     #[arg(long, value_name = "N,...", help_heading = DATA, value_delimiter = ',', default_value = "10000,100000", value_parser = positive)]
     pub n: Vec<u64>,
+    /// Of monitor: watch minibatch EM with batches of B points, each against a pass over all N. N may exceed the memory: beyond
+    /// some points they are read again
+    #[arg(long, value_name = "B", help_heading = DATA, value_parser = positive)]
+    pub batch_size: Option<u64>,
     /// Write the table as CSV
     #[arg(short, long, value_name = "FILE.csv", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,

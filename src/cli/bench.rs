@@ -7,9 +7,11 @@ use crate::cli::args::{BenchArgs, BenchCommand, Precision};
 use crate::cli::output::{self, Target};
 use crate::cli::progress;
 use entropysum::atomic::write_atomically;
+use entropysum::block::{Block, BlockBuf};
+use entropysum::data::DataSource;
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Config, Init, MixtureSpec, init};
+use entropysum::em::{Config, Init, MixtureSpec, Online, StepSize, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::{Regularization, Support, registry};
@@ -40,6 +42,10 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let targets =
         [args.output.as_deref().map(Target::history), args.plot.as_deref().map(Target::plot)];
     output::check_targets(&targets.into_iter().flatten().collect::<Vec<_>>(), &[])?;
+    if args.batch_size.is_some() && matches!(args.command, BenchCommand::Sweep) {
+        let message = "--batch-size is of 'bench monitor'; a sweep is over all points";
+        return Err(Error::Config(message.to_owned()));
+    }
     match args.compute.precision {
         Precision::F32 => measure::<f32>(args)?,
         Precision::F64 => measure::<f64>(args)?,
@@ -74,7 +80,7 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
         BenchCommand::Sweep => Some(Rates::measure::<T>(executor.threads())),
         BenchCommand::Monitor => None,
     };
-    let columns = columns(args.command);
+    let columns = columns(args);
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -111,8 +117,10 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
                         output::print(&format!("{name}  skipped: more components than points\n"))?;
                         continue;
                     }
+                    // Minibatches are taken from points that are read again and again.
+                    let drawn = if args.batch_size.is_some() { 2 * n.min(POOL) } else { n };
                     // Points, drawn in f64 first, and a full covariance a component, a few times over.
-                    let bytes = n
+                    let bytes = drawn
                         .saturating_mul(dim)
                         .saturating_mul(size_of::<T>() as u64 + 8)
                         .saturating_add(
@@ -124,9 +132,10 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
                         ))?;
                         continue;
                     }
-                    let values = match &rates {
-                        Some(rates) => sweep::<T>(&shape, rates, &executor)?,
-                        None => monitor::<T>(&shape, &executor)?,
+                    let values = match (&rates, args.batch_size) {
+                        (Some(rates), _) => sweep::<T>(&shape, rates, &executor)?,
+                        (None, None) => monitor::<T>(&shape, &executor)?,
+                        (None, Some(batch)) => minibatch::<T>(&shape, batch, &executor)?,
                     };
                     let cells: String =
                         values.iter().map(|value| format!(" {value:>16.4e}")).collect();
@@ -155,13 +164,13 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
         })?;
     }
     match &args.plot {
-        Some(path) => draw(path, args.command, &rows),
+        Some(path) => draw(path, args, &rows),
         None => Ok(()),
     }
 }
 
-fn columns(command: BenchCommand) -> &'static [&'static str] {
-    match command {
+fn columns(args: &BenchArgs) -> &'static [&'static str] {
+    match args.command {
         BenchCommand::Sweep => &[
             "sweep",
             "points_per_s",
@@ -169,6 +178,14 @@ fn columns(command: BenchCommand) -> &'static [&'static str] {
             "part_of_gemm",
             "gbyte_per_s",
             "part_of_memory",
+        ],
+        BenchCommand::Monitor if args.batch_size.is_some() => &[
+            "minibatch",
+            "entropy_sum",
+            "elbo_pass",
+            "sum_per_batch",
+            "pass_per_batch",
+            "pass_per_sum",
         ],
         BenchCommand::Monitor => &[
             "sweep",
@@ -182,11 +199,12 @@ fn columns(command: BenchCommand) -> &'static [&'static str] {
 }
 
 /// One curve for each model and the sizes besides the one that is varied.
-fn draw(path: &std::path::Path, command: BenchCommand, rows: &[Row]) -> Result<()> {
-    let (title, label, value) = match command {
+fn draw(path: &std::path::Path, args: &BenchArgs, rows: &[Row]) -> Result<()> {
+    let (title, label, value) = match args.command {
         BenchCommand::Sweep => ("Points per second of a sweep", "points per second", 1),
         BenchCommand::Monitor => {
-            ("An ELBO pass against an entropy sum", "ELBO pass / entropy sum", 4)
+            let value = if args.batch_size.is_some() { 5 } else { 4 };
+            ("An ELBO pass against an entropy sum", "ELBO pass / entropy sum", value)
         }
     };
     // Against the size that was given most values.
@@ -332,6 +350,73 @@ fn monitor<T: Scalar>(shape: &Shape, executor: &Executor) -> Result<Vec<f64>> {
     let elbo = least_seconds(|| inference::score(&model, &points, executor))?;
     let entropies = least_seconds(|| Ok(model.entropy_sum(black_box(&stats)).total()))?;
     Ok(vec![sweep, likelihood, elbo, entropies, elbo / entropies, entropies / sweep])
+}
+
+/// Points that stand for any number of them.
+const POOL: u64 = 1 << 18;
+
+/// N points of which those after the first [`POOL`] are the same again, in memory twice, so that reads are slices of it.
+struct Repeated<T: Scalar> {
+    points: Points<'static, T>,
+    period: u64,
+    len: u64,
+}
+
+impl<T: Scalar> DataSource<T> for Repeated<T> {
+    fn name(&self) -> String {
+        self.points.name()
+    }
+
+    fn dim(&self) -> usize {
+        self.points.dim()
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        let block = self.points.read(start % self.period, count, buffer)?;
+        Ok(Block { first: start, ..block })
+    }
+}
+
+/// A step of stepwise EM with its entropy sum, that sum by itself, and a pass over all points for the same parameters.
+fn minibatch<T: Scalar>(shape: &Shape, batch: u64, executor: &Executor) -> Result<Vec<f64>> {
+    let period = POOL.min(shape.n_points as u64);
+    let (pool, model) =
+        workload::<T>(&Shape { n_points: period as usize, ..shape.clone() }, executor)?;
+    let mut buffer = BlockBuf::default();
+    let rows = pool.read(0, pool.view().nrows(), &mut buffer)?;
+    let mut values: Vec<T> = Vec::with_capacity(2 * period as usize * shape.dim);
+    for _ in 0..2 {
+        rows.for_each(|_, _, value| values.push(value));
+    }
+    let (points, len) = (Points::owned(values, shape.dim)?, shape.n_points as u64);
+    let source = Repeated { points, period, len };
+
+    let mut buffer = BlockBuf::default();
+    let block = source.read(0, batch.min(period) as usize, &mut buffer)?;
+    let regularization = Config::default().regularization;
+    let mut online = Online::<T, _>::new(model, StepSize::default(), regularization)?;
+    let step = least_seconds(|| online.partial_fit(block, executor))?;
+    let learner = online.learner();
+    let unknown = || Error::Model("a learner without statistics".to_owned());
+    let (sum, bound) = (
+        learner.entropy_sum().ok_or_else(unknown)?.total(),
+        learner.lower_bound().ok_or_else(unknown)?,
+    );
+    if (sum - bound).abs() > 1e3 * T::EPSILON * bound.abs() {
+        return Err(Error::Model(format!("entropy sum {sum} and bound {bound} do not agree")));
+    }
+    let entropies = least_seconds(|| Ok(black_box(learner).entropy_sum()))?;
+    let pass = least_seconds(|| inference::score(learner.model(), &source, executor))?;
+    Ok(vec![step, entropies, pass, entropies / step, pass / step, pass / entropies])
 }
 
 /// What the machine can do, on as many threads as are measured with.

@@ -43,6 +43,7 @@ pub fn settings(args: &FitArgs) -> Result<Option<StreamConfig>> {
             exponent: typed.step_exponent.unwrap_or(default.step_size.exponent),
             offset: typed.step_offset.unwrap_or(default.step_size.offset),
         },
+        least_step: typed.step_least,
         epochs: size_or(typed.epochs, default.epochs)?,
         average: typed.average.unwrap_or(default.average),
         polish: size_or(typed.polish, default.polish)?,

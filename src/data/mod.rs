@@ -6,6 +6,7 @@
 //! | [`NpyFile`](npy::NpyFile) | `npy.rs` | NumPy `.npy`, by positioned reads |
 //! | [`RawFile`](raw::RawFile) | `raw.rs` | headerless little-endian values, by positioned reads |
 //! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory or a temporary file |
+//! | Parquet, with the feature `parquet` | `parquet.rs` | columns of floats and of lists of floats, as text |
 //! | [`Subset`](subset::Subset) | `subset.rs` | some points of another source, such as those held out |
 //! | [`Concat`](concat::Concat) | `concat.rs` | several sources, end to end |
 //! | [`SparsePoints`](sparse::SparsePoints) | `sparse.rs` | compressed sparse rows in memory |
@@ -23,10 +24,13 @@ pub mod memory;
 pub mod mtx;
 pub mod npy;
 pub mod npz;
+#[cfg(feature = "parquet")]
+mod parquet;
 pub mod prefetch;
 pub mod raw;
 pub mod shuffle;
 pub mod sparse;
+mod spool;
 pub mod subset;
 pub mod text;
 mod values;
@@ -178,6 +182,8 @@ pub enum Format {
     Text,
     /// Headerless little-endian numbers.
     Raw,
+    /// Apache Parquet; read by builds with the feature `parquet`.
+    Parquet,
 }
 
 impl FromStr for Format {
@@ -190,9 +196,11 @@ impl FromStr for Format {
             "mtx" => Ok(Self::Mtx),
             "text" => Ok(Self::Text),
             "raw" => Ok(Self::Raw),
+            "parquet" => Ok(Self::Parquet),
             _ => {
-                let message =
-                    format!("unknown format {name:?}, expected npy, npz, mtx, text or raw");
+                let message = format!(
+                    "unknown format {name:?}, expected npy, npz, mtx, text, raw or parquet"
+                );
                 Err(Error::Config(message))
             }
         }
@@ -316,6 +324,7 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         (Format::Npz, _) => Box::new(npz::read_npz::<T>(path)?),
         (Format::Mtx, _) => Box::new(mtx::read_mtx::<T>(path)?),
         (Format::Text, _) => text::open_text(path, options)?,
+        (Format::Parquet, _) => open_parquet(path, options)?,
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {
             // A file that is not there is the better thing to complain about.
@@ -328,6 +337,19 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
     Ok(source)
 }
 
+#[cfg(feature = "parquet")]
+fn open_parquet<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
+    parquet::open_parquet(path, options)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn open_parquet<T: Scalar>(path: &Path, _: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
+    values::open_readable(path)?;
+    let message = "a Parquet file, and this build lacks the feature `parquet`: \
+                   build with `cargo build --release --features parquet`";
+    Err(DataError::new(path.display().to_string(), message).into())
+}
+
 fn detect_format(path: &Path, raw: bool) -> Result<Format> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let inner = Path::new(compressed::inner_name(&name));
@@ -335,7 +357,7 @@ fn detect_format(path: &Path, raw: bool) -> Result<Format> {
     // Points that can be read in any order are not compressed; text is unpacked when it is opened.
     if inner.as_os_str() != path.file_name().unwrap_or_default() {
         return match extension.as_str() {
-            "npy" | "npz" | "bin" | "raw" | "f32" | "f64" => Err(DataError::new(
+            "npy" | "npz" | "parquet" | "bin" | "raw" | "f32" | "f64" => Err(DataError::new(
                 path.display().to_string(),
                 "compressed numbers cannot be read in any order: unpack the file",
             )
@@ -348,6 +370,7 @@ fn detect_format(path: &Path, raw: bool) -> Result<Format> {
         "csv" | "tsv" => return Ok(Format::Text),
         "npz" => return Ok(Format::Npz),
         "mtx" => return Ok(Format::Mtx),
+        "parquet" => return Ok(Format::Parquet),
         // The names of numbers without a header, and those that say nothing.
         _ if raw => return Ok(Format::Raw),
         "bin" | "raw" | "f32" | "f64" => return Ok(Format::Raw),

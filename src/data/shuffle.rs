@@ -97,6 +97,11 @@ impl Order {
         Self { len, chunk, chunks_per_window: 1, batch: u64::MAX, seed, shuffle, mix: false }
     }
 
+    /// Points of a batch, about.
+    pub fn batch_points(&self) -> f64 {
+        self.batch.min(self.window_points()).max(1) as f64
+    }
+
     /// Number of chunks.
     pub fn n_chunks(&self) -> u64 {
         self.len.div_ceil(self.chunk)
@@ -199,7 +204,8 @@ impl<T: Scalar> Window<T> {
         let lengths: Vec<usize> = ranges.iter().map(|r| (r.end - r.start) as usize).collect();
         let rows: usize = lengths.iter().sum();
         if self.values.len() < rows * dim {
-            self.values.resize(rows * dim, T::ZERO);
+            // From the system, which gives zeros, and not written here.
+            self.values = vec![T::ZERO; rows * dim];
         }
         let within = place.epoch.wrapping_mul(0x1_0000_0001).wrapping_add(place.window);
         let mut rng = rng::stream(order.seed ^ WITHIN, within);
@@ -219,22 +225,31 @@ impl<T: Scalar> Window<T> {
             }
             // As columns of the transposed block rows are slices, where they lie together.
             let contiguous = block.points.transpose().try_as_col_major();
-            for (i, &from) in self.permutation.iter().enumerate() {
-                let at = if order.mix { deal.place(g, i) } else { done + i };
-                let to = &mut self.values[at * dim..][..dim];
+            let mut copy = |points: Range<usize>, at: usize| {
+                let from = &self.permutation[points];
+                let to = &mut self.values[at * dim..][..from.len() * dim];
                 match contiguous {
-                    Some(rows) => to.copy_from_slice(rows.col(from as usize).as_slice()),
-                    None => {
+                    Some(rows) => to.chunks_exact_mut(dim).zip(from).for_each(|(to, &from)| {
+                        to.copy_from_slice(rows.col(from as usize).as_slice());
+                    }),
+                    None => to.chunks_exact_mut(dim).zip(from).for_each(|(to, &from)| {
                         let row = block.points.row(from as usize);
                         to.iter_mut().zip(row.iter()).for_each(|(to, from)| *to = *from);
-                    }
+                    }),
                 }
                 if let Some(weights) = block.weights {
-                    self.weights[at] = weights[from as usize];
+                    let to = &mut self.weights[at..][..from.len()];
+                    to.iter_mut().zip(from).for_each(|(to, &from)| *to = weights[from as usize]);
                 }
-                if is_bad.is_some_and(|is_bad| is_bad(to)) {
-                    self.bad.push(at);
+                if let Some(is_bad) = is_bad {
+                    let rows = to.chunks_exact(dim).enumerate();
+                    self.bad.extend(rows.filter(|(_, row)| is_bad(row)).map(|(i, _)| at + i));
                 }
+            };
+            if order.mix {
+                deal.each_run(g, count, copy);
+            } else {
+                copy(0..count, done);
             }
             done += count;
         }
@@ -336,16 +351,18 @@ impl Deal {
         Self { n_chunks, length, run: (Self::RUN_BYTES / point_bytes).clamp(1, most) }
     }
 
-    /// The place of point `i` of chunk `g`.
-    fn place(&self, g: usize, i: usize) -> usize {
+    /// Calls `copy` with the points of chunk `g` that go to one place, and the place, for all places.
+    fn each_run(&self, g: usize, count: usize, mut copy: impl FnMut(Range<usize>, usize)) {
         let Self { n_chunks, length, run } = *self;
-        let in_runs = length / run * run;
         if g >= n_chunks {
-            n_chunks * length + i
-        } else if i < in_runs {
-            (i / run * n_chunks + g) * run + i % run
-        } else {
-            i * n_chunks + g
+            return copy(0..count, n_chunks * length);
+        }
+        let in_runs = length / run * run;
+        for first in (0..in_runs).step_by(run) {
+            copy(first..first + run, first * n_chunks + g * run);
+        }
+        for i in in_runs..length {
+            copy(i..i + 1, i * n_chunks + g);
         }
     }
 }

@@ -4,19 +4,17 @@
 //! order mark and Windows line ends are passed over. Fields may be quoted unless white space separates them.
 
 use super::memory::Points;
-use super::raw::RawFile;
 use super::shuffle::BadRows;
+use super::spool::{Kept, Spool, Table, no_room};
 use super::values::open_readable;
-use super::weights::{Weighted, check_weights};
+use super::weights::check_weights;
 use super::{DataSource, OpenOptions, compressed};
 use crate::atomic::AtomicFile;
-use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use csv::{ByteRecord, Reader, ReaderBuilder, Terminator};
 use std::cmp::Reverse;
 use std::fmt::Debug;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
@@ -29,15 +27,6 @@ pub struct TextTable<T: Scalar> {
     pub header: Option<Vec<String>>,
 }
 
-/// Points that text became, wherever they are kept.
-struct Table<T> {
-    values: Spool<T>,
-    weights: Option<Vec<f64>>,
-    header: Option<Vec<String>>,
-    dim: usize,
-    skipped: u64,
-}
-
 /// Opens a text file, which may be compressed, as a source: in memory, or in a temporary file if it is larger than
 /// `options.memory`. The system's folder for temporary files (`TMPDIR`) must have room for it.
 pub(super) fn open_text<T: Scalar>(
@@ -48,113 +37,7 @@ pub(super) fn open_text<T: Scalar>(
     let name = path.display().to_string();
     let skips = options.bad_rows == BadRows::Skip;
     let reading = Reading { skips, memory: options.memory, missing: options.missing };
-    let table = parse(file, &name, options.weights_column.as_deref(), reading)?;
-    let points: Box<dyn DataSource<T>> = match table.values.finish() {
-        Ok(Kept::Memory(values)) => Box::new(Points::owned(values, table.dim)?.named(&name)),
-        Ok(Kept::File(file)) => Box::new(RawFile::temporary::<T>(file, table.dim, path)?),
-        Err(fault) => return Err(no_room(&name, &fault)),
-    };
-    let points: Box<dyn DataSource<T>> = match table.weights {
-        None => points,
-        Some(weights) => Box::new(Weighted::new(points, weights)?),
-    };
-    Ok(Box::new(TextSource { points, header: table.header, skipped: table.skipped }))
-}
-
-/// The points of a text, and what only the text knew.
-struct TextSource<T> {
-    points: Box<dyn DataSource<T>>,
-    header: Option<Vec<String>>,
-    skipped: u64,
-}
-
-impl<T: Scalar> DataSource<T> for TextSource<T> {
-    fn name(&self) -> String {
-        self.points.name()
-    }
-    fn dim(&self) -> usize {
-        self.points.dim()
-    }
-    fn len(&self) -> u64 {
-        self.points.len()
-    }
-    fn column_names(&self) -> Option<&[String]> {
-        self.header.as_deref()
-    }
-    fn skipped(&self) -> u64 {
-        self.skipped
-    }
-    fn read<'a>(
-        &'a self,
-        start: u64,
-        count: usize,
-        buffer: &'a mut BlockBuf<T>,
-    ) -> Result<Block<'a, T>> {
-        self.points.read(start, count, buffer)
-    }
-}
-
-/// Values on their way into memory, and from some number on into a temporary file.
-struct Spool<T> {
-    values: Vec<T>,
-    limit: Option<usize>,
-    file: Option<io::BufWriter<File>>,
-}
-
-enum Kept<T> {
-    Memory(Vec<T>),
-    File(File),
-}
-
-impl<T: Scalar> Spool<T> {
-    fn new(bytes: Option<u64>) -> Self {
-        let limit =
-            bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<T>());
-        Self { values: Vec::new(), limit, file: None }
-    }
-
-    /// Appends a row.
-    fn extend(&mut self, row: &[T]) -> io::Result<()> {
-        self.values.extend_from_slice(row);
-        let limit = if self.file.is_some() { 1 << 16 } else { self.limit.unwrap_or(usize::MAX) };
-        if self.values.len() > limit { self.spill() } else { Ok(()) }
-    }
-
-    fn spill(&mut self) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(io::BufWriter::new(tempfile::tempfile()?)),
-        };
-        if cfg!(target_endian = "little") {
-            file.write_all(bytemuck::cast_slice(&self.values))?;
-        } else {
-            return Err(io::Error::other("large text needs a little-endian machine"));
-        }
-        self.values.clear();
-        self.values.shrink_to(1 << 17);
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<Kept<T>> {
-        if self.file.is_some() {
-            self.spill()?;
-        }
-        // The text is gone, so the vector need not keep room to grow.
-        self.values.shrink_to_fit();
-        match self.file {
-            None => Ok(Kept::Memory(self.values)),
-            Some(file) => {
-                Ok(Kept::File(file.into_inner().map_err(io::IntoInnerError::into_error)?))
-            }
-        }
-    }
-}
-
-fn no_room(name: &str, fault: &io::Error) -> Error {
-    let folder = std::env::temp_dir();
-    let message =
-        format!("does not fit into memory, and not into {} either: {fault}", folder.display());
-    DataError::new(name, message).into()
+    parse(file, &name, options.weights_column.as_deref(), reading)?.into_source(path)
 }
 
 /// Reads a text file into memory.

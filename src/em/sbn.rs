@@ -102,10 +102,7 @@ pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
     let begun = Instant::now();
     let mut best: Option<Fit<SigmoidBeliefNet>> = None;
     for run in 0..config.n_init {
-        let model = match &spec.init {
-            Some(model) => model.clone().with_posterior(spec.posterior)?.with_ridge(spec.ridge),
-            None => start(spec, source, config.seed, run as u64)?,
-        };
+        let model = first(spec, source, config.seed, run as u64)?;
         observer.on_start(run);
         let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
         let seed = config.seed.wrapping_add((run as u64) << 32);
@@ -134,6 +131,22 @@ pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
         }
     }
     Ok(best.expect("at least one run"))
+}
+
+/// The network that the `run`-th fit begins with: the given one, or a random start.
+///
+/// # Errors
+/// As [`fit_sbn`].
+pub fn first<T: Scalar, S: DataSource<T> + ?Sized>(
+    spec: &SbnSpec,
+    source: &S,
+    seed: u64,
+    run: u64,
+) -> Result<SigmoidBeliefNet> {
+    match &spec.init {
+        Some(model) => Ok(model.clone().with_posterior(spec.posterior)?.with_ridge(spec.ridge)),
+        None => start(spec, source, seed, run),
+    }
 }
 
 /// The `run`-th random start: biases that give each observable its mean, and normal weights.

@@ -84,12 +84,40 @@ pub struct StreamState<M> {
     pub(crate) polished: u64,
     /// The step that ends a fit whose rate of improvement is small.
     pub(crate) last_step: Option<u64>,
-    /// Entropy sum at the end of the last epoch of incremental EM.
-    pub(crate) last_epoch: f64,
+    /// Entropy sums by epochs.
+    pub(crate) epoch: EpochMeans,
     /// Why the stream ended, once it has.
     pub(crate) stop_reason: Option<StopReason>,
     /// Why this process ended before the fit did.
     pub(crate) interrupted: Option<StopReason>,
+}
+
+/// Means of the entropy sum over epochs: the same points each time, so that they compare well.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct EpochMeans {
+    sum: f64,
+    steps: f64,
+    last: f64,
+}
+
+impl Default for EpochMeans {
+    fn default() -> Self {
+        Self { sum: 0.0, steps: 0.0, last: f64::NEG_INFINITY }
+    }
+}
+
+impl EpochMeans {
+    /// Enters an entropy sum, and tells at the end of an epoch how much more its mean is than that of the last one.
+    pub fn update(&mut self, entropy_sum: f64, epoch_ends: bool) -> Option<f64> {
+        self.sum += entropy_sum;
+        self.steps += 1.0;
+        epoch_ends.then(|| {
+            let mean = self.sum / self.steps;
+            let gain = mean - self.last;
+            *self = Self { sum: 0.0, steps: 0.0, last: mean };
+            gain
+        })
+    }
 }
 
 impl<M: GenerativeModel> StreamState<M> {
@@ -108,7 +136,7 @@ impl<M: GenerativeModel> StreamState<M> {
             records: 0,
             polished: 0,
             last_step: None,
-            last_epoch: f64::NEG_INFINITY,
+            epoch: EpochMeans::default(),
             stop_reason: None,
             interrupted: None,
         }
@@ -166,7 +194,9 @@ impl<M: GenerativeModel> StreamState<M> {
             self.records as f64,
             self.polished as f64,
             self.last_step.map_or(-1.0, |step| step as f64),
-            self.last_epoch,
+            self.epoch.sum,
+            self.epoch.steps,
+            self.epoch.last,
             match self.stop_reason {
                 None => 0.0,
                 Some(StopReason::Converged) => 1.0,
@@ -192,6 +222,7 @@ impl<M: GenerativeModel> StreamState<M> {
                     c.omega_squared,
                     c.squared_evidence,
                     c.splits_left as f64,
+                    learner.least_step,
                 ]);
                 write_stats(&mut out, learner.stats.as_ref());
                 write_stats(&mut out, learner.reference.as_ref());
@@ -215,6 +246,9 @@ impl<M: GenerativeModel> StreamState<M> {
                 }
             }
         }
+        let forgotten = self.model().forgotten();
+        out.push(forgotten.len() as f64);
+        out.extend(forgotten);
         out.push(self.history.records.len() as f64);
         for r in &self.history.records {
             let sum = &r.entropy_sum;
@@ -263,7 +297,7 @@ impl<M: GenerativeModel> StreamState<M> {
             self.polished = from.count()?;
             let last_step = from.next()?;
             self.last_step = (last_step >= 0.0).then_some(last_step as u64);
-            self.last_epoch = from.next()?;
+            self.epoch = EpochMeans { sum: from.next()?, steps: from.next()?, last: from.next()? };
             self.stop_reason = match from.count()? {
                 0 => None,
                 1 => Some(StopReason::Converged),
@@ -301,6 +335,7 @@ impl<M: GenerativeModel> StreamState<M> {
                         squared_evidence: from.next()?,
                         splits_left: from.count()?,
                     };
+                    learner.least_step = from.next()?;
                     learner.stats = from.stats()?;
                     learner.reference = from.stats()?;
                     learner.average = match from.stats()? {
@@ -327,6 +362,10 @@ impl<M: GenerativeModel> StreamState<M> {
                     }
                 }
                 _ => return None,
+            }
+            let count = from.count()? as usize;
+            if !self.engine.model_mut().remind(from.take(count)?) {
+                return None;
             }
             for _ in 0..from.count()? {
                 let record = IterRecord {
@@ -365,7 +404,6 @@ impl<M: GenerativeModel> StreamState<M> {
         match read(&mut from) {
             None => Err(Error::Model("damaged checkpoint: its numbers are no state".to_owned())),
             Some(()) => {
-                self.engine.model_mut().reawaken();
                 self.warnings = warnings;
                 Ok(self)
             }

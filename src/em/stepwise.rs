@@ -7,7 +7,10 @@
 //! Θ_t = M-step(s_t)
 //! ```
 //!
-//! (Cappé & Moulines 2009; Liang & Klein 2009). The posterior entropy and the log base measure are part of `s` and are
+//! (Cappé & Moulines 2009; Liang & Klein 2009). Steps may be held above a least one for a while: `Σ γ_t` counts iterations of
+//! batch EM, and a power of t alone soon stops counting where EM needs many (theory 1.6).
+//!
+//! The posterior entropy and the log base measure are part of `s` and are
 //! smoothed by the same step, so the entropy sum of `Θ_t` *is* the surrogate objective: `F(q, Θ_t)` of all points seen, each
 //! batch with the posteriors it had and weighted by `ω_k = γ_k Π_{j>k} (1 - γ_j)`. It is a lower bound of the
 //! log-likelihood of `Θ_t` under these weights (theory 1.6).
@@ -65,6 +68,12 @@ impl StepSize {
     }
 }
 
+/// What the noise of parameters costs at a constant step: nats per point of log-likelihood, at most, `p γ / 4 B` with `p` free
+/// parameters and batches of `B` points (theory 1.6).
+pub(super) fn noise_of_step(step: f64, n_parameters: usize, batch: f64) -> f64 {
+    n_parameters as f64 * step / (4.0 * batch)
+}
+
 /// What one step did. All values are nats per point.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -93,6 +102,7 @@ pub struct Stepwise<M> {
     step_size: StepSize,
     regularization: Regularization,
     warm_up: u64,
+    pub(crate) least_step: f64,
     pub(crate) stats: Option<SuffStats>,
     pub(crate) counts: Counts,
     pub(crate) average: Option<Average>,
@@ -147,6 +157,7 @@ impl<M: GenerativeModel> Stepwise<M> {
             step_size,
             regularization,
             warm_up: 0,
+            least_step: 0.0,
             stats: None,
             counts,
             average: None,
@@ -158,6 +169,14 @@ impl<M: GenerativeModel> Stepwise<M> {
     /// long. A first M-step from few points would forget the start and put little in its place.
     pub fn with_warm_up(self, points: u64) -> Self {
         Self { warm_up: points, ..self }
+    }
+
+    /// Holds steps at this or above, whatever their exponent says; 0 for nothing of the kind.
+    ///
+    /// Parameters then keep a noise of [`noise_of_step`] nats per point, until steps become smaller or statistics are
+    /// averaged.
+    pub fn with_least_step(self, least_step: f64) -> Self {
+        Self { least_step, ..self }
     }
 
     /// The model as it stands.
@@ -258,7 +277,7 @@ impl<M: GenerativeModel> Stepwise<M> {
         let step_size = match counts.steps {
             1 => 1.0,
             _ if was_warming_up => weight / counts.weight,
-            t => self.step_size.at(t),
+            t => self.step_size.at(t).max(self.least_step),
         };
         let kept = 1.0 - step_size;
         counts.inverse_n = kept * kept * counts.inverse_n + step_size * step_size / points;
@@ -322,6 +341,15 @@ impl<M: GenerativeModel> Stepwise<M> {
             stats.clear();
             self.average = Some(Average { stats, steps: 0.0, covariance: 0.0, variance: 0.0 });
         }
+    }
+
+    /// The model that averaging would end with now; `None` where there is no average.
+    pub(super) fn averaged_model(&self) -> Option<M> {
+        let average = self.average.as_ref().filter(|average| average.steps > 0.0)?;
+        let mut model = self.model.clone();
+        model.m_step(&average.stats, self.regularization);
+        model.recentre();
+        Some(model)
     }
 
     /// The M-step of the averaged statistics, where there are any: the model and its running statistics become theirs.

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::incremental::{Incremental, slot_bytes};
 use super::online::Batch;
 use super::state::{Engine, StreamState};
-use super::stepwise::{Step, StepSize, Stepwise};
+use super::stepwise::{Step, StepSize, Stepwise, noise_of_step};
 use super::sweep::{Lanes, Sweeper};
 use super::watch::note;
 use crate::data::prefetch::{self, WINDOWS, Windows};
@@ -43,6 +43,20 @@ impl Algorithm {
     }
 }
 
+/// Nats per point of log-likelihood that the noise of parameters may cost while steps are held up, at most.
+///
+/// `Σ γ_t` counts iterations of batch EM. Where that takes hundreds, steps that only follow `t^-κ` stop long before: from
+/// the same starts the photograph of `examples/stream.rs` was 0.05 nats short of batch EM after ten epochs. What noise the
+/// steps leave goes with the averages at the end. By 5e-3 a step forgets in `p / 0.01` points, 50 for each parameter.
+pub const NOISE: f64 = 1e-2;
+
+/// The least step is no larger than this by itself: statistics always remember some batches.
+pub const LARGEST_LEAST_STEP: f64 = 0.5;
+
+/// The least step is halved when an epoch, or a window of the stopping rule, gains less than this part of what its noise
+/// costs. Not less than all of it: averages will take the noise away, but what was not gained is lost.
+const WORTH: f64 = 0.125;
+
 /// Settings of a fit by minibatches, besides those of [`Config`], of which `tol`, `max_time`, `regularization` and `seed` hold.
 ///
 /// ```
@@ -59,6 +73,9 @@ pub struct StreamConfig {
     pub batch_size: usize,
     /// Step sizes of stepwise EM.
     pub step_size: StepSize,
+    /// Steps stay at this or above as long as they gain more than they cost: see [`NOISE`]. `None` for the step whose noise
+    /// costs [`NOISE`], [`LARGEST_LEAST_STEP`] at most; 0 for steps that fall as their exponent says.
+    pub least_step: Option<f64>,
     /// Passes over the points at most.
     pub epochs: usize,
     /// Points before the first M-step of stepwise EM; `None` for ten a component and dimension, a quarter of all at most.
@@ -87,6 +104,7 @@ impl Default for StreamConfig {
             algorithm: Algorithm::Stepwise,
             batch_size: 4096,
             step_size: StepSize::default(),
+            least_step: None,
             epochs: 5,
             warm_up: None,
             average: 1.0 / 3.0,
@@ -113,6 +131,11 @@ impl StreamConfig {
             if value == 0 {
                 return Err(Error::Config(format!("{name} must be at least 1")));
             }
+        }
+        if let Some(least) = self.least_step.filter(|least| !(0.0..=1.0).contains(least)) {
+            return Err(Error::Config(format!(
+                "least_step is {least}, expected a number from 0 to 1"
+            )));
         }
         if !(0.0..1.0).contains(&self.average) {
             let average = self.average;
@@ -211,6 +234,7 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 ) -> Result<StreamState<M>> {
     stream.check()?;
     config.check()?;
+    model.check_e_step()?;
     data::check_source(source, model.dim())?;
     let order = order(source, config, stream);
     let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
@@ -218,8 +242,11 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
         Algorithm::Stepwise => {
             let some = 10 * (model.active_components() * (model.dim() + 1)) as u64;
             let warm_up = stream.warm_up.unwrap_or(some.min(source.len() / 4));
+            let batch = order.batch_points();
+            let by_noise = NOISE / noise_of_step(1.0, model.n_parameters(), batch);
+            let least_step = stream.least_step.unwrap_or(by_noise.min(LARGEST_LEAST_STEP));
             let learner = Stepwise::new(model, stream.step_size, regularization)?;
-            Engine::Stepwise(learner.with_warm_up(warm_up))
+            Engine::Stepwise(learner.with_warm_up(warm_up).with_least_step(least_step))
         }
         Algorithm::Incremental => {
             let n_chunks = order.n_chunks();
@@ -269,7 +296,7 @@ fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     stream: &StreamConfig,
 ) -> String {
     format!(
-        "{} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, epochs {}, average {}, polish {}, \
+        "{} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, least step {}, epochs {}, average {}, polish {}, \
          warm-up {}, records {}, tol {}, patience {}, reg_covar {}, seed {}, bad rows {:?}",
         source.len(),
         source.dim(),
@@ -280,6 +307,7 @@ fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
         if stream.shuffle { "" } else { " not shuffled" },
         stream.step_size.exponent,
         stream.step_size.offset,
+        stream.least_step.map_or("auto".to_owned(), |step| step.to_string()),
         stream.epochs,
         stream.average,
         stream.polish,
@@ -468,14 +496,24 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         let averages = self.averages_from(self.state.engine.steps());
         let warming_up = self.state.engine.is_warming_up();
         let steps = self.state.engine.steps();
+        let epoch_ends = self.state.place.window == 0 && self.state.place.batch == 0;
         if !warming_up {
             match &mut self.state.engine {
                 Engine::Stepwise(learner) => {
                     let variance = learner.batch_variance().unwrap_or(f64::INFINITY);
                     let sum = step.entropy_sum.total();
                     let rule = &mut self.state.plateau;
-                    let flat = rule.update(step.step_size, sum, variance)
-                        && rule.close(learner.displacement());
+                    let closes = rule.update(step.step_size, sum, variance);
+                    let flat = closes && rule.close(learner.displacement());
+                    let gain = self.state.epoch.update(sum, epoch_ends);
+                    if learner.least_step > 0.0 {
+                        let p = learner.model.n_parameters();
+                        let batch = self.order.batch_points();
+                        let worth = WORTH * noise_of_step(learner.least_step, p, batch);
+                        if gain.is_some_and(|gain| gain < worth) || closes && rule.is_below(worth) {
+                            learner.least_step *= 0.5;
+                        }
+                    }
                     let repaired = step.events.iter().any(Event::is_repair);
                     if flat && !repaired && self.state.last_step.is_none() {
                         // The last phase: as many steps more as make up the part that is averaged.
@@ -491,13 +529,12 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                     }
                 }
                 Engine::Incremental(learner) => {
-                    let epoch_ends = self.state.place.window == 0;
-                    if let (true, Some(sum)) = (epoch_ends, learner.entropy_sum()) {
-                        let change = sum.total() - self.state.last_epoch;
-                        self.state.last_epoch = sum.total();
-                        if change.abs() <= self.config.tol {
-                            reason = Some(StopReason::Converged);
-                        }
+                    // A chunk is a window; its entropy sum is of all points, and at the end of an epoch of even posteriors.
+                    if let (true, Some(sum)) = (epoch_ends, learner.entropy_sum())
+                        && let Some(gain) = self.state.epoch.update(sum.total(), true)
+                        && gain.abs() <= self.config.tol
+                    {
+                        reason = Some(StopReason::Converged);
                     }
                 }
             }
@@ -578,9 +615,13 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         Ok(asked)
     }
 
-    /// Mean log-likelihood of the current parameters, by a pass over the points held out, or over all.
+    /// Mean log-likelihood of the parameters that a fit would end with now, by a pass over the points held out, or over all.
     fn audit(&self) -> Result<f64> {
-        let model = self.state.engine.model();
+        let averaged = match &self.state.engine {
+            Engine::Stepwise(learner) => learner.averaged_model(),
+            Engine::Incremental(_) => None,
+        };
+        let model = averaged.as_ref().unwrap_or(self.state.engine.model());
         let stats = match self.data.held_out {
             Some(held_out) => Sweeper::new(held_out, self.executor).sweep(model)?,
             None => Sweeper::new(self.data.points, self.executor).sweep(model)?,

@@ -5,6 +5,7 @@ use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
+use crate::kernels::blocking;
 use crate::model::{Constants, EStep, GenerativeModel};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
@@ -34,7 +35,7 @@ const MAX_HALVED_POINTS: u64 = 16_384;
 /// part reads the points again.
 const SLICES: usize = 32;
 
-/// Bytes read from a source at a time, or 256 points where these are more: a system call costs nothing beside it, and
+/// Bytes read from a source at a time, or 192 points where these are more: a system call costs nothing beside it, and
 /// it mostly stays in the level-2 cache.
 pub(super) const READ_BYTES: usize = 1 << 19;
 
@@ -114,6 +115,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         model: &M,
         constants: &mut Option<DataConstants>,
     ) -> Result<SuffStats> {
+        model.check_e_step()?;
         let (simd, n_points) = (executor.simd(), source.len());
         let known = constants.as_ref().and_then(|known| {
             let packed = model.pack(simd, n_points, Constants::Known);
@@ -164,7 +166,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         let n_lanes = 1 << n_lanes.ilog2();
         self.prepare_lanes(n_lanes as usize);
         let per_lane = n.div_ceil(n_lanes);
-        let per_read = points_per_read(source);
+        let per_read = points_of_block(source);
         let sparse = model.takes_sparse();
         executor.for_each(&mut self.lanes, |index, lane| {
             let mut workspace = model.workspace(packed, lane.workspace.take());
@@ -214,7 +216,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         let shape = empty.shape();
         let per_part = (RESPONSIBILITY_BYTES / (size_of::<T>() * shape.components)) as u64;
         let per_part = per_part.clamp(MIN_POINTS_PER_LANE, MAX_HALVED_POINTS);
-        let per_lane = per_part.div_ceil(MAX_LANES).next_multiple_of(256);
+        let per_lane = blocking::points_per_read(per_part.div_ceil(MAX_LANES) as usize) as u64;
         self.prepare_lanes(per_part.div_ceil(per_lane) as usize);
         // After an error lanes may hold statistics of half a sweep.
         self.lanes.iter_mut().for_each(|lane| lane.stats = None);
@@ -303,8 +305,8 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
     }
 }
 
-fn points_per_read<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> u64 {
-    (READ_BYTES / (size_of::<T>() * source.dim())).max(1).next_multiple_of(256) as u64
+fn points_of_block<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> u64 {
+    blocking::points_per_read((READ_BYTES / (size_of::<T>() * source.dim())).max(1)) as u64
 }
 
 /// Says which point of a block a model is not for, if there is one.

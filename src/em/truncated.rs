@@ -13,8 +13,8 @@ use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::model::GenerativeModel;
 use crate::model::sbn::{
-    LatentStats, Regression, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates,
-    TruncatedSums,
+    LatentStats, Measure, Regression, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet,
+    TruncatedStates, TruncatedSums,
 };
 use crate::monitor::Observer;
 use crate::rng;
@@ -167,10 +167,16 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
             regression.solve();
             Ok(())
         })?;
+        let mut measures: Vec<Measure<'_>> = model.measures(&stats);
+        executor.for_each(&mut measures, |_, measure| {
+            measure.take();
+            Ok(())
+        })?;
+        let (lower_bound, entropy_sum) = model.bound_and_entropies(&stats, &measures);
         let found = Iteration {
             points_seen: iteration as u64 * source.len(),
-            entropy_sum: model.entropies_of(&stats),
-            lower_bound: model.bound_of(&stats),
+            entropy_sum,
+            lower_bound,
             log_likelihood: log_evidence,
             active_components: model.active_components(),
             events: Vec::new(),

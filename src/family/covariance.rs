@@ -199,7 +199,7 @@ impl Shape {
     pub(super) fn log_det_2pi(self, covariance: &[f64], dim: usize) -> Option<f64> {
         let log_det = match self {
             Self::Full => Cholesky::new(covariance, dim)?.log_det(),
-            Self::Diagonal => covariance.iter().map(|v| v.ln()).sum(),
+            Self::Diagonal => sum_of_ln(covariance),
             Self::Spherical => dim as f64 * covariance[0].ln(),
         };
         Some(log_det + dim as f64 * TAU.ln())
@@ -224,7 +224,7 @@ impl Shape {
             Self::Diagonal => {
                 covariance.iter().all(|&v| valid(v)).then_some(())?;
                 let natural = covariance.iter().map(|v| -0.5 / v).collect();
-                (natural, covariance.iter().map(|v| v.ln()).sum(), None)
+                (natural, sum_of_ln(covariance), None)
             }
             Self::Spherical => {
                 valid(covariance[0]).then_some(())?;
@@ -239,6 +239,28 @@ impl Shape {
             cholesky,
         })
     }
+}
+
+/// `Σ ln v` by one logarithm for many values: of the product of their mantissas. The logarithms were a third of what a
+/// minibatch costs besides its sweep.
+///
+/// As accurate as the sum of the logarithms: 64 products lose at most 64 roundings of the argument, 7e-15 nats.
+fn sum_of_ln(values: &[f64]) -> f64 {
+    const MANTISSA: u64 = (1 << (f64::MANTISSA_DIGITS - 1)) - 1;
+    // What has no mantissa in [1, 2) is left to the logarithm: zero, what is below the normal numbers, and no numbers.
+    if !values.iter().all(|&v| v >= f64::MIN_POSITIVE && v.is_finite()) {
+        return values.iter().map(|v| v.ln()).sum();
+    }
+    let sum = |values: &[f64]| {
+        let (mut product, mut exponent) = (1.0, 0);
+        for v in values {
+            let bits = v.to_bits();
+            exponent += (bits >> (f64::MANTISSA_DIGITS - 1)) as i64 - 1023;
+            product *= f64::from_bits(bits & MANTISSA | 1f64.to_bits());
+        }
+        f64::ln(product) + exponent as f64 * std::f64::consts::LN_2
+    };
+    values.chunks(64).map(sum).sum()
 }
 
 /// The matrix of these eigenvectors with eigenvalues of at least `least`, rows and columns times `scale`.
@@ -350,6 +372,19 @@ mod tests {
         let before = covariance.clone();
         assert!(!Shape::Full.lift(&mut covariance, 2, &[0.005, 0.005]));
         assert_eq!(covariance, before);
+    }
+
+    #[test]
+    fn one_logarithm_for_many_is_their_sum() {
+        for n in [0, 1, 63, 64, 65, 1000] {
+            let values: Vec<f64> = (0..n).map(|i| (30.0 * f64::from(i).sin()).exp2()).collect();
+            let exact: f64 = values.iter().map(|v| v.ln()).sum();
+            assert!((sum_of_ln(&values) - exact).abs() < 1e-13 * f64::from(n), "{n}");
+        }
+        let tiny = [f64::MIN_POSITIVE, f64::MAX, 5e-324, 1.0];
+        assert!((sum_of_ln(&tiny) - (tiny[2].ln() + tiny[0].ln() + tiny[1].ln())).abs() < 1e-11);
+        assert_eq!(sum_of_ln(&[2.0, 0.0]), f64::NEG_INFINITY);
+        assert!(sum_of_ln(&[-2.0, -3.0]).is_nan() && sum_of_ln(&[f64::INFINITY]).is_infinite());
     }
 
     #[test]

@@ -107,6 +107,19 @@ impl ExponentialFamily for ObservedGaussian {
         self.complete.location(theta)
     }
 
+    /// Of each column with the mass that it is observed with.
+    fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
+        let dim = self.dim();
+        for (c, centre) in centres.chunks(dim).enumerate() {
+            for d in 0..dim {
+                let moved = self.moments(stats, c, d).about(centre[d] - stats.centre(c)[d]);
+                let sums = stats.sums_mut(c);
+                (sums[d], sums[dim + d]) = (moved.first, moved.second);
+            }
+        }
+        stats.set_centres(centres);
+    }
+
     fn n_free_parameters(&self, n_components: usize) -> usize {
         self.complete.n_free_parameters(n_components)
     }

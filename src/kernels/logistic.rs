@@ -21,17 +21,19 @@ pub fn derivatives(simd: Simd, mass: &[f64], slope: &mut [f64], curvature: &mut 
     simd.run(Derivatives { mass, slope, curvature })
 }
 
-/// `Σ_s m_s softplus(a_s)`.
+/// `Σ_s m_s softplus(a_s)` and `Σ_s m_s H[σ(a_s)]`, entropies of Bernoulli variables in nats: both from one exponential and
+/// one logarithm.
 ///
 /// # Panics
 /// If the slices differ in length.
-pub fn log_partition(simd: Simd, mass: &[f64], logits: &[f64]) -> f64 {
-    simd.run(Sum::<PARTITION> { mass: Some(mass), logits })
+pub fn partition_and_entropy(simd: Simd, mass: &[f64], logits: &[f64]) -> (f64, f64) {
+    assert_eq!(mass.len(), logits.len(), "one mass a logit");
+    simd.run(PartitionAndEntropy { mass, logits })
 }
 
 /// `Σ_d softplus(a_d)`.
 pub fn softplus_sum(simd: Simd, logits: &[f64]) -> f64 {
-    simd.run(Sum::<PARTITION> { mass: None, logits })
+    simd.run(SoftplusSum(logits))
 }
 
 /// Adds `softplus(a_s)` to `sums_s`.
@@ -41,14 +43,6 @@ pub fn softplus_sum(simd: Simd, logits: &[f64]) -> f64 {
 pub fn add_softplus(simd: Simd, logits: &[f64], sums: &mut [f64]) {
     assert_eq!(logits.len(), sums.len());
     simd.run(AddSoftplus { logits, sums });
-}
-
-/// `Σ_s m_s H[σ(a_s)]`, entropies of Bernoulli variables in nats.
-///
-/// # Panics
-/// If the slices differ in length.
-pub fn entropy(simd: Simd, mass: &[f64], logits: &[f64]) -> f64 {
-    simd.run(Sum::<ENTROPY> { mass: Some(mass), logits })
 }
 
 /// Replaces logits by probabilities `σ(a)`.
@@ -104,22 +98,11 @@ impl Kernel for Derivatives<'_> {
     }
 }
 
-const PARTITION: bool = false;
-const ENTROPY: bool = true;
-
-struct Sum<'a, const KIND: bool> {
-    mass: Option<&'a [f64]>,
-    logits: &'a [f64],
-}
-
+/// `softplus(a)`, inside a kernel.
 #[inline(always)]
-fn term<M: MulAdd, const KIND: bool>(a: f64) -> f64 {
-    if KIND == ENTROPY {
-        entropy_of::<M, f64>(a)
-    } else {
-        let e = exp_minus_abs::<M, f64>(a);
-        Transcendental::ln::<M>(1.0 + e) + if a > 0.0 { a } else { 0.0 }
-    }
+fn softplus_of<M: MulAdd>(a: f64) -> f64 {
+    let e = exp_minus_abs::<M, f64>(a);
+    Transcendental::ln::<M>(1.0 + e) + if a > 0.0 { a } else { 0.0 }
 }
 
 /// `H[σ(a)]`, inside a kernel.
@@ -138,26 +121,40 @@ pub(crate) fn sigmoid_of<M: MulAdd, T: Scalar>(a: T) -> T {
     if a > T::ZERO { upper } else { e * upper }
 }
 
-impl<const KIND: bool> Kernel for Sum<'_, KIND> {
+struct PartitionAndEntropy<'a> {
+    mass: &'a [f64],
+    logits: &'a [f64],
+}
+
+impl Kernel for PartitionAndEntropy<'_> {
+    type Output = (f64, f64);
+    #[inline(always)]
+    fn run<M: MulAdd>(self) -> (f64, f64) {
+        let (mut partitions, mut entropies) = ([0.0; LANES], [0.0; LANES]);
+        for (mass, logits) in self.mass.chunks(LANES).zip(self.logits.chunks(LANES)) {
+            for i in 0..mass.len() {
+                let a = logits[i];
+                let e = exp_minus_abs::<M, f64>(a);
+                let ln = Transcendental::ln::<M>(1.0 + e);
+                let (above, size) = if a > 0.0 { (a, a) } else { (0.0, -a) };
+                partitions[i] += mass[i] * (above + ln);
+                entropies[i] += mass[i] * (ln + size * (e / (1.0 + e)));
+            }
+        }
+        (partitions.iter().sum(), entropies.iter().sum())
+    }
+}
+
+struct SoftplusSum<'a>(&'a [f64]);
+
+impl Kernel for SoftplusSum<'_> {
     type Output = f64;
     #[inline(always)]
     fn run<M: MulAdd>(self) -> f64 {
         let mut sums = [0.0; LANES];
-        match self.mass {
-            Some(mass) => {
-                assert_eq!(mass.len(), self.logits.len(), "one mass a logit");
-                for (mass, logits) in mass.chunks(LANES).zip(self.logits.chunks(LANES)) {
-                    for i in 0..mass.len() {
-                        sums[i] += mass[i] * term::<M, KIND>(logits[i]);
-                    }
-                }
-            }
-            None => {
-                for logits in self.logits.chunks(LANES) {
-                    for i in 0..logits.len() {
-                        sums[i] += term::<M, KIND>(logits[i]);
-                    }
-                }
+        for logits in self.0.chunks(LANES) {
+            for i in 0..logits.len() {
+                sums[i] += softplus_of::<M>(logits[i]);
             }
         }
         sums.iter().sum()
@@ -174,7 +171,7 @@ impl Kernel for AddSoftplus<'_> {
     #[inline(always)]
     fn run<M: MulAdd>(self) {
         for (sum, &logit) in self.sums.iter_mut().zip(self.logits) {
-            *sum += term::<M, PARTITION>(logit);
+            *sum += softplus_of::<M>(logit);
         }
     }
 }
@@ -205,7 +202,8 @@ mod tests {
             let sum = derivatives(simd, &mass, &mut slope, &mut curvature);
             let expected: f64 = logits.iter().zip(&mass).map(|(&a, m)| m * softplus(a)).sum();
             assert!((sum - expected).abs() < 1e-13 * expected);
-            assert!((log_partition(simd, &mass, &logits) - sum).abs() < 1e-13 * expected);
+            let (partition, entropy) = partition_and_entropy(simd, &mass, &logits);
+            assert!((partition - expected).abs() < 1e-13 * expected);
             let plain: f64 = logits.iter().map(|&a| softplus(a)).sum();
             assert!((softplus_sum(simd, &logits) - plain).abs() < 1e-13 * plain);
             let mut sums = vec![1.0; logits.len()];
@@ -223,8 +221,7 @@ mod tests {
                 let log = |p: f64| if p > 0.0 { p * p.ln() } else { 0.0 };
                 entropies -= mass[i] * (log(p) + log(q));
             }
-            let found = entropy(simd, &mass, &logits);
-            assert!((found - entropies).abs() < 1e-12 * entropies, "{found} {entropies}");
+            assert!((entropy - entropies).abs() < 1e-12 * entropies, "{entropy} {entropies}");
         }
     }
 }

@@ -76,8 +76,16 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// now knows of the data.
     fn recentre(&mut self);
 
-    /// Undoes what a file forgets of a model in the middle of a fit: components of weight zero are out of use again.
-    fn reawaken(&mut self) {}
+    /// What a file forgets of a model in the middle of a fit, as numbers: what is held, whether values may be missing.
+    fn forgotten(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Takes back what [`forgotten`](Self::forgotten) gave, into a model from a file; components of weight zero are out of use
+    /// again. Tells whether the numbers are those of such a model.
+    fn remind(&mut self, forgotten: &[f64]) -> bool {
+        forgotten.is_empty()
+    }
 
     /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
     fn finish(&mut self);
@@ -110,6 +118,14 @@ pub trait EStep<T: Scalar>: GenerativeModel {
     type Packed: Send + Sync;
     /// Scratch memory of one lane, kept between sweeps.
     type Workspace: Send;
+
+    /// Refuses a model whose posteriors are no function of its parameters and the point.
+    ///
+    /// # Errors
+    /// Says what learns it instead.
+    fn check_e_step(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Packs the parameters for a sweep over `n_points`.
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Self::Packed;

@@ -134,6 +134,12 @@ impl Plateau {
         state.flat >= self.patience
     }
 
+    /// Whether the last window gained less than this, beyond doubt.
+    pub(crate) fn is_below(&self, gain: f64) -> bool {
+        let state = &self.state;
+        state.windows >= 2.0 && state.improvement + Z * state.standard_error < gain
+    }
+
     /// Improvement of the entropy sum from the last but one window to the last, and its standard error, in nats.
     pub fn improvement(&self) -> Option<(f64, f64)> {
         (self.state.windows >= 2.0).then_some((self.state.improvement, self.state.standard_error))

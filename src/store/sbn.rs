@@ -37,6 +37,7 @@ impl Stored for SigmoidBeliefNet {
     }
 
     /// `prior` (H), `weights` (D, H), `biases` (D); of three layers `weights` (D, I), `hidden_weights` (I, H), `hidden_biases` (I).
+    /// `ridge`, a number, where the M-step has one: a fit that goes on from the file has it then.
     fn arrays(&self) -> Vec<NamedArray> {
         let array = |name: &'static str, shape: Vec<usize>| {
             NamedArray::new(name, shape, self.parameter(name).expect("the network has it"))
@@ -50,6 +51,9 @@ impl Stored for SigmoidBeliefNet {
         if let Some(layer) = self.hidden() {
             arrays.push(array("hidden_weights", vec![layer.outputs(), layer.inputs()]));
             arrays.push(array("hidden_biases", vec![layer.outputs()]));
+        }
+        if self.ridge() > 0.0 {
+            arrays.push(NamedArray::new("ridge", vec![], vec![self.ridge()]));
         }
         arrays
     }
@@ -73,7 +77,14 @@ impl Stored for SigmoidBeliefNet {
         let dim = biases.values.len();
         let biases = file.values("biases", &[dim])?;
         let layer = Layer::new(width, &file.values("weights", &[dim, width])?, &biases)?;
-        let net = Self::new(prior, hidden, layer)?;
+        let ridge = match file.optional("ridge")? {
+            None => 0.0,
+            Some(_) => file.values("ridge", &[])?[0],
+        };
+        if ridge < 0.0 {
+            return invalid(format!("\"ridge\" is {ridge}, expected a number ≥ 0"));
+        }
+        let net = Self::new(prior, hidden, layer)?.with_ridge(ridge);
         let posterior = match file.text("posterior")?.as_deref() {
             None => LatentPosterior::default_for(net.n_latents()),
             Some("exact") => LatentPosterior::Exact,

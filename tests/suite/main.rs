@@ -21,6 +21,7 @@ mod real_data;
 mod robustness;
 mod robustness_families;
 mod sbn;
+mod sbn_streaming;
 mod sparse;
 mod special_functions;
 mod store;

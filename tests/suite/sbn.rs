@@ -514,6 +514,32 @@ fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
     }
 }
 
+/// Posteriors of one network, parameters of another, neither at an optimum; more latents than can be enumerated.
+#[test]
+fn gaps_of_truncated_posteriors_are_certified_at_random_parameters_of_two_and_three_layers() {
+    let executor = Executor::new(Some(2)).unwrap();
+    let mut u = Uniforms::new(21);
+    for (latents, hidden) in [(40, 0), (9, 31), (70, 5)] {
+        let dim = 23;
+        let mut net = || random_net(&mut u, latents, hidden, dim);
+        let (of_posteriors, other) = (net(), net());
+        let x = draws(&of_posteriors, 300, 6);
+        let weights = (0..300).map(|i| 0.25 + (i % 4) as f64).collect();
+        let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
+        let mut sweeper = TruncatedSweeper::<f64, _>::new(&points, &executor, 5, 2);
+        sweeper.sweep(&of_posteriors).unwrap();
+        let stats = sweeper.sweep(&of_posteriors).unwrap().stats;
+        for net in [&of_posteriors, &other] {
+            let sum = net.entropies_of(&stats);
+            let gap = net.bound_of(&stats) - sum.total();
+            let by_hand = direction(net, &net.gradient_of(&stats));
+            let tolerance = 1e-10 * (1.0 + sum.total().abs());
+            assert!((gap - by_hand).abs() < tolerance, "{gap} {by_hand}");
+            assert!(gap.abs() > 1e-3 && (sum.hidden > 0.0) == (hidden > 0), "{gap} {sum:?}");
+        }
+    }
+}
+
 /// The real thing, where the M-step of truncated posteriors converges too.
 #[test]
 fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
@@ -729,10 +755,21 @@ fn constant_pixels_empty_rows_and_idle_latents_leave_numbers() {
     let points = Points::from_rows(&x, 5).unwrap();
     let nothing = vec![0.0; 40];
     let nothing = Points::from_rows(&nothing, 5).unwrap();
-    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+    for (posterior, hidden) in [
+        (LatentPosterior::Exact, None),
+        (TRUNCATED, None),
+        (LatentPosterior::MeanField, None),
+        (LatentPosterior::Exact, Some(3)),
+        (TRUNCATED, Some(3)),
+    ] {
         for points in [&points, &nothing] {
-            let spec = SbnSpec::new(4).with_posterior(posterior);
+            let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
             let config = Config { max_iter: 30, ..Config::default() };
+            let narrow: Vec<f32> =
+                points.view().row_iter().flat_map(|row| row.iter().map(|&v| v as f32)).collect();
+            let narrow = Points::from_rows(&narrow, 5).unwrap();
+            let fit = fit_sbn(&spec, &narrow, &executor, &config, &mut Silent).unwrap();
+            assert!(fit.history.records.iter().all(|r| r.lower_bound.is_finite()));
             let fit = fit_sbn(&spec, points, &executor, &config, &mut Silent).unwrap();
             for record in &fit.history.records {
                 assert!(record.lower_bound.is_finite() && record.gap().is_finite());
@@ -755,6 +792,17 @@ fn bad_input_is_told_what_and_where() {
     let points = Points::from_rows(&x, 4).unwrap().named("digits");
     let config = Config::default();
     let place = "digits: row 2500, column 3: the value is 3, expected 0 or 1";
+    let narrow: Vec<f32> = x.iter().map(|&v| v as f32).collect();
+    let narrow = Points::from_rows(&narrow, 4).unwrap().named("digits");
+    for hidden in [None, Some(2)] {
+        for posterior in [LatentPosterior::Exact, TRUNCATED] {
+            let spec = SbnSpec { hidden, ..SbnSpec::new(2) }.with_posterior(posterior);
+            let fault = fit_sbn(&spec, &narrow, &executor, &config, &mut Silent).unwrap_err();
+            assert!(fault.to_string().starts_with(place), "{fault}");
+            let fault = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
+            assert!(fault.to_string().starts_with(place), "{fault}");
+        }
+    }
     for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
         let spec = SbnSpec::new(2).with_posterior(posterior);
         let fault = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap_err();

@@ -578,6 +578,114 @@ fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
     }
 }
 
+/// A checkpoint remembers of a model what its file would not: what is held, and that values may be missing.
+#[test]
+fn resumed_fits_hold_what_was_held_and_go_on_without_missing_values() {
+    struct StopAfter(u64);
+    impl Observer for StopAfter {
+        fn on_batch(&mut self, _: u64) -> ControlFlow<StopReason> {
+            self.0 -= 1;
+            match self.0 {
+                0 => ControlFlow::Break(StopReason::Interrupted),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+        fn on_iteration(&mut self, _: &IterRecord) -> ControlFlow<StopReason> {
+            self.on_batch(0)
+        }
+    }
+    let x = clusters(2_000, 2, 3, 2.0, 5);
+    let holes: Vec<f64> =
+        x.iter().enumerate().map(|(i, &v)| if i % 11 == 3 { f64::NAN } else { v }).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let (executor, config) = (Executor::new(Some(2)).unwrap(), Config::default());
+    let model = start("gaussian-diag", &x, 2, 3, Posterior::Exact);
+    let (weights, means) = (model.weights().to_vec(), model.parameter("means").unwrap());
+    for (what, values, model) in [
+        ("frozen", &x, model.clone().with_frozen(vec![true, false, false])),
+        ("fixed weights", &x, model.clone().with_fixed_weights(true)),
+        ("missing", &holes, model.clone().ignoring_missing().unwrap()),
+    ] {
+        let points = Points::from_rows(values, 2).unwrap();
+        let data = StreamData { points: &points, held_out: None };
+        for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+            let settings = StreamConfig { algorithm, ..stream_config() };
+            let whole =
+                stream::fit(model.clone(), &points, &executor, &config, &settings, &mut Silent)
+                    .unwrap();
+            let mut save = |state: &StreamState<Mixture>| store::save_checkpoint(&path, state);
+            let state = stream::begin(model.clone(), &points, &config, &settings).unwrap();
+            let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
+            let (checkpoints, mut stop) = (Some(checkpoints), StopAfter(13));
+            let part =
+                stream::resume(state, &data, &executor, &config, &settings, &mut stop, checkpoints);
+            assert_eq!(part.unwrap().stop_reason, StopReason::Interrupted);
+            let state = store::load_checkpoint(&path, &points, &config, &settings).unwrap();
+            let fit =
+                stream::resume(state, &data, &executor, &config, &settings, &mut Silent, None)
+                    .unwrap();
+            assert_eq!(bits(&fit), bits(&whole), "{what} {algorithm:?}");
+            let moved = fit.model.parameter("means").unwrap();
+            match what {
+                "frozen" => assert!(moved[..2] == means[..2] && moved[2..] != means[2..]),
+                "fixed weights" => assert_eq!(fit.model.weights(), weights),
+                _ => assert!(fit.history.records.iter().all(|record| record.gap().abs() < 1e-10)),
+            }
+        }
+    }
+}
+
+/// Bound, entropy sum and M-step are about points, not about where their statistics are taken.
+#[test]
+fn statistics_about_other_centres_say_the_same() {
+    let x: Vec<f64> = (0..4_000)
+        .map(|i| match i % 4 {
+            1 => (3.0 + 3.0 * (f64::from(i) * 0.3).sin()).round(),
+            d => 5.0 * f64::from(i / 4 % 3) + f64::from(d) + (f64::from(i) * 0.77).sin(),
+        })
+        .collect();
+    let points = Points::from_rows(&x, 4).unwrap();
+    let holes = x.iter().enumerate().map(|(i, &v)| if i % 7 == 0 { f64::NAN } else { v }).collect();
+    let holes = Points::owned(holes, 4).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    let mixed = "gaussian-diag:0,poisson:1,gaussian-full:2-3";
+    let observed = "gaussian-diag:0,poisson:1,gaussian-spherical:2-3";
+    for (name, missing) in [
+        ("gaussian-full", false),
+        ("gaussian-tied", false),
+        ("gaussian-spherical", false),
+        ("gaussian-diag", true),
+        ("gaussian-spherical", true),
+        (mixed, false),
+        (observed, true),
+    ] {
+        let spec = MixtureSpec::new(registry::build(name, 4).unwrap(), 3);
+        let mut model = init::start(&spec, &points, &executor, &Config::default(), 0).unwrap().0;
+        let source = if missing { &holes } else { &points };
+        if missing {
+            model = model.ignoring_missing().unwrap();
+        }
+        let stats = Lanes::for_minibatches().sweep(&executor, source, &model).unwrap();
+        let mut moved = stats.clone();
+        model.translate(&mut moved, &model.centres());
+        assert_ne!(moved, stats, "{name}: nothing was moved");
+        let (mut other, what) = (model.clone(), format!("{name}, missing {missing}"));
+        model.m_step(&stats, NO_RIDGE);
+        other.m_step(&moved, NO_RIDGE);
+        for (a, b) in model.parameters().components.iter().zip(&other.parameters().components) {
+            assert_all_close(a, b, 1e-11, &what);
+        }
+        assert_all_close(&model.parameters().shared, &other.parameters().shared, 1e-11, &what);
+        assert_close(model.lower_bound(&stats), model.lower_bound(&moved), 1e-12, &what);
+        let sums = [&stats, &moved].map(|stats| model.entropy_sum(stats).total());
+        assert_close(sums[0], sums[1], 1e-12, &what);
+        // And back.
+        model.translate(&mut moved, stats.centres());
+        assert_all_close(moved.as_slice(), stats.as_slice(), 1e-11, &what);
+    }
+}
+
 #[test]
 fn a_source_that_fails_leaves_a_checkpoint_to_go_on_from() {
     let x = clusters(3_000, 2, 3, 1.5, 29);

@@ -1,14 +1,17 @@
 //! Sigmoid belief networks on the command line.
 
-use super::{Features, FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
+use super::{
+    Features, FitKind, Given, Kind, PointMap, algorithm, learned_from_points, maps_by_latents,
+};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
+use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated::TruncatedSweeper;
-use entropysum::em::{Config, Fit, SbnSpec, fit_sbn};
+use entropysum::em::{Config, Fit, SbnSpec, fit_sbn, sbn};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
@@ -52,7 +55,7 @@ impl Kind for SigmoidBeliefNet {
     const ARGUMENTS: &'static [&'static str] =
         &["--latent", "--posterior", "--states", "--ridge", "--plot-features"];
 
-    const ALGORITHMS: &'static [&'static str] = &["em"];
+    const ALGORITHMS: &'static [&'static str] = &["em", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         let chosen = posterior(args, given.as_ref().map(|given| given.model.posterior()))?;
@@ -91,6 +94,10 @@ impl Kind for SigmoidBeliefNet {
         }
         let total: u64 = latents.iter().sum();
         match chosen {
+            LatentPosterior::Truncated { .. } if algorithm(args).is_some() => refuse(format!(
+                "truncated posteriors keep their states with the points and are learned by sweeps over all of them: leave out \
+                 --batch-size and --algorithm, or use --posterior exact (up to {MAX_ENUMERATED} latents)"
+            )),
             LatentPosterior::Exact | LatentPosterior::MeanField
                 if total > MAX_ENUMERATED as u64 =>
             {
@@ -184,6 +191,14 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_sbn(spec, *source, executor, config, observer)
+    }
+
+    fn fit_stream(
+        spec: &SbnSpec,
+        plan: &StreamPlan<'_, T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        plan.fit(observer, |source| Ok((sbn::first(spec, source, plan.config.seed, 0)?, None)))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -192,7 +192,7 @@ impl Mixture {
         let shared_form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
         Packed {
             simd,
-            tiling: Tiling::new::<T>(self.family.dim(), n_direct.max(shape.shared), n_components),
+            tiling: Tiling::new::<T>(self.family.dim(), n_direct, n_components),
             posterior: self.posterior,
             shape,
             missing: statistics::may_be_missing(&statistics),

@@ -267,6 +267,10 @@ impl Mixture {
         None
     }
 
+    fn may_be_missing(&self) -> bool {
+        self.family.domains().iter().any(|domain| domain.missing)
+    }
+
     /// Number of free parameters: C - 1 weights and the family's.
     pub fn n_parameters(&self) -> usize {
         self.n_components() - 1 + self.family.n_free_parameters(self.n_components())
@@ -412,8 +416,27 @@ impl GenerativeModel for Mixture {
         }
     }
 
-    fn reawaken(&mut self) {
+    /// Whether values may be missing, whether the weights are held, and which components are.
+    fn forgotten(&self) -> Vec<f64> {
+        let flags = [self.may_be_missing(), self.fixed_weights];
+        flags.iter().chain(&self.frozen).map(|&flag| f64::from(u8::from(flag))).collect()
+    }
+
+    fn remind(&mut self, forgotten: &[f64]) -> bool {
+        let flags: Vec<bool> = forgotten.iter().map(|&flag| flag != 0.0).collect();
+        let [missing, fixed_weights, frozen @ ..] = &flags[..] else { return false };
+        if frozen.len() != self.frozen.len() {
+            return false;
+        }
+        if *missing && !self.may_be_missing() {
+            let Ok(family) = Self::family_ignoring_missing(self.family()) else { return false };
+            self.family = family;
+            self.recentre();
+        }
+        self.fixed_weights = *fixed_weights;
+        self.frozen.copy_from_slice(frozen);
         self.discarded = self.weights.iter().map(|&weight| weight == 0.0).collect();
+        true
     }
 
     fn finish(&mut self) {

@@ -16,6 +16,7 @@
 use super::regression::Design;
 use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet, mean_field};
 use crate::block::Block;
+use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{softmax, states};
 use crate::model::{Constants, EStep, GenerativeModel};
@@ -104,14 +105,23 @@ impl SigmoidBeliefNet {
     }
 
     /// `ln p(s)` of all states of the latents, `z` the leading digits.
-    fn log_priors(&self) -> Vec<f64> {
+    fn log_priors(&self, simd: Simd) -> Vec<f64> {
         let n = self.n_latents();
+        if self.hidden().is_none() {
+            // Linear in z: additions in place of logarithms, which a minibatch would feel.
+            let mut log_odds: Vec<f64> =
+                self.prior().iter().map(|p| p.ln() - (-p).ln_1p()).collect();
+            log_odds.push(self.prior().iter().map(|p| (-p).ln_1p()).sum());
+            let mut table = vec![0.0; 1 << n];
+            states::linear(simd, &log_odds, &mut table);
+            return table;
+        }
         (0..1usize << n).map(|s| self.log_prior(|j| (s >> (n - 1 - j)) & 1 == 1)).collect()
     }
 
     pub(crate) fn pack_states<T: Scalar>(&self, simd: Simd) -> Packed<T> {
         let (latents, dim) = (self.visible_latents(), self.dim());
-        let mut log_prior = self.log_priors();
+        let mut log_prior = self.log_priors(simd);
         let mut above = None;
         if self.hidden().is_some() {
             let n_visible = 1 << latents;
@@ -429,6 +439,17 @@ pub(crate) fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
 impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
     type Packed = Packed<T>;
     type Workspace = Workspace<T>;
+
+    fn check_e_step(&self) -> Result<()> {
+        match self.posterior() {
+            LatentPosterior::Truncated { .. } => Err(Error::Config(
+                "sbn: truncated posteriors are states that points keep from sweep to sweep: em::fit_sbn learns them, or exact \
+                 posteriors do without"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
 
     fn pack(&self, simd: Simd, _: u64, _: Constants) -> Packed<T> {
         self.pack_states(simd)

@@ -40,8 +40,8 @@ use crate::monitor::Event;
 use crate::stats::SuffStats;
 use exact::is_binary;
 pub use fitted::{LatentEncoder, LatentScratch, SEARCH_SWEEPS};
-pub(crate) use regression::Regression;
 use regression::{Design, NewtonRule};
+pub(crate) use regression::{Measure, Regression};
 pub use truncated::TruncatedStates;
 pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
 
@@ -354,45 +354,57 @@ impl SigmoidBeliefNet {
         regressions
     }
 
-    /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
-    pub fn bound_of(&self, stats: &LatentStats) -> f64 {
-        let simd = Simd::detect();
-        let mut sum = stats.posterior_entropy;
-        for (&q, &p) in stats.marginals.iter().zip(&self.prior) {
-            sum += q * p.ln() + (1.0 - q) * (-p).ln_1p();
-        }
-        for (layer, stats) in self.layers.iter().zip(&stats.layers) {
-            let mut logits = vec![0.0; stats.design.mass().len()];
-            for (row, target) in layer.rows().zip(stats.targets.chunks(layer.inputs + 1)) {
-                stats.design.logits(simd, row, &mut logits);
-                sum += row.iter().zip(target).map(|(w, t)| w * t).sum::<f64>();
-                sum -= logistic::log_partition(simd, stats.design.mass(), &logits);
+    /// What the layers' outputs contribute to bound and entropy sum, still to be taken: in parts that are independent of each
+    /// other, for whoever may take them in parallel.
+    pub(crate) fn measures<'a>(&'a self, stats: &'a LatentStats) -> Vec<Measure<'a>> {
+        let mut measures = Vec::new();
+        for (layer, LayerStats { design, targets }) in self.layers.iter().zip(&stats.layers) {
+            let part = (layer.inputs + 1) * OUTPUTS_PER_REGRESSION;
+            for (targets, rows) in targets.chunks(part).zip(layer.rows.chunks(part)) {
+                measures.push(Measure { design, targets, rows, likelihood: 0.0, entropy: 0.0 });
             }
         }
-        sum
+        measures
+    }
+
+    /// Lower bound and entropy sum from the [`measures`](Self::measures), which have been taken.
+    pub(crate) fn bound_and_entropies(
+        &self,
+        stats: &LatentStats,
+        measures: &[Measure<'_>],
+    ) -> (f64, EntropySum) {
+        let mut bound = stats.posterior_entropy;
+        for (&q, &p) in stats.marginals.iter().zip(&self.prior) {
+            bound += q * p.ln() + (1.0 - q) * (-p).ln_1p();
+        }
+        bound += measures.iter().map(|it| it.likelihood).sum::<f64>();
+        let n_hidden = self.hidden().map_or(0, |it| it.outputs().div_ceil(OUTPUTS_PER_REGRESSION));
+        // Not `sum`, which of nothing is -0.
+        let entropy = |of: &[Measure<'_>]| of.iter().fold(0.0, |sum, it| sum + it.entropy);
+        let sum = EntropySum {
+            posterior: stats.posterior_entropy,
+            prior: self.prior.iter().map(|&p| -p * p.ln() - (1.0 - p) * (-p).ln_1p()).sum(),
+            hidden: entropy(&measures[..n_hidden]),
+            observable: entropy(&measures[n_hidden..]),
+            base_measure: 0.0,
+        };
+        (bound, sum)
+    }
+
+    fn measured(&self, stats: &LatentStats) -> (f64, EntropySum) {
+        let mut measures = self.measures(stats);
+        measures.iter_mut().for_each(Measure::take);
+        self.bound_and_entropies(stats, &measures)
+    }
+
+    /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
+    pub fn bound_of(&self, stats: &LatentStats) -> f64 {
+        self.measured(stats).0
     }
 
     /// The entropy sum (Eqns 10 and 21).
     pub fn entropies_of(&self, stats: &LatentStats) -> EntropySum {
-        let simd = Simd::detect();
-        let mut of_layers = self.layers.iter().zip(&stats.layers).map(|(layer, stats)| {
-            let mut logits = vec![0.0; stats.design.mass().len()];
-            layer
-                .rows()
-                .map(|row| {
-                    stats.design.logits(simd, row, &mut logits);
-                    logistic::entropy(simd, stats.design.mass(), &logits)
-                })
-                .sum::<f64>()
-        });
-        let hidden = if self.layers.len() == 2 { of_layers.next() } else { None };
-        EntropySum {
-            posterior: stats.posterior_entropy,
-            prior: self.prior.iter().map(|&p| -p * p.ln() - (1.0 - p) * (-p).ln_1p()).sum(),
-            hidden: hidden.unwrap_or(0.0),
-            observable: of_layers.next().expect("every network has observables"),
-            base_measure: 0.0,
-        }
+        self.measured(stats).1
     }
 
     /// Derivatives of the lower bound at these parameters, with the posteriors that made the statistics.

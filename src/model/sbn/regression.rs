@@ -78,11 +78,6 @@ impl Design {
         Self { latents, patterns: Patterns::Listed { starts, active }, mass }
     }
 
-    /// Mass of each state.
-    pub(crate) fn mass(&self) -> &[f64] {
-        &self.mass
-    }
-
     /// Scratch memory for this design.
     pub(crate) fn scratch(&self) -> Scratch {
         let n = self.mass.len();
@@ -311,6 +306,33 @@ impl Regression<'_> {
         let mut scratch = self.design.scratch();
         for (target, weights) in self.targets.chunks(n).zip(self.rows.chunks_mut(n)) {
             self.design.maximize(simd, target, weights, &self.rule, &mut scratch);
+        }
+    }
+}
+
+/// What some outputs of a layer contribute to the bound and the entropy sum.
+#[derive(Debug)]
+pub(crate) struct Measure<'a> {
+    pub(super) design: &'a Design,
+    pub(super) targets: &'a [f64],
+    pub(super) rows: &'a [f64],
+    /// `Σ_d ⟨x_d a_d⟩ - E_q̄ softplus(a_d)`, once it was taken.
+    pub(super) likelihood: f64,
+    /// `Σ_d E_q̄ H[σ(a_d)]`, once it was taken.
+    pub(super) entropy: f64,
+}
+
+impl Measure<'_> {
+    /// Takes both sums, from one exponential for each output and state.
+    pub(crate) fn take(&mut self) {
+        let (simd, n) = (Simd::detect(), self.design.latents + 1);
+        let mut logits = vec![0.0; self.design.mass.len()];
+        for (row, target) in self.rows.chunks(n).zip(self.targets.chunks(n)) {
+            self.design.logits(simd, row, &mut logits);
+            let (partition, entropy) =
+                logistic::partition_and_entropy(simd, &self.design.mass, &logits);
+            self.likelihood += row.iter().zip(target).map(|(w, t)| w * t).sum::<f64>() - partition;
+            self.entropy += entropy;
         }
     }
 }

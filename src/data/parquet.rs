@@ -1,0 +1,498 @@
+//! Parquet files: columns of floats, and of lists of floats that are all of one length.
+//!
+//! A column is one dimension, and a list of L floats is L of them, in the order of the file. Values stand column by column
+//! and packed, so that points cannot be read in any order; row group by row group they become rows in memory, or in a
+//! temporary file if they are larger than the memory allowed.
+
+use super::shuffle::BadRows;
+use super::spool::{Spool, Table, no_room};
+use super::values::open_readable;
+use super::{DataSource, OpenOptions};
+use crate::error::{DataError, Error, Result};
+use crate::scalar::Scalar;
+use ::parquet::basic::Type as Physical;
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use ::parquet::data_type::DataType;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::schema::types::ColumnDescriptor;
+use std::path::Path;
+
+/// Rows that are unpacked at a time: a few pages of each column are in memory.
+const ROWS: usize = 4096;
+
+/// Opens a Parquet file as a source.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be opened. [`DataError`] if it is damaged, has columns of anything but floats and lists of
+/// them, a list of another length than the first, or a null where values may not be missing; rows and columns count from
+/// 0, and columns are dimensions.
+pub(super) fn open_parquet<T: Scalar>(
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<Box<dyn DataSource<T>>> {
+    let name = path.display().to_string();
+    let damaged = |fault: ParquetError| -> Error {
+        DataError::new(&name, format!("damaged, or no Parquet file: {fault}")).into()
+    };
+    let (file, _) = open_readable(path)?;
+    let file = SerializedFileReader::new(file).map_err(damaged)?;
+    let schema = file.metadata().file_metadata().schema_descr_ptr();
+    let mut columns = Vec::new();
+    for descriptor in schema.columns() {
+        columns.push(Column::new(descriptor).map_err(|message| DataError::new(&name, message))?);
+    }
+    if columns.is_empty() {
+        return Err(DataError::new(&name, "no columns").into());
+    }
+
+    let skips = options.bad_rows == BadRows::Skip;
+    let mut table = Table {
+        values: Spool::new(options.memory),
+        weights: None,
+        header: None,
+        dim: 0,
+        skipped: 0,
+    };
+    let (mut row, mut points, mut kept) = (0u64, Vec::new(), 0u64);
+    for group in 0..file.num_row_groups() {
+        let group = file.get_row_group(group).map_err(damaged)?;
+        let mut readers = Vec::new();
+        for index in 0..columns.len() {
+            readers.push(group.get_column_reader(index).map_err(damaged)?);
+        }
+        let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
+        while left > 0 {
+            let count = left.min(ROWS);
+            for (column, reader) in columns.iter_mut().zip(&mut readers) {
+                if column.read(reader, count).map_err(damaged)? != count {
+                    let message = format!(
+                        "damaged: column {:?} has fewer values than its row group has rows",
+                        column.name
+                    );
+                    return Err(DataError::new(&name, message).at(row, None).into());
+                }
+            }
+            points.clear();
+            for i in 0..count {
+                let (before, mut fault) = (points.len(), None);
+                for column in &mut columns {
+                    let at = points.len() - before;
+                    fault =
+                        fault.or(column.take(i, options.missing, &mut points).map(|it| (at, it)));
+                }
+                match fault {
+                    None => kept += 1,
+                    Some(_) if skips => {
+                        points.truncate(before);
+                        table.skipped += 1;
+                    }
+                    Some((at, (offset, message))) => {
+                        let fault = DataError::new(&name, message);
+                        return Err(fault.at(row + i as u64, Some(at + offset)).into());
+                    }
+                }
+            }
+            table.values.extend(&points).map_err(|fault| no_room(&name, &fault))?;
+            row += count as u64;
+            left -= count;
+        }
+    }
+    if kept == 0 {
+        return Err(DataError::new(&name, "no points").into());
+    }
+    table.dim = columns.iter().filter_map(|column| column.width).sum();
+    table.header = Some(columns.iter().flat_map(Column::names).collect());
+    table.into_source(path)
+}
+
+/// A column of the file, and the values of some rows.
+struct Column {
+    name: String,
+    is_list: bool,
+    /// The definition level of a value that is there, and the least one of a place for a value.
+    defined: i16,
+    placed: i16,
+    /// Dimensions: 1, or the length of the first list.
+    width: Option<usize>,
+    definitions: Vec<i16>,
+    repetitions: Vec<i16>,
+    /// Values that are there, one after another, and where those of a row and its levels begin; one row more at the end.
+    values: Vec<f64>,
+    starts: Vec<(usize, usize)>,
+}
+
+impl Column {
+    /// A column by its description, or what is wrong with it.
+    fn new(descriptor: &ColumnDescriptor) -> Result<Self, String> {
+        // The name of a list; of what is in it the formats' writers have names of their own.
+        let parts = descriptor.path().parts();
+        let name = parts.first().cloned().unwrap_or_default();
+        let is_list = descriptor.max_rep_level() == 1;
+        let physical = descriptor.physical_type();
+        if !matches!(physical, Physical::FLOAT | Physical::DOUBLE) {
+            return Err(format!(
+                "column {:?} is of type {physical}, expected FLOAT, DOUBLE or lists of them",
+                parts.join(".")
+            ));
+        }
+        // A list is a group of a repeated group of its elements, or shorter; more is something else.
+        if descriptor.max_rep_level() > 1 || parts.len() > if is_list { 3 } else { 1 } {
+            return Err(format!(
+                "column {:?} is nested, expected numbers or lists of numbers",
+                parts.join(".")
+            ));
+        }
+        Ok(Self {
+            name,
+            is_list,
+            defined: descriptor.max_def_level(),
+            placed: descriptor.max_def_level() - i16::from(descriptor.self_type().is_optional()),
+            width: (!is_list).then_some(1),
+            definitions: Vec::new(),
+            repetitions: Vec::new(),
+            values: Vec::new(),
+            starts: Vec::new(),
+        })
+    }
+
+    /// What its dimensions are called.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let number =
+            |d| if self.is_list { format!("{}[{d}]", self.name) } else { self.name.clone() };
+        (0..self.width.unwrap_or_default()).map(number)
+    }
+
+    /// Reads the next rows; returns how many there were.
+    fn read(&mut self, reader: &mut ColumnReader, rows: usize) -> Result<usize, ParquetError> {
+        self.values.clear();
+        let read = match reader {
+            ColumnReader::FloatColumnReader(reader) => self.read_typed(reader, rows, f64::from),
+            ColumnReader::DoubleColumnReader(reader) => self.read_typed(reader, rows, |v| v),
+            _ => Err(ParquetError::General("its type is not that of the schema".to_owned())),
+        }?;
+        self.starts.clear();
+        let (mut level, mut value) = (0, 0);
+        for _ in 0..read {
+            self.starts.push((level, value));
+            loop {
+                value += usize::from(self.is_there(level));
+                level += 1;
+                if self.repetitions.get(level).is_none_or(|&repetition| repetition == 0) {
+                    break;
+                }
+            }
+        }
+        self.starts.push((level, value));
+        if value != self.values.len() {
+            return Err(ParquetError::General("its levels are not those of its values".to_owned()));
+        }
+        Ok(read)
+    }
+
+    fn read_typed<D: DataType>(
+        &mut self,
+        reader: &mut ColumnReaderImpl<D>,
+        rows: usize,
+        convert: impl Fn(D::T) -> f64,
+    ) -> Result<usize, ParquetError> {
+        let mut values = Vec::new();
+        self.definitions.clear();
+        self.repetitions.clear();
+        let mut read = 0;
+        // Where a chunk ends in the middle, there may be fewer than asked for.
+        while read < rows {
+            let (more, _, levels) = reader.read_records(
+                rows - read,
+                Some(&mut self.definitions),
+                Some(&mut self.repetitions),
+                &mut values,
+            )?;
+            if more == 0 && levels == 0 {
+                break;
+            }
+            read += more;
+        }
+        self.values.extend(values.into_iter().map(convert));
+        Ok(read)
+    }
+
+    fn is_there(&self, level: usize) -> bool {
+        self.defined == 0 || self.definitions.get(level) == Some(&self.defined)
+    }
+
+    /// Appends the values of a row, NaN for those that are missing; or tells at which of its dimensions what is wrong.
+    fn take<T: Scalar>(
+        &mut self,
+        row: usize,
+        missing: bool,
+        out: &mut Vec<T>,
+    ) -> Option<(usize, String)> {
+        let ((first, mut value), (end, _)) = (self.starts[row], self.starts[row + 1]);
+        // A list that is empty, or null, has one level too, but no place.
+        let is_empty = self.is_list && self.definitions[first] < self.placed;
+        let length = if is_empty { 0 } else { end - first };
+        if length > 0 {
+            self.width.get_or_insert(length);
+        }
+        let width = self.width.unwrap_or_default();
+        if length != width || length == 0 {
+            let message = format!(
+                "a list of {length} number(s) in {:?}, expected {}",
+                self.name,
+                if width == 0 { "some".to_owned() } else { format!("{width} as before") }
+            );
+            return Some((0, message));
+        }
+        let mut fault = None;
+        for level in first..end {
+            if self.is_there(level) {
+                out.push(T::from_f64(self.values[value]));
+                value += 1;
+            } else if missing {
+                out.push(T::from_f64(f64::NAN));
+            } else {
+                let message = format!("the value of {:?} is null, expected a number", self.name);
+                fault = fault.or(Some((level - first, message)));
+            }
+        }
+        fault
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::BlockBuf;
+    use ::parquet::basic::{Compression, ZstdLevel};
+    use ::parquet::data_type::{DoubleType, FloatType, Int64Type};
+    use ::parquet::file::properties::WriterProperties;
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+    use std::sync::Arc;
+    use tempfile::NamedTempFile;
+
+    /// Values of a column in a row group, with definition and repetition levels where it has any.
+    enum Values {
+        F32(Vec<f32>),
+        F64(Vec<f64>),
+        I64(Vec<i64>),
+        Levels(Vec<f64>, Vec<i16>, Vec<i16>),
+    }
+
+    fn file(columns: &str, compression: Compression, groups: &[Vec<Values>]) -> NamedTempFile {
+        let file = NamedTempFile::with_suffix(".parquet").unwrap();
+        let schema = parse_message_type(&format!("message schema {{ {columns} }}")).unwrap();
+        let properties = WriterProperties::builder().set_compression(compression);
+        // Small pages, so that reads go over their borders.
+        let properties = properties.set_data_page_size_limit(4096).build();
+        let to = file.reopen().unwrap();
+        let mut writer =
+            SerializedFileWriter::new(to, Arc::new(schema), Arc::new(properties)).unwrap();
+        for group in groups {
+            let mut out = writer.next_row_group().unwrap();
+            for values in group {
+                let mut column = out.next_column().unwrap().unwrap();
+                match values {
+                    Values::F32(v) => column.typed::<FloatType>().write_batch(v, None, None),
+                    Values::F64(v) => column.typed::<DoubleType>().write_batch(v, None, None),
+                    Values::I64(v) => column.typed::<Int64Type>().write_batch(v, None, None),
+                    Values::Levels(v, definitions, repetitions) => {
+                        let repetitions = (!repetitions.is_empty()).then_some(&repetitions[..]);
+                        column.typed::<DoubleType>().write_batch(v, Some(definitions), repetitions)
+                    }
+                }
+                .unwrap();
+                column.close().unwrap();
+            }
+            out.close().unwrap();
+        }
+        writer.close().unwrap();
+        file
+    }
+
+    fn open(file: &NamedTempFile, options: &OpenOptions) -> Result<Box<dyn DataSource<f64>>> {
+        crate::data::open(file.path(), options)
+    }
+
+    fn rows(source: &dyn DataSource<f64>) -> Vec<Vec<f64>> {
+        let mut buffer = BlockBuf::default();
+        let block = source.read(0, source.len() as usize, &mut buffer).unwrap();
+        block.points.row_iter().map(|row| row.iter().copied().collect()).collect()
+    }
+
+    const LISTS: &str =
+        "optional group v (LIST) { repeated group list { optional double element; } }";
+
+    #[test]
+    fn columns_become_points_over_row_groups_and_batches() {
+        let value = |i: usize| (i as f64 * 0.37).sin();
+        for (compression, memory) in [
+            (Compression::UNCOMPRESSED, None),
+            (Compression::SNAPPY, Some(1 << 10)),
+            (Compression::ZSTD(ZstdLevel::default()), None),
+            (Compression::GZIP(Default::default()), Some(1 << 16)),
+        ] {
+            let sizes = [ROWS + 17, 3, 2 * ROWS];
+            let mut from = 0;
+            let groups: Vec<_> = sizes
+                .iter()
+                .map(|&size| {
+                    let range = from..from + size;
+                    from += size;
+                    vec![
+                        Values::F32(range.clone().map(|i| i as f32).collect()),
+                        Values::F64(range.map(value).collect()),
+                    ]
+                })
+                .collect();
+            let file = file("required float a; required double b;", compression, &groups);
+            let options = OpenOptions { memory, ..OpenOptions::default() };
+            let source = open(&file, &options).unwrap();
+            assert_eq!((source.len(), source.dim()), (from as u64, 2));
+            assert_eq!(source.column_names().unwrap(), ["a", "b"]);
+            let expected: Vec<_> = (0..from).map(|i| vec![i as f64, value(i)]).collect();
+            assert_eq!(rows(&*source), expected);
+        }
+    }
+
+    #[test]
+    fn lists_of_one_length_are_dimensions() {
+        let levels = |rows: usize| -> (Vec<i16>, Vec<i16>) {
+            (vec![3; 3 * rows], (0..3 * rows).map(|i| i16::from(i % 3 > 0)).collect())
+        };
+        let groups: Vec<_> = [ROWS + 5, 7]
+            .iter()
+            .map(|&n| {
+                let (definitions, repetitions) = levels(n);
+                let values = (0..3 * n).map(|i| i as f64).collect();
+                vec![
+                    Values::Levels(values, definitions, repetitions),
+                    Values::F64((0..n).map(|i| -(i as f64)).collect()),
+                ]
+            })
+            .collect();
+        let columns = format!("{LISTS} required double last;");
+        let file = file(&columns, Compression::SNAPPY, &groups);
+        let source = open(&file, &OpenOptions::default()).unwrap();
+        assert_eq!(source.column_names().unwrap(), ["v[0]", "v[1]", "v[2]", "last"]);
+        let expected: Vec<_> = (0..ROWS + 5)
+            .chain(0..7)
+            .map(|i| [3 * i, 3 * i + 1, 3 * i + 2].map(|v| v as f64).to_vec())
+            .collect();
+        let found = rows(&*source);
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let row = if i < ROWS + 5 { i } else { i - ROWS - 5 };
+            assert_eq!((&found[..3], found[3]), (&expected[..], -(row as f64)));
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+
+    #[test]
+    fn what_is_no_point_is_named_by_row_and_column() {
+        let fault = |columns: &str, group: Vec<Values>| {
+            let file = file(columns, Compression::UNCOMPRESSED, &[group]);
+            let text = open(&file, &OpenOptions::default()).err().unwrap().to_string();
+            let name = file.path().display().to_string();
+            let text = text.strip_prefix(&name).expect("the path comes first");
+            text.trim_end_matches(" (rows and columns count from 0)").to_owned()
+        };
+        let numbers = || Values::F64(vec![0.5; 4]);
+        let null = Values::Levels(vec![1.0, 2.0, 4.0], vec![1, 1, 0, 1], vec![]);
+        let found = fault("required double a; optional double b;", vec![numbers(), null]);
+        assert_eq!(found, ": row 2, column 1: the value of \"b\" is null, expected a number");
+
+        // Two numbers, then one; an empty list; no list; a null in a list.
+        for (definitions, repetitions, values, expected) in [
+            (
+                vec![3, 3, 3],
+                vec![0, 1, 0],
+                3,
+                "row 1, column 0: a list of 1 number(s) in \"v\", expected 2 as before",
+            ),
+            (
+                vec![3, 3, 1],
+                vec![0, 1, 0],
+                2,
+                "row 1, column 0: a list of 0 number(s) in \"v\", expected 2 as before",
+            ),
+            (
+                vec![0, 3, 3],
+                vec![0, 0, 1],
+                2,
+                "row 0, column 0: a list of 0 number(s) in \"v\", expected some",
+            ),
+            (
+                vec![3, 3, 3, 2],
+                vec![0, 1, 0, 1],
+                3,
+                "row 1, column 1: the value of \"v\" is null, expected a number",
+            ),
+        ] {
+            let values = Values::Levels(vec![1.0; values], definitions, repetitions);
+            assert_eq!(fault(LISTS, vec![values]), format!(": {expected}"));
+        }
+
+        let found = fault("required int64 id;", vec![Values::I64(vec![1, 2])]);
+        assert!(found.contains("column \"id\" is of type INT64, expected FLOAT"), "{found}");
+        let nested = "required group g { required double x; }";
+        let found = fault(nested, vec![numbers()]);
+        assert!(found.contains("column \"g.x\" is nested"), "{found}");
+        assert!(fault("required double a;", vec![Values::F64(vec![])]).contains("no points"));
+    }
+
+    #[test]
+    fn nulls_are_missing_values_or_left_out_where_that_is_asked_for() {
+        let null = || Values::Levels(vec![1.0, 3.0], vec![1, 0, 1], vec![]);
+        let numbers = || Values::F64(vec![4.0, 5.0, 6.0]);
+        let columns = "optional double a; required double b;";
+        let file = file(columns, Compression::UNCOMPRESSED, &[vec![null(), numbers()]]);
+        let missing = OpenOptions { missing: true, ..OpenOptions::default() };
+        let found = rows(&*open(&file, &missing).unwrap());
+        assert!(found[1][0].is_nan() && found[1][1] == 5.0 && found[2] == [3.0, 6.0]);
+        let skip = OpenOptions { bad_rows: BadRows::Skip, ..OpenOptions::default() };
+        let source = open(&file, &skip).unwrap();
+        assert_eq!((rows(&*source), source.skipped()), (vec![vec![1.0, 4.0], vec![3.0, 6.0]], 1));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_or_overwritten_is_an_error() {
+        let values = || vec![Values::F64((0..5000).map(f64::from).collect())];
+        let file = file("required double a;", Compression::SNAPPY, &[values(), values()]);
+        let bytes = std::fs::read(file.path()).unwrap();
+        for end in [3, 100, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(file.path(), &bytes[..end]).unwrap();
+            let fault = open(&file, &OpenOptions::default()).err().unwrap().to_string();
+            assert!(fault.contains("damaged, or no Parquet file"), "{fault}");
+        }
+        // The footer is whole, the pages are not: whatever is found, it is no panic.
+        for at in (4..bytes.len() / 2).step_by(97) {
+            let mut bytes = bytes.clone();
+            bytes[at..at + 8].fill(0xff);
+            std::fs::write(file.path(), &bytes).unwrap();
+            let _ = open(&file, &OpenOptions::default());
+        }
+    }
+
+    #[test]
+    fn a_mixture_learns_the_same_from_parquet_and_from_memory() {
+        use crate::em::{Config, MixtureSpec, fit_mixture};
+        use crate::exec::Executor;
+        use crate::family::registry;
+        use crate::monitor::Silent;
+        let value = |i: usize, d: usize| (i % 3 * 4) as f64 + (i as f64 * [0.7, 1.3][d]).sin();
+        let column = |d| Values::F64((0..3000).map(|i| value(i, d)).collect());
+        let columns = "required double a; required double b;";
+        let file = file(columns, Compression::SNAPPY, &[vec![column(0), column(1)]]);
+        let source = open(&file, &OpenOptions::default()).unwrap();
+        let values = (0..3000).flat_map(|i| [value(i, 0), value(i, 1)]).collect();
+        let points = crate::data::memory::Points::owned(values, 2).unwrap();
+        let executor = Executor::new(Some(1)).unwrap();
+        let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 3);
+        let learn = |source: &dyn DataSource<f64>| {
+            let fit = fit_mixture(&spec, source, &executor, &Config::default(), &mut Silent);
+            fit.unwrap().model.parameter("means").unwrap()
+        };
+        assert_eq!(learn(&*source), learn(&points));
+    }
+}

@@ -1,0 +1,351 @@
+//! Sigmoid belief networks by minibatches: stepwise and incremental EM over exact posteriors.
+
+use crate::common;
+
+use common::{Uniforms, rounded};
+use entropysum::data::memory::Points;
+use entropysum::data::shuffle::BadRows;
+use entropysum::em::stepwise::{StepSize, Stepwise};
+use entropysum::em::stream::{self, Algorithm, Checkpoints, StreamConfig, StreamData};
+use entropysum::em::sweep::Sweeper;
+use entropysum::em::{Config, Fit, SbnSpec, StreamState, fit_sbn, sbn};
+use entropysum::exec::Executor;
+use entropysum::family::Regularization;
+use entropysum::inference;
+use entropysum::model::GenerativeModel;
+use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
+use entropysum::scalar::Scalar;
+use entropysum::stats::SuffStats;
+use entropysum::store;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+const DIM: usize = 12;
+
+/// Points of four causes, each of which turns on three of twelve observables.
+fn points(n: u64, seed: u64) -> Vec<f64> {
+    let weights: Vec<f64> = (0..DIM * 4).map(|k| if k / 12 == k % 4 { 5.0 } else { 0.0 }).collect();
+    let layer = Layer::new(4, &weights, &[-2.5; DIM]).unwrap();
+    let net = SigmoidBeliefNet::new(vec![0.25; 4], None, layer).unwrap();
+    let mut values = Vec::new();
+    inference::sample(&net, n, seed, &Executor::new(Some(1)).unwrap(), |points, _| {
+        values.extend_from_slice(points);
+        Ok(())
+    })
+    .unwrap();
+    values
+}
+
+fn start(x: &[f64], hidden: bool, posterior: LatentPosterior, ridge: f64) -> SigmoidBeliefNet {
+    let spec = SbnSpec { ridge, ..SbnSpec::new(if hidden { 2 } else { 4 }) };
+    let spec = if hidden { spec.with_hidden(4) } else { spec }.with_posterior(posterior);
+    sbn::start(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
+}
+
+/// Statistics of a batch.
+fn sweep(net: &SigmoidBeliefNet, x: &[f64]) -> SuffStats {
+    let points = Points::from_rows(x, DIM).unwrap();
+    Sweeper::new(&points, &Executor::new(Some(1)).unwrap()).sweep(net).unwrap()
+}
+
+fn squares(net: &SigmoidBeliefNet) -> f64 {
+    let layers = net.hidden().into_iter().chain([net.observables()]);
+    layers.flat_map(Layer::weights).map(|w| w * w).sum()
+}
+
+/// The entropy sum is the mean of all batches' bounds at the parameters of now, each with the posteriors it had.
+#[test]
+fn the_entropy_sum_is_the_smoothed_surrogate_at_every_step() {
+    let x = points(1_600, 1);
+    for (hidden, posterior, ridge) in [
+        (false, LatentPosterior::Exact, 0.0),
+        (false, LatentPosterior::Exact, 1e-3),
+        (false, LatentPosterior::MeanField, 0.0),
+        (true, LatentPosterior::Exact, 0.0),
+    ] {
+        let net = start(&x, hidden, posterior, ridge);
+        let steps = StepSize::default();
+        let mut learner = Stepwise::new(net, steps, Regularization::default()).unwrap();
+        let mut batches: Vec<(f64, SuffStats)> = Vec::new();
+        for (k, rows) in x.chunks(100 * DIM).enumerate() {
+            let stats = sweep(learner.model(), rows);
+            let step = learner.absorb(stats.clone()).unwrap();
+            let gamma = steps.at(k as u64 + 1);
+            assert_eq!(step.step_size, gamma);
+            batches.iter_mut().for_each(|(weight, _)| *weight *= 1.0 - gamma);
+            batches.push((gamma, stats));
+            let model = learner.model();
+            let surrogate: f64 =
+                batches.iter().map(|(weight, stats)| weight * model.lower_bound(stats)).sum();
+            let (bound, sum) = (learner.lower_bound().unwrap(), step.entropy_sum.total());
+            assert!((bound - surrogate).abs() < 1e-11, "step {k}: {bound} {surrogate}");
+            // The ridge takes its part, exactly.
+            let gap = ridge * squares(model);
+            assert!((bound - sum - gap).abs() < 1e-10, "step {k}: {bound} {sum} {gap}");
+        }
+        let (first, last) = (&batches[0].1, learner.model());
+        assert!(last.lower_bound(first) > first.log_evidence() / first.total_weight() + 0.3);
+    }
+}
+
+fn stream_config(algorithm: Algorithm) -> StreamConfig {
+    StreamConfig { algorithm, batch_size: 100, epochs: 8, memory: 1 << 17, ..Default::default() }
+}
+
+fn fit_stream<T: Scalar>(
+    net: SigmoidBeliefNet,
+    x: &[f64],
+    threads: usize,
+    stream: &StreamConfig,
+) -> Fit<SigmoidBeliefNet> {
+    let narrow: Vec<T> = rounded(x);
+    let points = Points::from_rows(&narrow, DIM).unwrap();
+    let executor = Executor::new(Some(threads)).unwrap();
+    let config = Config { tol: 1e-6, ..Config::default() };
+    stream::fit(net, &points, &executor, &config, stream, &mut Silent).unwrap()
+}
+
+/// What could differ between two fits, as bits.
+fn bits(fit: &Fit<SigmoidBeliefNet>) -> Vec<u64> {
+    let mut values = Vec::new();
+    for name in ["prior", "weights", "biases", "hidden_weights", "hidden_biases"] {
+        values.extend(fit.model.parameter(name).unwrap_or_default());
+    }
+    values.push(fit.model.ridge());
+    for record in &fit.history.records {
+        values.extend([record.entropy_sum.total(), record.lower_bound, record.log_likelihood]);
+        values.extend([record.iteration as f64, record.points_seen as f64]);
+    }
+    values.into_iter().map(f64::to_bits).collect()
+}
+
+#[test]
+fn networks_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
+    let x = points(4_001, 2);
+    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+        for hidden in [false, true] {
+            let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
+            let config = StreamConfig {
+                batch_size: 1500,
+                epochs: 2,
+                polish: 1,
+                audit: 2,
+                ..stream_config(algorithm)
+            };
+            let one = bits(&fit_stream::<f32>(net.clone(), &x, 1, &config));
+            for threads in [2, 7] {
+                assert_eq!(one, bits(&fit_stream::<f32>(net.clone(), &x, threads, &config)));
+            }
+        }
+    }
+}
+
+#[test]
+fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
+    let x = points(4_000, 4);
+    let all = Points::from_rows(&x, DIM).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    for hidden in [false, true] {
+        let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
+        let config = Config { max_iter: 400, tol: 1e-7, ..Config::default() };
+        let spec = SbnSpec::from_model(net.clone());
+        let batch = fit_sbn(&spec, &all, &executor, &config, &mut Silent).unwrap();
+        let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
+        for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+            let config = StreamConfig { epochs: 60, ..stream_config(algorithm) };
+            let fit = fit_stream::<f64>(net.clone(), &x, 2, &config);
+            for record in &fit.history.records {
+                assert!(record.gap().abs() < 1e-9, "{algorithm:?}: {:e}", record.gap());
+            }
+            if algorithm == Algorithm::Incremental {
+                for pair in fit.history.records.windows(2) {
+                    let rise = pair[1].entropy_sum.total() - pair[0].entropy_sum.total();
+                    assert!(rise > -1e-10, "{rise:e}");
+                }
+            }
+            let found = inference::score(&fit.model, &all, &executor).unwrap().log_likelihood;
+            assert!(found > best - 0.02, "{hidden} {algorithm:?}: {found} {best}");
+        }
+    }
+}
+
+/// Asks for an end after so many calls.
+struct StopAfter(u64);
+
+impl Observer for StopAfter {
+    fn on_iteration(&mut self, _: &IterRecord) -> ControlFlow<StopReason> {
+        self.on_batch(0)
+    }
+    fn on_batch(&mut self, _: u64) -> ControlFlow<StopReason> {
+        self.0 -= 1;
+        if self.0 == 0 {
+            return ControlFlow::Break(StopReason::Interrupted);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
+    let x = points(2_000, 5);
+    let all = Points::from_rows(&x, DIM).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let executor = Executor::new(Some(1)).unwrap();
+    let config = Config { tol: 1e-6, ..Config::default() };
+    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+        for (hidden, posterior, ridge) in [
+            (false, LatentPosterior::Exact, 1e-3),
+            (false, LatentPosterior::MeanField, 0.0),
+            (true, LatentPosterior::Exact, 0.0),
+        ] {
+            let settings = StreamConfig { epochs: 3, polish: 2, ..stream_config(algorithm) };
+            let net = start(&x, hidden, posterior, ridge);
+            let whole = fit_stream::<f64>(net.clone(), &x, 1, &settings);
+            let data = StreamData { points: &all, held_out: None };
+            let mut state = stream::begin(net, &all, &config, &settings).unwrap();
+            let mut stops = 0;
+            let fit = loop {
+                let mut save =
+                    |state: &StreamState<SigmoidBeliefNet>| store::save_checkpoint(&path, state);
+                let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
+                let mut observer = StopAfter(9);
+                let fit = stream::resume(
+                    state,
+                    &data,
+                    &executor,
+                    &config,
+                    &settings,
+                    &mut observer,
+                    Some(checkpoints),
+                )
+                .unwrap();
+                if fit.stop_reason != StopReason::Interrupted {
+                    break fit;
+                }
+                stops += 1;
+                state = store::load_checkpoint(&path, &all, &config, &settings).unwrap();
+            };
+            assert!(stops >= 4, "{stops}");
+            assert_eq!(bits(&fit), bits(&whole), "{algorithm:?} {posterior:?}");
+            assert_eq!(fit.model.posterior(), posterior);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_streamed_is_told() {
+    let mut x = points(500, 6);
+    let executor = Executor::new(Some(1)).unwrap();
+    let config = Config::default();
+    let net = start(&x, false, LatentPosterior::Exact, 0.0);
+    let truncated = LatentPosterior::Truncated { states: 4 };
+    let of_states = net.clone().with_posterior(truncated).unwrap();
+    let all = Points::from_rows(&x, DIM).unwrap();
+    let settings = stream_config(Algorithm::Stepwise);
+    let fault = stream::begin(of_states.clone(), &all, &config, &settings).unwrap_err().to_string();
+    assert!(fault.contains("truncated posteriors") && fault.contains("fit_sbn"), "{fault}");
+    let fault = entropysum::em::fit(of_states, &all, &executor, &config, &mut Silent).unwrap_err();
+    assert!(fault.to_string().contains("truncated posteriors"), "{fault}");
+
+    x[400 * DIM + 2] = 0.5;
+    let all = Points::from_rows(&x, DIM).unwrap().named("bits");
+    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+        let settings = StreamConfig { epochs: 1, ..stream_config(algorithm) };
+        let fault = stream::fit(net.clone(), &all, &executor, &config, &settings, &mut Silent);
+        let fault = fault.unwrap_err().to_string();
+        assert!(fault.starts_with("bits: row 400, column 2: the value is 0.5"), "{fault}");
+        let settings = StreamConfig { bad_rows: BadRows::Skip, ..settings };
+        let fit =
+            stream::fit(net.clone(), &all, &executor, &config, &settings, &mut Silent).unwrap();
+        assert!(fit.warnings.iter().any(|it| it.starts_with("1 point(s)")), "{:?}", fit.warnings);
+    }
+}
+
+/// Pixels without exceptions, rows without ones, and latents that nothing needs.
+#[test]
+fn constant_pixels_and_empty_rows_leave_numbers_in_streams_of_both_precisions() {
+    fn holds<T: Scalar>(x: &[f64], hidden: bool, algorithm: Algorithm) {
+        let net = start(x, hidden, LatentPosterior::Exact, 0.0);
+        let fit = fit_stream::<T>(net, x, 2, &stream_config(algorithm));
+        let records = &fit.history.records;
+        assert!(!records.is_empty());
+        for record in records {
+            assert!(record.lower_bound.is_finite() && record.gap().abs() < 1e-8, "{record:?}");
+        }
+        for name in ["prior", "weights", "biases"] {
+            let values = fit.model.parameter(name).unwrap();
+            assert!(values.iter().all(|v| v.is_finite() && v.abs() < 1e3), "{name} {values:?}");
+        }
+    }
+    let mut u = Uniforms::new(8);
+    let some: Vec<f64> = (0..600)
+        .flat_map(|i| {
+            let rest = |_| if i % 2 == 0 { 0.0 } else { f64::from(u8::from(u.next() < 0.4)) };
+            [vec![0.0, 1.0], (2..DIM).map(rest).collect()].concat()
+        })
+        .collect();
+    for x in [some, vec![0.0; 300 * DIM]] {
+        for hidden in [false, true] {
+            for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+                holds::<f64>(&x, hidden, algorithm);
+                holds::<f32>(&x, hidden, algorithm);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn on_the_command_line_networks_stream_stop_and_resume() {
+    use entropysum::data::Dtype;
+    use entropysum::data::npy::NpyWriter;
+    use std::process::Command;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = NpyWriter::create(folder.path().join("x.npy"), Dtype::F32, Some(DIM)).unwrap();
+    writer.write(&points(3_000, 9)).unwrap();
+    writer.finish().unwrap();
+    let run = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entropysum"));
+        let output =
+            command.args(arguments.split_whitespace()).current_dir(&folder).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), text, String::from_utf8(output.stdout).unwrap())
+    };
+    for (kind, algorithm) in [
+        ("--model sbn --latent 4 --ridge 1e-3", "stepwise"),
+        ("--model sbn --latent 4 --posterior mean-field", "incremental"),
+        ("--model sbn3 --latent 2,4", "stepwise"),
+    ] {
+        let fit = format!(
+            "fit x.npy {kind} --algorithm {algorithm} --batch-size 100 --epochs 4 --polish 1 --tol 0 -q"
+        );
+        let (done, text, _) = run(&format!("{fit} -o whole.safetensors"));
+        assert!(done, "{text}");
+        // Each process is given next to no time, and does a step or two all the same.
+        let checkpoint = "--checkpoint state --resume -o part.safetensors";
+        for _ in 0..3 {
+            let (_, text, _) = run(&format!("{fit} {checkpoint} --max-seconds 0.000001"));
+            assert!(folder.path().join("state").exists(), "{text}");
+        }
+        let (done, text, _) = run(&format!("{fit} {checkpoint} --threads 1"));
+        assert!(done, "{text}");
+        let read = |name| std::fs::read(folder.path().join(name)).unwrap();
+        assert!(read("part.safetensors") == read("whole.safetensors"), "{kind}");
+        std::fs::remove_file(folder.path().join("state")).unwrap();
+    }
+    // A file keeps the ridge, in both formats.
+    assert!(run("fit x.npy --model sbn --latent 4 --ridge 0.25 --max-iter 2 -o r.json -q").0);
+    let (_, _, text) = run("info r.json --json");
+    assert!(text.contains("\"ridge\":0.25"), "{text}");
+
+    let refused = |arguments: &str, expected: &str| {
+        let (done, text, _) = run(&format!("fit x.npy --model sbn --latent 4 {arguments} -q"));
+        assert!(!done && text.contains(expected), "{arguments}: {text}");
+    };
+    refused("--posterior truncated --batch-size 100", "leave out --batch-size");
+    refused("--posterior truncated --algorithm incremental", "use --posterior exact");
+    refused("--checkpoint state", "is for fits by minibatches");
+}

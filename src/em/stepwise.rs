@@ -173,8 +173,8 @@ impl<M: GenerativeModel> Stepwise<M> {
 
     /// Holds steps at this or above, whatever their exponent says; 0 for nothing of the kind.
     ///
-    /// Parameters then keep a noise of [`noise_of_step`] nats per point, until steps become smaller or statistics are
-    /// averaged.
+    /// Parameters then keep a noise of up to `p γ / 4 B` nats per point, with p free parameters and batches of B points,
+    /// until steps become smaller or statistics are averaged.
     pub fn with_least_step(self, least_step: f64) -> Self {
         Self { least_step, ..self }
     }

@@ -43,6 +43,7 @@ impl Support {
     /// The support is looked at once, and no value ends the loop, which the compiler makes vectors of: a block is looked
     /// through in less time than it takes to read it from memory. With [`contains`](Self::contains) on each, it took as long as a
     /// sweep of EM.
+    #[allow(clippy::manual_range_contains, reason = "`&&` is a branch, which vectors have not")]
     pub(crate) fn contains_all<T: Scalar>(self, values: &[T], missing: bool) -> bool {
         // From 2^52 on all numbers are whole; below, adding it rounds to whole ones. Cheaper than `fract`.
         const ALL_WHOLE: f64 = 4_503_599_627_370_496.0;

@@ -137,7 +137,7 @@ fn rate<T: Scalar>(criterion: &mut Criterion) {
     let values: Vec<T> = draw(&net, n);
     let points = Points::from_rows(&values, DIM).unwrap();
     let name = format!("{name}/{n} x {DIM}, {latents} latents");
-    let flops = Throughput::Elements(4 * n * (DIM as u64) << latents);
+    let flops = Throughput::Elements((4 * n * DIM as u64) << latents);
     let mut group = group(criterion, &name, flops);
     let executor = Executor::new(Some(1)).unwrap();
     let mut sweeper = Sweeper::new(&points, &executor);

@@ -473,26 +473,4 @@ mod tests {
             let _ = open(&file, &OpenOptions::default());
         }
     }
-
-    #[test]
-    fn a_mixture_learns_the_same_from_parquet_and_from_memory() {
-        use crate::em::{Config, MixtureSpec, fit_mixture};
-        use crate::exec::Executor;
-        use crate::family::registry;
-        use crate::monitor::Silent;
-        let value = |i: usize, d: usize| (i % 3 * 4) as f64 + (i as f64 * [0.7, 1.3][d]).sin();
-        let column = |d| Values::F64((0..3000).map(|i| value(i, d)).collect());
-        let columns = "required double a; required double b;";
-        let file = file(columns, Compression::SNAPPY, &[vec![column(0), column(1)]]);
-        let source = open(&file, &OpenOptions::default()).unwrap();
-        let values = (0..3000).flat_map(|i| [value(i, 0), value(i, 1)]).collect();
-        let points = crate::data::memory::Points::owned(values, 2).unwrap();
-        let executor = Executor::new(Some(1)).unwrap();
-        let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 3);
-        let learn = |source: &dyn DataSource<f64>| {
-            let fit = fit_mixture(&spec, source, &executor, &Config::default(), &mut Silent);
-            fit.unwrap().model.parameter("means").unwrap()
-        };
-        assert_eq!(learn(&*source), learn(&points));
-    }
 }

@@ -198,7 +198,18 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        plan.fit(observer, |source| Ok((sbn::first(spec, source, plan.config.seed, 0)?, None)))
+        let describe = |spec: &SbnSpec| {
+            let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
+            let (latents, posterior) = (spec.latents, spec.posterior.name());
+            format!("{latents}{hidden} latents, {posterior} posteriors, ridge {}", spec.ridge)
+        };
+        let other = |model: &Self| {
+            let (found, asked) = (describe(&SbnSpec::from_model(model.clone())), describe(spec));
+            (found != asked).then_some([found, asked])
+        };
+        plan.fit(observer, other, |source| {
+            Ok((sbn::first(spec, source, plan.config.seed, 0)?, None))
+        })
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

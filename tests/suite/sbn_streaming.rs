@@ -2,7 +2,7 @@
 
 use crate::common;
 
-use common::{Uniforms, rounded};
+use common::{StopAfter, Uniforms, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
 use entropysum::em::stepwise::{StepSize, Stepwise};
@@ -14,11 +14,10 @@ use entropysum::family::Regularization;
 use entropysum::inference;
 use entropysum::model::GenerativeModel;
 use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
-use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
+use entropysum::monitor::{Silent, StopReason};
 use entropysum::scalar::Scalar;
 use entropysum::stats::SuffStats;
 use entropysum::store;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 const DIM: usize = 12;
@@ -168,22 +167,6 @@ fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
             let found = inference::score(&fit.model, &all, &executor).unwrap().log_likelihood;
             assert!(found > best - 0.02, "{hidden} {algorithm:?}: {found} {best}");
         }
-    }
-}
-
-/// Asks for an end after so many calls.
-struct StopAfter(u64);
-
-impl Observer for StopAfter {
-    fn on_iteration(&mut self, _: &IterRecord) -> ControlFlow<StopReason> {
-        self.on_batch(0)
-    }
-    fn on_batch(&mut self, _: u64) -> ControlFlow<StopReason> {
-        self.0 -= 1;
-        if self.0 == 0 {
-            return ControlFlow::Break(StopReason::Interrupted);
-        }
-        ControlFlow::Continue(())
     }
 }
 

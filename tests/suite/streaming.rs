@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::{
-    assert_all_close, assert_close, clusters, example_family, example_points, fixture,
+    StopAfter, assert_all_close, assert_close, clusters, example_family, example_points, fixture,
     gaussian_mixture, gaussians, numbers, rounded,
 };
 use entropysum::block::{Block, BlockBuf};
@@ -20,10 +20,9 @@ use entropysum::exec::Executor;
 use entropysum::faer::MatRef;
 use entropysum::family::{Regularization, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
-use entropysum::monitor::{Event, IterRecord, Observer, Silent, StopReason};
+use entropysum::monitor::{Event, Silent, StopReason};
 use entropysum::scalar::Scalar;
 use entropysum::store;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 const NO_RIDGE: Regularization = Regularization { reg_covar: Some(0.0), rounding: f64::EPSILON };
@@ -499,19 +498,6 @@ impl DataSource<f64> for Broken {
 /// Stops, by an observer, after every so many batches; goes on from the file each time; must end like an uninterrupted fit.
 #[test]
 fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
-    struct StopAfter(u64);
-    impl Observer for StopAfter {
-        fn on_iteration(&mut self, _: &IterRecord) -> ControlFlow<StopReason> {
-            self.on_batch(0)
-        }
-        fn on_batch(&mut self, _: u64) -> ControlFlow<StopReason> {
-            self.0 -= 1;
-            if self.0 == 0 {
-                return ControlFlow::Break(StopReason::Interrupted);
-            }
-            ControlFlow::Continue(())
-        }
-    }
     let (dim, n_components) = (2, 3);
     let x = clusters(3_000, dim, n_components, 1.5, 23);
     let points = Points::from_rows(&x, dim).unwrap();
@@ -581,19 +567,6 @@ fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
 /// A checkpoint remembers of a model what its file would not: what is held, and that values may be missing.
 #[test]
 fn resumed_fits_hold_what_was_held_and_go_on_without_missing_values() {
-    struct StopAfter(u64);
-    impl Observer for StopAfter {
-        fn on_batch(&mut self, _: u64) -> ControlFlow<StopReason> {
-            self.0 -= 1;
-            match self.0 {
-                0 => ControlFlow::Break(StopReason::Interrupted),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-        fn on_iteration(&mut self, _: &IterRecord) -> ControlFlow<StopReason> {
-            self.on_batch(0)
-        }
-    }
     let x = clusters(2_000, 2, 3, 2.0, 5);
     let holes: Vec<f64> =
         x.iter().enumerate().map(|(i, &v)| if i % 11 == 3 { f64::NAN } else { v }).collect();

@@ -6,8 +6,10 @@ use entropysum::em::init::{self, Init, MixtureSpec};
 use entropysum::exec::Executor;
 use entropysum::family::{Covariance, ExponentialFamily, Known, Support, product, registry};
 use entropysum::model::Mixture;
+use entropysum::monitor::{IterRecord, Observer, StopReason};
 use entropysum::scalar::Scalar;
 use serde_json::Value;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub fn fixture(name: &str) -> Value {
@@ -176,4 +178,20 @@ pub fn clusters(n: usize, dim: usize, n_components: usize, distance: f64, seed: 
         .flat_map(|i| (0..dim).map(move |d| (i % n_components) * dim + d))
         .map(|at| means[at] + u.normal())
         .collect()
+}
+
+/// Asks for an end after so many calls.
+pub struct StopAfter(pub u64);
+
+impl Observer for StopAfter {
+    fn on_iteration(&mut self, _: &IterRecord) -> ControlFlow<StopReason> {
+        self.on_batch(0)
+    }
+    fn on_batch(&mut self, _: u64) -> ControlFlow<StopReason> {
+        self.0 -= 1;
+        if self.0 == 0 {
+            return ControlFlow::Break(StopReason::Interrupted);
+        }
+        ControlFlow::Continue(())
+    }
 }

@@ -11,7 +11,8 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-from run import PROJECT, THREAD_VARIABLES, children_seconds, machine_seconds, megabytes, processor
+import run
+from run import PROJECT, THREAD_VARIABLES, children_seconds, machine_seconds, processor
 from workloads import DTYPES, normal, uniform
 
 LATENTS = 8
@@ -138,21 +139,11 @@ def compare(name, dtype, solver, data, moments, args):
 
 
 def table(rows):
-    lines = [
-        "| workload | | peer | ours s (iterations) | peer s (iterations) | ratio (min-max) | ours MB | peer MB | difference |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for r in rows:
-        start = f"| {r['workload']} | {r['dtype']} | {r['peer']} |"
-        if "failure" in r:
-            lines.append(f"{start} {r['failure']} | | | | | |")
-            continue
-        sides = " | ".join(f"{r[f'{s}_seconds']:.4g} ({r[f'{s}_iterations']:.0f})" for s in ("ours", "peer"))
-        memory = f"{megabytes(r['ours_peak_bytes'])} | {megabytes(r['peer_peak_bytes'])}"
-        verdict = f"{r['difference']:.1e}" + ("" if r["agrees"] else " **differs**")
-        ratio = f"{r['ratio']:.2f} ({r['ratio_min']:.2f}-{r['ratio_max']:.2f})"
-        lines.append(f"{start} {sides} | {ratio} | {memory} | {verdict} |")
-    return "\n".join(lines)
+    return run.table(
+        rows,
+        "s (iterations)",
+        lambda r, side: f"{run.seconds_of(r, side)} ({r[f'{side}_iterations']:.0f})",
+    )
 
 
 def main():

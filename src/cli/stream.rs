@@ -75,12 +75,13 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         }
     }
 
-    /// Goes on from the checkpoint if there is one and it was asked for, else begins from `start`. `other` says what model the
-    /// checkpoint has, and what was asked for, where these are not the same.
+    /// Goes on from the checkpoint if there is one and it was asked for, else begins from `start`. `describe` says of a model what
+    /// must agree with what was `asked` for.
     pub fn fit<M: Stored + EStep<T>>(
         &self,
         observer: &mut dyn Observer,
-        other: impl FnOnce(&M) -> Option<[String; 2]>,
+        asked: &str,
+        describe: impl FnOnce(&M) -> String,
         start: impl FnOnce(&dyn DataSource<T>) -> Result<(M, Option<Event>)>,
     ) -> Result<Fit<M>> {
         let Self { source, config, stream, .. } = *self;
@@ -89,7 +90,8 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         let state: StreamState<M> = match path.filter(|path| self.resume && path.exists()) {
             Some(path) => {
                 let state = store::load_checkpoint(path, source, config, stream)?;
-                if let Some([found, asked]) = other(state.model()) {
+                let found = describe(state.model());
+                if found != asked {
                     return Err(Error::Config(format!(
                         "{}: the checkpoint is of another fit: it has {found}; this one has {asked}",
                         path.display()

@@ -167,12 +167,9 @@ impl<T: Scalar> FitKind<T> for Mixture {
                 posterior.name()
             )
         };
-        let other = |model: &Self| {
-            let found = describe(model.family(), model.n_components(), model.posterior());
-            let asked = describe(&*spec.family, spec.n_components, spec.posterior);
-            (found != asked).then_some([found, asked])
-        };
-        plan.fit(observer, other, |source| match &spec.init {
+        let asked = describe(&*spec.family, spec.n_components, spec.posterior);
+        let found = |it: &Self| describe(it.family(), it.n_components(), it.posterior());
+        plan.fit(observer, &asked, found, |source| match &spec.init {
             Init::Model(model) => Ok((*model.clone(), None)),
             _ => {
                 let (model, event) = init::start(spec, source, plan.executor, plan.config, 0)?;

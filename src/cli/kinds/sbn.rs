@@ -203,11 +203,8 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
             let (latents, posterior) = (spec.latents, spec.posterior.name());
             format!("{latents}{hidden} latents, {posterior} posteriors, ridge {}", spec.ridge)
         };
-        let other = |model: &Self| {
-            let (found, asked) = (describe(&SbnSpec::from_model(model.clone())), describe(spec));
-            (found != asked).then_some([found, asked])
-        };
-        plan.fit(observer, other, |source| {
+        let found = |model: &Self| describe(&SbnSpec::from_model(model.clone()));
+        plan.fit(observer, &describe(spec), found, |source| {
             Ok((sbn::first(spec, source, plan.config.seed, 0)?, None))
         })
     }

@@ -2,6 +2,7 @@
 
 use super::incremental::Incremental;
 use super::stepwise::{Average, Counts, Stepwise};
+use crate::data::identity::Identity;
 use crate::data::shuffle::Place;
 use crate::error::{Error, Result};
 use crate::model::{EntropySum, GenerativeModel};
@@ -71,6 +72,8 @@ impl<M: GenerativeModel> Engine<M> {
 pub struct StreamState<M> {
     pub(crate) engine: Engine<M>,
     pub(crate) settings: String,
+    /// Which points it is learned from.
+    pub(crate) points: Identity,
     pub(crate) place: Place,
     pub(crate) plateau: Plateau,
     pub(crate) history: History,
@@ -121,10 +124,16 @@ impl EpochMeans {
 }
 
 impl<M: GenerativeModel> StreamState<M> {
-    pub(crate) fn new(engine: Engine<M>, plateau: Plateau, settings: String) -> Self {
+    pub(crate) fn new(
+        engine: Engine<M>,
+        plateau: Plateau,
+        settings: String,
+        points: Identity,
+    ) -> Self {
         Self {
             engine,
             settings,
+            points,
             place: Place::default(),
             plateau,
             history: History::default(),
@@ -167,9 +176,14 @@ impl<M: GenerativeModel> StreamState<M> {
         &self.settings
     }
 
-    /// The same state, said to be made under these settings.
-    pub(crate) fn with_settings(self, settings: String) -> Self {
-        Self { settings, ..self }
+    /// Which points it is learned from: a state goes on only with the same.
+    pub fn points(&self) -> &Identity {
+        &self.points
+    }
+
+    /// The same state, said to be made under these settings from these points.
+    pub(crate) fn made_under(self, settings: String, points: Identity) -> Self {
+        Self { settings, points, ..self }
     }
 
     /// Warnings so far.
@@ -182,7 +196,7 @@ impl<M: GenerativeModel> StreamState<M> {
         self.stop_reason.is_some()
     }
 
-    /// Everything but the model, the settings and the warnings, as numbers. Events of old records are not among them.
+    /// Everything but the model, the settings, the identity of the points and the warnings, as numbers. Events of old records are not among them.
     pub fn numbers(&self) -> Vec<f64> {
         let mut out = vec![
             self.place.epoch as f64,

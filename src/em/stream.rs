@@ -9,6 +9,7 @@ use super::state::{Engine, StreamState};
 use super::stepwise::{Step, StepSize, Stepwise, noise_of_step};
 use super::sweep::{Lanes, Sweeper};
 use super::watch::note;
+use crate::data::identity::Identity;
 use crate::data::prefetch::{self, WINDOWS, Windows};
 use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section};
 use crate::data::{self, DataSource};
@@ -266,7 +267,8 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
         }
     };
     let plateau = Plateau::new(config.tol, stream.patience, order.n_batches() as f64)?;
-    Ok(StreamState::new(engine, plateau, fingerprint(source, &order, config, stream)))
+    let settings = fingerprint(source, &order, config, stream);
+    Ok(StreamState::new(engine, plateau, settings, Identity::of(source)))
 }
 
 fn order<T: Scalar, S: DataSource<T> + ?Sized>(
@@ -322,6 +324,17 @@ fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     )
 }
 
+/// The settings that differ, of two fits.
+fn differences(theirs: &str, ours: &str) -> [String; 2] {
+    let parts = |text: &str| text.split([',', ';']).map(|it| it.trim().to_owned()).collect();
+    let [theirs, ours]: [Vec<String>; 2] = [parts(theirs), parts(ours)];
+    let differ = |a: &[String], b: &[String]| {
+        let pairs = a.iter().enumerate().filter(|(k, part)| b.get(*k) != Some(part));
+        pairs.map(|(_, part)| part.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    [differ(&theirs, &ours), differ(&ours, &theirs)]
+}
+
 /// Goes on with a fit: from its beginning, or from a checkpoint.
 ///
 /// # Errors
@@ -341,9 +354,16 @@ pub fn resume<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     let order = order(data.points, config, stream);
     let settings = fingerprint(data.points, &order, config, stream);
     if state.settings != settings {
+        let [theirs, ours] = differences(&state.settings, &settings);
         return Err(Error::Config(format!(
-            "the checkpoint is of another fit: it has {}; this one has {settings}",
-            state.settings
+            "the checkpoint is of another fit: it has {theirs}; this one has {ours}"
+        )));
+    }
+    let points = Identity::of(data.points);
+    if let Some(range) = state.points.difference(&points, data.points.len()) {
+        let (name, first) = data.points.place(range.start);
+        return Err(Error::Config(format!(
+            "the checkpoint is of a fit to other points: those from row {first} of {name} on are not the same"
         )));
     }
     state.interrupted = None;
@@ -420,7 +440,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     }
 
     /// Steps until something ends them.
-    fn stream(&mut self, windows: &mut Windows<T>) -> Result<StopReason> {
+    fn stream(&mut self, windows: &mut Windows<'_, T>) -> Result<StopReason> {
+        let pace = windows.pace();
         while let Some(window) = windows.next_window() {
             let window = window?;
             // The first window after a resumption may be half done.
@@ -440,6 +461,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                 let block = window.batch(index);
                 self.state.points_seen += block.len() as u64;
                 let batch = Batch { block, name: "batch" };
+                pace.done(index, window.n_batches());
                 let step = match self.lanes.sweep(self.executor, &batch, self.state.engine.model())
                 {
                     Ok(stats) => self.absorb(window.chunk(), stats)?,
@@ -479,8 +501,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         let ranges: Vec<_> = self.order.ranges(&chunks, window).collect();
         for range in ranges {
             let section = Section::new(self.data.points, range);
-            if let Err(found) = self.lanes.sweep(self.executor, &section, self.state.engine.model())
-            {
+            let model = self.state.engine.model();
+            if let Err(found) = self.lanes.sweep(self.executor, &section, model) {
                 return found;
             }
         }

@@ -7,6 +7,7 @@ use super::stored::Stored;
 use super::{check_version, invalid, named};
 use crate::atomic::write_atomically;
 use crate::data::DataSource;
+use crate::data::identity::Identity;
 use crate::em::stream::{self, StreamConfig};
 use crate::em::{Config, StreamState};
 use crate::error::{Error, Result};
@@ -47,6 +48,7 @@ pub fn save_checkpoint<M: Stored + GenerativeModel>(
         ("format".to_owned(), FORMAT.to_owned()),
         ("version".to_owned(), VERSION.to_string()),
         ("settings".to_owned(), state.settings().to_owned()),
+        ("points".to_owned(), state.points().text()),
         ("warnings".to_owned(), warnings.to_string()),
     ]);
     let bytes = serialize(tensors, Some(metadata)).map_err(damaged)?;
@@ -68,14 +70,14 @@ pub fn load_checkpoint<T: Scalar, M: Stored + EStep<T>, S: DataSource<T> + ?Size
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|fault| Error::io(path, fault))?;
     let read = || {
-        let (model, settings, numbers, warnings) = parts::<M>(&bytes)?;
-        let state = stream::begin(model, source, config, stream)?.with_settings(settings);
+        let (model, (settings, points), numbers, warnings) = parts::<M>(&bytes)?;
+        let state = stream::begin(model, source, config, stream)?.made_under(settings, points);
         state.restore(&numbers, warnings)
     };
     read().map_err(|fault| named(path, fault))
 }
 
-type Parts<M> = (M, String, Vec<f64>, Vec<String>);
+type Parts<M> = (M, (String, Identity), Vec<f64>, Vec<String>);
 
 fn parts<M: Stored>(bytes: &[u8]) -> Result<Parts<M>> {
     let damaged = |fault| Error::Model(format!("damaged checkpoint: {fault}"));
@@ -95,5 +97,8 @@ fn parts<M: Stored>(bytes: &[u8]) -> Result<Parts<M>> {
     let numbers = numbers.data().as_chunks().0.iter().map(|&it| f64::from_le_bytes(it)).collect();
     let model = super::from_bytes(tensors.tensor("model").map_err(damaged)?.data())?;
     let warnings = serde_json::from_str(&entry("warnings")).unwrap_or_default();
-    Ok((model, entry("settings"), numbers, warnings))
+    let Some(points) = Identity::parse(&entry("points")) else {
+        return invalid("damaged checkpoint: it does not say of which points it is".to_owned());
+    };
+    Ok((model, (entry("settings"), points), numbers, warnings))
 }

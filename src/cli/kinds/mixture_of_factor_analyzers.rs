@@ -4,9 +4,12 @@ use super::mixture::{check_components, check_memory, component_table, fresh_star
 use super::{FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
+use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{Config, FactorAnalyzersSpec, Fit, fit_factor_analyzers};
+use entropysum::em::{
+    Config, FactorAnalyzersSpec, Fit, Init, fit_factor_analyzers, start_factor_analyzers,
+};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
@@ -22,7 +25,8 @@ impl Kind for MixtureOfFactorAnalyzers {
 
     const ARGUMENTS: &'static [&'static str] = &["--components", "--latent", "--reg-covar"];
 
-    const ALGORITHMS: &'static [&'static str] = &[PARAMETER_EXPANDED, "em"];
+    const ALGORITHMS: &'static [&'static str] =
+        &[PARAMETER_EXPANDED, "em", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         let found = given.as_ref().map_or(0, |given| given.model.n_components());
@@ -61,8 +65,9 @@ impl Kind for MixtureOfFactorAnalyzers {
         };
         let per_component = dim.saturating_mul(spec.n_latents.saturating_add(2));
         check_memory(name, spec.n_components, per_component, "fewer latents need less")?;
-        spec.parameter_expansion =
-            args.algorithm.as_deref().unwrap_or(PARAMETER_EXPANDED) == PARAMETER_EXPANDED;
+        // By minibatches too: their monitor is the bound after exact M-steps only.
+        spec.parameter_expansion = args.algorithm.as_deref() != Some("em");
+        spec.bad_rows = args.stream.on_bad_row.unwrap_or_default();
         Ok(spec)
     }
 
@@ -105,6 +110,22 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
         fit_factor_analyzers(spec, *source, executor, config, observer)
+    }
+
+    fn fit_stream(
+        spec: &FactorAnalyzersSpec,
+        plan: &StreamPlan<'_, T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        let describe = |noise: NoiseStructure, components, latents| {
+            format!("{components} components of {}, {latents} latents each", noise.model_name())
+        };
+        let asked = describe(spec.noise, spec.n_components, spec.n_latents);
+        let found = |it: &Self| describe(it.noise(), it.n_components(), it.n_latents());
+        plan.fit(observer, &asked, found, |source| match &spec.init {
+            Init::Model(model) => Ok((*model.clone(), None)),
+            _ => start_factor_analyzers(spec, source, plan.executor, plan.config, 0),
+        })
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

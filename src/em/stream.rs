@@ -2,6 +2,7 @@
 //! rule, checkpoints, averaging, and closing iterations of batch EM.
 
 use super::batch::Fit;
+use super::checkpoint::{Checkpoints, agree};
 use super::config::Config;
 use super::incremental::{Incremental, slot_bytes};
 use super::online::Batch;
@@ -21,7 +22,7 @@ use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How statistics of minibatches become parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -145,20 +146,6 @@ impl StreamConfig {
             )));
         }
         Ok(())
-    }
-}
-
-/// Where the state of a fit goes, so that another process can go on with it.
-pub struct Checkpoints<'a, M> {
-    /// Seconds between two.
-    pub every: Duration,
-    /// Keeps a state: writes a file, for instance.
-    pub save: &'a mut dyn FnMut(&StreamState<M>) -> Result<()>,
-}
-
-impl<M> std::fmt::Debug for Checkpoints<'_, M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoints").field("every", &self.every).finish_non_exhaustive()
     }
 }
 
@@ -333,19 +320,14 @@ pub fn resume<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     config: &Config,
     stream: &StreamConfig,
     observer: &mut dyn Observer,
-    checkpoints: Option<Checkpoints<'_, M>>,
+    checkpoints: Option<Checkpoints<'_, StreamState<M>>>,
 ) -> Result<Fit<M>> {
     stream.check()?;
     config.check()?;
     data::check_dim(data.points, state.engine.model().dim())?;
     let order = order(data.points, config, stream);
     let settings = fingerprint(data.points, &order, config, stream);
-    if state.settings != settings {
-        return Err(Error::Config(format!(
-            "the checkpoint is of another fit: it has {}; this one has {settings}",
-            state.settings
-        )));
-    }
+    agree(&state.settings, &settings)?;
     state.interrupted = None;
     let mut driver = Driver {
         begun: Instant::now(),
@@ -380,7 +362,7 @@ struct Driver<'a, 'c, T: Scalar, M: EStep<T>, S: ?Sized> {
     config: &'a Config,
     stream: &'a StreamConfig,
     observer: &'a mut dyn Observer,
-    checkpoints: Option<Checkpoints<'c, M>>,
+    checkpoints: Option<Checkpoints<'c, StreamState<M>>>,
 }
 
 impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> {

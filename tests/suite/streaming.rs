@@ -12,9 +12,11 @@ use entropysum::data::memory::Points;
 use entropysum::data::shuffle::{BadRows, Order};
 use entropysum::em::online::Online;
 use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{self, Algorithm, Checkpoints, StreamConfig, StreamData};
+use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
 use entropysum::em::sweep::Lanes;
-use entropysum::em::{Config, Fit, Incremental, MixtureSpec, StreamState, init};
+use entropysum::em::{
+    Checkpoints, Config, Fit, Incremental, MixtureSpec, StreamState, init,
+};
 use entropysum::error::{DataError, Error, Result};
 use entropysum::exec::Executor;
 use entropysum::faer::MatRef;

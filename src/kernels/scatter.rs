@@ -10,7 +10,8 @@ use crate::scalar::Scalar;
 use faer::MatRef;
 use std::ops::Range;
 
-/// Points of a tile.
+/// Points of a tile. Measured at D = 64 and 256 in f64, in cache: 128 points 74 and 78 GFLOP/s, 64 points 73 and 75, 256 points
+/// 64 and 73.
 pub const TILE_POINTS: usize = 128;
 
 /// Columns of the scatter that are summed together: parts of it begin at multiples.

@@ -331,5 +331,5 @@ fn on_the_command_line_networks_stream_stop_and_resume() {
     };
     refused("--posterior truncated --batch-size 100", "leave out --batch-size");
     refused("--posterior truncated --algorithm incremental", "use --posterior exact");
-    refused("--checkpoint state", "is for fits by minibatches");
+    refused("--checkpoint state --n-init 2", "--n-init 2 asks for several");
 }

@@ -14,9 +14,7 @@ use entropysum::em::online::Online;
 use entropysum::em::stepwise::{StepSize, Stepwise};
 use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
 use entropysum::em::sweep::Lanes;
-use entropysum::em::{
-    Checkpoints, Config, Fit, Incremental, MixtureSpec, StreamState, init,
-};
+use entropysum::em::{Checkpoints, Config, Fit, Incremental, MixtureSpec, StreamState, init};
 use entropysum::error::{DataError, Error, Result};
 use entropysum::exec::Executor;
 use entropysum::faer::MatRef;

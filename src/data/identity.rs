@@ -17,7 +17,10 @@ const POINTS: u64 = 64;
 
 /// Hashes of points at some places of a source; of a place that cannot be read there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity(Vec<Option<u64>>);
+pub struct Identity {
+    len: u64,
+    hashes: Vec<Option<u64>>,
+}
 
 impl Identity {
     /// That of a source.
@@ -28,8 +31,8 @@ impl Identity {
     ///
     /// let of = |values| Ok::<_, entropysum::error::Error>(Identity::of(&Points::owned(values, 1)?));
     /// let (points, copy) = (of(vec![1.0, 2.0, 3.0])?, of(vec![1.0, 2.0, 3.0])?);
-    /// assert_eq!(points.difference(&copy, 3), None);
-    /// assert_eq!(points.difference(&of(vec![1.0, 2.0, 4.0])?, 3), Some(0..3));
+    /// assert_eq!(points.difference(&copy), None);
+    /// assert_eq!(points.difference(&of(vec![1.0, 2.0, 4.0])?), Some(0..3));
     /// # Ok::<(), entropysum::error::Error>(())
     /// ```
     pub fn of<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Self {
@@ -44,21 +47,25 @@ impl Identity {
             }
             Some(hash.0)
         };
-        Self((0..PLACES).map(hash).collect())
+        Self { len: source.len(), hashes: (0..PLACES).map(hash).collect() }
     }
 
-    /// The first points that differ, of `len`, among those that could be read in both cases.
-    pub fn difference(&self, other: &Self, len: u64) -> Option<Range<u64>> {
+    /// The first points that differ, among those that could be read in both cases; all, where there are more of one.
+    pub fn difference(&self, other: &Self) -> Option<Range<u64>> {
+        if self.len != other.len {
+            return Some(0..self.len.max(other.len));
+        }
         let differ =
             |(a, b): (&Option<u64>, &Option<u64>)| matches!((a, b), (Some(a), Some(b)) if a != b);
-        let place = self.0.iter().zip(&other.0).position(differ)?;
-        Some(points_at(place as u64, len))
+        let place = self.hashes.iter().zip(&other.hashes).position(differ)?;
+        Some(points_at(place as u64, self.len))
     }
 
     /// What [`parse`](Self::parse) reads.
     pub fn text(&self) -> String {
         let word = |hash: &Option<u64>| hash.map_or("-".to_owned(), |hash| format!("{hash:016x}"));
-        self.0.iter().map(word).collect::<Vec<_>>().join(" ")
+        let hashes: Vec<String> = self.hashes.iter().map(word).collect();
+        format!("{} {}", self.len, hashes.join(" "))
     }
 
     /// The identity of a text; `None` if it is none.
@@ -67,8 +74,10 @@ impl Identity {
             "-" => Some(None),
             word => u64::from_str_radix(word, 16).ok().map(Some),
         };
-        let places: Option<Vec<_>> = text.split(' ').map(place).collect();
-        places.filter(|places| places.len() as u64 == PLACES).map(Self)
+        let (len, hashes) = text.split_once(' ')?;
+        let hashes: Vec<_> = hashes.split(' ').map(place).collect::<Option<_>>()?;
+        let len = len.parse().ok()?;
+        (hashes.len() as u64 == PLACES).then_some(Self { len, hashes })
     }
 }
 
@@ -112,16 +121,16 @@ mod tests {
     fn other_points_are_found_out_wherever_they_begin() {
         for n in [1, 63, 64, 65, 1000, 100_000] {
             let one = Identity::of(&points(n, |_| 0.0));
-            assert_eq!(one.difference(&Identity::of(&points(n, |_| 0.0)), n as u64), None);
+            assert_eq!(one.difference(&Identity::of(&points(n, |_| 0.0))), None);
             for from in [0, n / 3, n - 1] {
                 let other = Identity::of(&points(n, |i| if i < from { 0.0 } else { 1e-9 }));
-                let found = one.difference(&other, n as u64).expect("they differ");
+                let found = one.difference(&other).expect("they differ");
                 assert!(found.end > from as u64 && found.end <= n as u64, "{n} {from} {found:?}");
             }
         }
         let weighted = |w| points(100, |_| 0.0).with_weights(vec![w; 100]).unwrap();
         let [one, two] = [1.5, 2.0].map(|w| Identity::of(&weighted(w)));
-        assert_eq!(one.difference(&two, 100), Some(0..64));
+        assert_eq!(one.difference(&two), Some(0..64));
     }
 
     #[test]
@@ -152,12 +161,14 @@ mod tests {
         let whole = Identity::of(&points(1000, |_| 0.0));
         let cut = Identity::of(&Cut(points(1000, |_| 0.0)));
         assert_ne!(whole, cut);
-        assert_eq!(whole.difference(&cut, 1000), None);
+        assert_eq!(whole.difference(&cut), None);
         let other = Identity::of(&Cut(points(1000, |_| 1.0)));
-        assert_eq!(whole.difference(&other, 1000), Some(0..64));
+        assert_eq!(whole.difference(&other), Some(0..64));
         for identity in [whole, cut] {
             assert_eq!(Identity::parse(&identity.text()), Some(identity));
         }
+        let longer = Identity::of(&points(1001, |_| 0.0));
+        assert_eq!(longer.difference(&Identity::of(&points(1000, |_| 0.0))), Some(0..1001));
         assert_eq!(Identity::parse("12"), None);
         assert_eq!(Identity::parse(&["x"; 16].join(" ")), None);
     }

@@ -1,6 +1,7 @@
 //! Learning: sweeps over a source, M-steps, starts.
 
 pub mod batch;
+mod checkpoint;
 pub mod config;
 pub mod factor_analyzers;
 pub mod incremental;
@@ -8,6 +9,7 @@ pub mod init;
 mod known;
 pub mod linear_gaussian;
 pub mod moments;
+mod numbers;
 pub mod online;
 mod pass;
 mod passes;
@@ -21,7 +23,8 @@ pub mod sweep;
 pub mod truncated;
 mod watch;
 
-pub use batch::{Fit, fit};
+pub use batch::{Fit, fit, fit_from};
+pub use checkpoint::{BatchState, Begin, Checkpoints, FitState};
 pub use config::Config;
 pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers, start_factor_analyzers};
 pub use incremental::Incremental;

@@ -2,6 +2,7 @@
 //! rule, checkpoints, averaging, and closing iterations of batch EM.
 
 use super::batch::Fit;
+use super::checkpoint::{Checkpoints, agree};
 use super::config::Config;
 use super::incremental::{Incremental, slot_bytes};
 use super::online::Batch;
@@ -22,7 +23,7 @@ use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How statistics of minibatches become parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -149,20 +150,6 @@ impl StreamConfig {
     }
 }
 
-/// Where the state of a fit goes, so that another process can go on with it.
-pub struct Checkpoints<'a, M> {
-    /// Seconds between two.
-    pub every: Duration,
-    /// Keeps a state: writes a file, for instance.
-    pub save: &'a mut dyn FnMut(&StreamState<M>) -> Result<()>,
-}
-
-impl<M> std::fmt::Debug for Checkpoints<'_, M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoints").field("every", &self.every).finish_non_exhaustive()
-    }
-}
-
 /// Where the points of a fit are.
 pub struct StreamData<'a, T: Scalar, S: ?Sized> {
     /// Points to learn from.
@@ -268,7 +255,7 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     };
     let plateau = Plateau::new(config.tol, stream.patience, order.n_batches() as f64)?;
     let settings = fingerprint(source, &order, config, stream);
-    Ok(StreamState::new(engine, plateau, settings, Identity::of(source)))
+    Ok(StreamState::new(engine, plateau, settings))
 }
 
 fn order<T: Scalar, S: DataSource<T> + ?Sized>(
@@ -299,8 +286,9 @@ fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     stream: &StreamConfig,
 ) -> String {
     format!(
-        "{} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, least step {}, epochs {}, average {}, polish {}, \
+        "{}, {} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, least step {}, epochs {}, average {}, polish {}, \
          warm-up {}, records {}, tol {}, patience {}, reg_covar {}, seed {}, bad rows {:?}",
+        Identity::of(source).text(),
         source.len(),
         source.dim(),
         T::NAME,
@@ -324,17 +312,6 @@ fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     )
 }
 
-/// The settings that differ, of two fits.
-fn differences(theirs: &str, ours: &str) -> [String; 2] {
-    let parts = |text: &str| text.split([',', ';']).map(|it| it.trim().to_owned()).collect();
-    let [theirs, ours]: [Vec<String>; 2] = [parts(theirs), parts(ours)];
-    let differ = |a: &[String], b: &[String]| {
-        let pairs = a.iter().enumerate().filter(|(k, part)| b.get(*k) != Some(part));
-        pairs.map(|(_, part)| part.as_str()).collect::<Vec<_>>().join(", ")
-    };
-    [differ(&theirs, &ours), differ(&ours, &theirs)]
-}
-
 /// Goes on with a fit: from its beginning, or from a checkpoint.
 ///
 /// # Errors
@@ -346,26 +323,14 @@ pub fn resume<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     config: &Config,
     stream: &StreamConfig,
     observer: &mut dyn Observer,
-    checkpoints: Option<Checkpoints<'_, M>>,
+    checkpoints: Option<Checkpoints<'_, StreamState<M>>>,
 ) -> Result<Fit<M>> {
     stream.check()?;
     config.check()?;
     data::check_dim(data.points, state.engine.model().dim())?;
     let order = order(data.points, config, stream);
     let settings = fingerprint(data.points, &order, config, stream);
-    if state.settings != settings {
-        let [theirs, ours] = differences(&state.settings, &settings);
-        return Err(Error::Config(format!(
-            "the checkpoint is of another fit: it has {theirs}; this one has {ours}"
-        )));
-    }
-    let points = Identity::of(data.points);
-    if let Some(range) = state.points.difference(&points, data.points.len()) {
-        let (name, first) = data.points.place(range.start);
-        return Err(Error::Config(format!(
-            "the checkpoint is of a fit to other points: those from row {first} of {name} on are not the same"
-        )));
-    }
+    agree(&state.settings, &settings)?;
     state.interrupted = None;
     let mut driver = Driver {
         begun: Instant::now(),
@@ -400,7 +365,7 @@ struct Driver<'a, 'c, T: Scalar, M: EStep<T>, S: ?Sized> {
     config: &'a Config,
     stream: &'a StreamConfig,
     observer: &'a mut dyn Observer,
-    checkpoints: Option<Checkpoints<'c, M>>,
+    checkpoints: Option<Checkpoints<'c, StreamState<M>>>,
 }
 
 impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> {

@@ -76,7 +76,7 @@ mod safetensors;
 mod sbn;
 mod stored;
 
-pub use checkpoint::{load_checkpoint, save_checkpoint};
+pub use checkpoint::{load_batch_checkpoint, load_checkpoint, save_checkpoint};
 pub use json::{from_json, to_json};
 pub use stored::{Array, File, Model, NamedArray, Stored};
 

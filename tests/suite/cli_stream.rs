@@ -130,10 +130,12 @@ fn audits_measure_what_the_monitor_estimates() {
 fn a_fit_that_is_killed_and_resumed_ends_with_the_same_bits() {
     let place = Place::new(6_000);
     let mut u = Uniforms::new(11);
-    for algorithm in ["stepwise", "incremental"] {
-        let fit = format!(
-            "fit points.npy -k 3 --algorithm {algorithm} --batch-size 200 --epochs 100 --polish 3 --tol 0 -q"
-        );
+    for algorithm in ["stepwise", "incremental", "batch"] {
+        let length = match algorithm {
+            "batch" => "--max-iter 300",
+            _ => "--batch-size 200 --epochs 100 --polish 3",
+        };
+        let fit = format!("fit points.npy -k 3 --algorithm {algorithm} {length} --tol 0 -q");
         place.succeed(&format!("{fit} -o whole.safetensors --history whole.csv"));
         let checkpoint = place.path("checkpoint");
         let (mut kills, mut attempts) = (0, 0);
@@ -226,10 +228,7 @@ fn a_checkpoint_of_other_points_is_refused() {
     let checkpoint = place.read("checkpoint");
     place.npy("points.npy", &clusters(2_000, 2, 3, 2.0, 8));
     let fault = place.fault(fit);
-    assert!(
-        fault.contains("is of a fit to other points: those from row 0 of points.npy"),
-        "{fault}"
-    );
+    assert!(fault.contains("is of a fit to other points: those from row 0 on"), "{fault}");
     assert_eq!(place.read("checkpoint"), checkpoint);
     place.succeed(&fit.replace("points.npy", "copy.npy"));
 }

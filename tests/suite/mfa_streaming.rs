@@ -7,10 +7,11 @@ use entropysum::block::Block;
 use entropysum::data::memory::Points;
 use entropysum::em::online::Online;
 use entropysum::em::stepwise::StepSize;
-use entropysum::em::stream::{self, Algorithm, Checkpoints, StreamConfig, StreamData};
+use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
 use entropysum::em::sweep::{Lanes, Sweeper};
 use entropysum::em::{
-    self, Config, FactorAnalyzersSpec, Fit, Incremental, StreamState, start_factor_analyzers,
+    self, BatchState, Begin, Checkpoints, Config, FactorAnalyzersSpec, Fit, Incremental,
+    StreamState, start_factor_analyzers,
 };
 use entropysum::exec::Executor;
 use entropysum::faer::MatRef;
@@ -281,5 +282,36 @@ fn resumed_fits_end_with_the_same_bits_on_any_threads() {
             assert!(stops >= 4, "{stops}");
             assert_eq!(bits(&fit), bits(&whole), "{noise:?} {algorithm:?}");
         }
+    }
+}
+
+/// The same of fits over all points, whose centres stay where they are for a while.
+#[test]
+fn fits_over_all_points_go_on_with_the_same_bits() {
+    let x = example(600, 31);
+    let points = Points::from_rows(&x, DIM).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    for (noise, expands) in [(NoiseStructure::Diagonal, true), (NoiseStructure::Isotropic, false)] {
+        let model = start(noise, &x).with_parameter_expansion(expands);
+        let config = Config { max_iter: 40, tol: 0.0, ..Config::default() };
+        let whole = em::fit(model.clone(), &points, &executor(2), &config, &mut Silent).unwrap();
+        let mut begin = Begin::Afresh(model);
+        let mut stops = 0;
+        let fit = loop {
+            let mut save = |state: &BatchState<_>| store::save_checkpoint(&path, state);
+            let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
+            let (executor, mut observer) = (executor(1), StopAfter(7));
+            let fit =
+                em::fit_from(begin, &points, &executor, &config, &mut observer, Some(checkpoints))
+                    .unwrap();
+            if fit.stop_reason != StopReason::Interrupted {
+                break fit;
+            }
+            stops += 1;
+            begin = Begin::Kept(store::load_batch_checkpoint(&path).unwrap());
+        };
+        assert!(stops >= 4, "{stops}");
+        assert_eq!(bits(&fit), bits(&whole), "{noise:?}");
     }
 }

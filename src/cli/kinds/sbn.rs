@@ -4,6 +4,7 @@ use super::{
     Features, FitKind, Given, Kind, PointMap, algorithm, learned_from_points, maps_by_latents,
 };
 use crate::cli::args::FitArgs;
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::cli::stream::StreamPlan;
@@ -47,6 +48,17 @@ fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPos
         }
         chosen => Ok(chosen),
     }
+}
+
+/// What a kept fit must have in common with one that goes on.
+fn form(spec: &SbnSpec) -> String {
+    let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
+    let (latents, posterior) = (spec.latents, spec.posterior.name());
+    format!("{latents}{hidden} latents, {posterior} posteriors, ridge {}", spec.ridge)
+}
+
+fn form_of(model: &SigmoidBeliefNet) -> String {
+    form(&SbnSpec::from_model(model.clone()))
 }
 
 impl Kind for SigmoidBeliefNet {
@@ -189,8 +201,16 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
+        kept: Option<&CheckpointFile>,
     ) -> Result<Fit<Self>> {
-        fit_sbn(spec, *source, executor, config, observer)
+        let Some(file) = kept else {
+            return fit_sbn(spec, *source, executor, config, observer);
+        };
+        let start = || Ok((sbn::first(spec, *source, config.seed, 0)?, None));
+        file.fit(&form(spec), form_of, start, |begin, checkpoints| {
+            observer.on_start(0);
+            sbn::fit_from(spec, begin, *source, executor, config, observer, Some(checkpoints))
+        })
     }
 
     fn fit_stream(
@@ -198,13 +218,7 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        let describe = |spec: &SbnSpec| {
-            let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
-            let (latents, posterior) = (spec.latents, spec.posterior.name());
-            format!("{latents}{hidden} latents, {posterior} posteriors, ridge {}", spec.ridge)
-        };
-        let found = |model: &Self| describe(&SbnSpec::from_model(model.clone()));
-        plan.fit(observer, &describe(spec), found, |source| {
+        plan.fit(observer, &form(spec), form_of, |source| {
             Ok((sbn::first(spec, source, plan.config.seed, 0)?, None))
         })
     }

@@ -508,10 +508,12 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         self.centres = self.components.iter().map(|component| component.mean.clone()).collect();
     }
 
-    /// Whether priors are learned, and those of all components, with the loadings that go with them.
+    /// Whether priors are learned, the centres, and the priors of all components with the loadings that go with them.
     fn forgotten(&self) -> Vec<f64> {
         let mut numbers = vec![f64::from(u8::from(self.expands))];
-        for component in &self.components {
+        numbers.extend(&self.centre);
+        for (component, centre) in self.components.iter().zip(&self.centres) {
+            numbers.extend(centre);
             numbers.extend(&component.latent_mean);
             numbers.extend(row_major(component.latent_factor.as_ref()));
             numbers.extend(row_major(component.loadings.as_ref()));
@@ -521,15 +523,20 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
 
     fn remind(&mut self, forgotten: &[f64]) -> bool {
         let (dim, latents) = (self.dim(), self.n_latents());
-        let [expands, numbers @ ..] = forgotten else { return false };
-        if numbers.len() != self.n_components() * latents * (1 + latents + dim) {
+        let each = dim + latents * (1 + latents + dim);
+        if forgotten.len() != 1 + dim + self.n_components() * each {
             return false;
         }
-        self.expands = *expands != 0.0;
-        let all = numbers.chunks(latents * (1 + latents + dim));
-        for (component, numbers) in self.components.iter_mut().zip(all) {
+        let (expands, numbers) = forgotten.split_at(1);
+        let (centre, numbers) = numbers.split_at(dim);
+        self.expands = expands[0] != 0.0;
+        self.centre = centre.to_vec();
+        let parts = self.components.iter_mut().zip(&mut self.centres).zip(numbers.chunks(each));
+        for ((component, centre), numbers) in parts {
+            let (own, numbers) = numbers.split_at(dim);
             let (mean, matrices) = numbers.split_at(latents);
             let (factor, loadings) = matrices.split_at(latents * latents);
+            *centre = own.to_vec();
             component.latent_mean = mean.to_vec();
             component.latent_factor =
                 MatRef::from_row_major_slice(factor, latents, latents).to_owned();

@@ -96,6 +96,27 @@ impl TruncatedStates {
         self.latents
     }
 
+    /// How many words the sets of so many points are.
+    pub(crate) fn words_of(points: usize, states: usize, latents: usize) -> usize {
+        points * states * words(latents)
+    }
+
+    /// All sets, packed.
+    pub(crate) fn packed(&self) -> &[u64] {
+        &self.packed
+    }
+
+    /// Sets of points, packed as [`packed`](Self::packed) gave them; nothing where they are not so many.
+    pub(crate) fn from_packed(
+        points: usize,
+        states: usize,
+        latents: usize,
+        packed: Vec<u64>,
+    ) -> Option<Self> {
+        let fits = packed.len() == Self::words_of(points, states, latents);
+        fits.then_some(Self { latents, states, packed })
+    }
+
     fn words(&self) -> usize {
         words(self.latents)
     }

@@ -129,6 +129,7 @@ pub mod selection;
 pub mod special;
 pub mod stats;
 pub mod store;
+pub mod work;
 
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;

@@ -93,13 +93,13 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 
     let stop_reason = loop {
         let stats = sweeper.sweep(&model)?;
-        let mut events = model.m_step(&stats, regularization);
+        let mut events = model.m_step_by(&stats, regularization, executor);
         let iteration = watch.iteration();
         if iteration == 1 {
             // A start may know little of where the data lie.
             model.recentre();
         }
-        let (entropy_sum, lower_bound) = (model.entropy_sum(&stats), model.lower_bound(&stats));
+        let (lower_bound, entropy_sum) = model.bound_and_entropies_by(&stats, executor);
         if !lower_bound.is_finite() || !entropy_sum.total().is_finite() {
             let message = "the lower bound is no finite number; values are too large or too small";
             return Err(DataError::new(source.name(), message).into());

@@ -467,8 +467,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
 
     fn absorb(&mut self, chunk: u64, stats: SuffStats) -> Result<Step> {
         match &mut self.state.engine {
-            Engine::Stepwise(learner) => learner.absorb(stats),
-            Engine::Incremental(learner) => learner.absorb(chunk as usize, stats),
+            Engine::Stepwise(learner) => learner.absorb_by(stats, self.executor),
+            Engine::Incremental(learner) => learner.absorb_by(chunk as usize, stats, self.executor),
         }
     }
 
@@ -505,7 +505,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                     let sum = step.entropy_sum.total();
                     let rule = &mut self.state.plateau;
                     let closes = rule.update(step.step_size, sum, variance);
-                    let flat = closes && rule.close(learner.displacement());
+                    let flat = closes && rule.close(learner.displacement(self.executor));
                     let gain = self.state.epoch.update(sum, epoch_ends);
                     if learner.least_step > 0.0 {
                         let p = learner.model.n_parameters();
@@ -646,9 +646,9 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         while self.state.polished < self.stream.polish as u64 {
             let model = self.state.engine.model_mut();
             let stats = sweeper.sweep(model)?;
-            let mut events = model.m_step(&stats, regularization);
+            let mut events = model.m_step_by(&stats, regularization, self.executor);
             model.recentre();
-            let (entropy_sum, lower_bound) = (model.entropy_sum(&stats), model.lower_bound(&stats));
+            let (lower_bound, entropy_sum) = model.bound_and_entropies_by(&stats, self.executor);
             let mut no_splits = 0;
             events.extend(model.repair(&stats, &mut no_splits));
             model.recentre();

@@ -13,8 +13,7 @@ use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::model::GenerativeModel;
 use crate::model::sbn::{
-    LatentStats, Measure, Regression, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet,
-    TruncatedStates, TruncatedSums,
+    LatentStats, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates, TruncatedSums,
 };
 use crate::monitor::Observer;
 use crate::rng;
@@ -161,18 +160,8 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
         let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
         let iteration = watch.iteration();
         watch.held = random_start && iteration <= HELD_PRIOR;
-        let mut regressions: Vec<Regression<'_>> =
-            model.regressions(&stats, NEWTON_STEPS, watch.held);
-        executor.for_each(&mut regressions, |_, regression| {
-            regression.solve();
-            Ok(())
-        })?;
-        let mut measures: Vec<Measure<'_>> = model.measures(&stats);
-        executor.for_each(&mut measures, |_, measure| {
-            measure.take();
-            Ok(())
-        })?;
-        let (lower_bound, entropy_sum) = model.bound_and_entropies(&stats, &measures);
+        model.maximize(&stats, NEWTON_STEPS, watch.held, executor);
+        let (lower_bound, entropy_sum) = model.bound_and_entropies(&stats, executor);
         let found = Iteration {
             points_seen: iteration as u64 * source.len(),
             entropy_sum,

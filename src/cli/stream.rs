@@ -6,14 +6,14 @@ use crate::cli::run::size;
 use entropysum::data::DataSource;
 use entropysum::em::stepwise::StepSize;
 use entropysum::em::stream::{self, Checkpoints, StreamConfig, StreamData};
-use entropysum::em::{Config, Fit, StreamState};
+use entropysum::em::{Config, Fit, StreamState, TruncatedStream, truncated_stream};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::model::EStep;
+use entropysum::model::{EStep, SigmoidBeliefNet};
 use entropysum::monitor::{Event, Observer};
 use entropysum::scalar::Scalar;
 use entropysum::store::{self, Stored};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Seconds between checkpoints, where it is not said.
@@ -87,16 +87,10 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         let Self { source, config, stream, .. } = *self;
         let path = self.checkpoint.as_deref();
         let mut event = None;
-        let state: StreamState<M> = match path.filter(|path| self.resume && path.exists()) {
+        let state: StreamState<M> = match self.interrupted() {
             Some(path) => {
                 let state = store::load_checkpoint(path, source, config, stream)?;
-                let found = describe(state.model());
-                if found != asked {
-                    return Err(Error::Config(format!(
-                        "{}: the checkpoint is of another fit: it has {found}; this one has {asked}",
-                        path.display()
-                    )));
-                }
+                compare(path, asked, &describe(state.model()))?;
                 state
             }
             None => {
@@ -118,4 +112,60 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         fit.warnings.splice(0..0, event.map(|event| event.to_string()));
         Ok(fit)
     }
+
+    /// The same for a network with truncated posteriors; `random_start` says that `start` gives random weights. Sets of states that
+    /// memory has no room for go beside the checkpoint, or else to the temporary directory.
+    pub fn fit_truncated(
+        &self,
+        observer: &mut dyn Observer,
+        asked: &str,
+        describe: impl FnOnce(&SigmoidBeliefNet) -> String,
+        random_start: bool,
+        start: impl FnOnce(&dyn DataSource<T>) -> Result<SigmoidBeliefNet>,
+    ) -> Result<Fit<SigmoidBeliefNet>> {
+        let Self { source, config, stream, .. } = *self;
+        let path = self.checkpoint.as_deref();
+        let folder = match path.and_then(Path::parent) {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            Some(_) => PathBuf::from("."),
+            None => std::env::temp_dir(),
+        };
+        let state = match self.interrupted() {
+            Some(path) => {
+                let state =
+                    store::load_truncated_checkpoint(path, source, config, stream, &folder)?;
+                compare(path, asked, &describe(state.model()))?;
+                state
+            }
+            None => {
+                let model = start(source)?;
+                truncated_stream::begin(model, random_start, source, config, stream, &folder)?
+            }
+        };
+        observer.on_start(0);
+        let mut save = |state: &TruncatedStream| match path {
+            Some(path) => store::save_truncated_checkpoint(path, state),
+            None => Ok(()),
+        };
+        let checkpoints = Checkpoints { every: self.checkpoint_every, save: &mut save };
+        let data = StreamData { points: source, held_out: self.held_out };
+        let checkpoints = path.is_some().then_some(checkpoints);
+        truncated_stream::resume(state, &data, self.executor, config, stream, observer, checkpoints)
+    }
+
+    /// The checkpoint to go on from, if there is one and it was asked for.
+    fn interrupted(&self) -> Option<&Path> {
+        self.checkpoint.as_deref().filter(|path| self.resume && path.exists())
+    }
+}
+
+/// Refuses a checkpoint of a model that was not asked for.
+fn compare(path: &Path, asked: &str, found: &str) -> Result<()> {
+    if found == asked {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{}: the checkpoint is of another fit: it has {found}; this one has {asked}",
+        path.display()
+    )))
 }

@@ -95,9 +95,9 @@ pub struct StreamState<M> {
 /// Means of the entropy sum over epochs: the same points each time, so that they compare well.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EpochMeans {
-    sum: f64,
-    steps: f64,
-    last: f64,
+    pub(super) sum: f64,
+    pub(super) steps: f64,
+    pub(super) last: f64,
 }
 
 impl Default for EpochMeans {
@@ -249,34 +249,7 @@ impl<M: GenerativeModel> StreamState<M> {
         let forgotten = self.model().forgotten();
         out.push(forgotten.len() as f64);
         out.extend(forgotten);
-        out.push(self.history.records.len() as f64);
-        for r in &self.history.records {
-            let sum = &r.entropy_sum;
-            out.extend([
-                r.iteration as f64,
-                r.seconds,
-                r.points_seen as f64,
-                sum.posterior,
-                sum.prior,
-                sum.hidden,
-                sum.observable,
-                sum.base_measure,
-                r.lower_bound,
-                r.log_likelihood,
-                r.change,
-                r.active_components as f64,
-                f64::from(u8::from(r.minibatch.is_some())),
-            ]);
-            let m = r.minibatch.unwrap_or_default();
-            out.extend([
-                m.step_size,
-                m.effective_points,
-                m.standard_error,
-                m.improvement,
-                m.remaining,
-                m.audit,
-            ]);
-        }
+        write_history(&mut out, &self.history);
         out
     }
 
@@ -367,38 +340,7 @@ impl<M: GenerativeModel> StreamState<M> {
             if !self.engine.model_mut().remind(from.take(count)?) {
                 return None;
             }
-            for _ in 0..from.count()? {
-                let record = IterRecord {
-                    iteration: from.count()? as usize,
-                    seconds: from.next()?,
-                    points_seen: from.count()?,
-                    entropy_sum: EntropySum {
-                        posterior: from.next()?,
-                        prior: from.next()?,
-                        hidden: from.next()?,
-                        observable: from.next()?,
-                        base_measure: from.next()?,
-                    },
-                    lower_bound: from.next()?,
-                    log_likelihood: from.next()?,
-                    change: from.next()?,
-                    active_components: from.count()? as usize,
-                    events: Vec::new(),
-                    minibatch: {
-                        let there = from.count()? == 1;
-                        let minibatch = Minibatch {
-                            step_size: from.next()?,
-                            effective_points: from.next()?,
-                            standard_error: from.next()?,
-                            improvement: from.next()?,
-                            remaining: from.next()?,
-                            audit: from.next()?,
-                        };
-                        there.then_some(minibatch)
-                    },
-                };
-                self.history.records.push(record);
-            }
+            self.history = from.history()?;
             from.0.is_empty().then_some(())
         };
         match read(&mut from) {
@@ -411,6 +353,38 @@ impl<M: GenerativeModel> StreamState<M> {
     }
 }
 
+/// Appends the records of a history, without their events.
+pub(super) fn write_history(out: &mut Vec<f64>, history: &History) {
+    out.push(history.records.len() as f64);
+    for r in &history.records {
+        let sum = &r.entropy_sum;
+        out.extend([
+            r.iteration as f64,
+            r.seconds,
+            r.points_seen as f64,
+            sum.posterior,
+            sum.prior,
+            sum.hidden,
+            sum.observable,
+            sum.base_measure,
+            r.lower_bound,
+            r.log_likelihood,
+            r.change,
+            r.active_components as f64,
+            f64::from(u8::from(r.minibatch.is_some())),
+        ]);
+        let m = r.minibatch.unwrap_or_default();
+        out.extend([
+            m.step_size,
+            m.effective_points,
+            m.standard_error,
+            m.improvement,
+            m.remaining,
+            m.audit,
+        ]);
+    }
+}
+
 fn write_stats(out: &mut Vec<f64>, stats: Option<&SuffStats>) {
     let Some(stats) = stats else { return out.push(0.0) };
     let StatsShape { components, statistics, shared, centre } = stats.shape();
@@ -420,24 +394,62 @@ fn write_stats(out: &mut Vec<f64>, stats: Option<&SuffStats>) {
 }
 
 /// Numbers that are taken one after another.
-struct Reader<'a>(&'a [f64]);
+pub(super) struct Reader<'a>(pub(super) &'a [f64]);
 
-impl Reader<'_> {
-    fn next(&mut self) -> Option<f64> {
+impl<'a> Reader<'a> {
+    pub(super) fn next(&mut self) -> Option<f64> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
-    fn count(&mut self) -> Option<u64> {
+    pub(super) fn count(&mut self) -> Option<u64> {
         let value = self.next()?;
         ((0.0..9e15).contains(&value) && value.fract() == 0.0).then_some(value as u64)
     }
 
-    fn take(&mut self, count: usize) -> Option<&[f64]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [f64]> {
         let (values, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(values)
+    }
+
+    /// The records that [`write_history`] wrote.
+    pub(super) fn history(&mut self) -> Option<History> {
+        let mut history = History::default();
+        for _ in 0..self.count()? {
+            let record = IterRecord {
+                iteration: self.count()? as usize,
+                seconds: self.next()?,
+                points_seen: self.count()?,
+                entropy_sum: EntropySum {
+                    posterior: self.next()?,
+                    prior: self.next()?,
+                    hidden: self.next()?,
+                    observable: self.next()?,
+                    base_measure: self.next()?,
+                },
+                lower_bound: self.next()?,
+                log_likelihood: self.next()?,
+                change: self.next()?,
+                active_components: self.count()? as usize,
+                events: Vec::new(),
+                minibatch: {
+                    let there = self.count()? == 1;
+                    let minibatch = Minibatch {
+                        step_size: self.next()?,
+                        effective_points: self.next()?,
+                        standard_error: self.next()?,
+                        improvement: self.next()?,
+                        remaining: self.next()?,
+                        audit: self.next()?,
+                    };
+                    there.then_some(minibatch)
+                },
+            };
+            history.records.push(record);
+        }
+        Some(history)
     }
 
     /// Statistics, or that there are none; nothing where the numbers are damaged.

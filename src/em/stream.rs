@@ -14,7 +14,7 @@ use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section};
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::Regularization;
+use crate::family::{Domain, Regularization};
 use crate::kernels::dispatch::Simd;
 use crate::model::{Constants, EStep};
 use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason};
@@ -121,7 +121,7 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.step_size.check()?;
         for (name, value) in [
             ("batch_size", self.batch_size),
@@ -149,14 +149,14 @@ impl StreamConfig {
 }
 
 /// Where the state of a fit goes, so that another process can go on with it.
-pub struct Checkpoints<'a, M> {
+pub struct Checkpoints<'a, S> {
     /// Seconds between two.
     pub every: Duration,
     /// Keeps a state: writes a file, for instance.
-    pub save: &'a mut dyn FnMut(&StreamState<M>) -> Result<()>,
+    pub save: &'a mut dyn FnMut(&S) -> Result<()>,
 }
 
-impl<M> std::fmt::Debug for Checkpoints<'_, M> {
+impl<S> std::fmt::Debug for Checkpoints<'_, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Checkpoints").field("every", &self.every).finish_non_exhaustive()
     }
@@ -290,7 +290,7 @@ fn order<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// All that decides on the bits of a fit: a state goes on only under the same.
-fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
+pub(super) fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
     order: &Order,
     config: &Config,
@@ -333,7 +333,7 @@ pub fn resume<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     config: &Config,
     stream: &StreamConfig,
     observer: &mut dyn Observer,
-    checkpoints: Option<Checkpoints<'_, M>>,
+    checkpoints: Option<Checkpoints<'_, StreamState<M>>>,
 ) -> Result<Fit<M>> {
     stream.check()?;
     config.check()?;
@@ -380,7 +380,7 @@ struct Driver<'a, 'c, T: Scalar, M: EStep<T>, S: ?Sized> {
     config: &'a Config,
     stream: &'a StreamConfig,
     observer: &'a mut dyn Observer,
-    checkpoints: Option<Checkpoints<'c, M>>,
+    checkpoints: Option<Checkpoints<'c, StreamState<M>>>,
 }
 
 impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> {
@@ -389,13 +389,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
             let (order, place) = (self.order, self.state.place);
             let (points, epochs) = (self.data.points, self.stream.epochs as u64);
             let domains = self.state.engine.model().domains();
-            let missing = domains.iter().any(|domain| domain.missing);
-            let is_bad = |row: &[T]| {
-                // Zero times a number is zero; times anything else it is NaN.
-                let zero = row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO);
-                zero != T::ZERO && !missing
-                    || domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some())
-            };
+            let is_bad = |row: &[T]| is_bad(&domains, row);
             // Where they end the fit, the E-step finds them: then all batches before are learned from.
             let skips = self.stream.bad_rows == BadRows::Skip;
             let is_bad = skips.then_some(&is_bad as IsBad<'_, T>);
@@ -721,7 +715,15 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     }
 }
 
+/// Whether a model of these domains is not for a point.
+pub(super) fn is_bad<T: Scalar>(domains: &[Domain], row: &[T]) -> bool {
+    // Zero times a number is zero; times anything else it is NaN.
+    let zero = row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO);
+    zero != T::ZERO && !domains.iter().any(|domain| domain.missing)
+        || domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some())
+}
+
 /// Whether a resumed fit has nothing to add to the stream.
-fn is_final(reason: StopReason) -> bool {
+pub(super) fn is_final(reason: StopReason) -> bool {
     matches!(reason, StopReason::Converged | StopReason::Epochs)
 }

@@ -21,17 +21,17 @@ use crate::scalar::Scalar;
 use std::time::Instant;
 
 /// Lanes at most, each with its own table of states.
-const MAX_LANES: u64 = 32;
+pub(super) const MAX_LANES: u64 = 32;
 
 /// Points that make a lane worth its tables.
-const MIN_POINTS_PER_LANE: u64 = 128;
+pub(super) const MIN_POINTS_PER_LANE: u64 = 128;
 
 /// New states that a point tries in a sweep, for each one that it keeps. Not tuned.
-const CANDIDATES_PER_STATE: usize = 1;
+pub(super) const CANDIDATES_PER_STATE: usize = 1;
 
 /// Newton steps of an M-step, which starts where the last one ended. A second costs as much again; whether it would save as
 /// many sweeps was not measured.
-const NEWTON_STEPS: usize = 1;
+pub(super) const NEWTON_STEPS: usize = 1;
 
 /// Sweeps after a random start in which the prior stays where it is. Else a latent may come to be on in most points before
 /// the weights know what it stands for, and serve as a bias from then on. Length chosen by trial on planted bars
@@ -121,7 +121,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
             let sums = &lane.workspace.as_ref().expect("every lane ran").sums_of_states;
             match &mut total {
                 None => total = Some(sums.clone()),
-                Some(total) => total.add(sums),
+                Some(total) => total.add(1.0, sums),
             }
         }
         let total = total.filter(|total| total.total_weight > 0.0);

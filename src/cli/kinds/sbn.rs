@@ -9,6 +9,7 @@ use crate::cli::run::size;
 use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
+use entropysum::em::stream::Algorithm;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated::TruncatedSweeper;
 use entropysum::em::{Config, Fit, SbnSpec, fit_sbn, sbn};
@@ -94,10 +95,17 @@ impl Kind for SigmoidBeliefNet {
         }
         let total: u64 = latents.iter().sum();
         match chosen {
-            LatentPosterior::Truncated { .. } if algorithm(args).is_some() => refuse(format!(
-                "truncated posteriors keep their states with the points and are learned by sweeps over all of them: leave out \
-                 --batch-size and --algorithm, or use --posterior exact (up to {MAX_ENUMERATED} latents)"
-            )),
+            LatentPosterior::Truncated { .. }
+                if algorithm(args) == Some(Algorithm::Incremental) =>
+            {
+                refuse(format!(
+                    "incremental EM with truncated posteriors would go through the states of all points after each chunk: use \
+                     --algorithm stepwise, or --posterior exact (up to {MAX_ENUMERATED} latents)"
+                ))
+            }
+            LatentPosterior::Truncated { .. } if args.stream.polish.is_some_and(|n| n > 0) => refuse(
+                "--polish needs the states of all points at once: leave it out, and go on from the file with fit --init FILE".into(),
+            ),
             LatentPosterior::Exact | LatentPosterior::MeanField
                 if total > MAX_ENUMERATED as u64 =>
             {
@@ -201,9 +209,21 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         let describe = |spec: &SbnSpec| {
             let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
             let (latents, posterior) = (spec.latents, spec.posterior.name());
-            format!("{latents}{hidden} latents, {posterior} posteriors, ridge {}", spec.ridge)
+            let states = match spec.posterior {
+                LatentPosterior::Truncated { states } => format!(" of {states} states"),
+                _ => String::new(),
+            };
+            format!(
+                "{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}",
+                spec.ridge
+            )
         };
         let found = |model: &Self| describe(&SbnSpec::from_model(model.clone()));
+        if let LatentPosterior::Truncated { .. } = spec.posterior {
+            let first = |source: &dyn DataSource<T>| sbn::first(spec, source, plan.config.seed, 0);
+            let random_start = spec.init.is_none();
+            return plan.fit_truncated(observer, &describe(spec), found, random_start, first);
+        }
         plan.fit(observer, &describe(spec), found, |source| {
             Ok((sbn::first(spec, source, plan.config.seed, 0)?, None))
         })

@@ -39,11 +39,11 @@ use crate::kernels::{logistic, states};
 use crate::monitor::Event;
 use crate::stats::SuffStats;
 use crate::work::{Alone, Piece, Workers};
-use exact::is_binary;
+pub(crate) use exact::is_binary;
 pub use fitted::{LatentEncoder, LatentScratch, SEARCH_SWEEPS};
 use regression::{Design, Measure, NewtonRule, Regression};
 pub use truncated::TruncatedStates;
-pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
+pub(crate) use truncated::{SearchWorkspace, Searcher, TruncatedSums};
 
 /// Prior probabilities stay this far from 0 and 1: their logits then are numbers, and the gap that it leaves is below
 /// 1e-13 a latent.

@@ -9,7 +9,7 @@ use super::sweep::{check_points, first_fault};
 use super::watch::{Iteration, Watch};
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::model::GenerativeModel;
 use crate::model::sbn::{
@@ -90,9 +90,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
     /// # Errors
     /// If reading fails, or a value is neither 0 nor 1: then its row and column are named.
     pub fn sweep(&mut self, model: &SigmoidBeliefNet) -> Result<TruncatedSweep> {
-        let searcher =
-            model.searcher::<T>(self.executor.simd(), self.states * CANDIDATES_PER_STATE);
-        let (source, states, seed) = (self.source, self.states, self.seed);
+        let states = TruncatedStates::largest(model.n_latents(), self.states);
+        let searcher = model.searcher::<T>(self.executor.simd(), states * CANDIDATES_PER_STATE);
+        let (source, seed) = (self.source, self.seed);
+        check_room(source.len(), model.n_latents(), states)?;
         let n_lanes = self.lanes.len() as u64;
         let sweeps = self.sweeps;
         self.sweeps += 1;
@@ -131,6 +132,20 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
         let log_evidence = total.log_evidence / total.total_weight;
         Ok(TruncatedSweep { stats: model.latent_stats_of(&total), log_evidence })
     }
+}
+
+/// Refuses sets of states that this machine has no addresses for; only touching them would tell whether it has the memory.
+fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
+    let words = TruncatedStates::words_of_a_set(latents, states)
+        .and_then(|words| words.checked_mul(usize::try_from(points).ok()?));
+    let fits = |words: usize| Vec::<u64>::new().try_reserve_exact(words).is_ok();
+    if words.is_some_and(fits) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "sbn: sets of {states} states for {points} points do not fit into memory: take fewer, or minibatches, which keep them \
+         on the disk"
+    )))
 }
 
 /// Learns a network with truncated posteriors, from where it stands; `random_start` says that this is nowhere yet.

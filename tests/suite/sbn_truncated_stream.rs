@@ -11,7 +11,6 @@ use entropysum::em::{
 };
 use entropysum::exec::Executor;
 use entropysum::inference;
-use entropysum::model::GenerativeModel;
 use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent, StopReason};
 use entropysum::scalar::Scalar;
@@ -197,7 +196,8 @@ fn a_stream_from_a_given_network_keeps_what_it_knows() {
             .unwrap();
     let before = score(&learned.model);
     assert!(score(&fit.model) > before - 0.01, "{before}");
-    assert!(records.iter().all(|l| *l > before - 0.3), "{before} {records:?}");
+    // Minibatches of 100 points differ by their sampling alone: a standard deviation of about 0.1 for each.
+    assert!(records.iter().all(|l| *l > before - 0.5), "{before} {records:?}");
 }
 
 #[test]

@@ -219,14 +219,14 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
             )
         };
         let found = |model: &Self| describe(&SbnSpec::from_model(model.clone()));
+        let first = |source: &dyn DataSource<T>| {
+            sbn::first(spec, source, plan.config.seed, 0, plan.stream.bad_rows)
+        };
         if let LatentPosterior::Truncated { .. } = spec.posterior {
-            let first = |source: &dyn DataSource<T>| sbn::first(spec, source, plan.config.seed, 0);
             let random_start = spec.init.is_none();
             return plan.fit_truncated(observer, &describe(spec), found, random_start, first);
         }
-        plan.fit(observer, &describe(spec), found, |source| {
-            Ok((sbn::first(spec, source, plan.config.seed, 0)?, None))
-        })
+        plan.fit(observer, &describe(spec), found, |source| Ok((first(source)?, None)))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -55,6 +55,12 @@ const M_STEP_TOLERANCE: f64 = 1e-13;
 /// Outputs of a piece of an M-step, which share scratch memory: few, so that pieces are many and threads end together.
 const OUTPUTS_PER_PIECE: usize = 8;
 
+/// Latents under truncated posteriors at most: the curvature of an output then takes 128 MiB, in every thread.
+const MAX_TRUNCATED: usize = 4096;
+
+/// States of a set at most: as many as [`MAX_ENUMERATED`] latents have, where exact posteriors cost less.
+const MAX_STATES: usize = 1 << MAX_ENUMERATED;
+
 /// The variational family of a sigmoid belief network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LatentPosterior {
@@ -476,6 +482,12 @@ pub(crate) fn check_posterior(
         LatentPosterior::Truncated { states: 0 } => {
             refuse("truncated posteriors need at least one state a point".into())
         }
+        LatentPosterior::Truncated { .. } if latents > MAX_TRUNCATED => refuse(format!(
+            "an M-step keeps matrices of the size of latents x latents; there are {latents}, up to {MAX_TRUNCATED} can be"
+        )),
+        LatentPosterior::Truncated { states } if states > MAX_STATES => refuse(format!(
+            "{states} states for each point; up to {MAX_STATES} can be, and 8 to 64 are common"
+        )),
         _ => Ok(()),
     }
 }

@@ -108,6 +108,7 @@
     rustdoc::broken_intra_doc_links
 )]
 
+mod aligned;
 pub mod atomic;
 pub mod block;
 pub mod criterion;

@@ -129,6 +129,7 @@ Example:
 const MODEL: &str = "Model";
 const STOPPING: &str = "Stopping";
 const MINIBATCHES: &str = "Minibatches (stepwise and incremental EM)";
+const CHECKPOINTS: &str = "Checkpoints";
 const DATA: &str = "Data";
 const OUTPUT: &str = "Output";
 const COMPUTING: &str = "Computing";
@@ -316,19 +317,19 @@ pub struct StreamArgs {
     #[arg(long, value_name = "WHAT", help_heading = MINIBATCHES, value_parser = named([BadRows::Error, BadRows::Skip], bad_rows_name))]
     pub on_bad_row: Option<BadRows>,
     /// Keep the state of the fit in a file, to go on with if it is cut off
-    #[arg(long, value_name = "FILE", help_heading = MINIBATCHES)]
+    #[arg(long, value_name = "FILE", help_heading = CHECKPOINTS)]
     pub checkpoint: Option<PathBuf>,
     /// Seconds between checkpoints [default: 60]
-    #[arg(long, value_name = "S", help_heading = MINIBATCHES, requires = "checkpoint", value_parser = seconds)]
+    #[arg(long, value_name = "S", help_heading = CHECKPOINTS, requires = "checkpoint", value_parser = seconds)]
     pub checkpoint_every: Option<Duration>,
     /// Go on from the checkpoint, if there is one
-    #[arg(long, help_heading = MINIBATCHES, requires = "checkpoint")]
+    #[arg(long, help_heading = CHECKPOINTS, requires = "checkpoint")]
     pub resume: bool,
 }
 
 impl StreamArgs {
     /// Arguments that only fits by minibatches have a use for, and whether they were typed.
-    pub fn given(&self) -> [(&'static str, bool); 14] {
+    pub fn given(&self) -> [(&'static str, bool); 11] {
         [
             ("--batch-size", self.batch_size.is_some()),
             ("--step-exponent", self.step_exponent.is_some()),
@@ -341,9 +342,6 @@ impl StreamArgs {
             ("--held-out", self.held_out.is_some()),
             ("--memory", self.memory.is_some()),
             ("--on-bad-row", self.on_bad_row.is_some()),
-            ("--checkpoint", self.checkpoint.is_some()),
-            ("--checkpoint-every", self.checkpoint_every.is_some()),
-            ("--resume", self.resume),
         ]
     }
 }

@@ -6,6 +6,7 @@
 mod args;
 mod bench;
 mod check;
+mod checkpoint;
 mod kinds;
 mod output;
 mod progress;

@@ -4,6 +4,7 @@ use crate::cli::args::{
     Command, DEFAULT_MODEL, DataArgs, FitArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs,
     SampleArgs, ScoreArgs, Start, ThreadsArgs,
 };
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
@@ -206,6 +207,7 @@ struct FitPlan<T, M: Kind> {
     executor: Executor,
     config: Config,
     stream: Option<StreamConfig>,
+    checkpoint: Option<CheckpointFile>,
 }
 
 impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
@@ -218,10 +220,12 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         };
         M::check(args, given_at)?;
         let stream = stream::settings(args)?;
+        let checkpoint = CheckpointFile::of(args)?;
         let points = Points::<T>::open(args, name, given.as_ref(), stream.as_ref())?;
         let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
         check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
-        Ok(Self { spec, source: points.source, executor, config: config(args)?, stream })
+        let (source, config) = (points.source, config(args)?);
+        Ok(Self { spec, source, executor, config, stream, checkpoint })
     }
 
     fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
@@ -232,7 +236,8 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
                 let mut progress =
                     Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
                 let prepared = M::prepare(&[&self.spec], &*self.source, &self.executor)?;
-                let fit = M::fit(&self.spec, &prepared, &self.executor, config, &mut progress);
+                let (executor, kept) = (&self.executor, self.checkpoint.as_ref());
+                let fit = M::fit(&self.spec, &prepared, executor, config, &mut progress, kept);
                 progress.finish();
                 let fit = fit?;
                 let score = M::score_fit(&fit.model, &prepared, &self.executor);
@@ -244,7 +249,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
                     None => None,
                 };
                 let plan = StreamPlan::new(
-                    args,
+                    self.checkpoint.as_ref(),
                     settings,
                     &*self.source,
                     held_out.as_deref(),

@@ -109,7 +109,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
             return Ok(None);
         }
         let spec = &specs[i].1;
-        let fit = M::fit(spec, &prepared, executor, &config, &mut UntilInterrupt)?;
+        let fit = M::fit(spec, &prepared, executor, &config, &mut UntilInterrupt, None)?;
         let score = M::score_fit(&fit.model, &prepared, executor)?;
         let held_out = held_out.map(|points| inference::score(&fit.model, points, executor));
         let held_out = held_out.transpose()?;

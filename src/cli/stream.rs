@@ -1,23 +1,20 @@
 //! Fits by minibatches: from what was typed to settings, and from a checkpoint or a start to a fit.
 
 use crate::cli::args::FitArgs;
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::kinds;
 use crate::cli::run::size;
 use entropysum::data::DataSource;
 use entropysum::em::stepwise::StepSize;
-use entropysum::em::stream::{self, Checkpoints, StreamConfig, StreamData};
-use entropysum::em::{Config, Fit, StreamState, TruncatedStream, truncated_stream};
-use entropysum::error::{Error, Result};
+use entropysum::em::stream::{self, StreamConfig, StreamData};
+use entropysum::em::{Config, Fit, StreamState, truncated_stream};
+use entropysum::error::Result;
 use entropysum::exec::Executor;
 use entropysum::model::{EStep, SigmoidBeliefNet};
 use entropysum::monitor::{Event, Observer};
 use entropysum::scalar::Scalar;
 use entropysum::store::{self, Stored};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// Seconds between checkpoints, where it is not said.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+use std::path::Path;
 
 /// All that a fit by minibatches needs besides the model.
 pub struct StreamPlan<'a, T: Scalar> {
@@ -26,9 +23,7 @@ pub struct StreamPlan<'a, T: Scalar> {
     pub executor: &'a Executor,
     pub config: &'a Config,
     pub stream: &'a StreamConfig,
-    pub checkpoint: Option<PathBuf>,
-    pub checkpoint_every: Duration,
-    pub resume: bool,
+    pub checkpoint: Option<&'a CheckpointFile>,
 }
 
 /// The settings that were typed, if they are of a fit by minibatches.
@@ -56,23 +51,14 @@ pub fn settings(args: &FitArgs) -> Result<Option<StreamConfig>> {
 
 impl<'a, T: Scalar> StreamPlan<'a, T> {
     pub fn new(
-        args: &FitArgs,
+        checkpoint: Option<&'a CheckpointFile>,
         stream: &'a StreamConfig,
         source: &'a dyn DataSource<T>,
         held_out: Option<&'a dyn DataSource<T>>,
         executor: &'a Executor,
         config: &'a Config,
     ) -> Self {
-        Self {
-            source,
-            held_out,
-            executor,
-            config,
-            stream,
-            checkpoint: args.stream.checkpoint.clone(),
-            checkpoint_every: args.stream.checkpoint_every.unwrap_or(CHECKPOINT_EVERY),
-            resume: args.stream.resume,
-        }
+        Self { source, held_out, executor, config, stream, checkpoint }
     }
 
     /// Goes on from the checkpoint if there is one and it was asked for, else begins from `start`. `describe` says of a model what
@@ -84,31 +70,26 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         describe: impl FnOnce(&M) -> String,
         start: impl FnOnce(&dyn DataSource<T>) -> Result<(M, Option<Event>)>,
     ) -> Result<Fit<M>> {
-        let Self { source, config, stream, .. } = *self;
-        let path = self.checkpoint.as_deref();
-        let mut event = None;
-        let state: StreamState<M> = match self.interrupted() {
-            Some(path) => {
-                let state = store::load_checkpoint(path, source, config, stream)?;
-                compare(path, asked, &describe(state.model()))?;
-                state
-            }
+        let Self { source, executor, config, stream, .. } = *self;
+        let kept = self.checkpoint.map(|file| {
+            file.load(asked, describe, |path| store::load_checkpoint(path, source, config, stream))
+        });
+        let (state, event): (StreamState<M>, _) = match kept.transpose()?.flatten() {
+            Some(state) => (state, None),
             None => {
-                let (model, told) = start(source)?;
-                event = told;
-                stream::begin(model, source, config, stream)?
+                let (model, event) = start(source)?;
+                (stream::begin(model, source, config, stream)?, event)
             }
         };
         observer.on_start(0);
-        let mut save = |state: &StreamState<M>| match path {
-            Some(path) => store::save_checkpoint(path, state),
-            None => Ok(()),
-        };
-        let checkpoints = Checkpoints { every: self.checkpoint_every, save: &mut save };
         let data = StreamData { points: source, held_out: self.held_out };
-        let checkpoints = path.is_some().then_some(checkpoints);
-        let mut fit =
-            stream::resume(state, &data, self.executor, config, stream, observer, checkpoints)?;
+        let mut fit = match self.checkpoint {
+            None => stream::resume(state, &data, executor, config, stream, observer, None)?,
+            Some(file) => file.keep(|checkpoints| {
+                let checkpoints = Some(checkpoints);
+                stream::resume(state, &data, executor, config, stream, observer, checkpoints)
+            })?,
+        };
         fit.warnings.splice(0..0, event.map(|event| event.to_string()));
         Ok(fit)
     }
@@ -123,49 +104,31 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         random_start: bool,
         start: impl FnOnce(&dyn DataSource<T>) -> Result<SigmoidBeliefNet>,
     ) -> Result<Fit<SigmoidBeliefNet>> {
-        let Self { source, config, stream, .. } = *self;
-        let path = self.checkpoint.as_deref();
-        let folder = match path.and_then(Path::parent) {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            Some(_) => PathBuf::from("."),
-            None => std::env::temp_dir(),
-        };
-        let state = match self.interrupted() {
-            Some(path) => {
-                let state =
-                    store::load_truncated_checkpoint(path, source, config, stream, &folder)?;
-                compare(path, asked, &describe(state.model()))?;
-                state
-            }
+        let Self { source, executor, config, stream, .. } = *self;
+        let folder = self.checkpoint.map_or_else(std::env::temp_dir, CheckpointFile::folder);
+        let kept = self.checkpoint.map(|file| {
+            file.load(asked, describe, |path| {
+                store::load_truncated_checkpoint(path, source, config, stream, &folder)
+            })
+        });
+        let state = match kept.transpose()?.flatten() {
+            Some(state) => state,
             None => {
                 let model = start(source)?;
                 truncated_stream::begin(model, random_start, source, config, stream, &folder)?
             }
         };
         observer.on_start(0);
-        let mut save = |state: &TruncatedStream| match path {
-            Some(path) => store::save_truncated_checkpoint(path, state),
-            None => Ok(()),
-        };
-        let checkpoints = Checkpoints { every: self.checkpoint_every, save: &mut save };
         let data = StreamData { points: source, held_out: self.held_out };
-        let checkpoints = path.is_some().then_some(checkpoints);
-        truncated_stream::resume(state, &data, self.executor, config, stream, observer, checkpoints)
+        let Some(file) = self.checkpoint else {
+            return truncated_stream::resume(
+                state, &data, executor, config, stream, observer, None,
+            );
+        };
+        let save = |path: &Path, state: &_| store::save_truncated_checkpoint(path, state);
+        file.keep_by(save, |checkpoints| {
+            let kept = Some(checkpoints);
+            truncated_stream::resume(state, &data, executor, config, stream, observer, kept)
+        })
     }
-
-    /// The checkpoint to go on from, if there is one and it was asked for.
-    fn interrupted(&self) -> Option<&Path> {
-        self.checkpoint.as_deref().filter(|path| self.resume && path.exists())
-    }
-}
-
-/// Refuses a checkpoint of a model that was not asked for.
-fn compare(path: &Path, asked: &str, found: &str) -> Result<()> {
-    if found == asked {
-        return Ok(());
-    }
-    Err(Error::Config(format!(
-        "{}: the checkpoint is of another fit: it has {found}; this one has {asked}",
-        path.display()
-    )))
 }

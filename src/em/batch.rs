@@ -1,6 +1,8 @@
 //! Batch EM: sweep, M-step, entropy sum, observer.
 
+use super::checkpoint::{BatchState, Begin, Checkpoints, Keeper, damaged};
 use super::config::Config;
+use super::numbers::{Reader, write_constants};
 use super::sweep::Sweeper;
 use super::watch::{Iteration, Watch};
 use crate::data::{self, DataSource};
@@ -10,6 +12,7 @@ use crate::family::Regularization;
 use crate::model::EStep;
 use crate::monitor::{History, IterRecord, Observer, StopReason};
 use crate::scalar::Scalar;
+use crate::stats::SuffStats;
 use std::time::Instant;
 
 /// A fitted model and how the fit went.
@@ -78,45 +81,140 @@ impl<M> Fit<M> {
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
 pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
-    mut model: M,
+    model: M,
     source: &S,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
 ) -> Result<Fit<M>> {
-    data::check_source(source, model.dim())?;
-    config.check()?;
-    let mut watch = Watch::new(Instant::now(), config, source.column_names())?;
-    let mut sweeper = Sweeper::new(source, executor);
-    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
-    let mut splits_left = model.active_components();
+    fit_from(Begin::Afresh(model), source, executor, config, observer, None)
+}
 
-    let stop_reason = loop {
-        let stats = sweeper.sweep(&model)?;
-        let mut events = model.m_step_by(&stats, regularization, executor);
+/// As [`fit`], or from where another fit was kept, and itself kept in checkpoints; one is made when it ends, whatever ended it.
+///
+/// A fit that went on ends with the same bits as one that was never interrupted. One that had converged adds nothing.
+///
+/// # Errors
+/// As [`fit`]; also if the state is of other points or settings, or a checkpoint cannot be saved. Neither the number of
+/// iterations nor that of seconds is such a setting; seconds are those of this process.
+pub fn fit_from<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+    begin: Begin<M>,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    observer: &mut dyn Observer,
+    checkpoints: Option<Checkpoints<'_, BatchState<M>>>,
+) -> Result<Fit<M>> {
+    config.check()?;
+    let mut keeper = Keeper::new(checkpoints, settings(source, config));
+    let (model, kept) = keeper.open(begin)?;
+    data::check_source(source, model.dim())?;
+    let mut run = Run {
+        splits_left: model.active_components(),
+        model,
+        sweeper: Sweeper::new(source, executor),
+        watch: Watch::new(Instant::now(), config, source.column_names())?,
+    };
+    if let Some((numbers, warnings)) = kept {
+        run.restore(&numbers, warnings).ok_or_else(damaged)?;
+    }
+    let mut over = run.watch.is_over();
+    while over.is_none() {
+        let stats = match run.sweeper.sweep(&run.model) {
+            Ok(stats) => stats,
+            Err(fault) => {
+                // What was learned so far is kept.
+                keeper.keep(|| run.state())?;
+                return Err(fault);
+            }
+        };
+        over = run.learn(&stats, executor, config, observer)?;
+        if over.is_some() || keeper.is_due() {
+            keeper.keep(|| run.state())?;
+        }
+    }
+    run.model.finish();
+    Ok(run.watch.finish(run.model, over.expect("the loop has ended")))
+}
+
+/// Batch EM between two iterations.
+struct Run<'a, T: Scalar, M: EStep<T>, S: ?Sized> {
+    model: M,
+    splits_left: usize,
+    sweeper: Sweeper<'a, T, S, M::Workspace>,
+    watch: Watch<'a>,
+}
+
+impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Run<'_, T, M, S> {
+    /// M-step, entropy sum, record; tells why the fit ends with it, if it does.
+    fn learn(
+        &mut self,
+        stats: &SuffStats,
+        executor: &Executor,
+        config: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<StopReason>> {
+        let Self { model, splits_left, sweeper, watch } = self;
+        let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
+        let mut events = model.m_step_by(stats, regularization, executor);
         let iteration = watch.iteration();
         if iteration == 1 {
             // A start may know little of where the data lie.
             model.recentre();
         }
-        let (lower_bound, entropy_sum) = model.bound_and_entropies_by(&stats, executor);
+        let (lower_bound, entropy_sum) = model.bound_and_entropies_by(stats, executor);
         if !lower_bound.is_finite() || !entropy_sum.total().is_finite() {
             let message = "the lower bound is no finite number; values are too large or too small";
-            return Err(DataError::new(source.name(), message).into());
+            return Err(DataError::new(sweeper.source().name(), message).into());
         }
-        events.extend(model.repair(&stats, &mut splits_left));
+        events.extend(model.repair(stats, splits_left));
         let found = Iteration {
-            points_seen: iteration as u64 * source.len(),
+            points_seen: iteration as u64 * sweeper.source().len(),
             entropy_sum,
             lower_bound,
             log_likelihood: stats.log_evidence() / stats.total_weight(),
             active_components: model.active_components(),
             events,
         };
-        if let Some(reason) = watch.record(found, observer) {
-            break reason;
-        }
-    };
-    model.finish();
-    Ok(watch.finish(model, stop_reason))
+        Ok(watch.record(found, observer))
+    }
+
+    /// Model, numbers and warnings, for [`restore`](Self::restore).
+    fn state(&self) -> (M, Vec<f64>, Vec<String>) {
+        let mut numbers = vec![self.splits_left as f64];
+        write_constants(&mut numbers, self.sweeper.known());
+        let forgotten = self.model.forgotten();
+        numbers.push(forgotten.len() as f64);
+        numbers.extend(forgotten);
+        self.watch.write(&mut numbers);
+        (self.model.clone(), numbers, self.watch.warnings().to_vec())
+    }
+
+    fn restore(&mut self, numbers: &[f64], warnings: Vec<String>) -> Option<()> {
+        let mut from = Reader(numbers);
+        self.splits_left = from.count()? as usize;
+        self.sweeper.know(from.constants()?);
+        let count = from.count()? as usize;
+        self.model.remind(from.take(count)?).then_some(())?;
+        self.watch.restore(&mut from, warnings)?;
+        from.0.is_empty().then_some(())
+    }
+}
+
+/// All that decides on the bits of a fit but the model and the numbers of iterations.
+pub(super) fn settings<T: Scalar, S: DataSource<T> + ?Sized>(
+    source: &S,
+    config: &Config,
+) -> String {
+    format!(
+        "{} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
+        source.len(),
+        source.dim(),
+        T::NAME,
+        config.monitor.name(),
+        config.tol,
+        config.rtol,
+        config.regularization.reg_covar.map_or("none".to_owned(), |ridge| ridge.to_string()),
+        config.seed,
+    )
 }

@@ -1,8 +1,10 @@
 //! Fits of linear-Gaussian models: one pass over the points where their covariance can be held, then work on matrices.
 
-use super::batch::Fit;
+use super::batch::{self, Fit};
+use super::checkpoint::{BatchState, Begin, Checkpoints, Keeper, damaged};
 use super::config::Config;
 use super::moments::moments;
+use super::numbers::Reader;
 use super::passes::{Passes, factor};
 use super::patterns::Patterns;
 use super::watch::{Iteration, Watch};
@@ -248,15 +250,20 @@ impl LinearGaussianSpec {
                 "a closed form needs no start; with one, the algorithm is em or px-em".into(),
             );
         }
+        self.check_start(init, dim)
+    }
+
+    /// Refuses a model to go on from that is not what is to be fitted.
+    fn check_start(&self, init: &LinearGaussian, dim: usize) -> Result<()> {
         if (init.noise(), init.latents(), init.dim()) != (self.noise, self.latents, dim) {
-            return refuse(format!(
+            return Err(Error::Config(format!(
                 "the start is {} with {} latent(s) in {} dimension(s), expected {} with {} in {dim}",
                 init.noise().model_name(),
                 init.latents(),
                 init.dim(),
                 self.noise.model_name(),
                 self.latents
-            ));
+            )));
         }
         Ok(())
     }
@@ -447,8 +454,81 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Fit<LinearGaussian>> {
+        self.check(spec, config)?;
+        let begun = self.begun();
+        if spec.algorithm == Algorithm::ClosedForm {
+            observer.on_start(0);
+            return self.closed_form(begun, spec, config, observer);
+        }
+        let mut best: Option<Fit<LinearGaussian>> = None;
+        for run in 0..config.n_init {
+            let model = match &spec.init {
+                Some(model) => model.clone(),
+                None => self.start(spec, config.seed, run as u64)?,
+            };
+            observer.on_start(run);
+            let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
+            // The first run begins with the pass over the points.
+            let since = if run == 0 { begun } else { Instant::now() };
+            let left = Config { max_time: left, ..config.clone() };
+            let fitted = self.em(since, spec, Begin::Afresh(model), &left, observer, None)?;
+            let interrupted = fitted.stop_reason == StopReason::Interrupted;
+            let bound =
+                |fit: &Fit<LinearGaussian>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
+            if best.as_ref().is_none_or(|best| bound(&fitted) > bound(best)) {
+                best = Some(fitted);
+            }
+            if interrupted || config.max_time.is_some_and(|limit| begun.elapsed() >= limit) {
+                break;
+            }
+        }
+        Ok(best.expect("at least one run"))
+    }
+
+    /// As [`fit`](Self::fit) from one start, or from where another fit was kept (`None` for a start of its own), and itself kept
+    /// in checkpoints; one is made when it ends, whatever ended it.
+    ///
+    /// A fit that went on ends with the same bits as one that was never interrupted.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit); also for the closed form, which has no iterations, if several starts are asked for, if the state is of
+    /// other points or settings, or a checkpoint cannot be saved.
+    pub fn fit_from(
+        &self,
+        spec: &LinearGaussianSpec,
+        begin: Option<BatchState<LinearGaussian>>,
+        config: &Config,
+        observer: &mut dyn Observer,
+        checkpoints: Option<Checkpoints<'_, BatchState<LinearGaussian>>>,
+    ) -> Result<Fit<LinearGaussian>> {
+        self.check(spec, config)?;
+        if spec.algorithm == Algorithm::ClosedForm {
+            let message =
+                "a closed form has no iterations, and no state to keep; choose em or px-em";
+            return Err(Error::Config(message.into()));
+        }
+        if config.n_init > 1 {
+            return Err(Error::Config(
+                "n_init must be 1 for a fit that is kept in checkpoints".into(),
+            ));
+        }
+        let begin = match (begin, &spec.init) {
+            (Some(state), _) => Begin::Kept(state),
+            (None, Some(model)) => Begin::Afresh(model.clone()),
+            (None, None) => Begin::Afresh(self.start(spec, config.seed, 0)?),
+        };
+        observer.on_start(0);
+        self.em(self.begun(), spec, begin, config, observer, checkpoints)
+    }
+
+    /// When the fits began, as if each had gone through the points by itself.
+    fn begun(&self) -> Instant {
         let now = Instant::now();
-        let begun = now.checked_sub(self.preparation).unwrap_or(now);
+        now.checked_sub(self.preparation).unwrap_or(now)
+    }
+
+    /// Refuses settings that have no meaning here.
+    fn check(&self, spec: &LinearGaussianSpec, config: &Config) -> Result<()> {
         spec.check(self.source.dim())?;
         config.check()?;
         if spec.method(self.n_points, self.source.dim()) != self.method {
@@ -467,34 +547,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
             let message = "n_init must be 1 with a given start: all runs from it are the same";
             return Err(Error::Config(message.into()));
         }
-        self.check_variances(spec.noise)?;
-        if spec.algorithm == Algorithm::ClosedForm {
-            observer.on_start(0);
-            return self.closed_form(begun, spec, config, observer);
-        }
-        let mut best: Option<Fit<LinearGaussian>> = None;
-        for run in 0..config.n_init {
-            let model = match &spec.init {
-                Some(model) => model.clone(),
-                None => self.start(spec, config.seed, run as u64)?,
-            };
-            observer.on_start(run);
-            let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
-            // The first run begins with the pass over the points.
-            let since = if run == 0 { begun } else { Instant::now() };
-            let left = Config { max_time: left, ..config.clone() };
-            let fitted = self.em(since, spec, model, &left, observer)?;
-            let interrupted = fitted.stop_reason == StopReason::Interrupted;
-            let bound =
-                |fit: &Fit<LinearGaussian>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
-            if best.as_ref().is_none_or(|best| bound(&fitted) > bound(best)) {
-                best = Some(fitted);
-            }
-            if interrupted || config.max_time.is_some_and(|limit| begun.elapsed() >= limit) {
-                break;
-            }
-        }
-        Ok(best.expect("at least one run"))
+        self.check_variances(spec.noise)
     }
 
     fn check_variances(&self, noise: Noise) -> Result<()> {
@@ -597,20 +650,43 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         &self,
         begun: Instant,
         spec: &LinearGaussianSpec,
-        mut model: LinearGaussian,
+        begin: Begin<LinearGaussian>,
         config: &Config,
         observer: &mut dyn Observer,
+        checkpoints: Option<Checkpoints<'_, BatchState<LinearGaussian>>>,
     ) -> Result<Fit<LinearGaussian>> {
+        let settings = batch::settings(self.source, config);
+        let settings = format!("{settings}, {}, {:?}", self.method, spec.rotation);
+        let mut keeper = Keeper::new(checkpoints, settings);
+        let (mut model, kept) = keeper.open(begin)?;
+        spec.check_start(&model, self.source.dim())?;
         let expanded = spec.algorithm == Algorithm::PxEm;
         let mut watch = Watch::new(begun, config, self.source.column_names())?;
         if !expanded && config.monitor == Monitor::EntropySum {
             watch = watch.and(Monitor::LowerBound)?;
         }
-        if self.moments().is_some() {
+        if let Some((numbers, warnings)) = kept {
+            let mut from = Reader(&numbers);
+            let read = watch.restore(&mut from, warnings);
+            read.filter(|()| from.0.is_empty()).ok_or_else(damaged)?;
+        } else if self.moments().is_some() {
             model.set_mean(self.mean());
         }
-        let stop_reason = loop {
-            let (log_likelihood, step) = self.iterate(&mut model, expanded)?;
+        let state = |model: &LinearGaussian, watch: &Watch<'_>| {
+            let mut numbers = Vec::new();
+            watch.write(&mut numbers);
+            (model.clone(), numbers, watch.warnings().to_vec())
+        };
+        let mut over = watch.is_over();
+        while over.is_none() {
+            let (log_likelihood, step) = match self.iterate(&mut model, expanded) {
+                Ok(found) => found,
+                Err(fault) => {
+                    // What was learned so far is kept.
+                    keeper.keep(|| state(&model, &watch))?;
+                    return Err(fault);
+                }
+            };
             let mut events = Vec::new();
             if !step.floored.is_empty() {
                 events.push(Event::NoiseFloored { variables: step.floored });
@@ -623,16 +699,17 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
                 active_components: 1,
                 events,
             };
-            let stop = watch.record(found, observer);
+            over = watch.record(found, observer);
             if !step.lower_bound.is_finite() {
                 let message =
                     "the lower bound is no finite number; values are too large or too small";
                 return Err(DataError::new(self.source.name(), message).into());
             }
-            if let Some(reason) = stop {
-                break reason;
+            if over.is_some() || keeper.is_due() {
+                keeper.keep(|| state(&model, &watch))?;
             }
-        };
+        }
+        let stop_reason = over.expect("the loop has ended");
         Ok(self.complete(spec, model, watch, stop_reason))
     }
 

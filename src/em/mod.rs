@@ -1,6 +1,7 @@
 //! Learning: sweeps over a source, M-steps, starts.
 
 pub mod batch;
+mod checkpoint;
 pub mod config;
 pub mod factor_analyzers;
 pub mod incremental;
@@ -9,6 +10,7 @@ mod kept;
 mod known;
 pub mod linear_gaussian;
 pub mod moments;
+mod numbers;
 pub mod online;
 mod pass;
 mod passes;
@@ -23,7 +25,8 @@ pub mod truncated;
 pub mod truncated_stream;
 mod watch;
 
-pub use batch::{Fit, fit};
+pub use batch::{Fit, fit, fit_from};
+pub use checkpoint::{BatchState, Begin, Checkpoints, FitState};
 pub use config::Config;
 pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers};
 pub use incremental::Incremental;

@@ -2,16 +2,18 @@
 
 use super::pass::{fits_lanes, no_weight, overflow, pass};
 use super::sweep::first_fault;
+use crate::aligned::Aligned;
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::kernels::dispatch::Simd;
-use crate::kernels::scatter::{TILE_POINTS, centre, scatter};
+use crate::kernels::prefetch::Ahead;
+use crate::kernels::scatter::{PART, TILE_POINTS, centre, scatter};
+use crate::kernels::softmax::padded_stride;
 use crate::model::Moments;
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
-use faer::{Mat, MatRef};
 use std::ops::Range;
 
 /// Reads of the sample that places the centre, evenly spread over the source.
@@ -83,7 +85,7 @@ pub fn moment_stats<T: Scalar, S: DataSource<T> + ?Sized>(
             lane.merge_columns(&mut stats);
         }
     } else {
-        let width = dim.div_ceil(PARTS);
+        let width = dim.div_ceil(PARTS).next_multiple_of(PART);
         let starts = (0..dim).step_by(width);
         let mut parts: Vec<_> = starts.map(|first| new(first..dim.min(first + width))).collect();
         executor.for_each(&mut parts, |_, lane| {
@@ -148,9 +150,11 @@ struct Lane<'a, T> {
     columns: Range<usize>,
     centre: &'a [T],
     simd: Simd,
-    tile: Vec<T>,
+    tile: Aligned<T>,
+    /// Numbers between rows of the tile.
+    stride: usize,
     /// Sums of products that are not in the triangle yet.
-    products: Mat<T>,
+    products: Aligned<T>,
     /// Columns of the lower triangle, one after another.
     triangle: Vec<f64>,
     sums: Vec<f64>,
@@ -161,9 +165,11 @@ struct Lane<'a, T> {
 impl<'a, T: Scalar> Lane<'a, T> {
     fn new(columns: Range<usize>, centre: &'a [T], simd: Simd) -> Self {
         let dim = centre.len();
+        let stride = padded_stride::<T>(dim);
         Self {
-            tile: vec![T::ZERO; TILE_POINTS * dim],
-            products: Mat::zeros(dim - columns.start, columns.len()),
+            tile: Aligned::zeros(TILE_POINTS * stride),
+            stride,
+            products: Aligned::zeros((stride - columns.start) * columns.len()),
             triangle: vec![0.0; columns.clone().map(|j| dim - j).sum()],
             sums: vec![0.0; dim],
             weight: 0.0,
@@ -184,13 +190,21 @@ impl<'a, T: Scalar> Lane<'a, T> {
                 part.weights,
                 self.centre,
                 &mut self.tile,
+                self.stride,
                 &mut self.sums,
             );
             self.weight += loaded.weight;
             self.n_points += loaded.rows as f64;
-            let tile = &self.tile[..loaded.rows * dim];
-            let tile = MatRef::from_row_major_slice(tile, loaded.rows, dim);
-            scatter(tile, self.columns.clone(), self.products.as_mut());
+            let tile = &self.tile[..loaded.rows * self.stride];
+            scatter(
+                self.simd,
+                tile,
+                dim,
+                self.stride,
+                self.columns.clone(),
+                Ahead::behind(part.points),
+                &mut self.products,
+            );
             // In f32 a tile is as much as may be summed without loss.
             if size_of::<T>() == 4 {
                 self.flush();
@@ -204,9 +218,10 @@ impl<'a, T: Scalar> Lane<'a, T> {
 
     fn flush(&mut self) {
         let mut triangle = &mut self.triangle[..];
-        for (k, column) in self.products.col_iter_mut().enumerate() {
-            let column = column.try_as_col_major_mut().expect("faer's layout").as_slice_mut();
-            let (out, rest) = triangle.split_at_mut(column.len() - k);
+        let first = self.columns.start;
+        let columns = self.products.chunks_exact_mut(self.stride - first);
+        for (k, column) in columns.enumerate() {
+            let (out, rest) = triangle.split_at_mut(self.centre.len() - first - k);
             for (sum, product) in out.iter_mut().zip(&mut column[k..]) {
                 *sum += product.to_f64();
                 *product = T::ZERO;

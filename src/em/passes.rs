@@ -157,7 +157,7 @@ fn for_each_tile<T: Scalar>(
 ) {
     for start in (0..block.len()).step_by(TILE_POINTS) {
         let part = block.slice(start, TILE_POINTS.min(block.len() - start));
-        let loaded = centre(simd, part.points, part.weights, c, tile, sums);
+        let loaded = centre(simd, part.points, part.weights, c, tile, c.len(), sums);
         let values = &tile[..loaded.rows * c.len()];
         visit(loaded, MatRef::from_row_major_slice(values, loaded.rows, c.len()));
     }

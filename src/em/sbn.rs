@@ -1,9 +1,10 @@
 //! Starts of sigmoid belief networks, and fits from them.
 
-use super::batch::{Fit, fit};
+use super::batch::{self, Fit};
+use super::checkpoint::{BatchState, Begin, Checkpoints};
 use super::config::Config;
 use super::sweep::check_domains;
-use super::truncated::fit_truncated;
+use super::truncated::{Truncated, fit_truncated};
 use crate::block::BlockBuf;
 use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
@@ -108,18 +109,8 @@ pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
         let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
         let seed = config.seed.wrapping_add((run as u64) << 32);
         let run_config = Config { max_time: left, seed, ..config.clone() };
-        let fitted = match spec.posterior {
-            LatentPosterior::Truncated { states } => fit_truncated(
-                model,
-                states,
-                spec.init.is_none(),
-                source,
-                executor,
-                &run_config,
-                observer,
-            )?,
-            _ => fit(model, source, executor, &run_config, observer)?,
-        };
+        let begin = Begin::Afresh(model);
+        let fitted = fit_from(spec, begin, source, executor, &run_config, observer, None)?;
         let interrupted = fitted.stop_reason == StopReason::Interrupted;
         let objective = |fit: &Fit<SigmoidBeliefNet>| {
             fit.last().map_or(f64::NEG_INFINITY, |record| record.lower_bound)
@@ -132,6 +123,29 @@ pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
         }
     }
     Ok(best.expect("at least one run"))
+}
+
+/// Fits a network from where it stands, or from where another fit was kept, as [`em::fit_from`](super::fit_from) does; sets of states
+/// of truncated posteriors are part of what is kept.
+///
+/// # Errors
+/// As [`fit_sbn`] and [`em::fit_from`](super::fit_from).
+pub fn fit_from<T: Scalar, S: DataSource<T> + ?Sized>(
+    spec: &SbnSpec,
+    begin: Begin<SigmoidBeliefNet>,
+    source: &S,
+    executor: &Executor,
+    config: &Config,
+    observer: &mut dyn Observer,
+    checkpoints: Option<Checkpoints<'_, BatchState<SigmoidBeliefNet>>>,
+) -> Result<Fit<SigmoidBeliefNet>> {
+    match spec.posterior {
+        LatentPosterior::Truncated { states } => {
+            let of = Truncated { states, random_start: spec.init.is_none() };
+            fit_truncated(begin, of, source, executor, config, observer, checkpoints)
+        }
+        _ => batch::fit_from(begin, source, executor, config, observer, checkpoints),
+    }
 }
 
 /// The network that the `run`-th fit begins with: the given one, or a random start; points that are none may be passed over.

@@ -1,13 +1,14 @@
 //! The state of a fit by minibatches, between two steps: all it takes to go on with the same bits.
 
+use super::checkpoint::{FitState, damaged};
 use super::incremental::Incremental;
+use super::numbers::{Reader, write_records, write_stats};
 use super::stepwise::{Average, Counts, Stepwise};
 use crate::data::shuffle::Place;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{EntropySum, GenerativeModel};
 use crate::monitor::plateau::{PlateauState, Window};
-use crate::monitor::{Event, History, IterRecord, Minibatch, Plateau, StopReason};
-use crate::stats::{StatsShape, SuffStats};
+use crate::monitor::{Event, History, Plateau, StopReason};
 
 /// A learner of either kind.
 #[derive(Clone, Debug)]
@@ -65,7 +66,7 @@ impl<M: GenerativeModel> Engine<M> {
 
 /// A fit by minibatches between two steps: model, statistics, step, place in the stream, stopping rule, history.
 ///
-/// Random numbers need no state of their own: they follow from the seed and the place. [`numbers`](Self::numbers) and
+/// Random numbers need no state of their own: they follow from the seed and the place. [`numbers`](FitState::numbers) and
 /// [`restore`](Self::restore) take it to a file and back.
 #[derive(Clone, Debug)]
 pub struct StreamState<M> {
@@ -142,11 +143,6 @@ impl<M: GenerativeModel> StreamState<M> {
         }
     }
 
-    /// The model as it stands.
-    pub fn model(&self) -> &M {
-        self.engine.model()
-    }
-
     /// The place in the stream.
     pub fn place(&self) -> Place {
         self.place
@@ -162,19 +158,9 @@ impl<M: GenerativeModel> StreamState<M> {
         self.engine.steps()
     }
 
-    /// All that decides on the bits of the fit, as text: a state goes on only under the same.
-    pub fn settings(&self) -> &str {
-        &self.settings
-    }
-
     /// The same state, said to be made under these settings.
     pub(crate) fn with_settings(self, settings: String) -> Self {
         Self { settings, ..self }
-    }
-
-    /// Warnings so far.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
     }
 
     /// Whether the stream has ended and only closing iterations, if any, are left.
@@ -182,78 +168,7 @@ impl<M: GenerativeModel> StreamState<M> {
         self.stop_reason.is_some()
     }
 
-    /// Everything but the model, the settings and the warnings, as numbers. Events of old records are not among them.
-    pub fn numbers(&self) -> Vec<f64> {
-        let mut out = vec![
-            self.place.epoch as f64,
-            self.place.window as f64,
-            self.place.batch as f64,
-            self.seconds,
-            self.points_seen as f64,
-            self.skipped as f64,
-            self.records as f64,
-            self.polished as f64,
-            self.last_step.map_or(-1.0, |step| step as f64),
-            self.epoch.sum,
-            self.epoch.steps,
-            self.epoch.last,
-            match self.stop_reason {
-                None => 0.0,
-                Some(StopReason::Converged) => 1.0,
-                Some(_) => 2.0,
-            },
-        ];
-        let p = &self.plateau.state;
-        for window in [p.open, p.last] {
-            let Window { batches, time, sum, variance, covariance } = window;
-            out.extend([batches, time, sum, variance, covariance]);
-        }
-        out.extend([p.variance, p.shared, p.flat, p.windows]);
-        out.extend([p.improvement, p.standard_error, p.improvement_before]);
-        match &self.engine {
-            Engine::Stepwise(learner) => {
-                let c = &learner.counts;
-                out.extend([
-                    0.0,
-                    c.steps as f64,
-                    c.points,
-                    c.weight,
-                    c.inverse_n,
-                    c.omega_squared,
-                    c.squared_evidence,
-                    c.splits_left as f64,
-                    learner.least_step,
-                ]);
-                write_stats(&mut out, learner.stats.as_ref());
-                write_stats(&mut out, learner.reference.as_ref());
-                write_stats(&mut out, learner.average.as_ref().map(|average| &average.stats));
-                if let Some(average) = &learner.average {
-                    out.extend([average.steps, average.covariance, average.variance]);
-                }
-            }
-            Engine::Incremental(learner) => {
-                out.extend([
-                    1.0,
-                    learner.filled as f64,
-                    learner.visits as f64,
-                    learner.points,
-                    learner.splits_left as f64,
-                    learner.slots.len() as f64,
-                ]);
-                write_stats(&mut out, learner.total.as_ref());
-                for slot in &learner.slots {
-                    write_stats(&mut out, slot.as_ref());
-                }
-            }
-        }
-        let forgotten = self.model().forgotten();
-        out.push(forgotten.len() as f64);
-        out.extend(forgotten);
-        write_history(&mut out, &self.history);
-        out
-    }
-
-    /// This state, as [`begin`](super::stream::begin) made it from the saved model, with what [`numbers`](Self::numbers)
+    /// This state, as [`begin`](super::stream::begin) made it from the saved model, with what [`numbers`](FitState::numbers)
     /// gave, and the warnings.
     ///
     /// # Errors
@@ -340,11 +255,11 @@ impl<M: GenerativeModel> StreamState<M> {
             if !self.engine.model_mut().remind(from.take(count)?) {
                 return None;
             }
-            self.history = from.history()?;
+            self.history.records = from.records()?;
             from.0.is_empty().then_some(())
         };
         match read(&mut from) {
-            None => Err(Error::Model("damaged checkpoint: its numbers are no state".to_owned())),
+            None => Err(damaged()),
             Some(()) => {
                 self.warnings = warnings;
                 Ok(self)
@@ -353,130 +268,88 @@ impl<M: GenerativeModel> StreamState<M> {
     }
 }
 
-/// Appends the records of a history, without their events.
-pub(super) fn write_history(out: &mut Vec<f64>, history: &History) {
-    out.push(history.records.len() as f64);
-    for r in &history.records {
-        let sum = &r.entropy_sum;
-        out.extend([
-            r.iteration as f64,
-            r.seconds,
-            r.points_seen as f64,
-            sum.posterior,
-            sum.prior,
-            sum.hidden,
-            sum.observable,
-            sum.base_measure,
-            r.lower_bound,
-            r.log_likelihood,
-            r.change,
-            r.active_components as f64,
-            f64::from(u8::from(r.minibatch.is_some())),
-        ]);
-        let m = r.minibatch.unwrap_or_default();
-        out.extend([
-            m.step_size,
-            m.effective_points,
-            m.standard_error,
-            m.improvement,
-            m.remaining,
-            m.audit,
-        ]);
-    }
-}
+impl<M: GenerativeModel> FitState for StreamState<M> {
+    type Model = M;
 
-fn write_stats(out: &mut Vec<f64>, stats: Option<&SuffStats>) {
-    let Some(stats) = stats else { return out.push(0.0) };
-    let StatsShape { components, statistics, shared, centre } = stats.shape();
-    out.extend([1.0, components as f64, statistics as f64, shared as f64, centre as f64]);
-    out.extend_from_slice(stats.as_slice());
-    out.extend_from_slice(stats.centres());
-}
-
-/// Numbers that are taken one after another.
-pub(super) struct Reader<'a>(pub(super) &'a [f64]);
-
-impl<'a> Reader<'a> {
-    pub(super) fn next(&mut self) -> Option<f64> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
+    fn model(&self) -> &M {
+        self.engine.model()
     }
 
-    pub(super) fn count(&mut self) -> Option<u64> {
-        let value = self.next()?;
-        ((0.0..9e15).contains(&value) && value.fract() == 0.0).then_some(value as u64)
+    fn settings(&self) -> &str {
+        &self.settings
     }
 
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [f64]> {
-        let (values, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(values)
+    fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
-    /// The records that [`write_history`] wrote.
-    pub(super) fn history(&mut self) -> Option<History> {
-        let mut history = History::default();
-        for _ in 0..self.count()? {
-            let record = IterRecord {
-                iteration: self.count()? as usize,
-                seconds: self.next()?,
-                points_seen: self.count()?,
-                entropy_sum: EntropySum {
-                    posterior: self.next()?,
-                    prior: self.next()?,
-                    hidden: self.next()?,
-                    observable: self.next()?,
-                    base_measure: self.next()?,
-                },
-                lower_bound: self.next()?,
-                log_likelihood: self.next()?,
-                change: self.next()?,
-                active_components: self.count()? as usize,
-                events: Vec::new(),
-                minibatch: {
-                    let there = self.count()? == 1;
-                    let minibatch = Minibatch {
-                        step_size: self.next()?,
-                        effective_points: self.next()?,
-                        standard_error: self.next()?,
-                        improvement: self.next()?,
-                        remaining: self.next()?,
-                        audit: self.next()?,
-                    };
-                    there.then_some(minibatch)
-                },
-            };
-            history.records.push(record);
+    fn numbers(&self) -> Vec<f64> {
+        let mut out = vec![
+            self.place.epoch as f64,
+            self.place.window as f64,
+            self.place.batch as f64,
+            self.seconds,
+            self.points_seen as f64,
+            self.skipped as f64,
+            self.records as f64,
+            self.polished as f64,
+            self.last_step.map_or(-1.0, |step| step as f64),
+            self.epoch.sum,
+            self.epoch.steps,
+            self.epoch.last,
+            match self.stop_reason {
+                None => 0.0,
+                Some(StopReason::Converged) => 1.0,
+                Some(_) => 2.0,
+            },
+        ];
+        let p = &self.plateau.state;
+        for window in [p.open, p.last] {
+            let Window { batches, time, sum, variance, covariance } = window;
+            out.extend([batches, time, sum, variance, covariance]);
         }
-        Some(history)
-    }
-
-    /// Statistics, or that there are none; nothing where the numbers are damaged.
-    #[allow(clippy::option_option, reason = "absent and damaged are not the same")]
-    fn stats(&mut self) -> Option<Option<SuffStats>> {
-        if self.count()? == 0 {
-            return Some(None);
+        out.extend([p.variance, p.shared, p.flat, p.windows]);
+        out.extend([p.improvement, p.standard_error, p.improvement_before]);
+        match &self.engine {
+            Engine::Stepwise(learner) => {
+                let c = &learner.counts;
+                out.extend([
+                    0.0,
+                    c.steps as f64,
+                    c.points,
+                    c.weight,
+                    c.inverse_n,
+                    c.omega_squared,
+                    c.squared_evidence,
+                    c.splits_left as f64,
+                    learner.least_step,
+                ]);
+                write_stats(&mut out, learner.stats.as_ref());
+                write_stats(&mut out, learner.reference.as_ref());
+                write_stats(&mut out, learner.average.as_ref().map(|average| &average.stats));
+                if let Some(average) = &learner.average {
+                    out.extend([average.steps, average.covariance, average.variance]);
+                }
+            }
+            Engine::Incremental(learner) => {
+                out.extend([
+                    1.0,
+                    learner.filled as f64,
+                    learner.visits as f64,
+                    learner.points,
+                    learner.splits_left as f64,
+                    learner.slots.len() as f64,
+                ]);
+                write_stats(&mut out, learner.total.as_ref());
+                for slot in &learner.slots {
+                    write_stats(&mut out, slot.as_ref());
+                }
+            }
         }
-        let mut size = || self.count().map(|count| count as usize);
-        let shape = StatsShape {
-            components: size()?,
-            statistics: size()?,
-            shared: size()?,
-            centre: size()?,
-        };
-        let sums = shape.components.checked_mul(shape.statistics.checked_add(1)?)?;
-        let n_centres = shape.components.checked_mul(shape.centre)?;
-        let values = 5usize.checked_add(sums)?.checked_add(shape.shared)?;
-        // Before memory is asked for: a damaged size may be anything.
-        if values.checked_add(n_centres)? > self.0.len() {
-            return None;
-        }
-        let (values, centres) = self.0.split_at(values);
-        let centres = &centres[..n_centres];
-        let mut stats = SuffStats::zeros(shape, centres.to_vec());
-        stats.as_mut_slice().copy_from_slice(values);
-        self.take(values.len() + n_centres)?;
-        Some(Some(stats))
+        let forgotten = self.model().forgotten();
+        out.push(forgotten.len() as f64);
+        out.extend(forgotten);
+        write_records(&mut out, &self.history.records);
+        out
     }
 }

@@ -2,6 +2,7 @@
 //! rule, checkpoints, averaging, and closing iterations of batch EM.
 
 use super::batch::Fit;
+use super::checkpoint::{Checkpoints, agree};
 use super::config::Config;
 use super::incremental::{Incremental, slot_bytes};
 use super::online::Batch;
@@ -21,7 +22,7 @@ use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How statistics of minibatches become parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -145,20 +146,6 @@ impl StreamConfig {
             )));
         }
         Ok(())
-    }
-}
-
-/// Where the state of a fit goes, so that another process can go on with it.
-pub struct Checkpoints<'a, S> {
-    /// Seconds between two.
-    pub every: Duration,
-    /// Keeps a state: writes a file, for instance.
-    pub save: &'a mut dyn FnMut(&S) -> Result<()>,
-}
-
-impl<S> std::fmt::Debug for Checkpoints<'_, S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoints").field("every", &self.every).finish_non_exhaustive()
     }
 }
 
@@ -340,12 +327,7 @@ pub fn resume<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     data::check_dim(data.points, state.engine.model().dim())?;
     let order = order(data.points, config, stream);
     let settings = fingerprint(data.points, &order, config, stream);
-    if state.settings != settings {
-        return Err(Error::Config(format!(
-            "the checkpoint is of another fit: it has {}; this one has {settings}",
-            state.settings
-        )));
-    }
+    agree(&state.settings, &settings)?;
     state.interrupted = None;
     let mut driver = Driver {
         begun: Instant::now(),

@@ -76,6 +76,21 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
         self
     }
 
+    /// The points.
+    pub(super) fn source(&self) -> &'a S {
+        self.source
+    }
+
+    /// What earlier sweeps have summed once for all.
+    pub(super) fn known(&self) -> Option<&DataConstants> {
+        self.constants.as_ref()
+    }
+
+    /// Goes on with what the sweeps of another sweeper over the same points have summed.
+    pub(super) fn know(&mut self, constants: Option<DataConstants>) {
+        self.constants = constants;
+    }
+
     /// The statistics of all points under the exact or hard posteriors of `model`.
     ///
     /// # Errors

@@ -3,8 +3,10 @@
 //! As `batch.rs`, but for the variational memory, and for M-steps by a few Newton steps over the states that occur. These
 //! are not exact; the gap of each record is what the identity `α · ∂F/∂Ψ + β · ∂F/∂θ` says it must be (theory 1.2).
 
-use super::batch::Fit;
+use super::batch::{self, Fit};
+use super::checkpoint::{BatchState, Begin, Checkpoints, Keeper, damaged};
 use super::config::Config;
+use super::numbers::Reader;
 use super::sweep::{check_points, first_fault};
 use super::watch::{Iteration, Watch};
 use crate::block::BlockBuf;
@@ -68,6 +70,30 @@ pub struct TruncatedSweep {
 }
 
 impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
+    /// Appends the sets of all points, as bits.
+    fn write(&self, out: &mut Vec<f64>) {
+        out.push(self.sweeps as f64);
+        let sets = self.lanes.iter().filter_map(|lane| lane.sets.as_ref());
+        out.push(sets.clone().map(|sets| sets.packed().len()).sum::<usize>() as f64);
+        out.extend(sets.flat_map(TruncatedStates::packed).map(|&word| f64::from_bits(word)));
+    }
+
+    /// Takes the sets that [`write`](Self::write) gave.
+    fn restore(&mut self, from: &mut Reader<'_>, latents: usize) -> Option<()> {
+        self.sweeps = from.count()?;
+        let states = TruncatedStates::largest(latents, self.states);
+        let count = from.count()? as usize;
+        let mut words = from.take(count)?.iter().map(|word| word.to_bits());
+        for lane in self.lanes.iter_mut().filter(|_| count > 0) {
+            let packed: Vec<u64> = words
+                .by_ref()
+                .take(TruncatedStates::words_of(lane.count, states, latents))
+                .collect();
+            lane.sets = Some(TruncatedStates::from_packed(lane.count, states, latents, packed)?);
+        }
+        words.next().is_none().then_some(())
+    }
+
     /// Sweeps over `source` with sets of `states` states a point.
     pub fn new(source: &'a S, executor: &'a Executor, states: usize, seed: u64) -> Self {
         let n = source.len();
@@ -148,33 +174,59 @@ fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
     )))
 }
 
-/// Learns a network with truncated posteriors, from where it stands; `random_start` says that this is nowhere yet.
+/// How a network is learned with truncated posteriors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Truncated {
+    /// States that each point keeps.
+    pub states: usize,
+    /// Whether the network knows nothing yet.
+    pub random_start: bool,
+}
+
+/// Learns a network with truncated posteriors, from where it stands or where another fit was kept.
 ///
 /// # Errors
-/// As [`em::fit`](super::fit); also if the network's posteriors are not truncated.
+/// As [`em::fit_from`](super::fit_from); also if the network's posteriors are not truncated.
 pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
-    mut model: SigmoidBeliefNet,
-    states: usize,
-    random_start: bool,
+    begin: Begin<SigmoidBeliefNet>,
+    of: Truncated,
     source: &S,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
+    checkpoints: Option<Checkpoints<'_, BatchState<SigmoidBeliefNet>>>,
 ) -> Result<Fit<SigmoidBeliefNet>> {
-    data::check_source(source, model.dim())?;
     config.check()?;
+    let settings = format!("{}, {of:?}", batch::settings(source, config));
+    let mut keeper = Keeper::new(checkpoints, settings);
+    let (mut model, kept) = keeper.open(begin)?;
+    data::check_source(source, model.dim())?;
     let mut watch = Watch::new(Instant::now(), config, source.column_names())?;
-    let mut sweeper = TruncatedSweeper::<T, S>::new(source, executor, states, config.seed);
-    if !random_start {
+    let mut sweeper = TruncatedSweeper::<T, S>::new(source, executor, of.states, config.seed);
+    if let Some((numbers, warnings)) = kept {
+        let mut from = Reader(&numbers);
+        let read = sweeper.restore(&mut from, model.n_latents());
+        let read = read.and_then(|()| watch.restore(&mut from, warnings));
+        read.filter(|()| from.0.is_empty()).ok_or_else(damaged)?;
+    } else if !of.random_start {
         // Files hold no sets of states, and an M-step from random ones would unlearn what the network knows.
         for _ in 1..SEARCH_SWEEPS {
             sweeper.sweep(&model)?;
         }
     }
-    let stop_reason = loop {
+    let state =
+        |model: &SigmoidBeliefNet, sweeper: &TruncatedSweeper<'_, T, S>, watch: &Watch<'_>| {
+            let mut numbers = Vec::new();
+            sweeper.write(&mut numbers);
+            watch.write(&mut numbers);
+            (model.clone(), numbers, watch.warnings().to_vec())
+        };
+    let mut over = watch.is_over();
+    while over.is_none() {
+        // A sweep that fails has moved some sets already: what was kept before it stands.
         let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
         let iteration = watch.iteration();
-        watch.held = random_start && iteration <= HELD_PRIOR;
+        watch.held = of.random_start && iteration <= HELD_PRIOR;
         model.maximize(&stats, NEWTON_STEPS, watch.held, executor);
         let (lower_bound, entropy_sum) = model.bound_and_entropies(&stats, executor);
         let found = Iteration {
@@ -185,9 +237,10 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
             active_components: model.active_components(),
             events: Vec::new(),
         };
-        if let Some(reason) = watch.record(found, observer) {
-            break reason;
+        over = watch.record(found, observer);
+        if over.is_some() || keeper.is_due() {
+            keeper.keep(|| state(&model, &sweeper, &watch))?;
         }
-    };
-    Ok(watch.finish(model, stop_reason))
+    }
+    Ok(watch.finish(model, over.expect("the loop has ended")))
 }

@@ -15,13 +15,13 @@
 //! and a visit goes on where the last one ended. So the bound of the visited points never falls in their E-step.
 
 use super::batch::Fit;
+use super::checkpoint::{Checkpoints, FitState, agree, damaged};
 use super::config::Config;
 use super::kept::Kept;
-use super::state::{EpochMeans, Reader, write_history};
+use super::numbers::{Reader, write_records};
+use super::state::EpochMeans;
 use super::stepwise::not_finite;
-use super::stream::{
-    Algorithm, Checkpoints, StreamConfig, StreamData, fingerprint, is_bad, is_final,
-};
+use super::stream::{Algorithm, StreamConfig, StreamData, fingerprint, is_bad, is_final};
 use super::sweep::check_points;
 use super::truncated::{CANDIDATES_PER_STATE, MAX_LANES, MIN_POINTS_PER_LANE, NEWTON_STEPS};
 use crate::block::{Block, BlockBuf};
@@ -112,11 +112,6 @@ struct Seen {
 }
 
 impl TruncatedStream {
-    /// The network as it stands.
-    pub fn model(&self) -> &SigmoidBeliefNet {
-        &self.model
-    }
-
     /// The place in the stream.
     pub fn place(&self) -> Place {
         self.place
@@ -132,16 +127,6 @@ impl TruncatedStream {
         self.steps
     }
 
-    /// All that decides on the bits of the fit, as text: a state goes on only under the same.
-    pub fn settings(&self) -> &str {
-        &self.settings
-    }
-
-    /// Warnings so far.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
     /// Bytes of sets of states that are in a temporary file.
     pub fn spilled_bytes(&self) -> u64 {
         self.sets.spilled_bytes()
@@ -155,49 +140,12 @@ impl TruncatedStream {
         &mut self.sets
     }
 
-    /// Everything but the network, the sets, the settings and the warnings: the remembered states, packed, and numbers.
-    pub(crate) fn parts(&self) -> (Vec<u64>, Vec<f64>) {
-        let Place { epoch, window, batch } = self.place;
-        let mut numbers = vec![
-            epoch as f64,
-            window as f64,
-            batch as f64,
-            self.seconds,
-            self.points_seen as f64,
-            self.skipped as f64,
-            self.steps as f64,
-            self.step_size,
-            f64::from(u8::from(self.closing)),
-            self.last_step.map_or(-1.0, |step| step as f64),
-            self.weight,
-            self.points,
-            self.epoch.sum,
-            self.epoch.steps,
-            self.epoch.last,
-            self.flat as f64,
-            f64::from(u8::from(self.random_start)),
-            match self.stop_reason {
-                None => 0.0,
-                Some(StopReason::Converged) => 1.0,
-                Some(_) => 2.0,
-            },
-            self.recent.len() as f64,
-        ];
-        let mut states = Vec::new();
-        for seen in &self.recent {
-            let (of_batch, sums) = seen.sums.parts();
-            numbers.extend([seen.weight, seen.points, of_batch.len() as f64]);
-            let count = numbers.len();
-            numbers.push(0.0);
-            numbers.extend(sums);
-            numbers[count] = (numbers.len() - count - 1) as f64;
-            states.extend_from_slice(of_batch);
-        }
-        write_history(&mut numbers, &self.history);
-        (states, numbers)
+    /// The states of the minibatches that are remembered, packed.
+    pub(crate) fn states(&self) -> Vec<u64> {
+        self.recent.iter().flat_map(|seen| seen.sums.parts().0).copied().collect()
     }
 
-    /// This state, as [`begin`] made it from the saved network, with its [`parts`](Self::parts), settings and warnings.
+    /// This state, as [`begin`] made it from the saved network, with its states, numbers, settings and warnings.
     ///
     /// # Errors
     /// If they are not those of such a state.
@@ -209,8 +157,7 @@ impl TruncatedStream {
         warnings: Vec<String>,
     ) -> Result<Self> {
         (self.settings, self.warnings) = (settings, warnings);
-        let damaged = "damaged checkpoint: its numbers are no state";
-        self.read(states, numbers).ok_or_else(|| Error::Model(damaged.to_owned()))?;
+        self.read(states, numbers).ok_or_else(damaged)?;
         Ok(self)
     }
 
@@ -247,7 +194,7 @@ impl TruncatedStream {
             let sums = TruncatedSums::from_parts(latents, targets(&self.model), of_batch, sums)?;
             self.recent.push_back(Seen { weight, points, sums });
         }
-        self.history = from.history()?;
+        self.history.records = from.records()?;
         (from.0.is_empty() && states.is_empty()).then_some(())
     }
 
@@ -286,6 +233,62 @@ impl TruncatedStream {
         let left = 1.0 - squares;
         let error = if left > 1e-9 { (variance / left * squares).sqrt() } else { f64::NAN };
         (1.0 / inverse_n, error)
+    }
+}
+
+impl FitState for TruncatedStream {
+    type Model = SigmoidBeliefNet;
+
+    fn model(&self) -> &SigmoidBeliefNet {
+        &self.model
+    }
+
+    fn settings(&self) -> &str {
+        &self.settings
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// All but states: those of the points, and those of the minibatches that are remembered, are words and no numbers.
+    fn numbers(&self) -> Vec<f64> {
+        let Place { epoch, window, batch } = self.place;
+        let mut numbers = vec![
+            epoch as f64,
+            window as f64,
+            batch as f64,
+            self.seconds,
+            self.points_seen as f64,
+            self.skipped as f64,
+            self.steps as f64,
+            self.step_size,
+            f64::from(u8::from(self.closing)),
+            self.last_step.map_or(-1.0, |step| step as f64),
+            self.weight,
+            self.points,
+            self.epoch.sum,
+            self.epoch.steps,
+            self.epoch.last,
+            self.flat as f64,
+            f64::from(u8::from(self.random_start)),
+            match self.stop_reason {
+                None => 0.0,
+                Some(StopReason::Converged) => 1.0,
+                Some(_) => 2.0,
+            },
+            self.recent.len() as f64,
+        ];
+        for seen in &self.recent {
+            let (of_batch, sums) = seen.sums.parts();
+            numbers.extend([seen.weight, seen.points, of_batch.len() as f64]);
+            let count = numbers.len();
+            numbers.push(0.0);
+            numbers.extend(sums);
+            numbers[count] = (numbers.len() - count - 1) as f64;
+        }
+        write_records(&mut numbers, &self.history.records);
+        numbers
     }
 }
 
@@ -412,12 +415,7 @@ pub fn resume<T: Scalar, S: DataSource<T> + ?Sized>(
     data::check_dim(data.points, state.model.dim())?;
     let (order, _) = order(data.points, &state.model, config, stream)?;
     let settings = settings(data.points, &order, config, stream, state.states, state.random_start);
-    if state.settings != settings {
-        return Err(Error::Config(format!(
-            "the checkpoint is of another fit: it has {}; this one has {settings}",
-            state.settings
-        )));
-    }
+    agree(&state.settings, &settings)?;
     state.interrupted = None;
     let mut driver = Driver {
         begun: Instant::now(),
@@ -691,7 +689,8 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> Driver<'_, '_, T, S> {
                 for &position in &positions[lane.points.clone()] {
                     packed.extend_from_slice(&self.window[position as usize * width..][..width]);
                 }
-                TruncatedStates::from_packed(latents, states, packed)
+                TruncatedStates::from_packed(lane.points.len(), states, latents, packed)
+                    .expect("as many words as the sets have")
             });
         }
         let sweeps = match (fresh, self.state.random_start) {
@@ -926,14 +925,14 @@ mod tests {
             let certified = prior + layers.iter().sum::<f64>();
             assert!(gap.abs() > 1e-6 && (gap - certified).abs() < 1e-10, "{gap} {certified}");
             // All but the sets comes back from its parts.
-            let (states, numbers) = state.parts();
+            let (states, numbers) = (state.states(), state.numbers());
             let again = begin(state.model.clone(), true, &points, &config, &stream, &folder);
             let again =
                 again.unwrap().restore(&states, &numbers, String::new(), Vec::new()).unwrap();
-            assert_eq!(again.parts().0, states);
+            assert_eq!(again.states(), states);
             let same =
-                again.parts().1.iter().zip(&numbers).all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(same && again.parts().1.len() == numbers.len());
+                again.numbers().iter().zip(&numbers).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same && again.numbers().len() == numbers.len());
         }
     }
 }

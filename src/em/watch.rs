@@ -2,6 +2,7 @@
 
 use super::batch::Fit;
 use super::config::Config;
+use super::numbers::{Reader, write_records};
 use crate::error::Result;
 use crate::model::EntropySum;
 use crate::monitor::{Convergence, Event, History, IterRecord, Monitor, Observer, StopReason};
@@ -12,11 +13,14 @@ use std::time::Instant;
 pub(super) struct Watch<'a> {
     config: &'a Config,
     begun: Instant,
+    /// Seconds of the fit before this process went on with it.
+    seconds_before: f64,
     convergence: Convergence,
     /// A second rule that must be met in the same iteration.
     also: Option<Convergence>,
     /// While this is set, a run goes on although the rules are met.
     pub(super) held: bool,
+    converged: bool,
     history: History,
     warnings: Vec<String>,
     /// What columns are called.
@@ -43,9 +47,11 @@ impl<'a> Watch<'a> {
         Ok(Self {
             config,
             begun,
+            seconds_before: 0.0,
             convergence: Convergence::new(config.monitor, config.tol, config.rtol)?,
             also: None,
             held: false,
+            converged: false,
             history: History::default(),
             warnings: Vec::new(),
             names,
@@ -75,7 +81,7 @@ impl<'a> Watch<'a> {
         }
         let mut record = IterRecord {
             iteration,
-            seconds: self.begun.elapsed().as_secs_f64(),
+            seconds: self.seconds(),
             points_seen: found.points_seen,
             entropy_sum: found.entropy_sum,
             lower_bound: found.lower_bound,
@@ -87,17 +93,63 @@ impl<'a> Watch<'a> {
         };
         let still = self.convergence.update(&mut record);
         let also = self.also.as_mut().is_none_or(|rule| rule.update(&mut record));
-        let converged = still && also && !self.held;
+        self.converged = still && also && !self.held;
         let asked = observer.on_iteration(&record);
         self.history.records.push(record);
         let late = |limit| self.begun.elapsed() >= limit;
         match asked {
-            _ if converged => Some(StopReason::Converged),
+            _ if self.converged => Some(StopReason::Converged),
             ControlFlow::Break(reason) => Some(reason),
             _ if iteration >= self.config.max_iter => Some(StopReason::MaxIterations),
             _ if self.config.max_time.is_some_and(late) => Some(StopReason::MaxSeconds),
             _ => None,
         }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.begun.elapsed().as_secs_f64()
+    }
+
+    /// Warnings so far.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Why a run that was kept has nothing to add, if it has not.
+    pub(super) fn is_over(&self) -> Option<StopReason> {
+        let iterations = self.history.records.len();
+        match self.converged {
+            true => Some(StopReason::Converged),
+            false if iterations > 0 && iterations >= self.config.max_iter => {
+                Some(StopReason::MaxIterations)
+            }
+            false => None,
+        }
+    }
+
+    /// Appends what [`restore`](Self::restore) needs.
+    pub(super) fn write(&self, out: &mut Vec<f64>) {
+        out.extend([self.seconds(), f64::from(u8::from(self.converged))]);
+        for rule in [Some(&self.convergence), self.also.as_ref()] {
+            // No monitored value is NaN: fits end before.
+            out.push(rule.and_then(|rule| rule.last).unwrap_or(f64::NAN));
+        }
+        write_records(out, &self.history.records);
+    }
+
+    /// Goes on where another watch of the same fit was.
+    pub(super) fn restore(&mut self, from: &mut Reader<'_>, warnings: Vec<String>) -> Option<()> {
+        self.seconds_before = from.next()?;
+        self.converged = from.count()? == 1;
+        for rule in [Some(&mut self.convergence), self.also.as_mut()] {
+            let last = from.next()?;
+            if let Some(rule) = rule {
+                rule.last = (!last.is_nan()).then_some(last);
+            }
+        }
+        self.history.records = from.records()?;
+        self.warnings = warnings;
+        Some(())
     }
 
     /// Adds a warning of the whole run.
@@ -107,7 +159,7 @@ impl<'a> Watch<'a> {
 
     /// The fit that has been watched.
     pub(super) fn finish<M>(self, model: M, stop_reason: StopReason) -> Fit<M> {
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.seconds();
         Fit::new(model, self.history, stop_reason, self.warnings, seconds)
     }
 }

@@ -12,6 +12,7 @@ pub mod factors;
 pub mod functions;
 pub mod logistic;
 pub mod math;
+pub mod prefetch;
 pub mod products;
 pub mod quadratic;
 #[doc(hidden)]

@@ -1,24 +1,21 @@
 //! Mean and scatter of points: a symmetric update of rank B for each tile, half the work of a full product.
 //!
-//! The tile is row-major, as points mostly come: its transpose is then the layout in which matrix products run best.
+//! The tile is row-major, as points mostly come. Its rows are then what a product over points reads, so that nothing is packed: a
+//! block of the triangle stays in registers while the points pass.
 
-use super::dispatch::{Kernel, MulAdd, Simd};
+use super::affine::GROUP;
+use super::dispatch::{Kernel, Lanes, LanesKernel, MulAdd, Simd};
+use super::prefetch::Ahead;
 use crate::scalar::Scalar;
-use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::MatRef;
 use std::ops::Range;
 
-/// Points of a tile. Measured at D = 64 in f64: 128 points take 8 % longer, 512 are 1 % faster and twice the memory.
-pub const TILE_POINTS: usize = 256;
+/// Points of a tile. Measured at D = 64 and 256 in f64, in cache: 128 points 74 and 78 GFLOP/s, 64 points 73 and 75, 256 points
+/// 64 and 73.
+pub const TILE_POINTS: usize = 128;
 
-/// Columns of a panel below the dimension from which faer's triangular product is the faster.
-/// Measured in f64, of a large product's rate: panels of 16 reach 72 % at D = 64 (of 32: 63 %, triangular 60 %), and
-/// triangular reaches 83 % at D = 256 (panels of 16: 70 %, of 32: 76 %). In f32 panels of 16 and 32 are equal.
-const PANEL: usize = 16;
-
-/// See [`PANEL`].
-const TRIANGULAR_FROM: usize = 128;
+/// Columns of the scatter that are summed together: parts of it begin at multiples.
+pub const PART: usize = 16;
 
 /// What [`centre`] sums besides the tile it writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -32,16 +29,17 @@ pub struct Loaded {
 /// Writes `√w_n (x_n - centre)` of each point of positive weight into a row-major tile, and adds `Σ_n w_n (x_n - centre)`.
 ///
 /// # Shapes
-/// `points: B × D` (any strides), `centre: D`, `tile:` at least `B × D`, `sums: D`.
+/// `points: B × D` (any strides), `centre: D`, `tile: B` rows `stride` apart, of which D numbers are written, `sums: D`.
 pub fn centre<T: Scalar>(
     simd: Simd,
     points: MatRef<'_, T>,
     weights: Option<&[f64]>,
     centre: &[T],
     tile: &mut [T],
+    stride: usize,
     sums: &mut [f64],
 ) -> Loaded {
-    simd.run(Centre { points, weights, centre, tile, sums })
+    simd.run(Centre { points, weights, centre, tile, stride, sums })
 }
 
 struct Centre<'a, T> {
@@ -49,6 +47,7 @@ struct Centre<'a, T> {
     weights: Option<&'a [f64]>,
     centre: &'a [T],
     tile: &'a mut [T],
+    stride: usize,
     sums: &'a mut [f64],
 }
 
@@ -58,17 +57,45 @@ impl<T: Scalar> Kernel for Centre<'_, T> {
     #[inline(always)]
     fn run<M: MulAdd>(self) -> Loaded {
         let dim = self.centre.len();
-        let (centre, sums) = (self.centre, &mut self.sums[..dim]);
+        let (centre, sums) = (&self.centre[..dim], &mut self.sums[..dim]);
+        let n = self.points.nrows();
+        let row = |i: usize| Some(&self.points.row(i).try_as_row_major()?.as_slice()[..dim]);
         let mut loaded = Loaded::default();
-        for i in 0..self.points.nrows() {
+        let mut i = 0;
+        if self.weights.is_none() && dim > 0 {
+            // Sums are read and written once for as many points.
+            let mut tile = self.tile.chunks_exact_mut(4 * self.stride);
+            while i + 4 <= n
+                && let (Some(x0), Some(x1), Some(x2), Some(x3)) =
+                    (row(i), row(i + 1), row(i + 2), row(i + 3))
+                && let Some(out) = tile.next()
+            {
+                let (y0, out) = out.split_at_mut(self.stride);
+                let (y1, out) = out.split_at_mut(self.stride);
+                let (y2, y3) = out.split_at_mut(self.stride);
+                let (y0, y1) = (&mut y0[..dim], &mut y1[..dim]);
+                let (y2, y3) = (&mut y2[..dim], &mut y3[..dim]);
+                for d in 0..dim {
+                    y0[d] = x0[d] - centre[d];
+                    y1[d] = x1[d] - centre[d];
+                    y2[d] = x2[d] - centre[d];
+                    y3[d] = x3[d] - centre[d];
+                    let low = y0[d].to_f64() + y1[d].to_f64();
+                    sums[d] += low + (y2[d].to_f64() + y3[d].to_f64());
+                }
+                i += 4;
+            }
+            loaded = Loaded { rows: i, weight: i as f64 };
+        }
+        for i in i..n {
             let weight = self.weights.map_or(1.0, |weights| weights[i]);
             if !(weight > 0.0) {
                 continue;
             }
-            let out = &mut self.tile[loaded.rows * dim..][..dim];
-            match self.points.row(i).try_as_row_major() {
+            let out = &mut self.tile[loaded.rows * self.stride..][..dim];
+            match row(i) {
                 Some(row) => {
-                    for ((y, &x), &c) in out.iter_mut().zip(row.as_slice()).zip(centre) {
+                    for ((y, &x), &c) in out.iter_mut().zip(row).zip(centre) {
                         *y = x - c;
                     }
                 }
@@ -78,16 +105,10 @@ impl<T: Scalar> Kernel for Centre<'_, T> {
                     }
                 }
             }
-            if self.weights.is_none() {
-                for (sum, &y) in sums.iter_mut().zip(&*out) {
-                    *sum += y.to_f64();
-                }
-            } else {
-                let root = T::from_f64(weight.sqrt());
-                for (sum, y) in sums.iter_mut().zip(out) {
-                    *sum += weight * y.to_f64();
-                    *y *= root;
-                }
+            let root = T::from_f64(weight.sqrt());
+            for (sum, y) in sums.iter_mut().zip(out) {
+                *sum += weight * y.to_f64();
+                *y *= root;
             }
             loaded.rows += 1;
             loaded.weight += weight;
@@ -98,53 +119,134 @@ impl<T: Scalar> Kernel for Centre<'_, T> {
 
 /// Adds the lower triangle of `Y' Y`, for some of its columns: `out[i, j] += Σ_n y_ni y_n(first+j)`, `i ≥ j`.
 ///
+/// `ahead` is fetched to the caches meanwhile: reading points of 64 dimensions takes as long as the arithmetic, and
+/// overlapping the two saved a sixth of a pass over 500 000 of them.
+///
 /// # Shapes
-/// `tile: B × D`; `out: (D - first) × columns.len()` with `first = columns.start`, so that its row 0 is the diagonal of
-/// its column 0. Entries above the diagonal receive numbers without meaning.
-pub fn scatter<T: Scalar>(tile: MatRef<'_, T>, columns: Range<usize>, mut out: MatMut<'_, T>) {
-    let (dim, first, width) = (tile.ncols(), columns.start, columns.len());
-    debug_assert!(out.nrows() == dim - first && out.ncols() == width);
-    if width >= TRIANGULAR_FROM {
-        let (mut square, rest) = out.split_at_row_mut(width);
-        let y = tile.subcols(first, width);
-        triangular::matmul(
-            square.as_mut(),
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            y.transpose(),
-            BlockStructure::Rectangular,
-            y,
-            BlockStructure::Rectangular,
-            T::ONE,
-            Par::Seq,
-        );
-        let below = tile.subcols(first + width, dim - first - width);
-        matmul(rest, Accum::Add, below.transpose(), y, T::ONE, Par::Seq);
-        return;
+/// `tile:` rows `stride` apart, zeros behind their D numbers; `out: columns.len()` columns `stride - columns.start` apart, so that
+/// its row 0 is the diagonal of its column 0. Entries above the diagonal receive numbers without meaning.
+///
+/// # Panics
+/// If slices are too short, `columns` do not begin at a multiple of [`PART`], or `stride` is no multiple of a cache line.
+pub fn scatter<T: Scalar>(
+    simd: Simd,
+    tile: &[T],
+    dim: usize,
+    stride: usize,
+    columns: Range<usize>,
+    ahead: Ahead,
+    out: &mut [T],
+) {
+    assert!(stride >= dim && (stride * size_of::<T>()).is_multiple_of(64), "whole cache lines");
+    assert!(columns.start.is_multiple_of(PART) && columns.end <= dim, "whole parts");
+    assert!(out.len() >= columns.len() * (stride - columns.start), "too few sums");
+    T::run_in_lanes(simd, Triangle { tile, dim, stride, columns, ahead, out });
+}
+
+struct Triangle<'a, T> {
+    tile: &'a [T],
+    dim: usize,
+    stride: usize,
+    columns: Range<usize>,
+    ahead: Ahead,
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> LanesKernel<T> for Triangle<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Element = T>>(mut self, lanes: L) {
+        let groups = self.columns.clone().step_by(GROUP);
+        // The first vector of rows that a group of columns needs.
+        let first_row = |j: usize| j / L::COUNT * L::COUNT;
+        let vectors = |j: usize| (self.dim - first_row(j)).div_ceil(L::COUNT);
+        let blocks: usize = groups.clone().map(|j| vectors(j).div_ceil(3)).sum();
+        let halves = if L::REGISTERS >= 32 { 1 } else { 2 };
+        self.ahead = self.ahead.in_steps(blocks * halves * (self.tile.len() / self.stride));
+        for j in groups {
+            let mut i = first_row(j);
+            while i < self.dim {
+                let left = (self.dim - i).div_ceil(L::COUNT);
+                // Four are two and two: a single vector leaves the units idle.
+                i += L::COUNT
+                    * match left {
+                        1 => self.rows::<L, 1>(lanes, i, j),
+                        2 | 4 => self.rows::<L, 2>(lanes, i, j),
+                        _ => self.rows::<L, 3>(lanes, i, j),
+                    };
+            }
+        }
     }
-    for start in (0..width).step_by(PANEL) {
-        let count = PANEL.min(width - start);
-        let rows = dim - first - start;
-        matmul(
-            out.as_mut().submatrix_mut(start, start, rows, count),
-            Accum::Add,
-            tile.subcols(first + start, rows).transpose(),
-            tile.subcols(first + start, count),
-            T::ONE,
-            Par::Seq,
-        );
+}
+
+impl<T: Scalar> Triangle<'_, T> {
+    /// V vectors of rows from `i` on × a group of columns from `j` on; returns V.
+    #[inline(always)]
+    fn rows<L: Lanes<Element = T>, const V: usize>(
+        &mut self,
+        lanes: L,
+        i: usize,
+        j: usize,
+    ) -> usize {
+        if L::REGISTERS >= 32 {
+            self.block::<L, V, GROUP>(lanes, i, j);
+        } else {
+            self.block::<L, V, 4>(lanes, i, j);
+            self.block::<L, V, 4>(lanes, i, j + 4);
+        }
+        V
+    }
+
+    /// V vectors of rows × K columns, as far as they exist.
+    #[inline(always)]
+    fn block<L: Lanes<Element = T>, const V: usize, const K: usize>(
+        &mut self,
+        lanes: L,
+        i: usize,
+        j: usize,
+    ) {
+        let first = self.columns.start;
+        let (width, apart) = (V * L::COUNT, self.stride - first);
+        let count = K.min(self.columns.end.saturating_sub(j));
+        let mut sums = [[lanes.splat(T::ZERO); V]; K];
+        for k in 0..K {
+            if k < count {
+                let column = L::vectors(&self.out[(j - first + k) * apart + i - first..][..width]);
+                sums[k].copy_from_slice(&column[..V]);
+            }
+        }
+        let mut ahead = self.ahead;
+        for y in self.tile.chunks_exact(self.stride) {
+            let rows = &L::vectors(&y[i..i + width])[..V];
+            let columns = &y[j..j + K];
+            for k in 0..K {
+                let y = lanes.splat(columns[k]);
+                for v in 0..V {
+                    sums[k][v] = lanes.mul_add(rows[v], y, sums[k][v]);
+                }
+            }
+            ahead.step();
+        }
+        self.ahead = ahead;
+        for k in 0..K {
+            if k < count {
+                let column = &mut self.out[(j - first + k) * apart + i - first..][..width];
+                L::vectors_mut(column)[..V].copy_from_slice(&sums[k]);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faer::Mat;
+    use crate::kernels::softmax::padded_stride;
 
     /// Mean and scatter by definition.
     fn matches_the_definition<T: Scalar>(tolerance: f64) {
         for (level, simd) in Simd::available() {
-            for (n, dim) in [(1, 1), (3, 5), (64, 16), (70, 33), (31, 150)] {
+            for (n, dim) in [(1, 1), (3, 5), (64, 16), (70, 33), (9, 64), (31, 150)] {
                 let value = |k: usize| T::from_f64((k * 37 % 101) as f64 / 50.0 - 1.0);
                 let rows: Vec<T> = (0..n * dim).map(value).collect();
                 let weights: Vec<f64> = (0..n).map(|i| (i % 4) as f64 / 2.0).collect();
@@ -158,12 +260,12 @@ mod tests {
                 ] {
                     let w = |i: usize| weights.map_or(1.0, |weights| weights[i]);
                     let y = |i: usize, d: usize| (points[(i, d)] - c[d]).to_f64();
-                    let mut tile = vec![T::ZERO; n * dim];
+                    let stride = padded_stride::<T>(dim);
+                    let mut tile = vec![T::ZERO; n * stride];
                     let mut sums = vec![1.0; dim];
-                    let loaded = centre(simd, points, weights, &c, &mut tile, &mut sums);
+                    let loaded = centre(simd, points, weights, &c, &mut tile, stride, &mut sums);
                     assert_eq!(loaded.rows, (0..n).filter(|&i| w(i) > 0.0).count());
-                    let tile =
-                        MatRef::from_row_major_slice(&tile[..loaded.rows * dim], loaded.rows, dim);
+                    let tile = &tile[..loaded.rows * stride];
                     let close = |found: f64, expected: f64| {
                         assert!(
                             (found - expected).abs() <= tolerance * n as f64,
@@ -171,15 +273,19 @@ mod tests {
                         );
                     };
                     close(loaded.weight, (0..n).map(w).sum());
-                    for columns in [0..dim, 0..dim / 2, dim / 2..dim, dim / 3..dim] {
+                    let part = dim / 2 / PART * PART;
+                    for columns in [0..dim, 0..dim / 2, part..dim, part..dim - dim / 4] {
                         let first = columns.start;
-                        let mut out = Mat::<T>::ones(dim - first, columns.len());
-                        scatter(tile, columns.clone(), out.as_mut());
+                        let apart = stride - first;
+                        let ahead = Ahead::behind(row_major);
+                        let mut out = vec![T::ONE; columns.len() * apart];
+                        scatter(simd, tile, dim, stride, columns.clone(), ahead, &mut out);
                         for j in columns {
                             close(sums[j] - 1.0, (0..n).map(|i| w(i) * y(i, j)).sum());
                             for i in j..dim {
                                 let expected: f64 = (0..n).map(|k| w(k) * y(k, i) * y(k, j)).sum();
-                                close(out[(i - first, j - first)].to_f64() - 1.0, expected);
+                                let found = out[(j - first) * apart + i - first].to_f64() - 1.0;
+                                close(found, expected);
                             }
                         }
                     }

@@ -52,7 +52,7 @@ pub struct Convergence {
     pub tol: f64,
     /// Stop when the change is at most this part of the value; 0 for never.
     pub rtol: f64,
-    last: Option<f64>,
+    pub(crate) last: Option<f64>,
 }
 
 impl Convergence {

@@ -1,6 +1,6 @@
-//! Checkpoints: a fit by minibatches in a file, to go on with after whatever ended the process.
+//! Checkpoints: a fit in a file, to go on with after whatever ended the process.
 //!
-//! A safetensors file of two tensors: `model`, the bytes of a model file, and `stream`, all else as `F64`. It is written
+//! A safetensors file of two tensors: `model`, the bytes of a model file, and `state`, all else as `F64`. It is written
 //! beside, brought to the disk and renamed, so that at any moment the name stands for a whole checkpoint.
 
 use super::stored::Stored;
@@ -8,9 +8,9 @@ use super::{check_version, invalid, named};
 use crate::atomic::write_atomically;
 use crate::data::DataSource;
 use crate::em::stream::{self, StreamConfig};
-use crate::em::{Config, StreamState};
+use crate::em::{BatchState, Config, FitState, StreamState};
 use crate::error::{Error, Result};
-use crate::model::{EStep, GenerativeModel};
+use crate::model::EStep;
 use crate::scalar::Scalar;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use std::collections::HashMap;
@@ -27,10 +27,7 @@ pub(super) const VERSION: u64 = 1;
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written; the older one is then untouched.
-pub fn save_checkpoint<M: Stored + GenerativeModel>(
-    path: impl AsRef<Path>,
-    state: &StreamState<M>,
-) -> Result<()> {
+pub fn save_checkpoint(path: impl AsRef<Path>, state: &impl FitState<Model: Stored>) -> Result<()> {
     let path = path.as_ref();
     let model = super::safetensors::to_bytes(state.model());
     let numbers: Vec<u8> = state.numbers().iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -40,7 +37,7 @@ pub fn save_checkpoint<M: Stored + GenerativeModel>(
     let view = |dtype, size: usize, bytes| TensorView::new(dtype, vec![size], bytes);
     let tensors = [
         ("model", view(Dtype::U8, model.len(), &model).map_err(damaged)?),
-        ("stream", view(Dtype::F64, numbers.len() / 8, &numbers).map_err(damaged)?),
+        ("state", view(Dtype::F64, numbers.len() / 8, &numbers).map_err(damaged)?),
     ];
     let warnings = serde_json::Value::from(state.warnings().to_vec());
     let metadata = HashMap::from([
@@ -53,7 +50,7 @@ pub fn save_checkpoint<M: Stored + GenerativeModel>(
     write_atomically(path, |file| file.write_all(&bytes))
 }
 
-/// Loads a checkpoint that [`save_checkpoint`] wrote: the state of a fit over `source`, for
+/// Loads a checkpoint of a fit by minibatches over `source`, for
 /// [`resume`](crate::em::stream::resume).
 ///
 /// # Errors
@@ -73,6 +70,17 @@ pub fn load_checkpoint<T: Scalar, M: Stored + EStep<T>, S: DataSource<T> + ?Size
         state.restore(&numbers, warnings)
     };
     read().map_err(|fault| named(path, fault))
+}
+
+/// Loads a checkpoint of a fit over all points, for [`Begin::Kept`](crate::em::Begin).
+///
+/// # Errors
+/// As [`load_checkpoint`].
+pub fn load_batch_checkpoint<M: Stored>(path: impl AsRef<Path>) -> Result<BatchState<M>> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|fault| Error::io(path, fault))?;
+    let (model, settings, numbers, warnings) = parts(&bytes).map_err(|fault| named(path, fault))?;
+    Ok(BatchState { model, settings, numbers, warnings })
 }
 
 /// Refuses files that are no checkpoints, and those of other versions.
@@ -96,7 +104,7 @@ fn parts<M: Stored>(bytes: &[u8]) -> Result<Parts<M>> {
     };
     check_checkpoint(&entry("format"), &entry("version"))?;
     let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
-    let numbers = tensors.tensor("stream").map_err(damaged)?;
+    let numbers = tensors.tensor("state").map_err(damaged)?;
     let numbers = numbers.data().as_chunks().0.iter().map(|&it| f64::from_le_bytes(it)).collect();
     let model = super::from_bytes(tensors.tensor("model").map_err(damaged)?.data())?;
     let warnings = serde_json::from_str(&entry("warnings")).unwrap_or_default();

@@ -10,7 +10,7 @@ use super::{invalid, named};
 use crate::atomic::write_atomically;
 use crate::data::DataSource;
 use crate::em::stream::StreamConfig;
-use crate::em::{Config, TruncatedStream, truncated_stream};
+use crate::em::{Config, FitState, TruncatedStream, truncated_stream};
 use crate::error::{Error, Result};
 use crate::model::sbn::SigmoidBeliefNet;
 use crate::scalar::Scalar;
@@ -34,7 +34,7 @@ const LONGEST_HEADER: u64 = 100_000_000;
 pub fn save_truncated_checkpoint(path: impl AsRef<Path>, state: &TruncatedStream) -> Result<()> {
     let path = path.as_ref();
     let model = super::safetensors::to_bytes(state.model());
-    let (states, numbers) = state.parts();
+    let (states, numbers) = (state.states(), state.numbers());
     let sets = state.sets();
     let (n, width) = (sets.len(), sets.width());
     let warnings = Value::from(state.warnings().to_vec());
@@ -46,7 +46,7 @@ pub fn save_truncated_checkpoint(path: impl AsRef<Path>, state: &TruncatedStream
     };
     // In the order of the data.
     let header = json!({
-        "stream": tensor("F64", &[numbers.len() as u64], 8 * numbers.len() as u64),
+        "state": tensor("F64", &[numbers.len() as u64], 8 * numbers.len() as u64),
         "states": tensor("U64", &[states.len() as u64], 8 * states.len() as u64),
         "sets": tensor("U64", &[n, width as u64], 8 * n * width as u64),
         "model": tensor("U8", &[model.len() as u64], model.len() as u64),
@@ -106,7 +106,7 @@ pub fn load_truncated_checkpoint<T: Scalar, S: DataSource<T> + ?Sized>(
     let mut file = Checkpoint::open(path)?;
     let mut read = || {
         let model: SigmoidBeliefNet = super::from_bytes(&file.bytes("model")?)?;
-        let (states, numbers) = (file.bytes("states")?, file.bytes("stream")?);
+        let (states, numbers) = (file.bytes("states")?, file.bytes("state")?);
         let states: Vec<u64> =
             states.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b)).collect();
         let numbers: Vec<f64> =
@@ -182,7 +182,7 @@ impl<'a> Checkpoint<'a> {
     fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let dtype = match name {
             "model" => Dtype::U8,
-            "stream" => Dtype::F64,
+            "state" => Dtype::F64,
             _ => Dtype::U64,
         };
         let mut bytes = vec![0; self.seek(name, dtype)?];

@@ -130,10 +130,12 @@ fn audits_measure_what_the_monitor_estimates() {
 fn a_fit_that_is_killed_and_resumed_ends_with_the_same_bits() {
     let place = Place::new(6_000);
     let mut u = Uniforms::new(11);
-    for algorithm in ["stepwise", "incremental"] {
-        let fit = format!(
-            "fit points.npy -k 3 --algorithm {algorithm} --batch-size 200 --epochs 100 --polish 3 --tol 0 -q"
-        );
+    for algorithm in ["stepwise", "incremental", "batch"] {
+        let length = match algorithm {
+            "batch" => "--max-iter 300",
+            _ => "--batch-size 200 --epochs 100 --polish 3",
+        };
+        let fit = format!("fit points.npy -k 3 --algorithm {algorithm} {length} --tol 0 -q");
         place.succeed(&format!("{fit} -o whole.safetensors --history whole.csv"));
         let checkpoint = place.path("checkpoint");
         let (mut kills, mut attempts) = (0, 0);

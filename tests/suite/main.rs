@@ -2,6 +2,7 @@
 
 mod common;
 
+mod checkpoints;
 mod cli;
 mod cli_stream;
 mod conformance;

@@ -6,9 +6,9 @@ use common::{StopAfter, Uniforms, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
 use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{self, Algorithm, Checkpoints, StreamConfig, StreamData};
+use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Config, Fit, SbnSpec, StreamState, fit_sbn, sbn};
+use entropysum::em::{Checkpoints, Config, Fit, SbnSpec, StreamState, fit_sbn, sbn};
 use entropysum::exec::Executor;
 use entropysum::family::Regularization;
 use entropysum::inference;
@@ -330,7 +330,7 @@ fn on_the_command_line_networks_stream_stop_and_resume() {
         assert!(!done && text.contains(expected), "{arguments}: {text}");
     };
     refused("--posterior truncated --algorithm incremental", "or --posterior exact");
-    refused("--checkpoint state", "is for fits by minibatches");
+    refused("--checkpoint state --n-init 2", "--n-init 2 asks for several");
     refused("--batch-size 100 --n-init 3", "fits by minibatches have one start");
 
     // A row that is none: left out of the start too, under exact and truncated posteriors.

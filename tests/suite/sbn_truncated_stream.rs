@@ -5,9 +5,10 @@ use crate::common;
 use common::{StopAfter, Uniforms, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
-use entropysum::em::stream::{Algorithm, Checkpoints, StreamConfig, StreamData};
+use entropysum::em::stream::{Algorithm, StreamConfig, StreamData};
 use entropysum::em::{
-    Config, Fit, SbnSpec, StreamState, TruncatedStream, fit_sbn, sbn, stream, truncated_stream,
+    Checkpoints, Config, Fit, SbnSpec, StreamState, TruncatedStream, fit_sbn, sbn, stream,
+    truncated_stream,
 };
 use entropysum::exec::Executor;
 use entropysum::inference;

@@ -2,6 +2,7 @@
 
 use super::{FitKind, Given, Kind, PointMap, maps_by_latents};
 use crate::cli::args::{FitArgs, Missing, Start};
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
@@ -14,8 +15,14 @@ use entropysum::inference::{self, Score};
 use entropysum::model::{LatentSpace, LinearGaussian, Noise};
 use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
+use entropysum::store;
 use serde_json::Value;
 use std::fmt::Write as _;
+
+fn title(noise: Noise, latents: usize) -> String {
+    let plural = if latents == 1 { "" } else { "s" };
+    format!("{}, {latents} latent{plural}", noise.model_name())
+}
 
 impl Kind for LinearGaussian {
     type Spec = LinearGaussianSpec;
@@ -80,8 +87,7 @@ impl Kind for LinearGaussian {
     }
 
     fn title(&self) -> String {
-        let plural = if self.latents() == 1 { "" } else { "s" };
-        format!("{}, {} latent{plural}", self.noise().model_name(), self.latents())
+        title(self.noise(), self.latents())
     }
 
     fn details(&self) -> Vec<(&'static str, Value)> {
@@ -145,8 +151,12 @@ impl<T: Scalar> FitKind<T> for LinearGaussian {
         _executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
+        kept: Option<&CheckpointFile>,
     ) -> Result<Fit<Self>> {
-        summary.fit(spec, config, observer)
+        let Some(file) = kept else { return summary.fit(spec, config, observer) };
+        let asked = title(spec.noise, spec.latents);
+        let state = file.load(&asked, Self::title, |path| store::load_batch_checkpoint(path))?;
+        file.keep(|checkpoints| summary.fit_from(spec, state, config, observer, Some(checkpoints)))
     }
 
     fn score_fit(

@@ -2,18 +2,19 @@
 
 use super::{FitKind, Given, Kind, learned_from_points};
 use crate::cli::args::{FitArgs, Missing, Start};
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture, init};
+use entropysum::em::{self, Config, Fit, Init, MixtureSpec, fit_mixture, init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{ExponentialFamily, registry};
+use entropysum::family::registry;
 use entropysum::inference::{self, Score};
 use entropysum::model::{Mixture, Posterior};
-use entropysum::monitor::Observer;
+use entropysum::monitor::{Event, Observer};
 use entropysum::scalar::Scalar;
 use entropysum::store::Stored;
 use serde_json::Value;
@@ -26,6 +27,32 @@ fn posterior(args: &FitArgs) -> Result<Option<Posterior>> {
     known.map(Some).ok_or_else(|| {
         Error::Config(format!("--posterior {asked} is not for mixtures, expected exact or hard"))
     })
+}
+
+/// What a kept fit must have in common with one that goes on.
+fn form(spec: &MixtureSpec) -> String {
+    let (family, posterior) = (spec.family.name(), spec.posterior.name());
+    format!("{} components of {family}, {posterior} posteriors", spec.n_components)
+}
+
+fn form_of(model: &Mixture) -> String {
+    form(&MixtureSpec::from_model(model.clone()))
+}
+
+/// The model that a fit begins with.
+fn start<T: Scalar>(
+    spec: &MixtureSpec,
+    source: &dyn DataSource<T>,
+    executor: &Executor,
+    config: &Config,
+) -> Result<(Mixture, Option<Event>)> {
+    match &spec.init {
+        Init::Model(model) => Ok(((**model).clone().with_posterior(spec.posterior), None)),
+        _ => {
+            let (model, event) = init::start(spec, source, executor, config, 0)?;
+            Ok((model.with_posterior(spec.posterior), event))
+        }
+    }
 }
 
 impl Kind for Mixture {
@@ -151,8 +178,16 @@ impl<T: Scalar> FitKind<T> for Mixture {
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
+        kept: Option<&CheckpointFile>,
     ) -> Result<Fit<Self>> {
-        fit_mixture(spec, *source, executor, config, observer)
+        let Some(file) = kept else {
+            return fit_mixture(spec, *source, executor, config, observer);
+        };
+        let start = || start(spec, *source, executor, config);
+        file.fit(&form(spec), form_of, start, |begin, checkpoints| {
+            observer.on_start(0);
+            em::fit_from(begin, *source, executor, config, observer, Some(checkpoints))
+        })
     }
 
     fn fit_stream(
@@ -160,21 +195,8 @@ impl<T: Scalar> FitKind<T> for Mixture {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        let describe = |family: &dyn ExponentialFamily, n_components, posterior: Posterior| {
-            format!(
-                "{n_components} components of {}, {} posteriors",
-                family.name(),
-                posterior.name()
-            )
-        };
-        let asked = describe(&*spec.family, spec.n_components, spec.posterior);
-        let found = |it: &Self| describe(it.family(), it.n_components(), it.posterior());
-        plan.fit(observer, &asked, found, |source| match &spec.init {
-            Init::Model(model) => Ok((*model.clone(), None)),
-            _ => {
-                let (model, event) = init::start(spec, source, plan.executor, plan.config, 0)?;
-                Ok((model.with_posterior(spec.posterior), event))
-            }
+        plan.fit(observer, &form(spec), form_of, |source| {
+            start(spec, source, plan.executor, plan.config)
         })
     }
 

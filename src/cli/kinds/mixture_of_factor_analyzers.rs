@@ -3,19 +3,50 @@
 use super::mixture::{check_components, check_memory, component_table, fresh_start};
 use super::{FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
 use crate::cli::args::FitArgs;
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{Config, FactorAnalyzersSpec, Fit, fit_factor_analyzers};
+use entropysum::em::factor_analyzers::start_factor_analyzers;
+use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init, fit_factor_analyzers};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
 use entropysum::model::{GenerativeModel, LatentSpace, MixtureOfFactorAnalyzers, NoiseStructure};
-use entropysum::monitor::Observer;
+use entropysum::monitor::{Event, Observer};
 use entropysum::scalar::Scalar;
 use serde_json::Value;
 
 const PARAMETER_EXPANDED: &str = "px-em";
+
+/// What a kept fit must have in common with one that goes on.
+fn form(spec: &FactorAnalyzersSpec) -> String {
+    format!(
+        "{} components of {} with {} latents{}",
+        spec.n_components,
+        spec.noise.model_name(),
+        spec.n_latents,
+        if spec.parameter_expansion { ", expanded" } else { "" }
+    )
+}
+
+fn form_of(model: &MixtureOfFactorAnalyzers) -> String {
+    form(&FactorAnalyzersSpec::from_model(model.clone()))
+}
+
+/// The model that a fit begins with.
+fn start<T: Scalar>(
+    spec: &FactorAnalyzersSpec,
+    source: &dyn DataSource<T>,
+    executor: &Executor,
+    config: &Config,
+) -> Result<(MixtureOfFactorAnalyzers, Option<Event>)> {
+    let (model, event) = match &spec.init {
+        Init::Model(model) => ((**model).clone(), None),
+        _ => start_factor_analyzers(spec, source, executor, config, 0)?,
+    };
+    Ok((model.with_parameter_expansion(spec.parameter_expansion), event))
+}
 
 impl Kind for MixtureOfFactorAnalyzers {
     type Spec = FactorAnalyzersSpec;
@@ -103,8 +134,16 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
+        kept: Option<&CheckpointFile>,
     ) -> Result<Fit<Self>> {
-        fit_factor_analyzers(spec, *source, executor, config, observer)
+        let Some(file) = kept else {
+            return fit_factor_analyzers(spec, *source, executor, config, observer);
+        };
+        let start = || start(spec, *source, executor, config);
+        file.fit(&form(spec), form_of, start, |begin, checkpoints| {
+            observer.on_start(0);
+            em::fit_from(begin, *source, executor, config, observer, Some(checkpoints))
+        })
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

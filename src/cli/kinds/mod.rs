@@ -10,6 +10,7 @@ mod mixture_of_factor_analyzers;
 mod sbn;
 
 use crate::cli::args::FitArgs;
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
@@ -196,13 +197,14 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
     /// How many points an iteration of a fit goes through.
     fn points_per_iteration(prepared: &Self::Prepared<'_>) -> u64;
 
-    /// Learns a model.
+    /// Learns a model, whose fit is kept in a file where one is given.
     fn fit(
         spec: &Self::Spec,
         prepared: &Self::Prepared<'_>,
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
+        kept: Option<&CheckpointFile>,
     ) -> Result<Fit<Self>>;
 
     /// Learns a model by minibatches. Kinds that are not learned that way refuse.

@@ -4,11 +4,13 @@ use super::{
     Features, FitKind, Given, Kind, PointMap, algorithm, learned_from_points, maps_by_latents,
 };
 use crate::cli::args::FitArgs;
+use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
+use entropysum::data::shuffle::BadRows;
 use entropysum::em::stream::Algorithm;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated::TruncatedSweeper;
@@ -48,6 +50,21 @@ fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPos
         }
         chosen => Ok(chosen),
     }
+}
+
+/// What a kept fit must have in common with one that goes on.
+fn form(spec: &SbnSpec) -> String {
+    let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
+    let (latents, posterior) = (spec.latents, spec.posterior.name());
+    let states = match spec.posterior {
+        LatentPosterior::Truncated { states } => format!(" of {states} states"),
+        _ => String::new(),
+    };
+    format!("{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}", spec.ridge)
+}
+
+fn form_of(model: &SigmoidBeliefNet) -> String {
+    form(&SbnSpec::from_model(model.clone()))
 }
 
 impl Kind for SigmoidBeliefNet {
@@ -197,8 +214,16 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
+        kept: Option<&CheckpointFile>,
     ) -> Result<Fit<Self>> {
-        fit_sbn(spec, *source, executor, config, observer)
+        let Some(file) = kept else {
+            return fit_sbn(spec, *source, executor, config, observer);
+        };
+        let start = || Ok((sbn::first(spec, *source, config.seed, 0, BadRows::Error)?, None));
+        file.fit(&form(spec), form_of, start, |begin, checkpoints| {
+            observer.on_start(0);
+            sbn::fit_from(spec, begin, *source, executor, config, observer, Some(checkpoints))
+        })
     }
 
     fn fit_stream(
@@ -206,27 +231,14 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        let describe = |spec: &SbnSpec| {
-            let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
-            let (latents, posterior) = (spec.latents, spec.posterior.name());
-            let states = match spec.posterior {
-                LatentPosterior::Truncated { states } => format!(" of {states} states"),
-                _ => String::new(),
-            };
-            format!(
-                "{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}",
-                spec.ridge
-            )
-        };
-        let found = |model: &Self| describe(&SbnSpec::from_model(model.clone()));
         let first = |source: &dyn DataSource<T>| {
             sbn::first(spec, source, plan.config.seed, 0, plan.stream.bad_rows)
         };
         if let LatentPosterior::Truncated { .. } = spec.posterior {
             let random_start = spec.init.is_none();
-            return plan.fit_truncated(observer, &describe(spec), found, random_start, first);
+            return plan.fit_truncated(observer, &form(spec), form_of, random_start, first);
         }
-        plan.fit(observer, &describe(spec), found, |source| Ok((first(source)?, None)))
+        plan.fit(observer, &form(spec), form_of, |source| Ok((first(source)?, None)))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

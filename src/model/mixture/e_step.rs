@@ -3,6 +3,7 @@
 mod sparse;
 
 use super::{Mixture, Posterior};
+use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::family::{BaseMeasure, Statistic, Whitening};
 use crate::kernels::accumulate::weighted_sums;
@@ -91,12 +92,12 @@ struct WorkspaceKey {
 /// Scratch memory of one lane.
 #[derive(Debug)]
 pub struct Workspace<T> {
-    points: Vec<T>,
-    scratch: Vec<T>,
-    statistics: Vec<T>,
-    logits: Vec<T>,
+    points: Aligned<T>,
+    scratch: Aligned<T>,
+    statistics: Aligned<T>,
+    logits: Aligned<T>,
     /// Responsibilities in the order of the model, where that of the logits is another.
-    reordered: Vec<T>,
+    reordered: Aligned<T>,
     labels: Vec<u32>,
     mass: Vec<f64>,
     /// What the sizes of all this depend on.
@@ -105,13 +106,13 @@ pub struct Workspace<T> {
     sums: Vec<T>,
     /// The same of grouped products, and scratch columns for them.
     product_sums: Vec<T>,
-    products: Vec<T>,
+    products: Aligned<T>,
     pending: usize,
     /// Sums of sparse points since the last flush; empty where there were none.
     sparse_sums: Vec<f64>,
     /// Sample weights of a tile and room for its shared statistics; empty where they are known.
     weights: Vec<T>,
-    shared_scratch: Vec<T>,
+    shared_scratch: Aligned<T>,
     log_density: Vec<f64>,
     log_base_measure: Vec<f64>,
     wide: Vec<f64>,
@@ -220,15 +221,15 @@ impl Mixture {
         let key = packed.workspace_key();
         let Tiling { points, stride, panel } = key.tiling;
         let dim = self.family.dim();
-        let columns = |n: usize| vec![T::ZERO; n * stride];
-        let panels = |n: usize| vec![T::ZERO; n * panel * (stride + 1)];
+        let columns = |n: usize| Aligned::zeros(n * stride);
+        let panels = |n: usize| Aligned::zeros(n * panel * (stride + 1));
         Workspace {
             key,
-            points: Vec::new(),
+            points: Aligned::default(),
             scratch: columns(if key.centres { dim } else { 0 }),
             statistics: panels(1),
             logits: columns(key.components),
-            reordered: Vec::new(),
+            reordered: Aligned::default(),
             labels: vec![0; points],
             mass: vec![0.0; key.components],
             sums: Vec::new(),
@@ -247,8 +248,8 @@ impl Mixture {
 
 impl<T: Scalar> Packed<T> {
     /// Puts the points of a tile about `centre` into columns. There are none yet where all points were sparse.
-    fn load(&self, points: MatRef<'_, T>, centre: &[T], columns: &mut Vec<T>) {
-        columns.resize(points.ncols() * self.tiling.stride, T::ZERO);
+    fn load(&self, points: MatRef<'_, T>, centre: &[T], columns: &mut Aligned<T>) {
+        columns.resize(points.ncols() * self.tiling.stride);
         statistics::load(self.simd, points, centre, columns, self.tiling.stride);
     }
 
@@ -820,7 +821,7 @@ impl<T: Scalar> Density<T> for Mixture {
             }
             let mut responsibilities = &workspace.logits;
             if !packed.centred.is_empty() {
-                workspace.reordered.resize(workspace.logits.len(), T::ZERO);
+                workspace.reordered.resize(workspace.logits.len());
                 for (column, &c) in workspace.logits.chunks(stride).zip(&packed.order) {
                     workspace.reordered[c * stride..][..stride].copy_from_slice(column);
                 }

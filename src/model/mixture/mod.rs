@@ -416,23 +416,28 @@ impl GenerativeModel for Mixture {
         }
     }
 
-    /// Whether values may be missing, whether the weights are held, and which components are.
+    /// Whether values may be missing, whether the weights are held, which components are, and the centre.
     fn forgotten(&self) -> Vec<f64> {
         let flags = [self.may_be_missing(), self.fixed_weights];
-        flags.iter().chain(&self.frozen).map(|&flag| f64::from(u8::from(flag))).collect()
+        let flags = flags.iter().chain(&self.frozen).map(|&flag| f64::from(u8::from(flag)));
+        flags.chain(self.centre.iter().copied()).collect()
     }
 
     fn remind(&mut self, forgotten: &[f64]) -> bool {
-        let flags: Vec<bool> = forgotten.iter().map(|&flag| flag != 0.0).collect();
-        let [missing, fixed_weights, frozen @ ..] = &flags[..] else { return false };
-        if frozen.len() != self.frozen.len() {
+        let Some((flags, centre)) = forgotten.split_at_checked(2 + self.frozen.len()) else {
             return false;
-        }
+        };
+        let flags: Vec<bool> = flags.iter().map(|&flag| flag != 0.0).collect();
+        let (missing, fixed_weights, frozen) = (&flags[0], &flags[1], &flags[2..]);
         if *missing && !self.may_be_missing() {
             let Ok(family) = Self::family_ignoring_missing(self.family()) else { return false };
             self.family = family;
             self.recentre();
         }
+        if centre.len() != self.centre.len() {
+            return false;
+        }
+        self.centre.copy_from_slice(centre);
         self.fixed_weights = *fixed_weights;
         self.frozen.copy_from_slice(frozen);
         self.discarded = self.weights.iter().map(|&weight| weight == 0.0).collect();

@@ -2,6 +2,7 @@
 
 use super::m_step::Layout;
 use super::{MixtureOfFactorAnalyzers, factorized};
+use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::factors;
@@ -83,12 +84,12 @@ struct LatentPosterior {
 #[derive(Debug)]
 pub struct Workspace<T> {
     key: WorkspaceKey,
-    points: Vec<T>,
+    points: Aligned<T>,
     /// A tile about the mean of one component, and its latents.
-    local: Vec<T>,
-    projections: Vec<T>,
-    weighted: Vec<T>,
-    logits: Vec<T>,
+    local: Aligned<T>,
+    projections: Aligned<T>,
+    weighted: Aligned<T>,
+    logits: Aligned<T>,
     mass: Vec<f64>,
     log_density: Vec<f64>,
     ones: Vec<T>,
@@ -225,13 +226,13 @@ impl<T: Scalar> Packed<T> {
     fn workspace(&self) -> Workspace<T> {
         let key = self.workspace_key();
         let StatsShape { components, centre: dim, .. } = key.shape;
-        let columns = |n: usize| vec![T::ZERO; n * key.stride];
+        let columns = |n: usize| Aligned::zeros(n * key.stride);
         Workspace {
             key,
             points: columns(dim),
             local: columns(if key.residuals { dim + key.latents } else { 0 }),
             projections: columns(components * key.latents),
-            weighted: Vec::new(),
+            weighted: Aligned::default(),
             logits: columns(components),
             mass: vec![0.0; components],
             log_density: vec![0.0; self.points],
@@ -350,7 +351,7 @@ impl<T: Scalar> Packed<T> {
     }
 
     fn weight_projections(&self, n_points: usize, workspace: &mut Workspace<T>) {
-        workspace.weighted.resize(workspace.projections.len(), T::ZERO);
+        workspace.weighted.resize(workspace.projections.len());
         factors::weight_projections(
             self.simd,
             n_points,

@@ -15,6 +15,7 @@
 
 use super::regression::Design;
 use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet, mean_field};
+use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
@@ -67,12 +68,12 @@ struct Above {
 #[derive(Debug)]
 pub struct Workspace<T> {
     latents: usize,
-    table: Vec<T>,
+    table: Aligned<T>,
     /// `TILE × (J + 1)` columns: the inputs of the tables, and the moments.
-    inputs: Vec<T>,
-    moments: Vec<T>,
-    strip_inputs: Vec<T>,
-    strip_moments: Vec<T>,
+    inputs: Aligned<T>,
+    moments: Aligned<T>,
+    strip_inputs: Aligned<T>,
+    strip_moments: Aligned<T>,
     log_evidence: Vec<f64>,
     sums: Vec<T>,
     mean_field: Option<mean_field::Scratch<T>>,
@@ -163,11 +164,11 @@ impl SigmoidBeliefNet {
         let n = packed.latents + 1;
         Workspace {
             latents: packed.latents,
-            table: vec![T::ZERO; packed.bias.len() * packed.width()],
-            inputs: vec![T::ZERO; n * TILE],
-            moments: vec![T::ZERO; n * TILE],
-            strip_inputs: vec![T::ZERO; n * WIDE],
-            strip_moments: vec![T::ZERO; n * WIDE],
+            table: Aligned::zeros(packed.bias.len() * packed.width()),
+            inputs: Aligned::zeros(n * TILE),
+            moments: Aligned::zeros(n * TILE),
+            strip_inputs: Aligned::zeros(n * WIDE),
+            strip_moments: Aligned::zeros(n * WIDE),
             log_evidence: vec![0.0; WIDE],
             sums: vec![T::ZERO; n * packed.dim],
             mean_field: packed

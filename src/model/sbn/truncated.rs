@@ -85,17 +85,6 @@ impl TruncatedStates {
         Self { latents, states, packed }
     }
 
-    /// Sets that were packed before.
-    pub(crate) fn from_packed(latents: usize, states: usize, packed: Vec<u64>) -> Self {
-        debug_assert!(packed.len().is_multiple_of(states * words(latents)));
-        Self { latents, states, packed }
-    }
-
-    /// The states of all points, one point after another.
-    pub(crate) fn packed(&self) -> &[u64] {
-        &self.packed
-    }
-
     /// As many states as a set of `states` has at most: all, if there are fewer.
     pub(crate) fn largest(latents: usize, states: usize) -> usize {
         if latents < 32 { states.min(1 << latents) } else { states }
@@ -114,6 +103,27 @@ impl TruncatedStates {
     /// Number of latents.
     pub fn latents(&self) -> usize {
         self.latents
+    }
+
+    /// How many words the sets of so many points are.
+    pub(crate) fn words_of(points: usize, states: usize, latents: usize) -> usize {
+        points * states * words(latents)
+    }
+
+    /// All sets, packed.
+    pub(crate) fn packed(&self) -> &[u64] {
+        &self.packed
+    }
+
+    /// Sets of points, packed as [`packed`](Self::packed) gave them; nothing where they are not so many.
+    pub(crate) fn from_packed(
+        points: usize,
+        states: usize,
+        latents: usize,
+        packed: Vec<u64>,
+    ) -> Option<Self> {
+        let fits = packed.len() == Self::words_of(points, states, latents);
+        fits.then_some(Self { latents, states, packed })
     }
 
     fn words(&self) -> usize {

@@ -122,8 +122,11 @@ mod tests {
         for workers in all {
             for n in [0, 1, 50] {
                 let mut counts = vec![0; n];
-                let piece = |count| -> Piece<'_> { Box::new(move || *count += 1) };
-                workers.work(counts.iter_mut().map(piece).collect());
+                let mut pieces: Vec<Piece<'_>> = Vec::new();
+                for count in &mut counts {
+                    pieces.push(Box::new(move || *count += 1));
+                }
+                workers.work(pieces);
                 assert_eq!(counts, vec![1; n]);
             }
         }

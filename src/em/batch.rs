@@ -5,6 +5,7 @@ use super::config::Config;
 use super::numbers::{Reader, write_constants};
 use super::sweep::Sweeper;
 use super::watch::{Iteration, Watch};
+use crate::data::identity::Identity;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
@@ -207,7 +208,8 @@ pub(super) fn settings<T: Scalar, S: DataSource<T> + ?Sized>(
     config: &Config,
 ) -> String {
     format!(
-        "{} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
+        "{}, {} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
+        Identity::of(source).text(),
         source.len(),
         source.dim(),
         T::NAME,

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
+use crate::work::{Piece, Workers};
 use std::sync::{Mutex, PoisonError};
 
 /// A pool of threads of this crate's own, and the instruction set of its kernels.
@@ -98,9 +99,23 @@ impl Executor {
     }
 }
 
+impl Workers for Executor {
+    fn work(&self, pieces: Vec<Piece<'_>>) {
+        let mut lanes: Vec<Option<Piece<'_>>> = pieces.into_iter().map(Some).collect();
+        let done = self.for_each(&mut lanes, |_, piece| {
+            if let Some(piece) = piece.take() {
+                piece();
+            }
+            Ok(())
+        });
+        done.expect("pieces have no errors");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::Alone;
 
     #[test]
     fn the_first_error_in_order_is_returned_on_any_number_of_threads() {
@@ -116,5 +131,22 @@ mod tests {
             assert_eq!(executor.threads(), threads);
         }
         assert!(Executor::new(Some(0)).is_err());
+    }
+
+    #[test]
+    fn every_piece_of_work_is_done_once_by_threads_and_alone() {
+        let executors = [1, 2, 7].map(|threads| Executor::new(Some(threads)).unwrap());
+        let all: [&dyn Workers; 4] = [&Alone, &executors[0], &executors[1], &executors[2]];
+        for workers in all {
+            for n in [0, 1, 50] {
+                let mut counts = vec![0; n];
+                let mut pieces: Vec<Piece<'_>> = Vec::new();
+                for count in &mut counts {
+                    pieces.push(Box::new(move || *count += 1));
+                }
+                workers.work(pieces);
+                assert_eq!(counts, vec![1; n]);
+            }
+        }
     }
 }

@@ -43,6 +43,7 @@
 //! | threads | [`exec`] | an [`Executor`] runs the lanes; their number depends on data and model alone |
 //! | M-step | [`em`] | [`fit`](em::fit) and [`fit_mixture`]: sweep, M-step, repairs, starts, under a [`Config`] |
 //! | minibatches | [`em::stream`], [`em::Online`] | running statistics, an M-step after every batch, checkpoints |
+//! | sets of states | [`em::truncated_stream`] | what points keep between minibatches, in memory or on the disk |
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
@@ -130,6 +131,7 @@ pub mod selection;
 pub mod special;
 pub mod stats;
 pub mod store;
+pub mod work;
 
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;

@@ -80,7 +80,24 @@ impl CheckpointFile {
         &self,
         run: impl FnOnce(Checkpoints<'_, S>) -> Result<R>,
     ) -> Result<R> {
-        let mut save = |state: &S| store::save_checkpoint(&self.path, state);
+        self.keep_by(|path, state| store::save_checkpoint(path, state), run)
+    }
+
+    /// The same with another way to write the file.
+    pub fn keep_by<S, R>(
+        &self,
+        save: impl Fn(&Path, &S) -> Result<()>,
+        run: impl FnOnce(Checkpoints<'_, S>) -> Result<R>,
+    ) -> Result<R> {
+        let mut save = |state: &S| save(&self.path, state);
         run(Checkpoints { every: self.every, save: &mut save })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> PathBuf {
+        match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        }
     }
 }

@@ -7,13 +7,14 @@ use crate::cli::run::size;
 use entropysum::data::DataSource;
 use entropysum::em::stepwise::StepSize;
 use entropysum::em::stream::{self, StreamConfig, StreamData};
-use entropysum::em::{Config, Fit, StreamState};
+use entropysum::em::{Config, Fit, StreamState, truncated_stream};
 use entropysum::error::Result;
 use entropysum::exec::Executor;
-use entropysum::model::EStep;
+use entropysum::model::{EStep, SigmoidBeliefNet};
 use entropysum::monitor::{Event, Observer};
 use entropysum::scalar::Scalar;
 use entropysum::store::{self, Stored};
+use std::path::Path;
 
 /// All that a fit by minibatches needs besides the model.
 pub struct StreamPlan<'a, T: Scalar> {
@@ -91,5 +92,43 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         };
         fit.warnings.splice(0..0, event.map(|event| event.to_string()));
         Ok(fit)
+    }
+
+    /// The same for a network with truncated posteriors; `random_start` says that `start` gives random weights. Sets of states that
+    /// memory has no room for go beside the checkpoint, or else to the temporary directory.
+    pub fn fit_truncated(
+        &self,
+        observer: &mut dyn Observer,
+        asked: &str,
+        describe: impl FnOnce(&SigmoidBeliefNet) -> String,
+        random_start: bool,
+        start: impl FnOnce(&dyn DataSource<T>) -> Result<SigmoidBeliefNet>,
+    ) -> Result<Fit<SigmoidBeliefNet>> {
+        let Self { source, executor, config, stream, .. } = *self;
+        let folder = self.checkpoint.map_or_else(std::env::temp_dir, CheckpointFile::folder);
+        let kept = self.checkpoint.map(|file| {
+            file.load(asked, describe, |path| {
+                store::load_truncated_checkpoint(path, source, config, stream, &folder)
+            })
+        });
+        let state = match kept.transpose()?.flatten() {
+            Some(state) => state,
+            None => {
+                let model = start(source)?;
+                truncated_stream::begin(model, random_start, source, config, stream, &folder)?
+            }
+        };
+        observer.on_start(0);
+        let data = StreamData { points: source, held_out: self.held_out };
+        let Some(file) = self.checkpoint else {
+            return truncated_stream::resume(
+                state, &data, executor, config, stream, observer, None,
+            );
+        };
+        let save = |path: &Path, state: &_| store::save_truncated_checkpoint(path, state);
+        file.keep_by(save, |checkpoints| {
+            let kept = Some(checkpoints);
+            truncated_stream::resume(state, &data, executor, config, stream, observer, kept)
+        })
     }
 }

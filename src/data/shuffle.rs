@@ -44,6 +44,8 @@ pub struct Order {
     /// Whether chunks come in random order, and whether the points of windows do.
     shuffle: bool,
     mix: bool,
+    /// Whether windows tell where their points stand in the source.
+    positions: bool,
 }
 
 /// A place in a stream of batches: before which batch it stands.
@@ -83,7 +85,13 @@ impl Order {
             seed,
             shuffle,
             mix: shuffle,
+            positions: false,
         }
+    }
+
+    /// The same order in windows that tell where their points come from ([`Window::positions`]), at four bytes a point.
+    pub fn with_positions(self) -> Self {
+        Self { positions: true, ..self }
     }
 
     /// The same chunks of `batch` consecutive points in every epoch, one a window; their order is random.
@@ -94,7 +102,16 @@ impl Order {
         shuffle: bool,
     ) -> Self {
         let (len, chunk) = (source.len(), batch);
-        Self { len, chunk, chunks_per_window: 1, batch: u64::MAX, seed, shuffle, mix: false }
+        Self {
+            len,
+            chunk,
+            chunks_per_window: 1,
+            batch: u64::MAX,
+            seed,
+            shuffle,
+            mix: false,
+            positions: false,
+        }
     }
 
     /// Points of a batch, about.
@@ -179,10 +196,12 @@ pub struct Window<T> {
     batch: u64,
     skipped: u64,
     place: Place,
+    ranges: Vec<Range<u64>>,
     chunk: u64,
     buffer: BlockBuf<T>,
     /// Random orders of the points of a chunk, and of those of the short one.
     orders: [Vec<u32>; 2],
+    positions: Vec<u32>,
     bad: Vec<usize>,
 }
 
@@ -215,6 +234,7 @@ impl<T: Scalar> Window<T> {
             // From the system, which gives zeros, and not written here.
             self.values = vec![T::ZERO; rows * dim];
         }
+        self.positions.resize(if order.positions { rows } else { 0 }, 0);
         let within = place.epoch.wrapping_mul(0x1_0000_0001).wrapping_add(place.window);
         let mut rng = rng::stream(order.seed ^ WITHIN, within);
         let deal = Deal::new(&lengths, order, dim * size_of::<T>());
@@ -261,7 +281,15 @@ impl<T: Scalar> Window<T> {
                 }
                 if let Some(weights) = block.weights {
                     let to = &mut self.weights[at..][..turns.len()];
-                    to.iter_mut().zip(turns).for_each(|(to, turn)| *to = weights[point(turn)]);
+                    to.iter_mut()
+                        .zip(turns.clone())
+                        .for_each(|(to, turn)| *to = weights[point(turn)]);
+                }
+                if order.positions {
+                    let to = &mut self.positions[at..][..turns.len()];
+                    to.iter_mut()
+                        .zip(turns)
+                        .for_each(|(to, turn)| *to = (done + point(turn)) as u32);
                 }
                 if let Some(is_bad) = is_bad {
                     let rows = to.chunks_exact(dim).enumerate();
@@ -276,6 +304,7 @@ impl<T: Scalar> Window<T> {
             done += count;
         }
         self.rows = rows;
+        self.ranges = ranges;
         self.skipped = self.bad.len() as u64;
         self.close_holes();
         Ok(true)
@@ -296,6 +325,9 @@ impl<T: Scalar> Window<T> {
             if self.weighted {
                 self.weights[to] = self.weights[from];
             }
+            if let Some(&position) = self.positions.get(from) {
+                self.positions[to] = position;
+            }
             to += 1;
         }
         self.rows = to;
@@ -309,6 +341,32 @@ impl<T: Scalar> Window<T> {
     /// Its chunk, in the order of the source; the first if there are several.
     pub fn chunk(&self) -> u64 {
         self.chunk
+    }
+
+    /// Its chunks, as ranges of points of the source.
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
+    /// Where the points of a batch stand among those of the chunks: counted through [`ranges`](Self::ranges), in their order.
+    ///
+    /// # Panics
+    /// If the order is not [`with_positions`](Order::with_positions), or there are not as many batches.
+    pub fn positions(&self, index: u64) -> &[u32] {
+        &self.positions[self.bounds(index)]
+    }
+
+    /// The point of the source that stands at a position.
+    pub fn row(&self, position: u32) -> u64 {
+        let mut left = u64::from(position);
+        for range in &self.ranges {
+            let count = range.end - range.start;
+            if left < count {
+                return range.start + left;
+            }
+            left -= count;
+        }
+        panic!("position {position} is past the end of the window");
     }
 
     /// Number of points.
@@ -332,15 +390,19 @@ impl<T: Scalar> Window<T> {
         (rows.saturating_add(self.batch / 2) / self.batch).max(u64::from(rows > 0))
     }
 
+    fn bounds(&self, index: u64) -> Range<usize> {
+        let n = self.n_batches();
+        assert!(index < n, "batch {index} of {n}");
+        let bound = |k: u64| (self.rows as u64 * k / n) as usize;
+        bound(index)..bound(index + 1)
+    }
+
     /// A batch.
     ///
     /// # Panics
     /// If there are not as many.
     pub fn batch(&self, index: u64) -> Block<'_, T> {
-        let n = self.n_batches();
-        assert!(index < n, "batch {index} of {n}");
-        let bound = |k: u64| (self.rows as u64 * k / n) as usize;
-        let (start, end) = (bound(index), bound(index + 1));
+        let Range { start, end } = self.bounds(index);
         let values = &self.values[start * self.dim..end * self.dim];
         Block {
             points: MatRef::from_row_major_slice(values, end - start, self.dim),
@@ -549,5 +611,36 @@ mod tests {
         }
         assert!(window.fill(&source, &order, &chunks, Place::default(), None, |_| true).unwrap());
         assert_eq!((window.len(), window.skipped()), (2000, 0));
+    }
+
+    #[test]
+    fn points_know_where_they_come_from_also_where_bad_ones_were_left_out() {
+        let source = source(5003);
+        let is_bad = |row: &[f64]| row[0] % 7.0 == 3.0;
+        for shuffle in [false, true] {
+            let order = Order::minibatches::<f64>(&source, 100, 1 << 14, 5, shuffle);
+            let order = order.with_positions();
+            assert!(order.n_windows() > 2);
+            let chunks = order.chunks(1);
+            let mut window = Window::default();
+            for is_bad in [None, Some(&is_bad as IsBad<'_, f64>)] {
+                let mut seen = 0;
+                for w in 0..order.n_windows() {
+                    let place = Place { epoch: 1, window: w, batch: 0 };
+                    assert!(
+                        window.fill(&source, &order, &chunks, place, is_bad, |_| true).unwrap()
+                    );
+                    for b in 0..window.n_batches() {
+                        let (block, positions) = (window.batch(b), window.positions(b));
+                        assert_eq!(block.len(), positions.len());
+                        for (i, &position) in positions.iter().enumerate() {
+                            assert_eq!(window.row(position) as f64, block.points[(i, 0)]);
+                        }
+                        seen += block.len();
+                    }
+                }
+                assert_eq!(seen, if is_bad.is_some() { 5003 - 715 } else { 5003 });
+            }
+        }
     }
 }

@@ -129,7 +129,7 @@ pub fn fit_from<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
                 return Err(fault);
             }
         };
-        over = run.learn(&stats, config, observer)?;
+        over = run.learn(&stats, executor, config, observer)?;
         if over.is_some() || keeper.is_due() {
             keeper.keep(|| run.state())?;
         }
@@ -151,18 +151,19 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Run<'_, T, M, S> {
     fn learn(
         &mut self,
         stats: &SuffStats,
+        executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
     ) -> Result<Option<StopReason>> {
         let Self { model, splits_left, sweeper, watch } = self;
         let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
-        let mut events = model.m_step(stats, regularization);
+        let mut events = model.m_step_by(stats, regularization, executor);
         let iteration = watch.iteration();
         if iteration == 1 {
             // A start may know little of where the data lie.
             model.recentre();
         }
-        let (entropy_sum, lower_bound) = (model.entropy_sum(stats), model.lower_bound(stats));
+        let (lower_bound, entropy_sum) = model.bound_and_entropies_by(stats, executor);
         if !lower_bound.is_finite() || !entropy_sum.total().is_finite() {
             let message = "the lower bound is no finite number; values are too large or too small";
             return Err(DataError::new(sweeper.source().name(), message).into());

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::family::Regularization;
 use crate::model::{EntropySum, GenerativeModel};
 use crate::stats::SuffStats;
+use crate::work::{Alone, Workers};
 
 /// Memory, in bytes, that the statistics of one chunk take: its sums, and its centres.
 pub fn slot_bytes(stats: &SuffStats) -> usize {
@@ -88,7 +89,23 @@ impl<M: GenerativeModel> Incremental<M> {
     ///
     /// # Panics
     /// If there is no such chunk.
-    pub fn absorb(&mut self, chunk: usize, mut batch: SuffStats) -> Result<Step> {
+    pub fn absorb(&mut self, chunk: usize, batch: SuffStats) -> Result<Step> {
+        self.absorb_by(chunk, batch, &Alone)
+    }
+
+    /// The same with an M-step by `workers`.
+    ///
+    /// # Errors
+    /// As [`absorb`](Self::absorb).
+    ///
+    /// # Panics
+    /// As it.
+    pub fn absorb_by(
+        &mut self,
+        chunk: usize,
+        mut batch: SuffStats,
+        workers: &dyn Workers,
+    ) -> Result<Step> {
         take_up_rounding(&mut batch);
         self.visits += 1;
         self.points += batch.n_points();
@@ -129,12 +146,12 @@ impl<M: GenerativeModel> Incremental<M> {
             events: Vec::new(),
         };
         if !self.is_warming_up() {
-            step.events = self.model.m_step(&total, self.regularization);
+            step.events = self.model.m_step_by(&total, self.regularization, workers);
             self.model.recentre();
             let centres = self.model.centres();
             self.model.translate(&mut total, &centres);
-            let bound = self.model.lower_bound(&total);
-            step.entropy_sum = self.model.entropy_sum(&total);
+            let (bound, entropy_sum) = self.model.bound_and_entropies_by(&total, workers);
+            step.entropy_sum = entropy_sum;
             if !bound.is_finite() || !step.entropy_sum.total().is_finite() {
                 return Err(not_finite());
             }

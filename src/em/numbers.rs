@@ -16,7 +16,7 @@ pub(super) fn write_stats(out: &mut Vec<f64>, stats: Option<&SuffStats>) {
 /// Numbers that are taken one after another.
 pub(super) struct Reader<'a>(pub &'a [f64]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// What [`write_constants`] wrote; nothing where the numbers are damaged.
     #[allow(clippy::option_option, reason = "absent and damaged are not the same")]
     pub fn constants(&mut self) -> Option<Option<DataConstants>> {
@@ -79,7 +79,7 @@ impl Reader<'_> {
         ((0.0..9e15).contains(&value) && value.fract() == 0.0).then_some(value as u64)
     }
 
-    pub fn take(&mut self, count: usize) -> Option<&[f64]> {
+    pub fn take(&mut self, count: usize) -> Option<&'a [f64]> {
         let (values, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(values)

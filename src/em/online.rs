@@ -91,7 +91,7 @@ impl<T: Scalar, M: EStep<T>> Online<T, M> {
         }
         let batch = Batch { block, name: "batch" };
         let stats = self.lanes.sweep(executor, &batch, self.learner.model())?;
-        self.learner.absorb(stats)
+        self.learner.absorb_by(stats, executor)
     }
 
     /// The learner, without its scratch memory.

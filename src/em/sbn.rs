@@ -7,10 +7,11 @@ use super::sweep::check_domains;
 use super::truncated::{Truncated, fit_truncated};
 use crate::block::BlockBuf;
 use crate::data::DataSource;
+use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::support::{Domain, Support};
-use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior};
+use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior, is_binary};
 use crate::monitor::{Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
@@ -103,7 +104,7 @@ pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
     let begun = Instant::now();
     let mut best: Option<Fit<SigmoidBeliefNet>> = None;
     for run in 0..config.n_init {
-        let model = first(spec, source, config.seed, run as u64)?;
+        let model = first(spec, source, config.seed, run as u64, BadRows::Error)?;
         observer.on_start(run);
         let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
         let seed = config.seed.wrapping_add((run as u64) << 32);
@@ -147,7 +148,7 @@ pub fn fit_from<T: Scalar, S: DataSource<T> + ?Sized>(
     }
 }
 
-/// The network that the `run`-th fit begins with: the given one, or a random start.
+/// The network that the `run`-th fit begins with: the given one, or a random start; points that are none may be passed over.
 ///
 /// # Errors
 /// As [`fit_sbn`].
@@ -156,10 +157,11 @@ pub fn first<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
     seed: u64,
     run: u64,
+    bad_rows: BadRows,
 ) -> Result<SigmoidBeliefNet> {
     match &spec.init {
         Some(model) => Ok(model.clone().with_posterior(spec.posterior)?.with_ridge(spec.ridge)),
-        None => start(spec, source, seed, run),
+        None => start_without(spec, source, seed, run, bad_rows),
     }
 }
 
@@ -173,12 +175,22 @@ pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
     seed: u64,
     run: u64,
 ) -> Result<SigmoidBeliefNet> {
+    start_without(spec, source, seed, run, BadRows::Error)
+}
+
+fn start_without<T: Scalar, S: DataSource<T> + ?Sized>(
+    spec: &SbnSpec,
+    source: &S,
+    seed: u64,
+    run: u64,
+    bad_rows: BadRows,
+) -> Result<SigmoidBeliefNet> {
     let total = spec.latents + spec.hidden.unwrap_or(0);
     check_posterior(spec.posterior, total, spec.hidden.is_some())?;
     if spec.latents == 0 || spec.hidden == Some(0) {
         return Err(Error::Config("sbn: every layer needs at least one latent".into()));
     }
-    let means = means(source)?;
+    let means = means(source, bad_rows)?;
     let mut rng = rng::stream(seed, run);
     let mut normal = |scale: f64| -> f64 {
         let value: f64 = StandardNormal.sample(&mut rng);
@@ -208,15 +220,23 @@ const START_HIDDEN: f64 = -1.5;
 const START_WEIGHT: f64 = 0.5;
 
 /// Weighted mean of each observable, held off 0 and 1 by one point.
-fn means<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result<Vec<f64>> {
+fn means<T: Scalar, S: DataSource<T> + ?Sized>(source: &S, bad_rows: BadRows) -> Result<Vec<f64>> {
     let mut sums = vec![0.0; source.dim()];
-    let (mut total, mut start) = (0.0, 0);
+    let (mut total, mut start, mut n) = (0.0, 0, 0.0);
+    let domains = [Domain::new(0..source.dim(), Support::Binary)];
     let mut buffer = BlockBuf::default();
     while start < source.len() {
         let count = READ.min(source.len() - start);
         let block = source.read(start, count as usize, &mut buffer)?;
-        check_domains(&[Domain::new(0..source.dim(), Support::Binary)], source, block)?;
+        let all_are_binary = is_binary(block);
+        if !all_are_binary && bad_rows == BadRows::Error {
+            check_domains(&domains, source, block)?;
+        }
         for (i, row) in block.points.row_iter().enumerate() {
+            if !all_are_binary && !is_binary(block.slice(i, 1)) {
+                continue;
+            }
+            n += 1.0;
             let weight = block.weights.map_or(1.0, |weights| weights[i]);
             total += weight;
             sums.iter_mut().zip(row.iter()).for_each(|(sum, x)| *sum += weight * x.to_f64());
@@ -227,6 +247,6 @@ fn means<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result<Vec<f64>> {
         let message = "there are no points of positive weight";
         return Err(DataError::new(source.name(), message).into());
     }
-    let one = total / source.len() as f64;
+    let one = total / n;
     Ok(sums.iter().map(|sum| (sum + one) / (total + 2.0 * one)).collect())
 }

@@ -96,9 +96,9 @@ pub struct StreamState<M> {
 /// Means of the entropy sum over epochs: the same points each time, so that they compare well.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EpochMeans {
-    sum: f64,
-    steps: f64,
-    last: f64,
+    pub(super) sum: f64,
+    pub(super) steps: f64,
+    pub(super) last: f64,
 }
 
 impl Default for EpochMeans {

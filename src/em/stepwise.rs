@@ -20,6 +20,7 @@ use crate::family::Regularization;
 use crate::model::{EntropySum, GenerativeModel};
 use crate::monitor::Event;
 use crate::stats::SuffStats;
+use crate::work::{Alone, Workers};
 
 /// Sizes of the steps: `γ_t = (t + offset)^-exponent` from the second batch on; the first fills the statistics.
 ///
@@ -244,13 +245,13 @@ impl<M: GenerativeModel> Stepwise<M> {
 
     /// `KL(π‖π') + Σ_c π_c KL(p_c‖p'_c)` from the parameters at the last call of this to those of now, as the difference of
     /// their bounds on the running statistics; infinity at the first call.
-    pub(super) fn displacement(&mut self) -> f64 {
+    pub(super) fn displacement(&mut self, workers: &dyn Workers) -> f64 {
         let Some(stats) = &self.stats else { return f64::INFINITY };
         let displacement = match &self.reference {
             None => f64::INFINITY,
             Some(reference) => {
                 let mut old = self.model.clone();
-                old.m_step(reference, self.regularization);
+                old.m_step_by(reference, self.regularization, workers);
                 self.model.lower_bound(stats) - old.lower_bound(stats)
             }
         };
@@ -262,7 +263,15 @@ impl<M: GenerativeModel> Stepwise<M> {
     ///
     /// # Errors
     /// If the bound is no finite number.
-    pub fn absorb(&mut self, mut batch: SuffStats) -> Result<Step> {
+    pub fn absorb(&mut self, batch: SuffStats) -> Result<Step> {
+        self.absorb_by(batch, &Alone)
+    }
+
+    /// The same with an M-step by `workers`.
+    ///
+    /// # Errors
+    /// As [`absorb`](Self::absorb).
+    pub fn absorb_by(&mut self, mut batch: SuffStats, workers: &dyn Workers) -> Result<Step> {
         let (weight, points) = (batch.total_weight(), batch.n_points());
         batch.scale(1.0 / weight);
         take_up_rounding(&mut batch);
@@ -303,12 +312,12 @@ impl<M: GenerativeModel> Stepwise<M> {
             events: Vec::new(),
         };
         if !warming_up {
-            step.events = self.model.m_step(&stats, self.regularization);
+            step.events = self.model.m_step_by(&stats, self.regularization, workers);
             self.model.recentre();
             let mut centres = self.model.centres();
             self.model.translate(&mut stats, &centres);
-            let bound = self.model.lower_bound(&stats);
-            step.entropy_sum = self.model.entropy_sum(&stats);
+            let (bound, entropy_sum) = self.model.bound_and_entropies_by(&stats, workers);
+            step.entropy_sum = entropy_sum;
             if !bound.is_finite() || !step.entropy_sum.total().is_finite() {
                 return Err(not_finite());
             }

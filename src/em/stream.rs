@@ -16,7 +16,7 @@ use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section};
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::Regularization;
+use crate::family::{Domain, Regularization};
 use crate::kernels::dispatch::Simd;
 use crate::model::{Constants, EStep};
 use crate::monitor::{Event, IterRecord, Minibatch, Observer, Plateau, StopReason};
@@ -123,7 +123,7 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.step_size.check()?;
         for (name, value) in [
             ("batch_size", self.batch_size),
@@ -279,7 +279,7 @@ fn order<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// All that decides on the bits of a fit: a state goes on only under the same.
-fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
+pub(super) fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     source: &S,
     order: &Order,
     config: &Config,
@@ -374,13 +374,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
             let (order, place) = (self.order, self.state.place);
             let (points, epochs) = (self.data.points, self.stream.epochs as u64);
             let domains = self.state.engine.model().domains();
-            let missing = domains.iter().any(|domain| domain.missing);
-            let is_bad = |row: &[T]| {
-                // Zero times a number is zero; times anything else it is NaN.
-                let zero = row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO);
-                zero != T::ZERO && !missing
-                    || domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some())
-            };
+            let is_bad = |row: &[T]| is_bad(&domains, row);
             // Where they end the fit, the E-step finds them: then all batches before are learned from.
             let skips = self.stream.bad_rows == BadRows::Skip;
             let is_bad = skips.then_some(&is_bad as IsBad<'_, T>);
@@ -454,8 +448,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
 
     fn absorb(&mut self, chunk: u64, stats: SuffStats) -> Result<Step> {
         match &mut self.state.engine {
-            Engine::Stepwise(learner) => learner.absorb(stats),
-            Engine::Incremental(learner) => learner.absorb(chunk as usize, stats),
+            Engine::Stepwise(learner) => learner.absorb_by(stats, self.executor),
+            Engine::Incremental(learner) => learner.absorb_by(chunk as usize, stats, self.executor),
         }
     }
 
@@ -492,7 +486,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                     let sum = step.entropy_sum.total();
                     let rule = &mut self.state.plateau;
                     let closes = rule.update(step.step_size, sum, variance);
-                    let flat = closes && rule.close(learner.displacement());
+                    let flat = closes && rule.close(learner.displacement(self.executor));
                     let gain = self.state.epoch.update(sum, epoch_ends);
                     if learner.least_step > 0.0 {
                         let p = learner.model.n_parameters();
@@ -633,9 +627,9 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         while self.state.polished < self.stream.polish as u64 {
             let model = self.state.engine.model_mut();
             let stats = sweeper.sweep(model)?;
-            let mut events = model.m_step(&stats, regularization);
+            let mut events = model.m_step_by(&stats, regularization, self.executor);
             model.recentre();
-            let (entropy_sum, lower_bound) = (model.entropy_sum(&stats), model.lower_bound(&stats));
+            let (lower_bound, entropy_sum) = model.bound_and_entropies_by(&stats, self.executor);
             let mut no_splits = 0;
             events.extend(model.repair(&stats, &mut no_splits));
             model.recentre();
@@ -708,7 +702,15 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     }
 }
 
+/// Whether a model of these domains is not for a point.
+pub(super) fn is_bad<T: Scalar>(domains: &[Domain], row: &[T]) -> bool {
+    // Zero times a number is zero; times anything else it is NaN.
+    let zero = row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO);
+    zero != T::ZERO && !domains.iter().any(|domain| domain.missing)
+        || domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some())
+}
+
 /// Whether a resumed fit has nothing to add to the stream.
-fn is_final(reason: StopReason) -> bool {
+pub(super) fn is_final(reason: StopReason) -> bool {
     matches!(reason, StopReason::Converged | StopReason::Epochs)
 }

@@ -11,12 +11,11 @@ use super::sweep::{check_points, first_fault};
 use super::watch::{Iteration, Watch};
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::model::GenerativeModel;
 use crate::model::sbn::{
-    LatentStats, Measure, Regression, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet,
-    TruncatedStates, TruncatedSums,
+    LatentStats, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates, TruncatedSums,
 };
 use crate::monitor::Observer;
 use crate::rng;
@@ -24,17 +23,17 @@ use crate::scalar::Scalar;
 use std::time::Instant;
 
 /// Lanes at most, each with its own table of states.
-const MAX_LANES: u64 = 32;
+pub(super) const MAX_LANES: u64 = 32;
 
 /// Points that make a lane worth its tables.
-const MIN_POINTS_PER_LANE: u64 = 128;
+pub(super) const MIN_POINTS_PER_LANE: u64 = 128;
 
 /// New states that a point tries in a sweep, for each one that it keeps. Not tuned.
-const CANDIDATES_PER_STATE: usize = 1;
+pub(super) const CANDIDATES_PER_STATE: usize = 1;
 
 /// Newton steps of an M-step, which starts where the last one ended. A second costs as much again; whether it would save as
 /// many sweeps was not measured.
-const NEWTON_STEPS: usize = 1;
+pub(super) const NEWTON_STEPS: usize = 1;
 
 /// Sweeps after a random start in which the prior stays where it is. Else a latent may come to be on in most points before
 /// the weights know what it stands for, and serve as a bias from then on. Length chosen by trial on planted bars
@@ -82,15 +81,15 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
     /// Takes the sets that [`write`](Self::write) gave.
     fn restore(&mut self, from: &mut Reader<'_>, latents: usize) -> Option<()> {
         self.sweeps = from.count()?;
+        let states = TruncatedStates::largest(latents, self.states);
         let count = from.count()? as usize;
         let mut words = from.take(count)?.iter().map(|word| word.to_bits());
         for lane in self.lanes.iter_mut().filter(|_| count > 0) {
             let packed: Vec<u64> = words
                 .by_ref()
-                .take(TruncatedStates::words_of(lane.count, self.states, latents))
+                .take(TruncatedStates::words_of(lane.count, states, latents))
                 .collect();
-            lane.sets =
-                Some(TruncatedStates::from_packed(lane.count, self.states, latents, packed)?);
+            lane.sets = Some(TruncatedStates::from_packed(lane.count, states, latents, packed)?);
         }
         words.next().is_none().then_some(())
     }
@@ -117,9 +116,10 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
     /// # Errors
     /// If reading fails, or a value is neither 0 nor 1: then its row and column are named.
     pub fn sweep(&mut self, model: &SigmoidBeliefNet) -> Result<TruncatedSweep> {
-        let searcher =
-            model.searcher::<T>(self.executor.simd(), self.states * CANDIDATES_PER_STATE);
-        let (source, states, seed) = (self.source, self.states, self.seed);
+        let states = TruncatedStates::largest(model.n_latents(), self.states);
+        let searcher = model.searcher::<T>(self.executor.simd(), states * CANDIDATES_PER_STATE);
+        let (source, seed) = (self.source, self.seed);
+        check_room(source.len(), model.n_latents(), states)?;
         let n_lanes = self.lanes.len() as u64;
         let sweeps = self.sweeps;
         self.sweeps += 1;
@@ -148,7 +148,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
             let sums = &lane.workspace.as_ref().expect("every lane ran").sums_of_states;
             match &mut total {
                 None => total = Some(sums.clone()),
-                Some(total) => total.add(sums),
+                Some(total) => total.add(1.0, sums),
             }
         }
         let total = total.filter(|total| total.total_weight > 0.0);
@@ -158,6 +158,20 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
         let log_evidence = total.log_evidence / total.total_weight;
         Ok(TruncatedSweep { stats: model.latent_stats_of(&total), log_evidence })
     }
+}
+
+/// Refuses sets of states that this machine has no addresses for; only touching them would tell whether it has the memory.
+fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
+    let words = TruncatedStates::words_of_a_set(latents, states)
+        .and_then(|words| words.checked_mul(usize::try_from(points).ok()?));
+    let fits = |words: usize| Vec::<u64>::new().try_reserve_exact(words).is_ok();
+    if words.is_some_and(fits) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "sbn: sets of {states} states for {points} points do not fit into memory: take fewer, or minibatches, which keep them \
+         on the disk"
+    )))
 }
 
 /// How a network is learned with truncated posteriors.
@@ -213,18 +227,8 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
         let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
         let iteration = watch.iteration();
         watch.held = of.random_start && iteration <= HELD_PRIOR;
-        let mut regressions: Vec<Regression<'_>> =
-            model.regressions(&stats, NEWTON_STEPS, watch.held);
-        executor.for_each(&mut regressions, |_, regression| {
-            regression.solve();
-            Ok(())
-        })?;
-        let mut measures: Vec<Measure<'_>> = model.measures(&stats);
-        executor.for_each(&mut measures, |_, measure| {
-            measure.take();
-            Ok(())
-        })?;
-        let (lower_bound, entropy_sum) = model.bound_and_entropies(&stats, &measures);
+        model.maximize(&stats, NEWTON_STEPS, watch.held, executor);
+        let (lower_bound, entropy_sum) = model.bound_and_entropies(&stats, executor);
         let found = Iteration {
             points_seen: iteration as u64 * source.len(),
             entropy_sum,

@@ -23,6 +23,7 @@ use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, SuffStats};
+use crate::work::Workers;
 use std::ops::Range;
 
 /// A model `p(z) p(x | z)` learned by EM from sufficient statistics.
@@ -53,6 +54,16 @@ pub trait GenerativeModel: Clone + Send + Sync {
 
     /// M-step: sets the parameters that maximise the bound given the statistics.
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event>;
+
+    /// The same M-step by `workers`, with the same bits; models whose M-steps take long cut them into pieces.
+    fn m_step_by(
+        &mut self,
+        stats: &SuffStats,
+        regularization: Regularization,
+        _workers: &dyn Workers,
+    ) -> Vec<Event> {
+        self.m_step(stats, regularization)
+    }
 
     /// Repairs what the M-step could not: splits, discards. Not an M-step; the bound may fall.
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event>;
@@ -95,6 +106,16 @@ pub trait GenerativeModel: Clone + Send + Sync {
 
     /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
     fn lower_bound(&self, stats: &SuffStats) -> f64;
+
+    /// Lower bound and entropy sum by `workers`, with the same bits as [`lower_bound`](Self::lower_bound) and
+    /// [`entropy_sum`](Self::entropy_sum).
+    fn bound_and_entropies_by(
+        &self,
+        stats: &SuffStats,
+        _workers: &dyn Workers,
+    ) -> (f64, EntropySum) {
+        (self.lower_bound(stats), self.entropy_sum(stats))
+    }
 
     /// Number of free parameters, as information criteria count them.
     fn n_parameters(&self) -> usize;

@@ -18,10 +18,10 @@ use std::io::Write;
 use std::path::Path;
 
 /// Name of the format.
-const FORMAT: &str = "entropysum-checkpoint";
+pub(super) const FORMAT: &str = "entropysum-checkpoint";
 
 /// Version that is written and read: states of other versions would not end with the same bits.
-const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 1;
 
 /// Saves the state of a fit, in place of an older one.
 ///
@@ -83,6 +83,14 @@ pub fn load_batch_checkpoint<M: Stored>(path: impl AsRef<Path>) -> Result<BatchS
     Ok(BatchState { model, settings, numbers, warnings })
 }
 
+/// Refuses files that are no checkpoints, and those of other versions.
+pub(super) fn check_checkpoint(format: &str, version: &str) -> Result<()> {
+    if format != FORMAT {
+        return invalid(format!("not a checkpoint, its format is {format:?}"));
+    }
+    check_version(version.parse().unwrap_or_default())
+}
+
 type Parts<M> = (M, String, Vec<f64>, Vec<String>);
 
 fn parts<M: Stored>(bytes: &[u8]) -> Result<Parts<M>> {
@@ -94,10 +102,7 @@ fn parts<M: Stored>(bytes: &[u8]) -> Result<Parts<M>> {
         let found = header.metadata().as_ref().and_then(|it| it.get(key));
         found.cloned().unwrap_or_default()
     };
-    if entry("format") != FORMAT {
-        return invalid(format!("not a checkpoint, its format is {:?}", entry("format")));
-    }
-    check_version(entry("version").parse().unwrap_or_default())?;
+    check_checkpoint(&entry("format"), &entry("version"))?;
     let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let numbers = tensors.tensor("state").map_err(damaged)?;
     let numbers = numbers.data().as_chunks().0.iter().map(|&it| f64::from_le_bytes(it)).collect();

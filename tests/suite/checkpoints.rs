@@ -2,6 +2,7 @@
 
 use crate::common::{StopAfter, clusters, example_mixture, example_points};
 use entropysum::data::memory::Points;
+use entropysum::data::shuffle::BadRows;
 use entropysum::em::linear_gaussian::Summary;
 use entropysum::em::{
     self, Algorithm, BatchState, Begin, Checkpoints, Config, Fit, LinearGaussianSpec, SbnSpec, sbn,
@@ -153,7 +154,7 @@ fn resumed_networks_end_with_the_same_bits_and_keep_their_sets_of_states() {
         ends_with_the_same_bits(&what, 7, &|kept, observer, checkpoints| {
             let begin = match kept {
                 Some(state) => Begin::Kept(state),
-                None => Begin::Afresh(sbn::first(&spec, &points, config.seed, 0)?),
+                None => Begin::Afresh(sbn::first(&spec, &points, config.seed, 0, BadRows::Error)?),
             };
             sbn::fit_from(&spec, begin, &points, &executor, &config, observer, checkpoints)
         });

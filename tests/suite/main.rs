@@ -24,6 +24,7 @@ mod robustness;
 mod robustness_families;
 mod sbn;
 mod sbn_streaming;
+mod sbn_truncated_stream;
 mod sparse;
 mod special_functions;
 mod store;

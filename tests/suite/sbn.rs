@@ -827,7 +827,17 @@ fn bad_input_is_told_what_and_where() {
     assert!(text.contains("for two layers"), "{text}");
     let text = fault(SbnSpec::new(2).with_posterior(LatentPosterior::Truncated { states: 0 }));
     assert!(text.contains("at least one state"), "{text}");
+    let text = fault(SbnSpec::new(5000).with_posterior(TRUNCATED));
+    assert!(text.contains("up to 4096"), "{text}");
+    let states = LatentPosterior::Truncated { states: 1 << 40 };
+    let text = fault(SbnSpec::new(300).with_posterior(states));
+    assert!(text.contains("up to 65536"), "{text}");
     assert!(fault(SbnSpec::new(0)).contains("at least one latent"));
+    // More states than there are: no more than all are tried.
+    let states = LatentPosterior::Truncated { states: 65536 };
+    let spec = SbnSpec::new(2).with_posterior(states);
+    let fit = fit_sbn(&spec, &fine, &executor, &config, &mut Silent).unwrap();
+    assert!(inference::score(&fit.model, &fine, &executor).unwrap().log_likelihood <= 1e-9);
     let layer = || Layer::new(2, &[0.0; 4], &[0.0; 2]).unwrap();
     assert!(SigmoidBeliefNet::new(vec![0.5; 3], None, layer()).is_err());
     assert!(SigmoidBeliefNet::new(vec![0.5, 1.5], None, layer()).is_err());

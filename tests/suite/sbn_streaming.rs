@@ -329,7 +329,22 @@ fn on_the_command_line_networks_stream_stop_and_resume() {
         let (done, text, _) = run(&format!("fit x.npy --model sbn --latent 4 {arguments} -q"));
         assert!(!done && text.contains(expected), "{arguments}: {text}");
     };
-    refused("--posterior truncated --batch-size 100", "leave out --batch-size");
-    refused("--posterior truncated --algorithm incremental", "use --posterior exact");
+    refused("--posterior truncated --algorithm incremental", "or --posterior exact");
     refused("--checkpoint state --n-init 2", "--n-init 2 asks for several");
+    refused("--batch-size 100 --n-init 3", "fits by minibatches have one start");
+
+    // A row that is none: left out of the start too, under exact and truncated posteriors.
+    let rows: Vec<String> =
+        points(60, 9).chunks(DIM).map(|row| format!("{row:?}").replace(['[', ']'], "")).collect();
+    let text = format!("{}\n{}\n", rows.join("\n"), vec!["0.5"; DIM].join(","));
+    std::fs::write(folder.path().join("bad.csv"), text).unwrap();
+    for posterior in ["exact", "truncated"] {
+        let fit = format!(
+            "fit bad.csv --model sbn --latent 3 --posterior {posterior} --batch-size 20 --epochs 2"
+        );
+        let (done, text, _) = run(&fit);
+        assert!(!done && text.contains("row 60, column 0: the value is 0.5"), "{text}");
+        let (done, text, _) = run(&format!("{fit} --on-bad-row skip"));
+        assert!(done && text.contains("2 point(s) were left out"), "{text}");
+    }
 }

@@ -10,6 +10,8 @@ use crate::cli::run::size;
 use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
+use entropysum::data::shuffle::BadRows;
+use entropysum::em::stream::Algorithm;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated::TruncatedSweeper;
 use entropysum::em::{Config, Fit, SbnSpec, fit_sbn, sbn};
@@ -54,7 +56,11 @@ fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPos
 fn form(spec: &SbnSpec) -> String {
     let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
     let (latents, posterior) = (spec.latents, spec.posterior.name());
-    format!("{latents}{hidden} latents, {posterior} posteriors, ridge {}", spec.ridge)
+    let states = match spec.posterior {
+        LatentPosterior::Truncated { states } => format!(" of {states} states"),
+        _ => String::new(),
+    };
+    format!("{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}", spec.ridge)
 }
 
 fn form_of(model: &SigmoidBeliefNet) -> String {
@@ -106,10 +112,17 @@ impl Kind for SigmoidBeliefNet {
         }
         let total: u64 = latents.iter().sum();
         match chosen {
-            LatentPosterior::Truncated { .. } if algorithm(args).is_some() => refuse(format!(
-                "truncated posteriors keep their states with the points and are learned by sweeps over all of them: leave out \
-                 --batch-size and --algorithm, or use --posterior exact (up to {MAX_ENUMERATED} latents)"
-            )),
+            LatentPosterior::Truncated { .. }
+                if algorithm(args) == Some(Algorithm::Incremental) =>
+            {
+                refuse(format!(
+                    "incremental EM with truncated posteriors would go through the states of all points after each chunk: use \
+                     --algorithm stepwise, or --posterior exact (up to {MAX_ENUMERATED} latents)"
+                ))
+            }
+            LatentPosterior::Truncated { .. } if args.stream.polish.is_some_and(|n| n > 0) => refuse(
+                "--polish needs the states of all points at once: leave it out, and go on from the file with fit --init FILE".into(),
+            ),
             LatentPosterior::Exact | LatentPosterior::MeanField
                 if total > MAX_ENUMERATED as u64 =>
             {
@@ -206,7 +219,7 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         let Some(file) = kept else {
             return fit_sbn(spec, *source, executor, config, observer);
         };
-        let start = || Ok((sbn::first(spec, *source, config.seed, 0)?, None));
+        let start = || Ok((sbn::first(spec, *source, config.seed, 0, BadRows::Error)?, None));
         file.fit(&form(spec), form_of, start, |begin, checkpoints| {
             observer.on_start(0);
             sbn::fit_from(spec, begin, *source, executor, config, observer, Some(checkpoints))
@@ -218,9 +231,14 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        plan.fit(observer, &form(spec), form_of, |source| {
-            Ok((sbn::first(spec, source, plan.config.seed, 0)?, None))
-        })
+        let first = |source: &dyn DataSource<T>| {
+            sbn::first(spec, source, plan.config.seed, 0, plan.stream.bad_rows)
+        };
+        if let LatentPosterior::Truncated { .. } = spec.posterior {
+            let random_start = spec.init.is_none();
+            return plan.fit_truncated(observer, &form(spec), form_of, random_start, first);
+        }
+        plan.fit(observer, &form(spec), form_of, |source| Ok((first(source)?, None)))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -52,6 +52,7 @@ impl SigmoidBeliefNet {
     fn latent_encoder<T: Scalar>(&self, simd: Simd) -> LatentEncoder<T> {
         let posterior = match self.posterior() {
             LatentPosterior::Truncated { states } => {
+                let states = TruncatedStates::largest(self.n_latents(), states);
                 Encoder::Search(self.searcher(simd, states), states)
             }
             _ => Encoder::States(self.pack_states(simd)),

@@ -38,12 +38,12 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::{logistic, states};
 use crate::monitor::Event;
 use crate::stats::SuffStats;
-use exact::is_binary;
+use crate::work::{Alone, Piece, Workers};
+pub(crate) use exact::is_binary;
 pub use fitted::{LatentEncoder, LatentScratch, SEARCH_SWEEPS};
-use regression::{Design, NewtonRule};
-pub(crate) use regression::{Measure, Regression};
+use regression::{Design, Measure, NewtonRule, Regression};
 pub use truncated::TruncatedStates;
-pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
+pub(crate) use truncated::{SearchWorkspace, Searcher, TruncatedSums};
 
 /// Prior probabilities stay this far from 0 and 1: their logits then are numbers, and the gap that it leaves is below
 /// 1e-13 a latent.
@@ -52,8 +52,14 @@ const PRIOR_FLOOR: f64 = 1e-15;
 /// The largest element of an M-step's gradient, per point: some digits above the rounding of its sums.
 const M_STEP_TOLERANCE: f64 = 1e-13;
 
-/// Outputs that share the scratch memory of a regression: enough to spread over threads, few enough to even out.
-const OUTPUTS_PER_REGRESSION: usize = 8;
+/// Outputs of a piece of an M-step, which share scratch memory: few, so that pieces are many and threads end together.
+const OUTPUTS_PER_PIECE: usize = 8;
+
+/// Latents under truncated posteriors at most: the curvature of an output then takes 128 MiB, in every thread.
+const MAX_TRUNCATED: usize = 4096;
+
+/// States of a set at most: as many as [`MAX_ENUMERATED`] latents have, where exact posteriors cost less.
+const MAX_STATES: usize = 1 << MAX_ENUMERATED;
 
 /// The variational family of a sigmoid belief network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -331,54 +337,56 @@ impl SigmoidBeliefNet {
         Self::new(prior, hidden, observables)
     }
 
-    /// Sets the prior, unless it is held, and returns the regressions that set the layers: independent of each other, for whoever may solve
-    /// them in parallel.
-    pub(crate) fn regressions<'a>(
-        &'a mut self,
-        stats: &'a LatentStats,
+    /// Sets the prior, unless it is held, and the layers, by `max_steps` Newton steps an output at most.
+    pub(crate) fn maximize(
+        &mut self,
+        stats: &LatentStats,
         max_steps: usize,
         hold_prior: bool,
-    ) -> Vec<Regression<'a>> {
+        workers: &dyn Workers,
+    ) {
         let prior = if hold_prior { &mut [][..] } else { &mut self.prior[..] };
         for (prior, marginal) in prior.iter_mut().zip(&stats.marginals) {
             *prior = marginal.clamp(PRIOR_FLOOR, 1.0 - PRIOR_FLOOR);
         }
         let rule = NewtonRule { tolerance: M_STEP_TOLERANCE, max_steps, ridge: self.ridge };
-        let mut regressions = Vec::new();
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
         for (layer, LayerStats { design, targets }) in self.layers.iter_mut().zip(&stats.layers) {
-            let part = (layer.inputs + 1) * OUTPUTS_PER_REGRESSION;
+            let part = (layer.inputs + 1) * OUTPUTS_PER_PIECE;
             for (targets, rows) in targets.chunks(part).zip(layer.rows.chunks_mut(part)) {
-                regressions.push(Regression { design, targets, rows, rule });
+                pieces.push(Box::new(move || Regression { design, targets, rows, rule }.solve()));
             }
         }
-        regressions
+        workers.work(pieces);
     }
 
-    /// What the layers' outputs contribute to bound and entropy sum, still to be taken: in parts that are independent of each
-    /// other, for whoever may take them in parallel.
-    pub(crate) fn measures<'a>(&'a self, stats: &'a LatentStats) -> Vec<Measure<'a>> {
+    /// What the layers' outputs contribute to bound and entropy sum, in the order of the outputs.
+    fn measures<'a>(&'a self, stats: &'a LatentStats, workers: &dyn Workers) -> Vec<Measure<'a>> {
         let mut measures = Vec::new();
         for (layer, LayerStats { design, targets }) in self.layers.iter().zip(&stats.layers) {
-            let part = (layer.inputs + 1) * OUTPUTS_PER_REGRESSION;
+            let part = (layer.inputs + 1) * OUTPUTS_PER_PIECE;
             for (targets, rows) in targets.chunks(part).zip(layer.rows.chunks(part)) {
                 measures.push(Measure { design, targets, rows, likelihood: 0.0, entropy: 0.0 });
             }
         }
+        let piece = |measure| -> Piece<'_> { Box::new(move || Measure::take(measure)) };
+        workers.work(measures.iter_mut().map(piece).collect());
         measures
     }
 
-    /// Lower bound and entropy sum from the [`measures`](Self::measures), which have been taken.
+    /// The lower bound, and the entropy sum, of these parameters with the posteriors that made the statistics.
     pub(crate) fn bound_and_entropies(
         &self,
         stats: &LatentStats,
-        measures: &[Measure<'_>],
+        workers: &dyn Workers,
     ) -> (f64, EntropySum) {
+        let measures = self.measures(stats, workers);
         let mut bound = stats.posterior_entropy;
         for (&q, &p) in stats.marginals.iter().zip(&self.prior) {
             bound += q * p.ln() + (1.0 - q) * (-p).ln_1p();
         }
         bound += measures.iter().map(|it| it.likelihood).sum::<f64>();
-        let n_hidden = self.hidden().map_or(0, |it| it.outputs().div_ceil(OUTPUTS_PER_REGRESSION));
+        let n_hidden = self.hidden().map_or(0, |it| it.outputs().div_ceil(OUTPUTS_PER_PIECE));
         // Not `sum`, which of nothing is -0.
         let entropy = |of: &[Measure<'_>]| of.iter().fold(0.0, |sum, it| sum + it.entropy);
         let sum = EntropySum {
@@ -391,20 +399,14 @@ impl SigmoidBeliefNet {
         (bound, sum)
     }
 
-    fn measured(&self, stats: &LatentStats) -> (f64, EntropySum) {
-        let mut measures = self.measures(stats);
-        measures.iter_mut().for_each(Measure::take);
-        self.bound_and_entropies(stats, &measures)
-    }
-
     /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
     pub fn bound_of(&self, stats: &LatentStats) -> f64 {
-        self.measured(stats).0
+        self.bound_and_entropies(stats, &Alone).0
     }
 
     /// The entropy sum (Eqns 10 and 21).
     pub fn entropies_of(&self, stats: &LatentStats) -> EntropySum {
-        self.measured(stats).1
+        self.bound_and_entropies(stats, &Alone).1
     }
 
     /// Derivatives of the lower bound at these parameters, with the posteriors that made the statistics.
@@ -480,6 +482,12 @@ pub(crate) fn check_posterior(
         LatentPosterior::Truncated { states: 0 } => {
             refuse("truncated posteriors need at least one state a point".into())
         }
+        LatentPosterior::Truncated { .. } if latents > MAX_TRUNCATED => refuse(format!(
+            "an M-step keeps matrices of the size of latents x latents; there are {latents}, up to {MAX_TRUNCATED} can be"
+        )),
+        LatentPosterior::Truncated { states } if states > MAX_STATES => refuse(format!(
+            "{states} states for each point; up to {MAX_STATES} can be, and 8 to 64 are common"
+        )),
         _ => Ok(()),
     }
 }
@@ -497,9 +505,19 @@ impl GenerativeModel for SigmoidBeliefNet {
         self.prior.len() + self.layers.iter().map(|layer| layer.rows.len()).sum::<usize>()
     }
 
-    fn m_step(&mut self, stats: &SuffStats, _: Regularization) -> Vec<Event> {
+    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+        self.m_step_by(stats, regularization, &Alone)
+    }
+
+    /// One piece of work for some outputs: they are independent of each other.
+    fn m_step_by(
+        &mut self,
+        stats: &SuffStats,
+        _: Regularization,
+        workers: &dyn Workers,
+    ) -> Vec<Event> {
         let stats = self.latent_stats(stats);
-        self.regressions(&stats, usize::MAX, false).iter_mut().for_each(Regression::solve);
+        self.maximize(&stats, usize::MAX, false, workers);
         Vec::new()
     }
 
@@ -517,6 +535,14 @@ impl GenerativeModel for SigmoidBeliefNet {
 
     fn lower_bound(&self, stats: &SuffStats) -> f64 {
         self.bound_of(&self.latent_stats(stats))
+    }
+
+    fn bound_and_entropies_by(
+        &self,
+        stats: &SuffStats,
+        workers: &dyn Workers,
+    ) -> (f64, EntropySum) {
+        self.bound_and_entropies(&self.latent_stats(stats), workers)
     }
 
     /// Number of top latents that are sometimes on.

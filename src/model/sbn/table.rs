@@ -25,6 +25,11 @@ impl StateTable {
         &self.keys[index * self.words..][..self.words]
     }
 
+    /// All states, in order of arrival.
+    pub(crate) fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
     pub(crate) fn clear(&mut self) {
         self.keys.clear();
         self.slots.fill(EMPTY);

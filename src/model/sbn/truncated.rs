@@ -55,8 +55,7 @@ impl TruncatedStates {
         rng: &mut Xoshiro256PlusPlus,
     ) -> Self {
         let latents = rates.len();
-        let all = if latents < 32 { 1usize << latents } else { usize::MAX };
-        let states = states.min(all);
+        let states = Self::largest(latents, states);
         let words = words(latents);
         let mut packed = Vec::with_capacity(points * states * words);
         let mut seen = StateTable::new(words);
@@ -84,6 +83,16 @@ impl TruncatedStates {
             (0..states).for_each(|s| packed.extend_from_slice(seen.key(s)));
         }
         Self { latents, states, packed }
+    }
+
+    /// As many states as a set of `states` has at most: all, if there are fewer.
+    pub(crate) fn largest(latents: usize, states: usize) -> usize {
+        if latents < 32 { states.min(1 << latents) } else { states }
+    }
+
+    /// Words that a set of `states` states takes, if that is a number.
+    pub(crate) fn words_of_a_set(latents: usize, states: usize) -> Option<usize> {
+        states.checked_mul(words(latents)).filter(|words| *words < usize::MAX / 64)
     }
 
     /// Number of states of a point.
@@ -203,7 +212,7 @@ pub(crate) struct TruncatedSums {
 }
 
 impl TruncatedSums {
-    fn new(latents: usize, targets: usize) -> Self {
+    pub(crate) fn new(latents: usize, targets: usize) -> Self {
         Self {
             total_weight: 0.0,
             posterior_entropy: 0.0,
@@ -231,15 +240,46 @@ impl TruncatedSums {
         self.mass[index] += mass;
     }
 
-    /// Adds the sums over other points.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.total_weight += other.total_weight;
-        self.posterior_entropy += other.posterior_entropy;
-        self.log_evidence += other.log_evidence;
+    /// Adds the sums over other points, times `factor`.
+    pub(crate) fn add(&mut self, factor: f64, other: &Self) {
+        self.total_weight += factor * other.total_weight;
+        self.posterior_entropy += factor * other.posterior_entropy;
+        self.log_evidence += factor * other.log_evidence;
         for (index, &mass) in other.mass.iter().enumerate() {
-            self.add_mass(other.states.key(index), mass);
+            self.add_mass(other.states.key(index), factor * mass);
         }
-        self.targets.iter_mut().zip(&other.targets).for_each(|(sum, t)| *sum += t);
+        self.targets.iter_mut().zip(&other.targets).for_each(|(sum, t)| *sum += factor * t);
+    }
+
+    /// All of it: the states, packed, and the numbers.
+    pub(crate) fn parts(&self) -> (&[u64], impl Iterator<Item = f64>) {
+        let header = [self.total_weight, self.posterior_entropy, self.log_evidence];
+        let numbers = header.into_iter().chain(self.mass.iter().chain(&self.targets).copied());
+        (self.states.keys(), numbers)
+    }
+
+    /// Sums from their [`parts`](Self::parts); nothing, unless these fit each other and the network's sizes.
+    pub(crate) fn from_parts(
+        latents: usize,
+        targets: usize,
+        states: &[u64],
+        numbers: &[f64],
+    ) -> Option<Self> {
+        let mut sums = Self::new(latents, targets);
+        let n = states.len() / words(latents);
+        if numbers.len() != 3 + n + targets || !states.len().is_multiple_of(words(latents)) {
+            return None;
+        }
+        for (index, state) in states.chunks(words(latents)).enumerate() {
+            if sums.states.intern(state) != index {
+                return None;
+            }
+        }
+        [sums.total_weight, sums.posterior_entropy, sums.log_evidence] =
+            [numbers[0], numbers[1], numbers[2]];
+        sums.mass = numbers[3..3 + n].to_vec();
+        sums.targets.copy_from_slice(&numbers[3 + n..]);
+        Some(sums)
     }
 
     pub(crate) fn is_finite(&self) -> bool {

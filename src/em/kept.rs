@@ -1,0 +1,177 @@
+//! What points keep between visits: as many words each, in memory up to a limit and in a temporary file beyond.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Words of all points of a source, by row; zeros to begin with.
+///
+/// The first rows are in memory, the others in a file. It has no name, so that nothing is left of it however the process ends.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    width: usize,
+    len: u64,
+    memory: Vec<u64>,
+    file: Option<Spill>,
+}
+
+#[derive(Debug)]
+struct Spill {
+    file: File,
+    folder: PathBuf,
+    /// The first row that is in it.
+    first: u64,
+}
+
+impl Kept {
+    /// `width` words for each of `len` points, of which `bytes` may be in memory, the others in a file in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the folder, if no file can be made in it.
+    pub fn new(len: u64, width: usize, bytes: u64, folder: &Path) -> Result<Self> {
+        let in_memory = (bytes / (8 * width as u64)).min(len);
+        let words = usize::try_from(in_memory).ok().and_then(|rows| rows.checked_mul(width));
+        let words = words.ok_or_else(|| Error::Config(format!("{bytes} bytes are too many")))?;
+        let mut file = None;
+        if in_memory < len {
+            let fault = |fault| no_room(folder, &fault);
+            let spill = tempfile::tempfile_in(folder).map_err(fault)?;
+            let size = (len - in_memory).checked_mul(8 * width as u64);
+            let size = size.ok_or_else(|| fault(io::ErrorKind::FileTooLarge.into()))?;
+            // Zeros that take no room until they are written.
+            spill.set_len(size).map_err(fault)?;
+            file = Some(Spill { file: spill, folder: folder.to_owned(), first: in_memory });
+        }
+        Ok(Self { width, len, memory: vec![0; words], file })
+    }
+
+    /// Words of a point.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of points.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Bytes that are on the disk.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.file.as_ref().map_or(0, |spill| (self.len - spill.first) * 8 * self.width as u64)
+    }
+
+    /// Reads the words of some rows.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read.
+    ///
+    /// # Panics
+    /// If `to` is not as long as their words, or there are no such rows.
+    pub fn read(&self, rows: Range<u64>, to: &mut [u64]) -> Result<()> {
+        let (words, spilled) = self.split(&rows, to.len());
+        let (head, tail) = to.split_at_mut(words.len());
+        head.copy_from_slice(&self.memory[words]);
+        if let (Some(spill), false) = (&self.file, tail.is_empty()) {
+            spill.seek(spilled, self.width)?;
+            (&spill.file)
+                .read_exact(bytemuck::cast_slice_mut(tail))
+                .map_err(|fault| no_room(&spill.folder, &fault))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the words of some rows.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written: the disk is full, perhaps.
+    ///
+    /// # Panics
+    /// As [`read`](Self::read).
+    pub fn write(&mut self, rows: Range<u64>, from: &[u64]) -> Result<()> {
+        let (words, spilled) = self.split(&rows, from.len());
+        let (head, tail) = from.split_at(words.len());
+        self.memory[words].copy_from_slice(head);
+        if let (Some(spill), false) = (&self.file, tail.is_empty()) {
+            spill.seek(spilled, self.width)?;
+            (&spill.file)
+                .write_all(bytemuck::cast_slice(tail))
+                .map_err(|fault| no_room(&spill.folder, &fault))?;
+        }
+        Ok(())
+    }
+
+    /// Which words of the memory some rows have, and where in the file the others of them begin.
+    fn split(&self, rows: &Range<u64>, words: usize) -> (Range<usize>, u64) {
+        assert!(rows.start <= rows.end && rows.end <= self.len, "rows {rows:?} of {}", self.len);
+        assert_eq!(words as u64, (rows.end - rows.start) * self.width as u64, "words of {rows:?}");
+        let in_memory = (self.memory.len() / self.width) as u64;
+        let word = |row: u64| row.min(in_memory) as usize * self.width;
+        (word(rows.start)..word(rows.end), rows.start.max(in_memory) - in_memory)
+    }
+}
+
+impl Spill {
+    fn seek(&self, row: u64, width: usize) -> Result<()> {
+        let to = SeekFrom::Start(row * 8 * width as u64);
+        (&self.file).seek(to).map(drop).map_err(|fault| no_room(&self.folder, &fault))
+    }
+}
+
+fn no_room(folder: &Path, fault: &io::Error) -> Error {
+    let message = format!("a temporary file for the states of points: {fault}");
+    Error::io(folder, io::Error::new(fault.kind(), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_same_in_memory_on_the_disk_and_across_the_border() {
+        let folder = tempfile::tempdir().unwrap();
+        let (n, width) = (100u64, 3);
+        for bytes in [0, 24, 24 * 37 + 5, u64::from(u32::MAX)] {
+            let mut kept = Kept::new(n, width, bytes, folder.path()).unwrap();
+            let on_disk = n.saturating_sub(bytes / 24) * 24;
+            assert_eq!((kept.spilled_bytes(), kept.width()), (on_disk, width));
+            let word = |k: u64| k.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut all = vec![7; 300];
+            kept.read(0..n, &mut all).unwrap();
+            assert!(all.iter().all(|&word| word == 0));
+            // Out of order, in pieces that lie on both sides of the border.
+            for rows in [60..100, 30..60, 0..1, 1..30, 5..5] {
+                let words: Vec<u64> = (rows.start * 3..rows.end * 3).map(word).collect();
+                kept.write(rows, &words).unwrap();
+            }
+            kept.read(0..n, &mut all).unwrap();
+            assert!(all.iter().enumerate().all(|(k, &found)| found == word(k as u64)));
+            let mut some = vec![0; 6];
+            kept.read(36..38, &mut some).unwrap();
+            assert_eq!(some, (108..114).map(word).collect::<Vec<_>>());
+        }
+        // Nothing of it can be seen, now or later.
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = folder.path().join("nowhere");
+        let fault = Kept::new(10, 1, 0, &nowhere).unwrap_err().to_string();
+        assert!(fault.contains("nowhere") && fault.contains("states of points"), "{fault}");
+        assert!(Kept::new(10, 1, 80, &nowhere).is_ok(), "all are in memory");
+    }
+
+    /// A device that is full, whatever is written.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told() {
+        let file = File::options().read(true).write(true).open("/dev/full").unwrap();
+        let spill = Spill { file, folder: "somewhere".into(), first: 0 };
+        let mut kept = Kept { width: 1, len: 10, memory: Vec::new(), file: Some(spill) };
+        let fault = kept.write(0..10, &[1; 10]).unwrap_err().to_string();
+        assert!(fault.contains("somewhere") && fault.contains("No space left"), "{fault}");
+    }
+}

@@ -107,8 +107,7 @@ pub fn fit_from<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     checkpoints: Option<Checkpoints<'_, BatchState<M>>>,
 ) -> Result<Fit<M>> {
     config.check()?;
-    let mut keeper = Keeper::new(checkpoints, settings(source, config));
-    let (model, kept) = keeper.open(begin)?;
+    let (mut keeper, model, kept) = Keeper::open(begin, checkpoints, || settings(source, config))?;
     data::check_source(source, model.dim())?;
     let mut run = Run {
         splits_left: model.active_components(),

@@ -89,22 +89,26 @@ pub(super) struct Keeper<'a, M> {
 }
 
 impl<'a, M> Keeper<'a, M> {
-    pub fn new(checkpoints: Option<Checkpoints<'a, BatchState<M>>>, settings: String) -> Self {
-        Self { checkpoints, settings, last: Instant::now() }
-    }
-
-    /// The model to begin with, and where it was kept the numbers and warnings of that state.
+    /// Also the model to begin with, and where it was kept the numbers and warnings of that state. `settings` are asked for where
+    /// something is kept only, since they look at the points.
     ///
     /// # Errors
     /// If that was a state of another fit.
-    pub fn open(&self, begin: Begin<M>) -> Result<(M, Option<(Vec<f64>, Vec<String>)>)> {
-        match begin {
-            Begin::Afresh(model) => Ok((model, None)),
-            Begin::Kept(BatchState { model, settings, numbers, warnings }) => {
-                agree(&settings, &self.settings)?;
-                Ok((model, Some((numbers, warnings))))
+    pub fn open(
+        begin: Begin<M>,
+        checkpoints: Option<Checkpoints<'a, BatchState<M>>>,
+        settings: impl FnOnce() -> String,
+    ) -> Result<(Self, M, Option<(Vec<f64>, Vec<String>)>)> {
+        let is_kept = checkpoints.is_some() || matches!(begin, Begin::Kept(_));
+        let settings = if is_kept { settings() } else { String::new() };
+        let (model, state) = match begin {
+            Begin::Afresh(model) => (model, None),
+            Begin::Kept(BatchState { model, settings: found, numbers, warnings }) => {
+                agree(&found, &settings)?;
+                (model, Some((numbers, warnings)))
             }
-        }
+        };
+        Ok((Self { checkpoints, settings, last: Instant::now() }, model, state))
     }
 
     /// Whether it is time for a checkpoint.

@@ -81,6 +81,9 @@ pub enum Begin<M> {
     Kept(BatchState<M>),
 }
 
+/// Numbers and warnings of a state that was kept.
+type Kept = (Vec<f64>, Vec<String>);
+
 /// Keeps a fit while it runs.
 pub(super) struct Keeper<'a, M> {
     checkpoints: Option<Checkpoints<'a, BatchState<M>>>,
@@ -98,7 +101,7 @@ impl<'a, M> Keeper<'a, M> {
         begin: Begin<M>,
         checkpoints: Option<Checkpoints<'a, BatchState<M>>>,
         settings: impl FnOnce() -> String,
-    ) -> Result<(Self, M, Option<(Vec<f64>, Vec<String>)>)> {
+    ) -> Result<(Self, M, Option<Kept>)> {
         let is_kept = checkpoints.is_some() || matches!(begin, Begin::Kept(_));
         let settings = if is_kept { settings() } else { String::new() };
         let (model, state) = match begin {

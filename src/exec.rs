@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::work::{Piece, Workers};
-use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 /// A pool of threads of this crate's own, and the instruction set of its kernels.
 ///
@@ -33,7 +33,8 @@ impl Executor {
             None
         } else {
             let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
+                // The thread that has the work done is one of them.
+                .num_threads(threads - 1)
                 .thread_name(|i| format!("entropysum-{i}"))
                 .build();
             Some(pool.map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))?)
@@ -49,7 +50,7 @@ impl Executor {
 
     /// Number of threads.
     pub fn threads(&self) -> usize {
-        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
+        1 + self.pool.as_ref().map_or(0, rayon::ThreadPool::current_num_threads)
     }
 
     /// Instruction set of the kernels.
@@ -57,7 +58,8 @@ impl Executor {
         self.simd
     }
 
-    /// Calls `work` once for each lane, in parallel.
+    /// Calls `work` once for each lane, in parallel. The thread that calls this takes lanes too: between two calls it need
+    /// not wake another one and go to sleep.
     ///
     /// # Errors
     /// The error of the first lane, in their order, that has one.
@@ -66,18 +68,34 @@ impl Executor {
         lanes: &mut [L],
         work: impl Fn(usize, &mut L) -> Result<()> + Sync,
     ) -> Result<()> {
-        let results: Vec<Result<()>> = match &self.pool {
-            Some(pool) if lanes.len() > 1 => pool.install(|| {
-                lanes
-                    .par_iter_mut()
-                    .enumerate()
-                    .with_max_len(1)
-                    .map(|(i, lane)| work(i, lane))
-                    .collect()
-            }),
-            _ => lanes.iter_mut().enumerate().map(|(i, lane)| work(i, lane)).collect(),
+        let threads = self.threads().min(lanes.len());
+        let queue = Mutex::new(lanes.iter_mut().enumerate());
+        let first_fault = Mutex::new(None::<(usize, Error)>);
+        let take_part = || {
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((index, lane)) = next else { break };
+                if let Err(fault) = work(index, lane) {
+                    let mut first = first_fault.lock().unwrap_or_else(PoisonError::into_inner);
+                    if first.as_ref().is_none_or(|(before, _)| index < *before) {
+                        *first = Some((index, fault));
+                    }
+                }
+            }
         };
-        results.into_iter().collect()
+        match &self.pool {
+            Some(pool) if threads > 1 => pool.in_place_scope(|scope| {
+                for _ in 1..threads {
+                    scope.spawn(|_| take_part());
+                }
+                take_part();
+            }),
+            _ => take_part(),
+        }
+        match first_fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some((_, fault)) => Err(fault),
+        }
     }
 }
 

@@ -15,11 +15,12 @@
 //! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
 //! | [`Section`](shuffle::Section) | `shuffle.rs` | some consecutive points of another source |
 //!
-//! Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
+//! [`identity`] tells sources of the same shape apart. Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
 mod compressed;
 pub mod concat;
+pub mod identity;
 pub mod memory;
 pub mod mtx;
 pub mod npy;

@@ -1,7 +1,7 @@
 //! Points of a source in a random order that can be read from a disk.
 //!
 //! The source is cut into *chunks* of consecutive points. An epoch goes through them in a random order, by *windows*: as
-//! many chunks as fit into a given memory. A window shuffles the points of each chunk and deals them out in turn, one of
+//! many chunks as fit into a given memory. A window shuffles the points of each chunk and deals them out in turn, a few of
 //! each chunk, so that every batch has points of all its chunks: files that are sorted do no harm where a window spans
 //! many chunks. Everything follows from the seed, the epoch and the window; so a place in the stream is three numbers.
 
@@ -124,6 +124,11 @@ impl Order {
         self.len.div_ceil(self.chunk)
     }
 
+    /// Chunks of a window at most.
+    pub fn chunks_per_window(&self) -> u64 {
+        self.chunks_per_window
+    }
+
     /// Windows of an epoch.
     pub fn n_windows(&self) -> u64 {
         self.n_chunks().div_ceil(self.chunks_per_window)
@@ -194,13 +199,15 @@ pub struct Window<T> {
     ranges: Vec<Range<u64>>,
     chunk: u64,
     buffer: BlockBuf<T>,
-    permutation: Vec<u32>,
+    /// Random orders of the points of a chunk, and of those of the short one.
+    orders: [Vec<u32>; 2],
     positions: Vec<u32>,
     bad: Vec<usize>,
 }
 
 impl<T: Scalar> Window<T> {
-    /// Reads a window of an epoch, without bad points.
+    /// Reads a window of an epoch, without bad points. `go_on` is asked before each chunk, with its number; where it says no,
+    /// so does this, and the window is of no use.
     ///
     /// # Errors
     /// Those of the source.
@@ -211,7 +218,8 @@ impl<T: Scalar> Window<T> {
         chunks: &[u64],
         place: Place,
         is_bad: Option<IsBad<'_, T>>,
-    ) -> Result<()> {
+        mut go_on: impl FnMut(usize) -> bool,
+    ) -> Result<bool> {
         let dim = source.dim();
         (self.dim, self.place, self.batch) = (dim, Place { batch: 0, ..place }, order.batch);
         (self.rows, self.weighted) = (0, false);
@@ -230,40 +238,58 @@ impl<T: Scalar> Window<T> {
         let within = place.epoch.wrapping_mul(0x1_0000_0001).wrapping_add(place.window);
         let mut rng = rng::stream(order.seed ^ WITHIN, within);
         let deal = Deal::new(&lengths, order, dim * size_of::<T>());
+        // One permutation for all chunks of a length, and where in it each begins: to draw one a chunk took a tenth of the time
+        // that reading takes.
+        let short = lengths.get(deal.n_chunks).copied().unwrap_or_default();
+        for (points, count) in self.orders.iter_mut().zip([deal.length, short]) {
+            points.clear();
+            points.extend(0..count as u32);
+            if order.mix {
+                shuffle(points, &mut rng);
+            }
+        }
         let mut done = 0;
         for (g, range) in ranges.iter().enumerate() {
             let count = lengths[g];
-            let block = source.read(range.start, count, &mut self.buffer)?;
-            self.permutation.clear();
-            self.permutation.extend(0..count as u32);
-            if order.mix {
-                shuffle(&mut self.permutation, &mut rng);
+            if !go_on(g) {
+                return Ok(false);
             }
+            let block = source.read(range.start, count, &mut self.buffer)?;
+            let turns = &self.orders[usize::from(g >= deal.n_chunks)][..];
+            let shift = if order.mix { rng::below(&mut rng, count as u64) as usize } else { 0 };
+            let point = |turn: usize| {
+                let at = turn + shift;
+                turns[if at < count { at } else { at - count }] as usize
+            };
             if let (Some(_), false) = (block.weights, self.weighted) {
                 self.weighted = true;
                 self.weights.resize(self.weights.len().max(rows), 1.0);
             }
             // As columns of the transposed block rows are slices, where they lie together.
             let contiguous = block.points.transpose().try_as_col_major();
-            let mut copy = |points: Range<usize>, at: usize| {
-                let from = &self.permutation[points];
-                let to = &mut self.values[at * dim..][..from.len() * dim];
+            let mut copy = |turns: Range<usize>, at: usize| {
+                let to = &mut self.values[at * dim..][..turns.len() * dim];
+                let pairs = to.chunks_exact_mut(dim).zip(turns.clone());
                 match contiguous {
-                    Some(rows) => to.chunks_exact_mut(dim).zip(from).for_each(|(to, &from)| {
-                        to.copy_from_slice(rows.col(from as usize).as_slice());
-                    }),
-                    None => to.chunks_exact_mut(dim).zip(from).for_each(|(to, &from)| {
-                        let row = block.points.row(from as usize);
+                    Some(rows) => {
+                        pairs.for_each(|(to, turn)| copy_row(to, rows.col(point(turn)).as_slice()));
+                    }
+                    None => pairs.for_each(|(to, turn)| {
+                        let row = block.points.row(point(turn));
                         to.iter_mut().zip(row.iter()).for_each(|(to, from)| *to = *from);
                     }),
                 }
                 if let Some(weights) = block.weights {
-                    let to = &mut self.weights[at..][..from.len()];
-                    to.iter_mut().zip(from).for_each(|(to, &from)| *to = weights[from as usize]);
+                    let to = &mut self.weights[at..][..turns.len()];
+                    to.iter_mut()
+                        .zip(turns.clone())
+                        .for_each(|(to, turn)| *to = weights[point(turn)]);
                 }
                 if order.positions {
-                    let to = &mut self.positions[at..][..from.len()];
-                    to.iter_mut().zip(from).for_each(|(to, &from)| *to = done as u32 + from);
+                    let to = &mut self.positions[at..][..turns.len()];
+                    to.iter_mut()
+                        .zip(turns)
+                        .for_each(|(to, turn)| *to = (done + point(turn)) as u32);
                 }
                 if let Some(is_bad) = is_bad {
                     let rows = to.chunks_exact(dim).enumerate();
@@ -281,7 +307,7 @@ impl<T: Scalar> Window<T> {
         self.ranges = ranges;
         self.skipped = self.bad.len() as u64;
         self.close_holes();
-        Ok(())
+        Ok(true)
     }
 
     /// Moves points together where bad ones were left out.
@@ -385,6 +411,14 @@ impl<T: Scalar> Window<T> {
             first: 0,
         }
     }
+}
+
+/// Copies a point. A call of `memcpy` takes longer than the copy where points are short.
+#[inline(always)]
+fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
+    let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
 /// Where the points of a window's chunks go: in turn, a short run of each chunk.
@@ -494,7 +528,7 @@ mod tests {
         let mut batches = Vec::new();
         for w in 0..order.n_windows() {
             let place = Place { epoch, window: w, batch: 0 };
-            window.fill(source, order, &chunks, place, None).unwrap();
+            assert!(window.fill(source, order, &chunks, place, None, |_| true).unwrap());
             for b in 0..window.n_batches() {
                 let block = window.batch(b);
                 assert!((0..block.len()).all(|i| block.points[(i, 0)] == -block.points[(i, 1)]));
@@ -564,7 +598,10 @@ mod tests {
         let chunks = order.chunks(0);
         let mut window = Window::default();
         let is_bad = |row: &[f64]| row.iter().any(|v| !v.is_finite());
-        window.fill(&source, &order, &chunks, Place::default(), Some(&is_bad)).unwrap();
+        let mut fill = |is_bad: Option<IsBad<'_, f64>>| {
+            window.fill(&source, &order, &chunks, Place::default(), is_bad, |_| true).unwrap()
+        };
+        assert!(fill(Some(&is_bad)));
         assert_eq!((window.len(), window.skipped()), (1998, 2));
         let block = window.batch(0);
         for i in 0..block.len() {
@@ -572,7 +609,7 @@ mod tests {
             assert_eq!(block.weights.unwrap()[i], x + 0.5);
             assert!(x != 13.0 && x != 700.0);
         }
-        window.fill(&source, &order, &chunks, Place::default(), None).unwrap();
+        assert!(window.fill(&source, &order, &chunks, Place::default(), None, |_| true).unwrap());
         assert_eq!((window.len(), window.skipped()), (2000, 0));
     }
 
@@ -590,7 +627,9 @@ mod tests {
                 let mut seen = 0;
                 for w in 0..order.n_windows() {
                     let place = Place { epoch: 1, window: w, batch: 0 };
-                    window.fill(&source, &order, &chunks, place, is_bad).unwrap();
+                    assert!(
+                        window.fill(&source, &order, &chunks, place, is_bad, |_| true).unwrap()
+                    );
                     for b in 0..window.n_batches() {
                         let (block, positions) = (window.batch(b), window.positions(b));
                         assert_eq!(block.len(), positions.len());

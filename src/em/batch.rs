@@ -5,6 +5,7 @@ use super::config::Config;
 use super::numbers::{Reader, write_constants};
 use super::sweep::Sweeper;
 use super::watch::{Iteration, Watch};
+use crate::data::identity::Identity;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
@@ -106,8 +107,7 @@ pub fn fit_from<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     checkpoints: Option<Checkpoints<'_, BatchState<M>>>,
 ) -> Result<Fit<M>> {
     config.check()?;
-    let mut keeper = Keeper::new(checkpoints, settings(source, config));
-    let (model, kept) = keeper.open(begin)?;
+    let (mut keeper, model, kept) = Keeper::open(begin, checkpoints, || settings(source, config))?;
     data::check_source(source, model.dim())?;
     let mut run = Run {
         splits_left: model.active_components(),
@@ -207,7 +207,8 @@ pub(super) fn settings<T: Scalar, S: DataSource<T> + ?Sized>(
     config: &Config,
 ) -> String {
     format!(
-        "{} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
+        "{}, {} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
+        Identity::of(source).text(),
         source.len(),
         source.dim(),
         T::NAME,

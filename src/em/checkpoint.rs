@@ -1,5 +1,6 @@
 //! What keeps a fit, so that another process can go on with it.
 
+use crate::data::identity::Identity;
 use crate::error::{Error, Result};
 use std::time::{Duration, Instant};
 
@@ -88,22 +89,26 @@ pub(super) struct Keeper<'a, M> {
 }
 
 impl<'a, M> Keeper<'a, M> {
-    pub fn new(checkpoints: Option<Checkpoints<'a, BatchState<M>>>, settings: String) -> Self {
-        Self { checkpoints, settings, last: Instant::now() }
-    }
-
-    /// The model to begin with, and where it was kept the numbers and warnings of that state.
+    /// Also the model to begin with, and where it was kept the numbers and warnings of that state. `settings` are asked for where
+    /// something is kept only, since they look at the points.
     ///
     /// # Errors
     /// If that was a state of another fit.
-    pub fn open(&self, begin: Begin<M>) -> Result<(M, Option<(Vec<f64>, Vec<String>)>)> {
-        match begin {
-            Begin::Afresh(model) => Ok((model, None)),
-            Begin::Kept(BatchState { model, settings, numbers, warnings }) => {
-                agree(&settings, &self.settings)?;
-                Ok((model, Some((numbers, warnings))))
+    pub fn open(
+        begin: Begin<M>,
+        checkpoints: Option<Checkpoints<'a, BatchState<M>>>,
+        settings: impl FnOnce() -> String,
+    ) -> Result<(Self, M, Option<(Vec<f64>, Vec<String>)>)> {
+        let is_kept = checkpoints.is_some() || matches!(begin, Begin::Kept(_));
+        let settings = if is_kept { settings() } else { String::new() };
+        let (model, state) = match begin {
+            Begin::Afresh(model) => (model, None),
+            Begin::Kept(BatchState { model, settings: found, numbers, warnings }) => {
+                agree(&found, &settings)?;
+                (model, Some((numbers, warnings)))
             }
-        }
+        };
+        Ok((Self { checkpoints, settings, last: Instant::now() }, model, state))
     }
 
     /// Whether it is time for a checkpoint.
@@ -127,14 +132,34 @@ impl<'a, M> Keeper<'a, M> {
     }
 }
 
-/// Refuses a state of another fit.
+/// Refuses a state of another fit, or of other points. Settings are parts with commas between; the first is the
+/// [`Identity`] of the points.
 pub(super) fn agree(found: &str, asked: &str) -> Result<()> {
-    if found == asked {
-        return Ok(());
+    let parts = |text: &str| text.split([',', ';']).map(|it| it.trim().to_owned()).collect();
+    let [found, asked]: [Vec<String>; 2] = [parts(found), parts(asked)];
+    let differences = |of: &[String], from: &[String]| {
+        let parts = of.iter().enumerate().skip(1);
+        let other = parts.filter(|(k, part)| from.get(*k) != Some(part));
+        other.map(|(_, part)| part.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let [theirs, ours] = [differences(&found, &asked), differences(&asked, &found)];
+    if !(theirs.is_empty() && ours.is_empty()) {
+        return Err(Error::Config(format!(
+            "the checkpoint is of another fit: it has {theirs}; this one has {ours}"
+        )));
     }
-    Err(Error::Config(format!(
-        "the checkpoint is of another fit: it has {found}; this one has {asked}"
-    )))
+    let [Some(then), Some(now)] = [&found[0], &asked[0]].map(|text| Identity::parse(text)) else {
+        return Err(Error::Model(
+            "damaged checkpoint: it does not say of which points it is".to_owned(),
+        ));
+    };
+    match then.difference(&now) {
+        None => Ok(()),
+        Some(points) => Err(Error::Config(format!(
+            "the checkpoint is of a fit to other points: those from row {} on are not the same",
+            points.start
+        ))),
+    }
 }
 
 /// What to say of numbers that are no state.

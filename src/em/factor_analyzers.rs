@@ -39,12 +39,21 @@ pub struct FactorAnalyzersSpec {
     pub parameter_expansion: bool,
     /// How to start.
     pub init: Init<MixtureOfFactorAnalyzers>,
+    /// What a fresh start does with points that are no numbers.
+    pub bad_rows: BadRows,
 }
 
 impl FactorAnalyzersSpec {
     /// A mixture that starts by k-means++ and learns by parameter-expanded EM.
     pub fn new(noise: NoiseStructure, n_components: usize, n_latents: usize) -> Self {
-        Self { noise, n_components, n_latents, parameter_expansion: true, init: Init::default() }
+        Self {
+            noise,
+            n_components,
+            n_latents,
+            parameter_expansion: true,
+            init: Init::default(),
+            bad_rows: BadRows::Error,
+        }
     }
 
     /// A fit that goes on from a model.
@@ -117,7 +126,7 @@ pub fn start_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
     check_latents(spec.n_latents, source.dim())
         .map_err(|message| Error::Config(format!("{}: {message}", source.name())))?;
     let family = Gaussian::new(Covariance::Full, source.dim());
-    let wanted = Wanted { n_components: spec.n_components, bad_rows: BadRows::Error };
+    let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
     let start = labelled(&spec.init, &family, wanted, source, executor, config, run)?;
     let mut rng = rng::stream(config.seed, 3 * run + 2);
     let model =

@@ -655,10 +655,11 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
         observer: &mut dyn Observer,
         checkpoints: Option<Checkpoints<'_, BatchState<LinearGaussian>>>,
     ) -> Result<Fit<LinearGaussian>> {
-        let settings = batch::settings(self.source, config);
-        let settings = format!("{settings}, {}, {:?}", self.method, spec.rotation);
-        let mut keeper = Keeper::new(checkpoints, settings);
-        let (mut model, kept) = keeper.open(begin)?;
+        let settings = || {
+            let settings = batch::settings(self.source, config);
+            format!("{settings}, {}, rotation {:?}", self.method, spec.rotation)
+        };
+        let (mut keeper, mut model, kept) = Keeper::open(begin, checkpoints, settings)?;
         spec.check_start(&model, self.source.dim())?;
         let expanded = spec.algorithm == Algorithm::PxEm;
         let mut watch = Watch::new(begun, config, self.source.column_names())?;

@@ -28,7 +28,7 @@ mod watch;
 pub use batch::{Fit, fit, fit_from};
 pub use checkpoint::{BatchState, Begin, Checkpoints, FitState};
 pub use config::Config;
-pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers};
+pub use factor_analyzers::{FactorAnalyzersSpec, fit_factor_analyzers, start_factor_analyzers};
 pub use incremental::Incremental;
 pub use init::{Init, MixtureSpec, fit_mixture};
 pub use known::known_from_data;

@@ -10,6 +10,7 @@ use super::state::{Engine, StreamState};
 use super::stepwise::{Step, StepSize, Stepwise, noise_of_step};
 use super::sweep::{Lanes, Sweeper};
 use super::watch::note;
+use crate::data::identity::Identity;
 use crate::data::prefetch::{self, WINDOWS, Windows};
 use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section};
 use crate::data::{self, DataSource};
@@ -253,7 +254,8 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
         }
     };
     let plateau = Plateau::new(config.tol, stream.patience, order.n_batches() as f64)?;
-    Ok(StreamState::new(engine, plateau, fingerprint(source, &order, config, stream)))
+    let settings = fingerprint(source, &order, config, stream);
+    Ok(StreamState::new(engine, plateau, settings))
 }
 
 fn order<T: Scalar, S: DataSource<T> + ?Sized>(
@@ -284,8 +286,9 @@ pub(super) fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     stream: &StreamConfig,
 ) -> String {
     format!(
-        "{} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, least step {}, epochs {}, average {}, polish {}, \
+        "{}, {} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, least step {}, epochs {}, average {}, polish {}, \
          warm-up {}, records {}, tol {}, patience {}, reg_covar {}, seed {}, bad rows {:?}",
+        Identity::of(source).text(),
         source.len(),
         source.dim(),
         T::NAME,
@@ -396,7 +399,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     }
 
     /// Steps until something ends them.
-    fn stream(&mut self, windows: &mut Windows<T>) -> Result<StopReason> {
+    fn stream(&mut self, windows: &mut Windows<'_, T>) -> Result<StopReason> {
+        let pace = windows.pace();
         while let Some(window) = windows.next_window() {
             let window = window?;
             // The first window after a resumption may be half done.
@@ -416,6 +420,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                 let block = window.batch(index);
                 self.state.points_seen += block.len() as u64;
                 let batch = Batch { block, name: "batch" };
+                pace.done(index, window.n_batches());
                 let step = match self.lanes.sweep(self.executor, &batch, self.state.engine.model())
                 {
                     Ok(stats) => self.absorb(window.chunk(), stats)?,
@@ -455,8 +460,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         let ranges: Vec<_> = self.order.ranges(&chunks, window).collect();
         for range in ranges {
             let section = Section::new(self.data.points, range);
-            if let Err(found) = self.lanes.sweep(self.executor, &section, self.state.engine.model())
-            {
+            let model = self.state.engine.model();
+            if let Err(found) = self.lanes.sweep(self.executor, &section, model) {
                 return found;
             }
         }

@@ -197,9 +197,8 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
     checkpoints: Option<Checkpoints<'_, BatchState<SigmoidBeliefNet>>>,
 ) -> Result<Fit<SigmoidBeliefNet>> {
     config.check()?;
-    let settings = format!("{}, {of:?}", batch::settings(source, config));
-    let mut keeper = Keeper::new(checkpoints, settings);
-    let (mut model, kept) = keeper.open(begin)?;
+    let settings = || format!("{}, {of:?}", batch::settings(source, config));
+    let (mut keeper, mut model, kept) = Keeper::open(begin, checkpoints, settings)?;
     data::check_source(source, model.dim())?;
     let mut watch = Watch::new(Instant::now(), config, source.column_names())?;
     let mut sweeper = TruncatedSweeper::<T, S>::new(source, executor, of.states, config.seed);

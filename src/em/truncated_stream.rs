@@ -557,7 +557,8 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> Driver<'_, '_, T, S> {
     }
 
     /// Steps until something ends them.
-    fn stream(&mut self, windows: &mut Windows<T>) -> Result<StopReason> {
+    fn stream(&mut self, windows: &mut Windows<'_, T>) -> Result<StopReason> {
+        let pace = windows.pace();
         while let Some(window) = windows.next_window() {
             let window = window?;
             // The first window after a resumption may be half done.
@@ -576,6 +577,7 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> Driver<'_, '_, T, S> {
             }
             self.load(window)?;
             for index in first..window.n_batches() {
+                pace.done(index, window.n_batches());
                 let step = self.step(window, index)?;
                 let Place { epoch, window: number, .. } = window.place();
                 self.state.place = if index + 1 < window.n_batches() {

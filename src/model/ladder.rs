@@ -110,3 +110,31 @@ pub(super) fn contributions(weights: &[f64], entropies: &[f64]) -> Vec<f64> {
     let part = |(&w, h): (&f64, &f64)| if w > 0.0 { w * (h - w.ln()) } else { 0.0 };
     weights.iter().zip(entropies).map(part).collect()
 }
+/// Makes statistics agree with repairs. `expect` sets those of a component to the expected ones of so much mass of it.
+pub(super) fn adopt(
+    events: &[Event],
+    stats: &mut SuffStats,
+    expect: impl Fn(usize, f64, &mut SuffStats),
+) {
+    for event in events {
+        match *event {
+            Event::Split { component, donor } => {
+                let mass = (stats.mass()[component] + stats.mass()[donor]) / 2.0;
+                for c in [component, donor] {
+                    expect(c, mass, stats);
+                }
+            }
+            Event::Discarded { component, .. } => {
+                // The others take over its points, in proportion.
+                let total: f64 = stats.mass().iter().sum();
+                let rest = total - stats.mass()[component];
+                for c in 0..stats.mass().len() {
+                    let factor = if c == component { 0.0 } else { total / rest };
+                    stats.mass_mut()[c] *= factor;
+                    stats.sums_mut(c).iter_mut().for_each(|sum| *sum *= factor);
+                }
+            }
+            _ => {}
+        }
+    }
+}

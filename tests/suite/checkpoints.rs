@@ -3,15 +3,17 @@
 use crate::common::{StopAfter, clusters, example_mixture, example_points};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
+use entropysum::em::factor_analyzers::start_factor_analyzers;
 use entropysum::em::linear_gaussian::Summary;
 use entropysum::em::{
-    self, Algorithm, BatchState, Begin, Checkpoints, Config, Fit, LinearGaussianSpec, SbnSpec, sbn,
+    self, Algorithm, BatchState, Begin, Checkpoints, Config, FactorAnalyzersSpec, Fit,
+    LinearGaussianSpec, SbnSpec, sbn,
 };
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::Regularization;
 use entropysum::model::sbn::LatentPosterior;
-use entropysum::model::{Mixture, Posterior};
+use entropysum::model::{Mixture, NoiseStructure, Posterior};
 use entropysum::monitor::{Monitor, Observer, Silent, StopReason};
 use entropysum::store::{self, Stored};
 use std::path::Path;
@@ -133,6 +135,28 @@ fn resumed_linear_gaussian_models_end_with_the_same_bits() {
                 summary.fit_from(&spec, kept, &config, observer, checkpoints)
             });
         }
+    }
+}
+
+#[test]
+fn resumed_factor_analysers_end_with_the_same_bits() {
+    let x = clusters(900, 5, 2, 2.0, 4);
+    let points = Points::from_rows(&x, 5).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    let config = Config { tol: 1e-9, max_iter: 40, ..Config::default() };
+    for (noise, expanded) in [
+        (NoiseStructure::Diagonal, true),
+        (NoiseStructure::Diagonal, false),
+        (NoiseStructure::Isotropic, true),
+        (NoiseStructure::Tied, true),
+    ] {
+        let spec = FactorAnalyzersSpec::new(noise, 2, 2);
+        let (start, _) = start_factor_analyzers(&spec, &points, &executor, &config, 0).unwrap();
+        let start = start.with_parameter_expansion(expanded);
+        let what = format!("{noise:?}, expanded {expanded}");
+        ends_with_the_same_bits(&what, 4, &|kept, observer, checkpoints| {
+            em::fit_from(begin(kept, &start), &points, &executor, &config, observer, checkpoints)
+        });
     }
 }
 

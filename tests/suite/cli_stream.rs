@@ -218,6 +218,47 @@ fn a_checkpoint_of_another_model_is_refused() {
 }
 
 #[test]
+fn a_checkpoint_of_other_points_is_refused() {
+    let place = Place::new(2_000);
+    let fit = "fit points.npy -k 3 --batch-size 200 --epochs 2 -q --checkpoint checkpoint --resume";
+    place.succeed(fit);
+    // The same file elsewhere, then another one of the same shape.
+    fs::copy(place.path("points.npy"), place.path("copy.npy")).unwrap();
+    place.succeed(&fit.replace("points.npy", "copy.npy"));
+    let checkpoint = place.read("checkpoint");
+    place.npy("points.npy", &clusters(2_000, 2, 3, 2.0, 8));
+    let fault = place.fault(fit);
+    assert!(fault.contains("is of a fit to other points: those from row 0 on"), "{fault}");
+    assert_eq!(place.read("checkpoint"), checkpoint);
+    place.succeed(&fit.replace("points.npy", "copy.npy"));
+}
+
+#[test]
+fn factor_analysers_learn_by_minibatches_and_resume() {
+    let place = Place::new(2_000);
+    for model in ["mfa", "mfa-tied", "mppca"] {
+        let fit = format!("fit points.npy -k 3 --latent 1 --model {model} -q");
+        let batch = place.json(&format!("{fit} -o batch.json"));
+        assert_eq!(batch["converged"], true);
+        for algorithm in ["stepwise --batch-size 100 --epochs 4", "incremental --batch-size 200"] {
+            let fit = format!("{fit} --algorithm {algorithm}");
+            place.succeed(&format!("{fit} --polish 30 -o stream.json"));
+            let lost = place.log_likelihood("batch.json") - place.log_likelihood("stream.json");
+            assert!(lost < 2e-3, "{model} {algorithm}: {lost}");
+            // Stopped after whatever time, and gone on with.
+            place.succeed(&format!("{fit} -o whole.safetensors"));
+            let resumed = format!("{fit} --checkpoint {model} --resume -o resumed.safetensors");
+            place.run(&format!("{resumed} --max-seconds 0.001"));
+            place.succeed(&resumed);
+            assert_eq!(place.read("whole.safetensors"), place.read("resumed.safetensors"));
+            fs::remove_file(place.path(model)).unwrap();
+        }
+        let fault = place.fault(&format!("{fit} --algorithm em --batch-size 100"));
+        assert!(fault.contains("--batch-size"), "{fault}");
+    }
+}
+
+#[test]
 fn files_of_all_kinds_are_one_stream() {
     let place = Place::new(3_000);
     let values = clusters(3_000, 2, 3, 2.0, 7);

@@ -16,6 +16,7 @@ mod layers;
 mod linear;
 mod linear_cli;
 mod mfa;
+mod mfa_streaming;
 mod missing;
 mod precision;
 mod real_data;

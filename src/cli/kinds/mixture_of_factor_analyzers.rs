@@ -5,6 +5,7 @@ use super::{FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents
 use crate::cli::args::FitArgs;
 use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::run::size;
+use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::factor_analyzers::start_factor_analyzers;
@@ -22,11 +23,10 @@ const PARAMETER_EXPANDED: &str = "px-em";
 /// What a kept fit must have in common with one that goes on.
 fn form(spec: &FactorAnalyzersSpec) -> String {
     format!(
-        "{} components of {} with {} latents{}",
+        "{} components of {} with {} latents",
         spec.n_components,
         spec.noise.model_name(),
-        spec.n_latents,
-        if spec.parameter_expansion { ", expanded" } else { "" }
+        spec.n_latents
     )
 }
 
@@ -53,7 +53,8 @@ impl Kind for MixtureOfFactorAnalyzers {
 
     const ARGUMENTS: &'static [&'static str] = &["--components", "--latent", "--reg-covar"];
 
-    const ALGORITHMS: &'static [&'static str] = &[PARAMETER_EXPANDED, "em"];
+    const ALGORITHMS: &'static [&'static str] =
+        &[PARAMETER_EXPANDED, "em", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         let found = given.as_ref().map_or(0, |given| given.model.n_components());
@@ -92,8 +93,9 @@ impl Kind for MixtureOfFactorAnalyzers {
         };
         let per_component = dim.saturating_mul(spec.n_latents.saturating_add(2));
         check_memory(name, spec.n_components, per_component, "fewer latents need less")?;
-        spec.parameter_expansion =
-            args.algorithm.as_deref().unwrap_or(PARAMETER_EXPANDED) == PARAMETER_EXPANDED;
+        // By minibatches too: their monitor is the bound after exact M-steps only.
+        spec.parameter_expansion = args.algorithm.as_deref() != Some("em");
+        spec.bad_rows = args.stream.on_bad_row.unwrap_or_default();
         Ok(spec)
     }
 
@@ -143,6 +145,16 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
         file.fit(&form(spec), form_of, start, |begin, checkpoints| {
             observer.on_start(0);
             em::fit_from(begin, *source, executor, config, observer, Some(checkpoints))
+        })
+    }
+
+    fn fit_stream(
+        spec: &FactorAnalyzersSpec,
+        plan: &StreamPlan<'_, T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Self>> {
+        plan.fit(observer, &form(spec), form_of, |source| {
+            start(spec, source, plan.executor, plan.config)
         })
     }
 

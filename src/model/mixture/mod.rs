@@ -348,27 +348,7 @@ impl GenerativeModel for Mixture {
     }
 
     fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
-        for event in events {
-            match *event {
-                Event::Split { component, donor } => {
-                    let mass = (stats.mass()[component] + stats.mass()[donor]) / 2.0;
-                    for c in [component, donor] {
-                        self.expect(c, mass, stats);
-                    }
-                }
-                Event::Discarded { component, .. } => {
-                    // The others take over its points, in proportion.
-                    let total: f64 = stats.mass().iter().sum();
-                    let rest = total - stats.mass()[component];
-                    for c in 0..self.n_components() {
-                        let factor = if c == component { 0.0 } else { total / rest };
-                        stats.mass_mut()[c] *= factor;
-                        stats.sums_mut(c).iter_mut().for_each(|sum| *sum *= factor);
-                    }
-                }
-                _ => {}
-            }
-        }
+        ladder::adopt(events, stats, |c, mass, stats| self.expect(c, mass, stats));
     }
 
     fn centres(&self) -> Vec<f64> {

@@ -153,6 +153,50 @@ fn lower_inverse(factor: MatRef<'_, f64>) -> Mat<f64> {
     inverse
 }
 
+/// Moves the sums of one component about `k` to `k + shift`: `x` is moved, and `z` is not.
+pub(super) fn translate(sums: &mut [f64], mass: f64, shift: &[f64], latents: usize) {
+    let dim = shift.len();
+    let layout = Layout::new(dim, latents);
+    for (d, step) in shift.iter().enumerate() {
+        let first = sums[layout.first.start + d];
+        sums[layout.second.start + d] += (mass * step - 2.0 * first) * step;
+        sums[layout.first.start + d] -= mass * step;
+        for h in 0..latents {
+            sums[layout.cross.start + h * dim + d] -= step * sums[layout.latent.start + h];
+        }
+    }
+}
+
+impl Component {
+    /// The expected sums of `mass` points of this component about `centre`.
+    pub(super) fn expected_sums(&self, mass: f64, centre: &[f64], sums: &mut [f64]) {
+        let (dim, latents) = (self.mean.len(), self.latents());
+        let layout = Layout::new(dim, latents);
+        let unit = self.unit_loadings();
+        let factor = self.latent_factor.as_ref();
+        // Cov(x, z) = W P, Cov(z) = P = R R'.
+        let cross = product(unit.as_ref(), factor.transpose());
+        let prior = product(factor, factor.transpose());
+        for d in 0..dim {
+            let step = self.mean[d] - centre[d];
+            let explained: f64 = unit.row(d).iter().map(|w| w * w).sum();
+            sums[layout.first.start + d] = mass * step;
+            sums[layout.second.start + d] = mass * (step * step + explained + self.noise[d]);
+            for h in 0..latents {
+                sums[layout.cross.start + h * dim + d] =
+                    mass * (cross[(d, h)] + step * self.latent_mean[h]);
+            }
+        }
+        for g in 0..latents {
+            sums[layout.latent.start + g] = mass * self.latent_mean[g];
+            for h in 0..latents {
+                sums[layout.latent_second.start + g * latents + h] =
+                    mass * (prior[(g, h)] + self.latent_mean[g] * self.latent_mean[h]);
+            }
+        }
+    }
+}
+
 impl MixtureOfFactorAnalyzers {
     /// Sets the parameters of the components marked in `update` to those that maximise the bound.
     ///

@@ -471,6 +471,32 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         ladder::repair(self, stats, splits_left)
     }
 
+    fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
+        ladder::adopt(events, stats, |c, mass, stats| {
+            let centre = stats.centre(c).to_vec();
+            stats.mass_mut()[c] = mass;
+            self.components[c].expected_sums(mass, &centre, stats.sums_mut(c));
+        });
+    }
+
+    fn centres(&self) -> Vec<f64> {
+        self.components.iter().flat_map(|component| component.mean.iter().copied()).collect()
+    }
+
+    /// Statistics are about latents too, whose coordinates stay: an M-step changes what their prior is, and not what they are.
+    fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
+        for (c, centre) in centres.chunks(self.dim()).enumerate() {
+            let mass = stats.mass()[c];
+            let shift: Vec<f64> =
+                centre.iter().zip(stats.centre(c)).map(|(to, from)| to - from).collect();
+            // What has no points stays zero, however far it is moved.
+            if mass > 0.0 && shift.iter().any(|&step| step != 0.0) {
+                m_step::translate(stats.sums_mut(c), mass, &shift, self.n_latents());
+            }
+        }
+        stats.set_centres(centres);
+    }
+
     /// Takes tiles about the mean of the mixture, and the statistics of each component about its mean.
     fn recentre(&mut self) {
         self.centre = vec![0.0; self.dim()];
@@ -480,6 +506,45 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
             }
         }
         self.centres = self.components.iter().map(|component| component.mean.clone()).collect();
+    }
+
+    /// Whether priors are learned, the centres, and the priors of all components with the loadings that go with them.
+    fn forgotten(&self) -> Vec<f64> {
+        let mut numbers = vec![f64::from(u8::from(self.expands))];
+        numbers.extend(&self.centre);
+        for (component, centre) in self.components.iter().zip(&self.centres) {
+            numbers.extend(centre);
+            numbers.extend(&component.latent_mean);
+            numbers.extend(row_major(component.latent_factor.as_ref()));
+            numbers.extend(row_major(component.loadings.as_ref()));
+        }
+        numbers
+    }
+
+    fn remind(&mut self, forgotten: &[f64]) -> bool {
+        let (dim, latents) = (self.dim(), self.n_latents());
+        let each = dim + latents * (1 + latents + dim);
+        if forgotten.len() != 1 + dim + self.n_components() * each {
+            return false;
+        }
+        let (expands, numbers) = forgotten.split_at(1);
+        let (centre, numbers) = numbers.split_at(dim);
+        self.expands = expands[0] != 0.0;
+        self.centre = centre.to_vec();
+        let parts = self.components.iter_mut().zip(&mut self.centres).zip(numbers.chunks(each));
+        for ((component, centre), numbers) in parts {
+            let (own, numbers) = numbers.split_at(dim);
+            let (mean, matrices) = numbers.split_at(latents);
+            let (factor, loadings) = matrices.split_at(latents * latents);
+            *centre = own.to_vec();
+            component.latent_mean = mean.to_vec();
+            component.latent_factor =
+                MatRef::from_row_major_slice(factor, latents, latents).to_owned();
+            component.loadings = MatRef::from_row_major_slice(loadings, dim, latents).to_owned();
+        }
+        self.discarded = self.weights.iter().map(|&weight| weight == 0.0).collect();
+        // Damaged numbers may define no density.
+        self.components.iter().all(|component| component.factorize().is_some())
     }
 
     fn finish(&mut self) {

@@ -1,0 +1,317 @@
+//! Mixtures of factor analysers by minibatches: identities, translation, checkpoints.
+
+use crate::common;
+
+use common::{StopAfter, Uniforms, assert_all_close, assert_close, rounded};
+use entropysum::block::Block;
+use entropysum::data::memory::Points;
+use entropysum::em::online::Online;
+use entropysum::em::stepwise::StepSize;
+use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
+use entropysum::em::sweep::{Lanes, Sweeper};
+use entropysum::em::{
+    self, BatchState, Begin, Checkpoints, Config, FactorAnalyzersSpec, Fit, Incremental,
+    StreamState, start_factor_analyzers,
+};
+use entropysum::exec::Executor;
+use entropysum::faer::MatRef;
+use entropysum::family::Regularization;
+use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+use entropysum::monitor::{Event, Silent, StopReason};
+use entropysum::scalar::Scalar;
+use entropysum::stats::SuffStats;
+use entropysum::store;
+use std::time::Duration;
+
+const DIM: usize = 5;
+const LATENTS: usize = 2;
+const COMPONENTS: usize = 3;
+const NO_RIDGE: Regularization = Regularization { reg_covar: Some(0.0), rounding: f64::EPSILON };
+
+fn executor(threads: usize) -> Executor {
+    Executor::new(Some(threads)).unwrap()
+}
+
+/// Points of three factor analysers, not well apart.
+fn example(n: usize, seed: u64) -> Vec<f64> {
+    let mut u = Uniforms::new(seed);
+    let means: Vec<f64> = (0..COMPONENTS * DIM).map(|_| 2.0 * u.normal()).collect();
+    let loadings: Vec<f64> = (0..COMPONENTS * DIM * LATENTS).map(|_| u.normal()).collect();
+    let mut x = Vec::with_capacity(n * DIM);
+    for i in 0..n {
+        let c = i % COMPONENTS;
+        let z: Vec<f64> = (0..LATENTS).map(|_| u.normal()).collect();
+        for d in 0..DIM {
+            let w = &loadings[(c * DIM + d) * LATENTS..][..LATENTS];
+            let signal: f64 = w.iter().zip(&z).map(|(a, b)| a * b).sum();
+            x.push(means[c * DIM + d] + signal + (0.5 + 0.1 * d as f64) * u.normal());
+        }
+    }
+    x
+}
+
+fn start(noise: NoiseStructure, x: &[f64]) -> MixtureOfFactorAnalyzers {
+    let points = Points::from_rows(x, DIM).unwrap();
+    let spec = FactorAnalyzersSpec::new(noise, COMPONENTS, LATENTS);
+    start_factor_analyzers(&spec, &points, &executor(1), &Config::default(), 0).unwrap().0
+}
+
+fn block<T: Scalar>(values: &[T]) -> Block<'_, T> {
+    let points = MatRef::from_row_major_slice(values, values.len() / DIM, DIM);
+    Block { points, weights: None, first: 0, sparse: None }
+}
+
+fn statistics(model: &MixtureOfFactorAnalyzers, x: &[f64]) -> SuffStats {
+    let points = Points::from_rows(x, DIM).unwrap();
+    Lanes::for_minibatches().sweep(&executor(1), &points, model).unwrap()
+}
+
+fn identity_holds_at_every_step<T: Scalar>(tolerance: f64, falls: f64) {
+    let x = example(1_500, 3);
+    let narrow: Vec<T> = rounded(&x);
+    for noise in NoiseStructure::ALL {
+        let model = start(noise, &x);
+        let step_size = StepSize { exponent: 0.6, offset: 1.0 };
+        let mut online = Online::<T, _>::new(model.clone(), step_size, NO_RIDGE).unwrap();
+        for rows in narrow.chunks(150 * DIM).cycle().take(60) {
+            let step = online.partial_fit(block(rows), &executor(2)).unwrap();
+            let gap = online.learner().lower_bound().unwrap() - step.entropy_sum.total();
+            assert!(gap.abs() < tolerance, "{noise:?}: stepwise gap {gap:e}");
+        }
+        let mut incremental = Incremental::new(model, 10, NO_RIDGE);
+        let mut lanes = Lanes::<T, _>::for_minibatches();
+        let mut last = f64::NEG_INFINITY;
+        for (visit, rows) in narrow.chunks(150 * DIM).cycle().take(80).enumerate() {
+            let points = Points::from_rows(rows, DIM).unwrap();
+            let stats = lanes.sweep(&executor(2), &points, incremental.model()).unwrap();
+            let step = incremental.absorb(visit % 10, stats).unwrap();
+            if incremental.is_warming_up() {
+                continue;
+            }
+            let sum = step.entropy_sum.total();
+            let gap = incremental.lower_bound().unwrap() - sum;
+            assert!(gap.abs() < tolerance, "{noise:?}: incremental gap {gap:e}");
+            assert!(last - sum < falls, "{noise:?}: it fell by {:e}", last - sum);
+            last = sum;
+        }
+    }
+}
+
+/// Theory 3.6: parameter-expanded M-steps are exact, from running statistics too.
+#[test]
+fn the_entropy_sum_is_the_surrogate_at_every_step() {
+    identity_holds_at_every_step::<f64>(1e-10, 1e-12);
+}
+
+#[test]
+fn the_entropy_sum_is_the_surrogate_in_f32_too() {
+    identity_holds_at_every_step::<f32>(1e-10, 1e-6);
+}
+
+/// The latents of statistics made at different times are the same ones: else incremental EM would end elsewhere.
+#[test]
+fn incremental_em_ends_where_batch_em_does() {
+    let x = example(1_200, 5);
+    let points = Points::from_rows(&x, DIM).unwrap();
+    for noise in NoiseStructure::ALL {
+        let model = start(noise, &x);
+        let config =
+            Config { max_iter: 5_000, tol: 1e-13, regularization: NO_RIDGE, ..Config::default() };
+        let batch = em::fit(model.clone(), &points, &executor(1), &config, &mut Silent).unwrap();
+        let mut learner = Incremental::new(model, 12, NO_RIDGE);
+        let mut lanes = Lanes::<f64, _>::for_minibatches();
+        for visit in 0..12_000 {
+            let rows = &x[100 * DIM * (visit % 12)..][..100 * DIM];
+            let chunk = Points::from_rows(rows, DIM).unwrap();
+            let stats = lanes.sweep(&executor(1), &chunk, learner.model()).unwrap();
+            learner.absorb(visit % 12, stats).unwrap();
+        }
+        let sum = learner.entropy_sum().unwrap().total();
+        let log_likelihood = |model: &MixtureOfFactorAnalyzers| {
+            let executor = executor(1);
+            let stats = Sweeper::new(&points, &executor).sweep(model).unwrap();
+            stats.log_evidence() / stats.total_weight()
+        };
+        let reached = log_likelihood(learner.model());
+        // The bound of all points, each with its last posterior, is tight where nothing moves any more.
+        assert!(sum <= reached + 1e-12, "{noise:?}: {:e}", sum - reached);
+        assert_close(sum, reached, 1e-7, noise.model_name());
+        let lost = log_likelihood(&batch.model) - reached;
+        assert!(lost.abs() < 1e-5, "{noise:?}: {lost:e}");
+    }
+}
+
+#[test]
+fn statistics_about_other_centres_say_the_same() {
+    let x = example(600, 8);
+    for noise in NoiseStructure::ALL {
+        let mut model = start(noise, &x);
+        // Off its start, so that priors of latents are not those of a file.
+        for _ in 0..3 {
+            let stats = statistics(&model, &x);
+            model.m_step(&stats, NO_RIDGE);
+        }
+        let stats = statistics(&model, &x);
+        let mut moved = stats.clone();
+        let centres: Vec<f64> = model.centres().iter().map(|centre| centre + 0.7).collect();
+        model.translate(&mut moved, &centres);
+        assert_eq!(moved.centres(), centres);
+        let (mut one, mut other) = (model.clone(), model.clone());
+        one.m_step(&stats, NO_RIDGE);
+        other.m_step(&moved, NO_RIDGE);
+        for name in ["means", "loadings", "noise_variances"] {
+            let of = |model: &MixtureOfFactorAnalyzers| model.parameter(name).unwrap();
+            assert_all_close(&of(&one), &of(&other), 1e-10, name);
+        }
+        assert_close(model.lower_bound(&stats), model.lower_bound(&moved), 1e-11, "bound");
+        model.translate(&mut moved, stats.centres());
+        assert_all_close(moved.as_slice(), stats.as_slice(), 1e-10, "there and back");
+    }
+}
+
+/// After a split, running statistics are the expected ones of the halves: an M-step leaves these as they are.
+#[test]
+fn repaired_components_go_on_as_they_were_put() {
+    let x = example(900, 12);
+    let mut means = start(NoiseStructure::Diagonal, &x).parameter("means").unwrap();
+    let good = start(NoiseStructure::Diagonal, &x);
+    means.extend([1e6; DIM]);
+    let repeat = |name: &str, n: usize| {
+        let mut values = good.parameter(name).unwrap();
+        values.extend_from_within(..n);
+        values
+    };
+    let model = MixtureOfFactorAnalyzers::new(
+        NoiseStructure::Diagonal,
+        DIM,
+        vec![0.3, 0.3, 0.3, 0.1],
+        &means,
+        &repeat("loadings", DIM * LATENTS),
+        &repeat("noise_variances", DIM),
+    )
+    .unwrap();
+    let mut online =
+        Online::<f64, _>::new(model, StepSize { exponent: 0.6, offset: 2.0 }, NO_RIDGE).unwrap();
+    let mut splits = 0;
+    for rows in x.chunks(300 * DIM).cycle().take(30) {
+        let step = online.partial_fit(block(rows), &executor(1)).unwrap();
+        let learner = online.learner();
+        let split = step.events.iter().find_map(|event| match event {
+            Event::Split { component, donor } => Some([*component, *donor]),
+            _ => None,
+        });
+        if let Some(halves) = split {
+            splits += 1;
+            let mut again = learner.model().clone();
+            again.m_step(learner.statistics().unwrap(), NO_RIDGE);
+            for name in ["means", "loadings", "noise_variances"] {
+                let each = again.parameter(name).unwrap().len() / (COMPONENTS + 1);
+                let of = |model: &MixtureOfFactorAnalyzers, c: usize| {
+                    model.parameter(name).unwrap()[c * each..][..each].to_vec()
+                };
+                for c in halves {
+                    assert_all_close(&of(&again, c), &of(learner.model(), c), 1e-9, name);
+                }
+            }
+        } else {
+            let gap = learner.lower_bound().unwrap() - step.entropy_sum.total();
+            assert!(gap.abs() < 1e-10, "{gap:e}");
+        }
+    }
+    assert_eq!(splits, 1);
+}
+
+fn bits(fit: &Fit<MixtureOfFactorAnalyzers>) -> Vec<u64> {
+    let parameters = ["means", "loadings", "noise_variances"].map(|name| fit.model.parameter(name));
+    let mut values = parameters.into_iter().flatten().collect::<Vec<_>>().concat();
+    values.extend(fit.model.weights());
+    for record in &fit.history.records {
+        values.extend([record.entropy_sum.total(), record.lower_bound, record.log_likelihood]);
+    }
+    values.into_iter().map(f64::to_bits).collect()
+}
+
+/// A checkpoint holds the coordinates of latents, which a file of the parameters does not.
+#[test]
+fn resumed_fits_end_with_the_same_bits_on_any_threads() {
+    let x = example(3_000, 23);
+    let points = Points::from_rows(&x, DIM).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let config = Config::default();
+    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+        for noise in NoiseStructure::ALL {
+            let settings = StreamConfig {
+                algorithm,
+                batch_size: 200,
+                epochs: 3,
+                polish: 3,
+                memory: 1 << 18,
+                ..StreamConfig::default()
+            };
+            let model = start(noise, &x);
+            let whole =
+                stream::fit(model.clone(), &points, &executor(2), &config, &settings, &mut Silent)
+                    .unwrap();
+            let sound = |gap: f64| gap.abs() < 1e-10;
+            assert!(whole.history.records.iter().all(|record| sound(record.gap())));
+            let data = StreamData { points: &points, held_out: None };
+            let mut state = stream::begin(model, &points, &config, &settings).unwrap();
+            let mut stops = 0;
+            let fit = loop {
+                let mut save = |state: &StreamState<_>| store::save_checkpoint(&path, state);
+                let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
+                let (executor, mut observer) = (executor(1), StopAfter(7));
+                let checkpoints = Some(checkpoints);
+                let fit = stream::resume(
+                    state,
+                    &data,
+                    &executor,
+                    &config,
+                    &settings,
+                    &mut observer,
+                    checkpoints,
+                )
+                .unwrap();
+                if fit.stop_reason != StopReason::Interrupted {
+                    break fit;
+                }
+                stops += 1;
+                state = store::load_checkpoint(&path, &points, &config, &settings).unwrap();
+            };
+            assert!(stops >= 4, "{stops}");
+            assert_eq!(bits(&fit), bits(&whole), "{noise:?} {algorithm:?}");
+        }
+    }
+}
+
+/// The same of fits over all points, whose centres stay where they are for a while.
+#[test]
+fn fits_over_all_points_go_on_with_the_same_bits() {
+    let x = example(600, 31);
+    let points = Points::from_rows(&x, DIM).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    for (noise, expands) in [(NoiseStructure::Diagonal, true), (NoiseStructure::Isotropic, false)] {
+        let model = start(noise, &x).with_parameter_expansion(expands);
+        let config = Config { max_iter: 40, tol: 0.0, ..Config::default() };
+        let whole = em::fit(model.clone(), &points, &executor(2), &config, &mut Silent).unwrap();
+        let mut begin = Begin::Afresh(model);
+        let mut stops = 0;
+        let fit = loop {
+            let mut save = |state: &BatchState<_>| store::save_checkpoint(&path, state);
+            let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
+            let (executor, mut observer) = (executor(1), StopAfter(7));
+            let fit =
+                em::fit_from(begin, &points, &executor, &config, &mut observer, Some(checkpoints))
+                    .unwrap();
+            if fit.stop_reason != StopReason::Interrupted {
+                break fit;
+            }
+            stops += 1;
+            begin = Begin::Kept(store::load_batch_checkpoint(&path).unwrap());
+        };
+        assert!(stops >= 4, "{stops}");
+        assert_eq!(bits(&fit), bits(&whole), "{noise:?}");
+    }
+}

@@ -336,7 +336,7 @@ fn on_the_command_line_networks_stream_stop_and_resume() {
     // A row that is none: left out of the start too, under exact and truncated posteriors.
     let rows: Vec<String> =
         points(60, 9).chunks(DIM).map(|row| format!("{row:?}").replace(['[', ']'], "")).collect();
-    let text = format!("{}\n{}\n", rows.join("\n"), vec!["0.5"; DIM].join(","));
+    let text = format!("{}\n{}\n", rows.join("\n"), ["0.5"; DIM].join(","));
     std::fs::write(folder.path().join("bad.csv"), text).unwrap();
     for posterior in ["exact", "truncated"] {
         let fit = format!(

@@ -13,6 +13,17 @@
 //!
 //! Sets of states belong to points and not to visits: they are kept by the row of the point, in memory or in a temporary file,
 //! and a visit goes on where the last one ended. So the bound of the visited points never falls in their E-step.
+//!
+//! The settings are those of other streams ([`StreamConfig`]), with these differences:
+//!
+//! | setting | here |
+//! |---|---|
+//! | `least_step` | [`LEAST_STEP`] where none is given, until the last phase |
+//! | `average` | the last phase, as a part of the steps: minibatches count alike, and more of them are remembered |
+//! | `patience` | epochs running whose visits gain no more than `tol`; then comes the last phase |
+//! | `warm_up` | none after a random start; from a given network as many points as are remembered |
+//! | `memory` | half for windows and the sets of the one that is worked on, half for all other sets |
+//! | `polish`, incremental EM | refused: both need the states of all points at once |
 
 use super::batch::Fit;
 use super::checkpoint::{Checkpoints, FitState, agree, damaged};
@@ -45,15 +56,15 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Minibatches that an M-step sees until the last phase, or as many as an epoch has. Its cost is in proportion to them.
-const REMEMBERED: usize = 8;
+pub const REMEMBERED: usize = 8;
 
 /// The same in the last phase, in which all of them count alike.
-const REMEMBERED_LAST: usize = 32;
+pub const REMEMBERED_LAST: usize = 32;
 
-/// Steps are no smaller until the last phase: large ones leave poor optima. This, [`SWEEPS`], [`FIRST_SWEEPS`] and [`HELD_STEPS`] were chosen by
-/// trial on the planted bars of `examples/bars.rs`, 2000 points by 200 and 20,000 by 500, seeds 0 to 7: with steps of 0.25 and
-/// a prior held for 20 steps 5 of 6 seeds found all bars, now 8 of 8.
-const LEAST_STEP: f64 = 0.5;
+/// Steps are no smaller until the last phase: large ones leave poor optima. This, the sweeps of a visit and how long the prior is held were
+/// chosen by trial on the planted bars of `examples/bars.rs`, not tuned: all 16 were found from 12 of the seeds 0 to 13 with 2000 points by
+/// 200 in 15 epochs, and from 6 of the seeds 0 to 6 with 20,000 by 500 in 4.
+pub const LEAST_STEP: f64 = 0.5;
 
 /// Sweeps over the sets of a minibatch in a visit, and in the first, when sets are random.
 const SWEEPS: usize = 3;

@@ -455,6 +455,18 @@ mod tests {
         assert_eq!((rows(&*source), source.skipped()), (vec![vec![1.0, 4.0], vec![3.0, 6.0]], 1));
     }
 
+    /// As in text: models say what they take, and streams leave out what these do not.
+    #[test]
+    fn values_that_are_nan_are_read_as_they_are() {
+        let values = || Values::F64(vec![1.0, f64::NAN, 3.0]);
+        let file = file("required double a;", Compression::UNCOMPRESSED, &[vec![values()]]);
+        for bad_rows in [BadRows::Error, BadRows::Skip] {
+            let source = open(&file, &OpenOptions { bad_rows, ..OpenOptions::default() }).unwrap();
+            let found = rows(&*source);
+            assert!(found.len() == 3 && found[1][0].is_nan() && source.skipped() == 0);
+        }
+    }
+
     #[test]
     fn a_file_that_is_cut_or_overwritten_is_an_error() {
         let values = || vec![Values::F64((0..5000).map(f64::from).collect())];

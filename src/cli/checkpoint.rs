@@ -33,37 +33,19 @@ impl CheckpointFile {
         Ok(Some(Self { path, every, resume: args.stream.resume }))
     }
 
-    /// What is in the file, if the fit is to go on and there is a file. `describe` says of a model what must agree with what was
-    /// `asked` for.
-    pub fn load<S: FitState>(
-        &self,
-        asked: &str,
-        describe: impl FnOnce(&S::Model) -> String,
-        load: impl FnOnce(&Path) -> Result<S>,
-    ) -> Result<Option<S>> {
-        if !self.resume || !self.path.exists() {
-            return Ok(None);
-        }
-        let state = load(&self.path)?;
-        let found = describe(state.model());
-        if found != asked {
-            return Err(Error::Config(format!(
-                "{}: the checkpoint is of another fit: it has {found}; this one has {asked}",
-                self.path.display()
-            )));
-        }
-        Ok(Some(state))
+    /// What is in the file, if the fit is to go on and there is a file.
+    pub fn load<S>(&self, load: impl FnOnce(&Path) -> Result<S>) -> Result<Option<S>> {
+        let is_there = self.resume && self.path.exists();
+        is_there.then(|| load(&self.path)).transpose()
     }
 
     /// Learns from all points: `run` goes on from the file, or begins with what `start` makes, and keeps the fit in the file.
     pub fn fit<M: Stored>(
         &self,
-        asked: &str,
-        describe: impl FnOnce(&M) -> String,
         start: impl FnOnce() -> Result<(M, Option<Event>)>,
         run: impl FnOnce(Begin<M>, Checkpoints<'_, BatchState<M>>) -> Result<Fit<M>>,
     ) -> Result<Fit<M>> {
-        let kept = self.load(asked, describe, |path| store::load_batch_checkpoint(path))?;
+        let kept = self.load(|path| store::load_batch_checkpoint(path))?;
         let (begin, event) = match kept {
             Some(state) => (Begin::Kept(state), None),
             None => start().map(|(model, event)| (Begin::Afresh(model), event))?,

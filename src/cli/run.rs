@@ -197,6 +197,7 @@ pub fn config(args: &FitArgs) -> Result<Config> {
         regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
         n_init: size(args.n_init)?,
         seed: args.seed,
+        ..Config::default()
     })
 }
 
@@ -224,7 +225,8 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let points = Points::<T>::open(args, name, given.as_ref(), stream.as_ref())?;
         let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
         check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
-        let (source, config) = (points.source, config(args)?);
+        let source = points.source;
+        let config = Config { label: M::label(&spec), ..config(args)? };
         Ok(Self { spec, source, executor, config, stream, checkpoint })
     }
 

@@ -61,19 +61,16 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
         Self { source, held_out, executor, config, stream, checkpoint }
     }
 
-    /// Goes on from the checkpoint if there is one and it was asked for, else begins from `start`. `describe` says of a model what
-    /// must agree with what was `asked` for.
+    /// Goes on from the checkpoint if there is one and it was asked for, else begins from `start`.
     pub fn fit<M: Stored + EStep<T>>(
         &self,
         observer: &mut dyn Observer,
-        asked: &str,
-        describe: impl FnOnce(&M) -> String,
         start: impl FnOnce(&dyn DataSource<T>) -> Result<(M, Option<Event>)>,
     ) -> Result<Fit<M>> {
         let Self { source, executor, config, stream, .. } = *self;
-        let kept = self.checkpoint.map(|file| {
-            file.load(asked, describe, |path| store::load_checkpoint(path, source, config, stream))
-        });
+        let kept = self
+            .checkpoint
+            .map(|file| file.load(|path| store::load_checkpoint(path, source, config, stream)));
         let (state, event): (StreamState<M>, _) = match kept.transpose()?.flatten() {
             Some(state) => (state, None),
             None => {
@@ -99,15 +96,13 @@ impl<'a, T: Scalar> StreamPlan<'a, T> {
     pub fn fit_truncated(
         &self,
         observer: &mut dyn Observer,
-        asked: &str,
-        describe: impl FnOnce(&SigmoidBeliefNet) -> String,
         random_start: bool,
         start: impl FnOnce(&dyn DataSource<T>) -> Result<SigmoidBeliefNet>,
     ) -> Result<Fit<SigmoidBeliefNet>> {
         let Self { source, executor, config, stream, .. } = *self;
         let folder = self.checkpoint.map_or_else(std::env::temp_dir, CheckpointFile::folder);
         let kept = self.checkpoint.map(|file| {
-            file.load(asked, describe, |path| {
+            file.load(|path| {
                 store::load_truncated_checkpoint(path, source, config, stream, &folder)
             })
         });

@@ -207,8 +207,9 @@ pub(super) fn settings<T: Scalar, S: DataSource<T> + ?Sized>(
     config: &Config,
 ) -> String {
     format!(
-        "{}, {} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
+        "{}, {}, {} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
         Identity::of(source).text(),
+        config.label,
         source.len(),
         source.dim(),
         T::NAME,

@@ -31,6 +31,8 @@ pub struct Config {
     pub n_init: usize,
     /// Seed of all random choices.
     pub seed: u64,
+    /// What was asked for, in words; it has no effect but on checkpoints: a fit goes on from one under the same label only.
+    pub label: String,
 }
 
 impl Default for Config {
@@ -45,6 +47,7 @@ impl Default for Config {
             regularization: Regularization::default(),
             n_init: 1,
             seed: 0,
+            label: String::new(),
         }
     }
 }

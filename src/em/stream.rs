@@ -286,9 +286,10 @@ pub(super) fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
     stream: &StreamConfig,
 ) -> String {
     format!(
-        "{}, {} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, least step {}, epochs {}, average {}, polish {}, \
+        "{}, {}, {} points of dimension {}, {}; {} by {} in windows of {}{}, exponent {}, offset {}, least step {}, epochs {}, average {}, polish {}, \
          warm-up {}, records {}, tol {}, patience {}, reg_covar {}, seed {}, bad rows {:?}",
         Identity::of(source).text(),
+        config.label,
         source.len(),
         source.dim(),
         T::NAME,

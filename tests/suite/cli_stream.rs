@@ -203,10 +203,10 @@ fn a_checkpoint_of_another_model_is_refused() {
     for (other, message) in [
         (
             "-k 4",
-            "it has 3 components of gaussian-full, exact posteriors; this one has 4 components",
+            "it has 3 components of gaussian-full; this one has 4 components of gaussian-full",
         ),
         ("-k 3 --model gaussian-diag", "this one has 3 components of gaussian-diag"),
-        ("-k 3 --posterior hard", "this one has 3 components of gaussian-full, hard posteriors"),
+        ("-k 3 --posterior hard", "it has exact posteriors; this one has hard posteriors"),
         ("-k 3 --step-least 0.1", "least step 0.1"),
         ("-k 3 --seed 1", "seed 1"),
     ] {
@@ -215,6 +215,27 @@ fn a_checkpoint_of_another_model_is_refused() {
         assert!(fault.contains(message), "{other}: {fault}");
     }
     place.succeed(&format!("{fit} -k 3"));
+}
+
+/// Fewer components than were asked for are no other fit; nor is the same model learned in another way the same.
+#[test]
+fn a_checkpoint_is_of_what_was_asked_for_and_not_of_what_became_of_it() {
+    let place = Place::new(1_000);
+    place.npy("two.npy", &[0.0, 0.0, 1.0, 1.0].repeat(500));
+    for settings in ["--batch-size 100 --epochs 2", "--max-iter 5"] {
+        let fit = format!("fit two.npy -k 3 {settings} -q --checkpoint state --resume -o m.json");
+        place.succeed(&fit);
+        place.succeed(&fit);
+        let fault = place.fault(&fit.replace("-k 3", "-k 2"));
+        assert!(fault.contains("it has 3 components"), "{fault}");
+        fs::remove_file(place.path("state")).unwrap();
+    }
+    let fit =
+        "fit points.npy -k 2 --model mfa --latent 1 --max-iter 3 -q --checkpoint state --resume";
+    place.succeed(&format!("{fit} --algorithm em"));
+    place.succeed(&format!("{fit} --algorithm em"));
+    let fault = place.fault(fit);
+    assert!(fault.contains("this one has expanded"), "{fault}");
 }
 
 #[test]

@@ -86,6 +86,10 @@ impl Kind for LinearGaussian {
         Some(spec.method(n_points, dim).to_string())
     }
 
+    fn label(spec: &LinearGaussianSpec) -> String {
+        title(spec.noise, spec.latents)
+    }
+
     fn title(&self) -> String {
         title(self.noise(), self.latents())
     }
@@ -154,8 +158,7 @@ impl<T: Scalar> FitKind<T> for LinearGaussian {
         kept: Option<&CheckpointFile>,
     ) -> Result<Fit<Self>> {
         let Some(file) = kept else { return summary.fit(spec, config, observer) };
-        let asked = title(spec.noise, spec.latents);
-        let state = file.load(&asked, Self::title, |path| store::load_batch_checkpoint(path))?;
+        let state = file.load(|path| store::load_batch_checkpoint(path))?;
         file.keep(|checkpoints| summary.fit_from(spec, state, config, observer, Some(checkpoints)))
     }
 

@@ -29,16 +29,6 @@ fn posterior(args: &FitArgs) -> Result<Option<Posterior>> {
     })
 }
 
-/// What a kept fit must have in common with one that goes on.
-fn form(spec: &MixtureSpec) -> String {
-    let (family, posterior) = (spec.family.name(), spec.posterior.name());
-    format!("{} components of {family}, {posterior} posteriors", spec.n_components)
-}
-
-fn form_of(model: &Mixture) -> String {
-    form(&MixtureSpec::from_model(model.clone()))
-}
-
 /// The model that a fit begins with.
 fn start<T: Scalar>(
     spec: &MixtureSpec,
@@ -115,6 +105,11 @@ impl Kind for Mixture {
         spec.family.takes_sparse()
     }
 
+    fn label(spec: &MixtureSpec) -> String {
+        let (family, posterior) = (spec.family.name(), spec.posterior.name());
+        format!("{} components of {family}, {posterior} posteriors", spec.n_components)
+    }
+
     fn title(&self) -> String {
         let components = self.n_components();
         let plural = if components == 1 { "" } else { "s" };
@@ -184,7 +179,7 @@ impl<T: Scalar> FitKind<T> for Mixture {
             return fit_mixture(spec, *source, executor, config, observer);
         };
         let start = || start(spec, *source, executor, config);
-        file.fit(&form(spec), form_of, start, |begin, checkpoints| {
+        file.fit(start, |begin, checkpoints| {
             observer.on_start(0);
             em::fit_from(begin, *source, executor, config, observer, Some(checkpoints))
         })
@@ -195,9 +190,7 @@ impl<T: Scalar> FitKind<T> for Mixture {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        plan.fit(observer, &form(spec), form_of, |source| {
-            start(spec, source, plan.executor, plan.config)
-        })
+        plan.fit(observer, |source| start(spec, source, plan.executor, plan.config))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -20,20 +20,6 @@ use serde_json::Value;
 
 const PARAMETER_EXPANDED: &str = "px-em";
 
-/// What a kept fit must have in common with one that goes on.
-fn form(spec: &FactorAnalyzersSpec) -> String {
-    format!(
-        "{} components of {} with {} latents",
-        spec.n_components,
-        spec.noise.model_name(),
-        spec.n_latents
-    )
-}
-
-fn form_of(model: &MixtureOfFactorAnalyzers) -> String {
-    form(&FactorAnalyzersSpec::from_model(model.clone()))
-}
-
 /// The model that a fit begins with.
 fn start<T: Scalar>(
     spec: &FactorAnalyzersSpec,
@@ -99,6 +85,16 @@ impl Kind for MixtureOfFactorAnalyzers {
         Ok(spec)
     }
 
+    fn label(spec: &FactorAnalyzersSpec) -> String {
+        format!(
+            "{} components of {} with {} latents{}",
+            spec.n_components,
+            spec.noise.model_name(),
+            spec.n_latents,
+            if spec.parameter_expansion { ", expanded" } else { "" }
+        )
+    }
+
     fn title(&self) -> String {
         let (components, latents) = (self.n_components(), self.n_latents());
         let plural = |n| if n == 1 { "" } else { "s" };
@@ -142,7 +138,7 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
             return fit_factor_analyzers(spec, *source, executor, config, observer);
         };
         let start = || start(spec, *source, executor, config);
-        file.fit(&form(spec), form_of, start, |begin, checkpoints| {
+        file.fit(start, |begin, checkpoints| {
             observer.on_start(0);
             em::fit_from(begin, *source, executor, config, observer, Some(checkpoints))
         })
@@ -153,9 +149,7 @@ impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
         plan: &StreamPlan<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Fit<Self>> {
-        plan.fit(observer, &form(spec), form_of, |source| {
-            start(spec, source, plan.executor, plan.config)
-        })
+        plan.fit(observer, |source| start(spec, source, plan.executor, plan.config))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

@@ -144,6 +144,9 @@ pub trait Kind: Stored + GenerativeModel + Sample + TryFrom<Model> {
     /// What to fit to points of `dim` dimensions: a model of this name, or the given one.
     fn spec(name: &str, args: &FitArgs, given: Option<Self>, dim: usize) -> Result<Self::Spec>;
 
+    /// What a fit must have in common with one that goes on from its checkpoint, besides settings.
+    fn label(spec: &Self::Spec) -> String;
+
     /// How so many points will be learned from, where that is chosen and not asked for.
     fn method(_spec: &Self::Spec, _n_points: u64, _dim: usize) -> Option<String> {
         None

@@ -52,21 +52,6 @@ fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPos
     }
 }
 
-/// What a kept fit must have in common with one that goes on.
-fn form(spec: &SbnSpec) -> String {
-    let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
-    let (latents, posterior) = (spec.latents, spec.posterior.name());
-    let states = match spec.posterior {
-        LatentPosterior::Truncated { states } => format!(" of {states} states"),
-        _ => String::new(),
-    };
-    format!("{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}", spec.ridge)
-}
-
-fn form_of(model: &SigmoidBeliefNet) -> String {
-    form(&SbnSpec::from_model(model.clone()))
-}
-
 impl Kind for SigmoidBeliefNet {
     type Spec = SbnSpec;
 
@@ -152,6 +137,16 @@ impl Kind for SigmoidBeliefNet {
         Ok(SbnSpec { ridge, ..spec.with_posterior(posterior) })
     }
 
+    fn label(spec: &SbnSpec) -> String {
+        let hidden = spec.hidden.map_or(String::new(), |n| format!(" + {n}"));
+        let (latents, posterior) = (spec.latents, spec.posterior.name());
+        let states = match spec.posterior {
+            LatentPosterior::Truncated { states } => format!(" of {states} states"),
+            _ => String::new(),
+        };
+        format!("{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}", spec.ridge)
+    }
+
     fn title(&self) -> String {
         match self.hidden() {
             None => format!("sbn, {} latents", self.prior().len()),
@@ -220,7 +215,7 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
             return fit_sbn(spec, *source, executor, config, observer);
         };
         let start = || Ok((sbn::first(spec, *source, config.seed, 0, BadRows::Error)?, None));
-        file.fit(&form(spec), form_of, start, |begin, checkpoints| {
+        file.fit(start, |begin, checkpoints| {
             observer.on_start(0);
             sbn::fit_from(spec, begin, *source, executor, config, observer, Some(checkpoints))
         })
@@ -236,9 +231,9 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         };
         if let LatentPosterior::Truncated { .. } = spec.posterior {
             let random_start = spec.init.is_none();
-            return plan.fit_truncated(observer, &form(spec), form_of, random_start, first);
+            return plan.fit_truncated(observer, random_start, first);
         }
-        plan.fit(observer, &form(spec), form_of, |source| Ok((first(source)?, None)))
+        plan.fit(observer, |source| Ok((first(source)?, None)))
     }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {

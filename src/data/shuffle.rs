@@ -59,6 +59,17 @@ pub struct Place {
     pub batch: u64,
 }
 
+impl Place {
+    /// Goes to a window, and tells with which of its batches: with the first, unless this place is in the window already, as after a
+    /// resumption.
+    pub fn enter(&mut self, window: Place) -> u64 {
+        if window != (Place { batch: 0, ..*self }) {
+            *self = window;
+        }
+        self.batch
+    }
+}
+
 impl Order {
     /// Minibatches of about `batch` points, shuffled from windows of at most `window_bytes`, or in the order of the source.
     ///
@@ -132,6 +143,17 @@ impl Order {
     /// Windows of an epoch.
     pub fn n_windows(&self) -> u64 {
         self.n_chunks().div_ceil(self.chunks_per_window)
+    }
+
+    /// The place after a batch, of a window that has so many.
+    pub fn after(&self, batch: Place, n_batches: u64) -> Place {
+        if batch.batch + 1 < n_batches {
+            Place { batch: batch.batch + 1, ..batch }
+        } else if batch.window + 1 < self.n_windows() {
+            Place { window: batch.window + 1, batch: 0, ..batch }
+        } else {
+            Place { epoch: batch.epoch + 1, window: 0, batch: 0 }
+        }
     }
 
     /// Batches of an epoch, if no points are left out.

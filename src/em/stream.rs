@@ -404,13 +404,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
         let pace = windows.pace();
         while let Some(window) = windows.next_window() {
             let window = window?;
-            // The first window after a resumption may be half done.
-            let first = if window.place() == (Place { batch: 0, ..self.state.place }) {
-                self.state.place.batch
-            } else {
-                self.state.place = window.place();
-                0
-            };
+            let first = self.state.place.enter(window.place());
             if first == 0 {
                 self.state.skipped += window.skipped();
             }
@@ -430,15 +424,8 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
                         return Err(self.locate(fault));
                     }
                 };
-                self.state.place.batch = index + 1;
-                if index + 1 == window.n_batches() {
-                    self.state.place = match window.place() {
-                        Place { epoch, window, .. } if window + 1 < self.order.n_windows() => {
-                            Place { epoch, window: window + 1, batch: 0 }
-                        }
-                        Place { epoch, .. } => Place { epoch: epoch + 1, window: 0, batch: 0 },
-                    };
-                }
+                let done = Place { batch: index, ..window.place() };
+                self.state.place = self.order.after(done, window.n_batches());
                 if let Some(reason) = self.after_step(step)? {
                     return Ok(reason);
                 }
@@ -691,13 +678,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> 
     fn finish(self) -> Fit<M> {
         let seconds = self.seconds();
         let mut state = self.state;
-        let (n, lines) = (state.skipped, self.data.points.skipped());
-        if lines > 0 {
-            state.warnings.push(format!("{lines} line(s) were left out: they are no points"));
-        }
-        if n > 0 {
-            state.warnings.push(format!("{n} point(s) were left out: the model is not for such"));
-        }
+        state.warnings.extend(left_out(self.data.points.skipped(), state.skipped));
         let reason = state.interrupted.or(state.stop_reason).unwrap_or(StopReason::Epochs);
         Fit::new(state.engine.into_model(), state.history, reason, state.warnings, seconds)
     }
@@ -709,6 +690,14 @@ pub(super) fn is_bad<T: Scalar>(domains: &[Domain], row: &[T]) -> bool {
     let zero = row.iter().fold(T::ZERO, |sum, &v| sum + v * T::ZERO);
     zero != T::ZERO && !domains.iter().any(|domain| domain.missing)
         || domains.iter().any(|it| it.fault(|d| row[d].to_f64()).is_some())
+}
+
+/// Warnings of what was left out: lines that are no points, and points that the model is not for.
+pub(super) fn left_out(lines: u64, points: u64) -> impl Iterator<Item = String> {
+    let lines = (lines > 0).then(|| format!("{lines} line(s) were left out: they are no points"));
+    let points =
+        (points > 0).then(|| format!("{points} point(s) were left out: the model is not for such"));
+    lines.into_iter().chain(points)
 }
 
 /// Whether a resumed fit has nothing to add to the stream.

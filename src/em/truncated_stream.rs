@@ -32,7 +32,7 @@ use super::kept::Kept;
 use super::numbers::{Reader, write_records};
 use super::state::EpochMeans;
 use super::stepwise::not_finite;
-use super::stream::{Algorithm, StreamConfig, StreamData, fingerprint, is_bad, is_final};
+use super::stream::{Algorithm, StreamConfig, StreamData, fingerprint, is_bad, is_final, left_out};
 use super::sweep::check_points;
 use super::truncated::{CANDIDATES_PER_STATE, MAX_LANES, MIN_POINTS_PER_LANE, NEWTON_STEPS};
 use crate::block::{Block, BlockBuf};
@@ -561,13 +561,7 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> Driver<'_, '_, T, S> {
         let pace = windows.pace();
         while let Some(window) = windows.next_window() {
             let window = window?;
-            // The first window after a resumption may be half done.
-            let first = if window.place() == (Place { batch: 0, ..self.state.place }) {
-                self.state.place.batch
-            } else {
-                self.state.place = window.place();
-                0
-            };
+            let first = self.state.place.enter(window.place());
             if first == 0 {
                 self.state.skipped += window.skipped();
             }
@@ -579,14 +573,8 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> Driver<'_, '_, T, S> {
             for index in first..window.n_batches() {
                 pace.done(index, window.n_batches());
                 let step = self.step(window, index)?;
-                let Place { epoch, window: number, .. } = window.place();
-                self.state.place = if index + 1 < window.n_batches() {
-                    Place { epoch, window: number, batch: index + 1 }
-                } else if number + 1 < self.order.n_windows() {
-                    Place { epoch, window: number + 1, batch: 0 }
-                } else {
-                    Place { epoch: epoch + 1, window: 0, batch: 0 }
-                };
+                let done = Place { batch: index, ..window.place() };
+                self.state.place = self.order.after(done, window.n_batches());
                 if let Some(reason) = self.after_step(&step)? {
                     return Ok(reason);
                 }
@@ -870,13 +858,7 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> Driver<'_, '_, T, S> {
     fn finish(self) -> Fit<SigmoidBeliefNet> {
         let seconds = self.seconds();
         let mut state = self.state;
-        let (n, lines) = (state.skipped, self.data.points.skipped());
-        if lines > 0 {
-            state.warnings.push(format!("{lines} line(s) were left out: they are no points"));
-        }
-        if n > 0 {
-            state.warnings.push(format!("{n} point(s) were left out: the model is not for such"));
-        }
+        state.warnings.extend(left_out(self.data.points.skipped(), state.skipped));
         let reason = state.interrupted.or(state.stop_reason).unwrap_or(StopReason::Epochs);
         state.model.finish();
         Fit::new(state.model, state.history, reason, state.warnings, seconds)

@@ -57,9 +57,9 @@ impl Score {
 ///
 /// # Errors
 /// If dimensions differ, there are no points, or a point cannot be read or has no finite density.
-pub fn score<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+pub fn score<T: Scalar, M: Density<T>>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
 ) -> Result<Score> {
     let (mut weight, mut likelihood, mut entropy) = (0.0, 0.0, 0.0);
@@ -106,9 +106,9 @@ pub fn score<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`score`], and those of the sink.
-pub fn score_samples<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+pub fn score_samples<T: Scalar, M: Density<T>>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
@@ -130,9 +130,9 @@ pub fn score_samples<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Panics
 /// If the model has no components.
-pub fn predict<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+pub fn predict<T: Scalar, M: Density<T>>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[u32]) -> Result<()>,
 ) -> Result<()> {
@@ -165,9 +165,9 @@ pub fn predict<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Panics
 /// If the model has no components.
-pub fn predict_proba<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
+pub fn predict_proba<T: Scalar, M: Density<T>>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
@@ -194,9 +194,9 @@ pub fn predict_proba<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// If dimensions differ, or a point cannot be read or has no finite latents; those of the sink.
-pub fn transform<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
+pub fn transform<T: Scalar, M: LatentSpace<T>>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
@@ -208,9 +208,9 @@ pub fn transform<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`transform`].
-pub fn reconstruct<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
+pub fn reconstruct<T: Scalar, M: LatentSpace<T>>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
@@ -222,9 +222,9 @@ pub fn reconstruct<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`transform`].
-pub fn most_probable_states<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn most_probable_states<T: Scalar>(
     model: &SigmoidBeliefNet,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
@@ -233,9 +233,9 @@ pub fn most_probable_states<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// Maps all points to `width` numbers each, in parallel.
-fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
+fn map_points<T: Scalar, M: LatentSpace<T>>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     width: usize,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
@@ -260,9 +260,9 @@ fn map_points<T: Scalar, M: LatentSpace<T>, S: DataSource<T> + ?Sized>(
 }
 
 /// Scores all tiles in parallel, and hands the result of each chunk on in order.
-fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default + Send>(
+fn for_each_tile<T: Scalar, M: Density<T>, R: Default + Send>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     weighted: bool,
     chunk: usize,
@@ -291,9 +291,9 @@ fn for_each_tile<T: Scalar, M: Density<T>, S: DataSource<T> + ?Sized, R: Default
 
 /// Visits all points in parallel, a few chunks at a time, and hands the result of each chunk on in order. `visit` says
 /// whether all it found was finite; if not, the first point at fault ends the whole.
-fn for_each_chunk<T: Scalar, S: DataSource<T> + ?Sized, W: Send, R: Default + Send>(
+fn for_each_chunk<T: Scalar, W: Send, R: Default + Send>(
     model: &impl GenerativeModel,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     chunk: usize,
     scratch: impl Fn() -> W,

@@ -289,7 +289,7 @@ fn least_seconds<R>(mut work: impl FnMut() -> Result<R>) -> Result<f64> {
 
 fn sweep<T: Scalar>(shape: &Shape, rates: &Rates, executor: &Executor) -> Result<Vec<f64>> {
     let (points, model) = workload::<T>(shape, executor)?;
-    let mut sweeper = Sweeper::<T, _, _>::new(&points, executor);
+    let mut sweeper = Sweeper::<T, _>::new(&points, executor);
     check_statistics(&sweeper.sweep(&model)?, &model, &points, executor)?;
     let seconds = least_seconds(|| sweeper.sweep(&model))?;
     let n = shape.n_points as f64;
@@ -330,7 +330,7 @@ fn check_statistics<T: Scalar>(
 /// parameters, (c) the entropy sum of the new parameters from the statistics.
 fn monitor<T: Scalar>(shape: &Shape, executor: &Executor) -> Result<Vec<f64>> {
     let (points, mut model) = workload::<T>(shape, executor)?;
-    let mut sweeper = Sweeper::<T, _, _>::new(&points, executor);
+    let mut sweeper = Sweeper::<T, _>::new(&points, executor);
     let stats = sweeper.sweep(&model)?;
     check_statistics(&stats, &model, &points, executor)?;
     let sweep = least_seconds(|| sweeper.sweep(&model))?;

@@ -38,9 +38,9 @@ const STEP: f64 = 7.4e-4;
 /// assert!(gap.error().abs() < 1e-9);
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn certify_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn certify_factor_analyzers<T: Scalar>(
     model: &MixtureOfFactorAnalyzers,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
 ) -> Result<CertifiedGap> {
     crate::data::check_source(source, model.dim())?;

@@ -89,9 +89,9 @@ impl fmt::Display for CertifiedGap {
 /// assert!(gap.error().abs() < 1e-11);
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn certify<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn certify<T: Scalar>(
     model: &Mixture,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
 ) -> Result<CertifiedGap> {
     crate::data::check_source(source, model.dim())?;

@@ -34,9 +34,9 @@ const STEP: f64 = 7.4e-4;
 /// assert!(gap.error().abs() < 1e-9);
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn certify_linear_gaussian<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn certify_linear_gaussian<T: Scalar>(
     model: &LinearGaussian,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
 ) -> Result<CertifiedGap> {
     crate::data::check_dim(source, model.dim())?;

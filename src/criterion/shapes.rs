@@ -26,7 +26,7 @@ impl Default for Sizes {
 type Build = fn(&str, Sizes) -> FactorModel;
 
 /// Models that are no mixtures of a family of the registry.
-const SHAPES: &[(&str, Build)] = &[
+static SHAPES: &[(&str, Build)] = &[
     ("ppca", |name, sizes| linear(name, sizes, Scale::Free, Noise::Scalar)),
     ("ppca-fixed-prior", |name, sizes| linear(name, sizes, Scale::Fixed, Noise::Scalar)),
     ("factor-analysis", |name, sizes| linear(name, sizes, Scale::Free, Noise::Diagonal)),

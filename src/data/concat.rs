@@ -58,7 +58,7 @@ impl<T: Scalar> Concat<T> {
             }
             starts.push(starts.last().copied().unwrap_or_default() + part.len());
         }
-        let sparse = parts.iter().all(is_sparse);
+        let sparse = parts.iter().all(|part| is_sparse(&**part));
         Ok(Self { parts, starts, sparse })
     }
 

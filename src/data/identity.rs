@@ -35,7 +35,7 @@ impl Identity {
     /// assert_eq!(points.difference(&of(vec![1.0, 2.0, 4.0])?), Some(0..3));
     /// # Ok::<(), entropysum::error::Error>(())
     /// ```
-    pub fn of<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Self {
+    pub fn of<T: Scalar>(source: &dyn DataSource<T>) -> Self {
         let mut buffer = BlockBuf::default();
         let hash = |place| {
             let Range { start, end } = points_at(place, source.len());

@@ -52,7 +52,7 @@ use std::str::FromStr;
 /// # Errors
 /// `read` fails with a [`DataError`] that names the source and the row. It must
 /// return exactly the points asked for, and the same ones each time.
-pub trait DataSource<T: Scalar>: Sync {
+pub trait DataSource<T: Scalar>: Send + Sync {
     /// What to call this source in messages: a path, or `"memory"`.
     fn name(&self) -> String;
 
@@ -105,6 +105,13 @@ pub trait DataSource<T: Scalar>: Sync {
     }
 }
 
+impl<T: Scalar> std::fmt::Debug for dyn DataSource<T> + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shape = (self.len(), self.dim());
+        f.debug_struct("DataSource").field("name", &self.name()).field("shape", &shape).finish()
+    }
+}
+
 impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
     fn name(&self) -> String {
         (**self).name()
@@ -150,13 +157,13 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 }
 
 /// Whether a source holds its points as sparse ones.
-pub fn is_sparse<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> bool {
+pub fn is_sparse<T: Scalar>(source: &dyn DataSource<T>) -> bool {
     source.read_sparse(0, 0, &mut BlockBuf::default()).is_some()
 }
 
 /// Reads points: as sparse ones if these will do and the source has such.
-pub(crate) fn read<'a, T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &'a S,
+pub(crate) fn read<'a, T: Scalar>(
+    source: &'a dyn DataSource<T>,
     sparse: bool,
     start: u64,
     count: usize,
@@ -443,10 +450,7 @@ pub fn load<T: Scalar>(source: &dyn DataSource<T>) -> Result<Points<'static, T>>
     }
 }
 /// Says so where a source has points of another dimension than a model is for.
-pub(crate) fn check_dim<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
-    dim: usize,
-) -> Result<()> {
+pub(crate) fn check_dim<T: Scalar>(source: &dyn DataSource<T>, dim: usize) -> Result<()> {
     if source.dim() == dim {
         return Ok(());
     }
@@ -455,10 +459,7 @@ pub(crate) fn check_dim<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// Says so where nothing can be learned from a source: it has no points, or [`check_dim`] fails.
-pub(crate) fn check_source<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
-    dim: usize,
-) -> Result<()> {
+pub(crate) fn check_source<T: Scalar>(source: &dyn DataSource<T>, dim: usize) -> Result<()> {
     check_dim(source, dim)?;
     if source.is_empty() {
         return Err(Error::Config(format!("{} has no points", source.name())));

@@ -102,8 +102,8 @@ impl<'a, T: Scalar> Windows<'a, T> {
 ///
 /// # Errors
 /// Those of `work`; [`Error::Config`] if the operating system refuses to start a thread.
-pub fn with_read_ahead<T: Scalar, S: DataSource<T> + ?Sized, R>(
-    source: &S,
+pub fn with_read_ahead<T: Scalar, R>(
+    source: &dyn DataSource<T>,
     order: &Order,
     from: Place,
     epochs: u64,

@@ -483,19 +483,19 @@ impl Deal {
 
 /// Some consecutive points of a source, as a source.
 #[derive(Debug)]
-pub struct Section<'a, S: ?Sized> {
-    source: &'a S,
+pub struct Section<'a, T: Scalar> {
+    source: &'a dyn DataSource<T>,
     range: Range<u64>,
 }
 
-impl<'a, S: ?Sized> Section<'a, S> {
+impl<'a, T: Scalar> Section<'a, T> {
     /// The points of `range`.
-    pub fn new(source: &'a S, range: Range<u64>) -> Self {
+    pub fn new(source: &'a dyn DataSource<T>, range: Range<u64>) -> Self {
         Self { source, range }
     }
 }
 
-impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Section<'_, S> {
+impl<T: Scalar> DataSource<T> for Section<'_, T> {
     fn name(&self) -> String {
         self.source.name()
     }

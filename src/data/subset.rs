@@ -15,8 +15,8 @@ const STREAM: u64 = u64::MAX - 1;
 /// A read goes through all rows of the source between the first and the last point asked for, so this is for points
 /// that lie densely; where they are read often, [`load`](super::load) them.
 #[derive(Clone, Debug)]
-pub struct Subset<'a, S: ?Sized> {
-    source: &'a S,
+pub struct Subset<'a, T: Scalar> {
+    source: &'a dyn DataSource<T>,
     /// Rows of the source, ascending.
     rows: Vec<u64>,
 }
@@ -37,11 +37,11 @@ pub struct Subset<'a, S: ?Sized> {
 /// assert_eq!((kept.len(), held_out.len()), (8, 2));
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn split<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+pub fn split<T: Scalar>(
+    source: &dyn DataSource<T>,
     part: f64,
     seed: u64,
-) -> Result<[Subset<'_, S>; 2]> {
+) -> Result<[Subset<'_, T>; 2]> {
     let n = source.len();
     if !(part > 0.0 && part < 1.0) {
         let message = format!("the part of points to hold out is {part}, expected 0 < part < 1");
@@ -66,7 +66,7 @@ pub fn split<T: Scalar, S: DataSource<T> + ?Sized>(
     Ok([kept, held_out].map(|rows| Subset { source, rows }))
 }
 
-impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Subset<'_, S> {
+impl<T: Scalar> DataSource<T> for Subset<'_, T> {
     fn name(&self) -> String {
         format!("{} ({} of {} points)", self.source.name(), self.rows.len(), self.source.len())
     }

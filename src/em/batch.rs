@@ -81,9 +81,9 @@ impl<M> Fit<M> {
 /// assert!(fit.last().unwrap().gap().abs() < 1e-10);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+pub fn fit<T: Scalar, M: EStep<T>>(
     model: M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -98,9 +98,9 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 /// # Errors
 /// As [`fit`]; also if the state is of other points or settings, or a checkpoint cannot be saved. Neither the number of
 /// iterations nor that of seconds is such a setting; seconds are those of this process.
-pub fn fit_from<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+pub fn fit_from<T: Scalar, M: EStep<T>>(
     begin: Begin<M>,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -138,14 +138,14 @@ pub fn fit_from<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 }
 
 /// Batch EM between two iterations.
-struct Run<'a, T: Scalar, M: EStep<T>, S: ?Sized> {
+struct Run<'a, T: Scalar, M: EStep<T>> {
     model: M,
     splits_left: usize,
-    sweeper: Sweeper<'a, T, S, M::Workspace>,
+    sweeper: Sweeper<'a, T, M::Workspace>,
     watch: Watch<'a>,
 }
 
-impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Run<'_, T, M, S> {
+impl<T: Scalar, M: EStep<T>> Run<'_, T, M> {
     /// M-step, entropy sum, record; tells why the fit ends with it, if it does.
     fn learn(
         &mut self,
@@ -202,10 +202,7 @@ impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Run<'_, T, M, S> {
 }
 
 /// All that decides on the bits of a fit but the model and the numbers of iterations.
-pub(super) fn settings<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
-    config: &Config,
-) -> String {
+pub(super) fn settings<T: Scalar>(source: &dyn DataSource<T>, config: &Config) -> String {
     format!(
         "{}, {}, {} points of dimension {}, {}; batch, monitor {}, tol {}, rtol {}, reg_covar {}, seed {}",
         Identity::of(source).text(),

@@ -96,9 +96,9 @@ impl FactorAnalyzersSpec {
 /// assert!((loadings[1] / loadings[0] - 2.0).abs() < 0.1); // along (1, 2, -1)
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn fit_factor_analyzers<T: Scalar>(
     spec: &FactorAnalyzersSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -116,9 +116,9 @@ pub fn fit_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// If there are fewer points than components, H is not in `1..D`, or reading fails.
-pub fn start_factor_analyzers<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn start_factor_analyzers<T: Scalar>(
     spec: &FactorAnalyzersSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     run: u64,

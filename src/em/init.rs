@@ -145,9 +145,9 @@ impl MixtureSpec {
 /// assert!((means[0] - 4.5).abs() < 1e-6 && (means[1] - 54.5).abs() < 1e-6);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn fit_mixture<T: Scalar>(
     spec: &MixtureSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -162,9 +162,9 @@ pub fn fit_mixture<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// Fits from `config.n_init` starts, of which `start` makes the given one, and keeps the best by its bound.
-pub(super) fn best_of<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+pub(super) fn best_of<T: Scalar, M: EStep<T>>(
     init: &Init<M>,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -205,9 +205,9 @@ pub(super) fn best_of<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// If there are fewer points than components, or reading fails.
-pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn start<T: Scalar>(
     spec: &MixtureSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     run: u64,
@@ -259,11 +259,11 @@ pub(super) struct Wanted {
 }
 
 /// Draws the subsample of the `run`-th start and labels it, by the features of a family.
-pub(super) fn labelled<T: Scalar, M, S: DataSource<T> + ?Sized>(
+pub(super) fn labelled<T: Scalar, M>(
     init: &Init<M>,
     family: &dyn ExponentialFamily,
     Wanted { n_components, bad_rows }: Wanted,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     run: u64,
@@ -306,8 +306,8 @@ pub(super) fn labelled<T: Scalar, M, S: DataSource<T> + ?Sized>(
 }
 
 /// Refuses no components, and more than there are points.
-pub(super) fn check_counts<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+pub(super) fn check_counts<T: Scalar>(
+    source: &dyn DataSource<T>,
     n_components: usize,
 ) -> Result<()> {
     if n_components == 0 {
@@ -336,9 +336,9 @@ impl<T: Scalar> Sample<T> {
     }
 
     /// Adds point `i` of a block, or puts it in the place of another.
-    fn take<S: DataSource<T> + ?Sized>(
+    fn take(
         &mut self,
-        source: &S,
+        source: &dyn DataSource<T>,
         domains: &[Domain],
         block: Block<'_, T>,
         i: usize,
@@ -378,8 +378,8 @@ impl<T: Scalar> Sample<T> {
 }
 
 /// Draws `wanted` points of positive weight without replacement, or takes all where there are no more.
-fn subsample<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+fn subsample<T: Scalar>(
+    source: &dyn DataSource<T>,
     domains: &[Domain],
     wanted: u64,
     skips: bool,

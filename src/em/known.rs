@@ -24,9 +24,9 @@ const POINTS: u64 = 4096;
 /// assert_eq!(known.get("levels"), Some(&[2.0, 5.0][..]));
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn known_from_data<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn known_from_data<T: Scalar>(
     name: &str,
-    source: &S,
+    source: &dyn DataSource<T>,
     mut known: Known,
 ) -> Result<Known> {
     let dim = source.dim();

@@ -215,9 +215,9 @@ impl LinearGaussianSpec {
     ///
     /// # Errors
     /// As [`Summary::new`] and [`Summary::fit`].
-    pub fn fit<T: Scalar, S: DataSource<T> + ?Sized>(
+    pub fn fit<T: Scalar>(
         &self,
-        source: &S,
+        source: &dyn DataSource<T>,
         executor: &Executor,
         config: &Config,
         observer: &mut dyn Observer,
@@ -273,10 +273,10 @@ impl LinearGaussianSpec {
 ///
 /// Models of several numbers of latents, for example, cost one pass over the points together.
 #[derive(Debug)]
-pub struct Summary<'a, T, S: ?Sized> {
+pub struct Summary<'a, T: Scalar> {
     method: Method,
-    store: Store<'a, T, S>,
-    source: &'a S,
+    store: Store<'a, T>,
+    source: &'a dyn DataSource<T>,
     n_points: u64,
     total_weight: f64,
     /// How long it took to make this.
@@ -286,19 +286,23 @@ pub struct Summary<'a, T, S: ?Sized> {
 }
 
 #[derive(Debug)]
-enum Store<'a, T, S: ?Sized> {
+enum Store<'a, T: Scalar> {
     Covariance(Moments),
     Factor(Factor),
-    Points(Box<Passes<'a, T, S>>),
+    Points(Box<Passes<'a, T>>),
     Observed(Patterns<'a>),
 }
 
-impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Summary<'a, T, S> {
+impl<'a, T: Scalar> Summary<'a, T> {
     /// Goes through the points, as the method of the fit asks for.
     ///
     /// # Errors
     /// If there are not fewer latents than dimensions, no points, or a point cannot be read or is no finite number.
-    pub fn new(spec: &LinearGaussianSpec, source: &'a S, executor: &'a Executor) -> Result<Self> {
+    pub fn new(
+        spec: &LinearGaussianSpec,
+        source: &'a dyn DataSource<T>,
+        executor: &'a Executor,
+    ) -> Result<Self> {
         let begun = Instant::now();
         spec.check(source.dim())?;
         let method = spec.method(source.len(), source.dim());

@@ -44,10 +44,7 @@ const PARTS: usize = 32;
 /// assert!((moments.covariance()[(1, 0)] - 2.0).abs() < 1e-15);
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn moments<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
-    executor: &Executor,
-) -> Result<Moments> {
+pub fn moments<T: Scalar>(source: &dyn DataSource<T>, executor: &Executor) -> Result<Moments> {
     let centre = provisional_centre(source)?;
     Ok(Moments::from_stats(&moment_stats(source, executor, &centre)?))
 }
@@ -59,8 +56,8 @@ pub fn moments<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Panics
 /// If the centre has not one number a dimension.
-pub fn moment_stats<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+pub fn moment_stats<T: Scalar>(
+    source: &dyn DataSource<T>,
     executor: &Executor,
     centre: &[f64],
 ) -> Result<SuffStats> {
@@ -112,9 +109,7 @@ pub fn moment_stats<T: Scalar, S: DataSource<T> + ?Sized>(
 
 /// The mean of a sample: near enough to the points' own that squares about it do not cancel. Exact for a constant
 /// column, whose variance is 0 then and not a rounding error.
-pub(super) fn provisional_centre<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
-) -> Result<Vec<f64>> {
+pub(super) fn provisional_centre<T: Scalar>(source: &dyn DataSource<T>) -> Result<Vec<f64>> {
     let (n, dim) = (source.len(), source.dim());
     let (mut sums, mut weight) = (vec![0.0; dim], 0.0);
     let mut first: Vec<f64> = Vec::new();
@@ -180,7 +175,7 @@ impl<'a, T: Scalar> Lane<'a, T> {
         }
     }
 
-    fn add<S: DataSource<T> + ?Sized>(&mut self, source: &S, block: Block<'_, T>) -> Result<()> {
+    fn add(&mut self, source: &dyn DataSource<T>, block: Block<'_, T>) -> Result<()> {
         let dim = self.centre.len();
         for start in (0..block.len()).step_by(TILE_POINTS) {
             let part = block.slice(start, TILE_POINTS.min(block.len() - start));

@@ -21,8 +21,8 @@ pub(super) fn fits_lanes(lane_bytes: usize) -> bool {
 /// Goes through all points, each lane through its share in order, and returns what the lanes made of them, in order.
 ///
 /// `lane_bytes` is what a lane keeps in memory: their number depends on it and on N, never on the threads.
-pub(super) fn pass<T: Scalar, S: DataSource<T> + ?Sized, L: Send>(
-    source: &S,
+pub(super) fn pass<T: Scalar, L: Send>(
+    source: &dyn DataSource<T>,
     executor: &Executor,
     lane_bytes: usize,
     new: impl Fn() -> L,
@@ -52,7 +52,7 @@ pub(super) fn pass<T: Scalar, S: DataSource<T> + ?Sized, L: Send>(
 }
 
 /// What to say of points that weigh nothing.
-pub(super) fn no_weight<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Error {
+pub(super) fn no_weight<T: Scalar>(source: &dyn DataSource<T>) -> Error {
     let message = if source.is_empty() {
         "there are no points"
     } else {
@@ -62,7 +62,7 @@ pub(super) fn no_weight<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Err
 }
 
 /// What to say of points whose squares are too large.
-pub(super) fn overflow<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Error {
+pub(super) fn overflow<T: Scalar>(source: &dyn DataSource<T>) -> Error {
     let message = format!("squares of the values overflow {}; values are too large", T::NAME);
     DataError::new(source.name(), message).into()
 }

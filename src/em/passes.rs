@@ -18,8 +18,8 @@ use faer::{Accum, Mat, MatRef, Par};
 
 /// Points of which only mean and variances are known; each product with their covariance is another pass.
 #[derive(Debug)]
-pub(super) struct Passes<'a, T, S: ?Sized> {
-    source: &'a S,
+pub(super) struct Passes<'a, T: Scalar> {
+    source: &'a dyn DataSource<T>,
     executor: &'a Executor,
     /// What tiles subtract: the mean as far as `T` can hold it.
     centre: Vec<T>,
@@ -28,9 +28,9 @@ pub(super) struct Passes<'a, T, S: ?Sized> {
     total_weight: f64,
 }
 
-impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Passes<'a, T, S> {
+impl<'a, T: Scalar> Passes<'a, T> {
     /// Two passes, for the mean and then the variances.
-    pub(super) fn new(source: &'a S, executor: &'a Executor) -> Result<Self> {
+    pub(super) fn new(source: &'a dyn DataSource<T>, executor: &'a Executor) -> Result<Self> {
         let start: Vec<T> = provisional_centre(source)?.into_iter().map(T::from_f64).collect();
         let sums = column_sums(source, executor, &start)?;
         if !(sums.weight > 0.0) {
@@ -55,7 +55,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> Passes<'a, T, S> {
     }
 }
 
-impl<T: Scalar, S: DataSource<T> + ?Sized> SecondMoments for Passes<'_, T, S> {
+impl<T: Scalar> SecondMoments for Passes<'_, T> {
     fn mean(&self) -> &[f64] {
         &self.mean
     }
@@ -170,8 +170,8 @@ struct ColumnSums {
     second: Vec<f64>,
 }
 
-fn column_sums<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+fn column_sums<T: Scalar>(
+    source: &dyn DataSource<T>,
     executor: &Executor,
     c: &[T],
 ) -> Result<ColumnSums> {
@@ -208,7 +208,7 @@ fn column_sums<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// All points, about their mean and by the root of their weight over the total, and that total.
-pub(super) fn factor<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> Result<(Factor, f64)> {
+pub(super) fn factor<T: Scalar>(source: &dyn DataSource<T>) -> Result<(Factor, f64)> {
     let (n, dim) = (source.len(), source.dim());
     let start = provisional_centre(source)?;
     let (mut rows, mut weights) = (Vec::new(), Vec::new());

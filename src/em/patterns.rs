@@ -40,8 +40,8 @@ impl<'a> Patterns<'a> {
     ///
     /// # Errors
     /// If an entry is infinite, a dimension is never observed, or there are no points.
-    pub(super) fn new<T: Scalar, S: DataSource<T> + ?Sized>(
-        source: &S,
+    pub(super) fn new<T: Scalar>(
+        source: &dyn DataSource<T>,
         executor: &'a Executor,
     ) -> Result<Self> {
         let (n, dim) = (source.len(), source.dim());

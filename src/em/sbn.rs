@@ -88,9 +88,9 @@ impl SbnSpec {
 /// assert!((fit.last().unwrap().lower_bound + 2.0 * f64::ln(2.0)).abs() < 1e-3);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn fit_sbn<T: Scalar>(
     spec: &SbnSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -130,10 +130,10 @@ pub fn fit_sbn<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`fit_sbn`] and [`em::fit_from`](super::fit_from).
-pub fn fit_from<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn fit_from<T: Scalar>(
     spec: &SbnSpec,
     begin: Begin<SigmoidBeliefNet>,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -152,9 +152,9 @@ pub fn fit_from<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`fit_sbn`].
-pub fn first<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn first<T: Scalar>(
     spec: &SbnSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     seed: u64,
     run: u64,
     bad_rows: BadRows,
@@ -169,18 +169,18 @@ pub fn first<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`fit_sbn`].
-pub fn start<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn start<T: Scalar>(
     spec: &SbnSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     seed: u64,
     run: u64,
 ) -> Result<SigmoidBeliefNet> {
     start_without(spec, source, seed, run, BadRows::Error)
 }
 
-fn start_without<T: Scalar, S: DataSource<T> + ?Sized>(
+fn start_without<T: Scalar>(
     spec: &SbnSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     seed: u64,
     run: u64,
     bad_rows: BadRows,
@@ -220,7 +220,7 @@ const START_HIDDEN: f64 = -1.5;
 const START_WEIGHT: f64 = 0.5;
 
 /// Weighted mean of each observable, held off 0 and 1 by one point.
-fn means<T: Scalar, S: DataSource<T> + ?Sized>(source: &S, bad_rows: BadRows) -> Result<Vec<f64>> {
+fn means<T: Scalar>(source: &dyn DataSource<T>, bad_rows: BadRows) -> Result<Vec<f64>> {
     let mut sums = vec![0.0; source.dim()];
     let (mut total, mut start, mut n) = (0.0, 0, 0.0);
     let domains = [Domain::new(0..source.dim(), Support::Binary)];

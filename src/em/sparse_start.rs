@@ -25,9 +25,9 @@ const SMOOTHING: f64 = 0.1;
 const MIN_POINTS: usize = 16_384;
 
 /// Statistics of labelled points among `rows`, which with their `weights` are all of a source.
-pub(super) fn statistics<T: Scalar, S: DataSource<T> + ?Sized>(
+pub(super) fn statistics<T: Scalar>(
     spec: &MixtureSpec,
-    source: &S,
+    source: &dyn DataSource<T>,
     (rows, weights): (SparseRows<'_, T>, Option<&[f64]>),
     executor: &Executor,
     config: &Config,

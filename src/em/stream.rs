@@ -151,21 +151,12 @@ impl StreamConfig {
 }
 
 /// Where the points of a fit are.
-pub struct StreamData<'a, T: Scalar, S: ?Sized> {
+#[derive(Clone, Copy, Debug)]
+pub struct StreamData<'a, T: Scalar> {
     /// Points to learn from.
-    pub points: &'a S,
+    pub points: &'a dyn DataSource<T>,
     /// Points for audits; `None` for all those that are learned from.
     pub held_out: Option<&'a dyn DataSource<T>>,
-}
-
-impl<T: Scalar, S: DataSource<T> + ?Sized> std::fmt::Debug for StreamData<'_, T, S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let held_out = self.held_out.map(DataSource::name);
-        f.debug_struct("StreamData")
-            .field("points", &self.points.name())
-            .field("held_out", &held_out)
-            .finish()
-    }
 }
 
 /// Learns `model` from `source` by minibatches, from where the model stands.
@@ -198,9 +189,9 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> std::fmt::Debug for StreamData<'_, T,
 /// assert!(fit.history.records.iter().all(|record| record.gap().abs() < 1e-10));
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+pub fn fit<T: Scalar, M: EStep<T>>(
     model: M,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     stream: &StreamConfig,
@@ -215,9 +206,9 @@ pub fn fit<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`fit`], before a point is read.
-pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+pub fn begin<T: Scalar, M: EStep<T>>(
     model: M,
-    source: &S,
+    source: &dyn DataSource<T>,
     config: &Config,
     stream: &StreamConfig,
 ) -> Result<StreamState<M>> {
@@ -258,11 +249,7 @@ pub fn begin<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     Ok(StreamState::new(engine, plateau, settings))
 }
 
-fn order<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
-    config: &Config,
-    stream: &StreamConfig,
-) -> Order {
+fn order<T: Scalar>(source: &dyn DataSource<T>, config: &Config, stream: &StreamConfig) -> Order {
     let batch = stream.batch_size as u64;
     match stream.algorithm {
         Algorithm::Stepwise => Order::minibatches::<T>(
@@ -279,8 +266,8 @@ fn order<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// All that decides on the bits of a fit: a state goes on only under the same.
-pub(super) fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+pub(super) fn fingerprint<T: Scalar>(
+    source: &dyn DataSource<T>,
     order: &Order,
     config: &Config,
     stream: &StreamConfig,
@@ -317,9 +304,9 @@ pub(super) fn fingerprint<T: Scalar, S: DataSource<T> + ?Sized>(
 ///
 /// # Errors
 /// As [`fit`]; also if the state belongs to other points or settings, or a checkpoint cannot be saved.
-pub fn resume<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
+pub fn resume<T: Scalar, M: EStep<T>>(
     mut state: StreamState<M>,
-    data: &StreamData<'_, T, S>,
+    data: &StreamData<'_, T>,
     executor: &Executor,
     config: &Config,
     stream: &StreamConfig,
@@ -354,13 +341,13 @@ pub fn resume<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized>(
     Ok(driver.finish())
 }
 
-struct Driver<'a, 'c, T: Scalar, M: EStep<T>, S: ?Sized> {
+struct Driver<'a, 'c, T: Scalar, M: EStep<T>> {
     begun: Instant,
     seconds_before: f64,
     last_checkpoint: Instant,
     lanes: Lanes<T, M::Workspace>,
     state: StreamState<M>,
-    data: &'a StreamData<'a, T, S>,
+    data: &'a StreamData<'a, T>,
     order: Order,
     executor: &'a Executor,
     config: &'a Config,
@@ -369,7 +356,7 @@ struct Driver<'a, 'c, T: Scalar, M: EStep<T>, S: ?Sized> {
     checkpoints: Option<Checkpoints<'c, StreamState<M>>>,
 }
 
-impl<T: Scalar, M: EStep<T>, S: DataSource<T> + ?Sized> Driver<'_, '_, T, M, S> {
+impl<T: Scalar, M: EStep<T>> Driver<'_, '_, T, M> {
     fn run(&mut self) -> Result<()> {
         if self.state.stop_reason.is_none() {
             let (order, place) = (self.order, self.state.place);

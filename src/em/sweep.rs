@@ -41,8 +41,8 @@ pub(super) const READ_BYTES: usize = 1 << 19;
 
 /// Runs sweeps over one source and keeps their scratch memory.
 #[derive(Debug)]
-pub struct Sweeper<'a, T, S: ?Sized, W> {
-    source: &'a S,
+pub struct Sweeper<'a, T: Scalar, W> {
+    source: &'a dyn DataSource<T>,
     executor: &'a Executor,
     lanes: Lanes<T, W>,
     /// What an earlier sweep summed once for all.
@@ -64,9 +64,9 @@ struct Lane<T, W> {
     stats: Option<SuffStats>,
 }
 
-impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
+impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
     /// Sweeps over `source` on the threads of `executor`.
-    pub fn new(source: &'a S, executor: &'a Executor) -> Self {
+    pub fn new(source: &'a dyn DataSource<T>, executor: &'a Executor) -> Self {
         Self { source, executor, lanes: Lanes::new(MIN_POINTS_PER_LANE), constants: None }
     }
 
@@ -77,7 +77,7 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized, W: Send> Sweeper<'a, T, S, W> {
     }
 
     /// The points.
-    pub(super) fn source(&self) -> &'a S {
+    pub(super) fn source(&self) -> &'a dyn DataSource<T> {
         self.source
     }
 
@@ -114,19 +114,19 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
     ///
     /// # Errors
     /// As [`Sweeper::sweep`].
-    pub fn sweep<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
+    pub fn sweep<M: EStep<T, Workspace = W>>(
         &mut self,
         executor: &Executor,
-        batch: &S,
+        batch: &dyn DataSource<T>,
         model: &M,
     ) -> Result<SuffStats> {
         self.sweep_once(executor, batch, model, &mut None)
     }
 
-    fn sweep_once<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
+    fn sweep_once<M: EStep<T, Workspace = W>>(
         &mut self,
         executor: &Executor,
-        source: &S,
+        source: &dyn DataSource<T>,
         model: &M,
         constants: &mut Option<DataConstants>,
     ) -> Result<SuffStats> {
@@ -165,10 +165,10 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
     }
 
     /// Each lane goes through its share of the points with statistics of its own.
-    fn sweep_lanes<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
+    fn sweep_lanes<M: EStep<T, Workspace = W>>(
         &mut self,
         executor: &Executor,
-        source: &S,
+        source: &dyn DataSource<T>,
         model: &M,
         packed: &M::Packed,
         empty: SuffStats,
@@ -217,10 +217,10 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
 
     /// Points by the ten thousand: first their posteriors, in parallel over points, then their sums, in parallel over
     /// components. The sums exist once, and every number is added up in the same order on any number of threads.
-    fn sweep_halves<M: EStep<T, Workspace = W>, S: DataSource<T> + ?Sized>(
+    fn sweep_halves<M: EStep<T, Workspace = W>>(
         &mut self,
         executor: &Executor,
-        source: &S,
+        source: &dyn DataSource<T>,
         model: &M,
         packed: &M::Packed,
         empty: SuffStats,
@@ -320,14 +320,14 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
     }
 }
 
-fn points_of_block<T: Scalar, S: DataSource<T> + ?Sized>(source: &S) -> u64 {
+fn points_of_block<T: Scalar>(source: &dyn DataSource<T>) -> u64 {
     blocking::points_per_read((READ_BYTES / (size_of::<T>() * source.dim())).max(1)) as u64
 }
 
 /// Says which point of a block a model is not for, if there is one.
-pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Sized>(
+pub(crate) fn check_points<T: Scalar, M: GenerativeModel>(
     model: &M,
-    source: &S,
+    source: &dyn DataSource<T>,
     block: Block<'_, T>,
 ) -> Result<(), DataError> {
     check_domains(&model.domains(), source, block)
@@ -335,9 +335,9 @@ pub(crate) fn check_points<T: Scalar, M: GenerativeModel, S: DataSource<T> + ?Si
 
 /// The same for the domains of a family. Sparse points have zeros where they have nothing, which fits the families that
 /// take such.
-pub(crate) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
+pub(crate) fn check_domains<T: Scalar>(
     domains: &[Domain],
-    source: &S,
+    source: &dyn DataSource<T>,
     block: Block<'_, T>,
 ) -> Result<(), DataError> {
     let at = |i: usize, column, message| {
@@ -371,8 +371,8 @@ pub(crate) fn check_domains<T: Scalar, S: DataSource<T> + ?Sized>(
 }
 
 /// Finds the point that made the log-evidence of a block no finite number.
-pub(crate) fn first_fault<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+pub(crate) fn first_fault<T: Scalar>(
+    source: &dyn DataSource<T>,
     domains: &[Domain],
     block: Block<'_, T>,
 ) -> DataError {

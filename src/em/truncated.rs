@@ -42,8 +42,8 @@ const HELD_PRIOR: usize = 20;
 
 /// Sets of states of all points of a source, and what improves them.
 #[derive(Debug)]
-pub struct TruncatedSweeper<'a, T, S: ?Sized> {
-    source: &'a S,
+pub struct TruncatedSweeper<'a, T: Scalar> {
+    source: &'a dyn DataSource<T>,
     executor: &'a Executor,
     states: usize,
     seed: u64,
@@ -69,7 +69,7 @@ pub struct TruncatedSweep {
     pub log_evidence: f64,
 }
 
-impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
+impl<'a, T: Scalar> TruncatedSweeper<'a, T> {
     /// Appends the sets of all points, as bits.
     fn write(&self, out: &mut Vec<f64>) {
         out.push(self.sweeps as f64);
@@ -95,7 +95,12 @@ impl<'a, T: Scalar, S: DataSource<T> + ?Sized> TruncatedSweeper<'a, T, S> {
     }
 
     /// Sweeps over `source` with sets of `states` states a point.
-    pub fn new(source: &'a S, executor: &'a Executor, states: usize, seed: u64) -> Self {
+    pub fn new(
+        source: &'a dyn DataSource<T>,
+        executor: &'a Executor,
+        states: usize,
+        seed: u64,
+    ) -> Self {
         let n = source.len();
         let n_lanes = (n / MIN_POINTS_PER_LANE).clamp(1, MAX_LANES);
         let per_lane = n.div_ceil(1 << n_lanes.ilog2()).max(1);
@@ -187,10 +192,10 @@ pub(super) struct Truncated {
 ///
 /// # Errors
 /// As [`em::fit_from`](super::fit_from); also if the network's posteriors are not truncated.
-pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
+pub(super) fn fit_truncated<T: Scalar>(
     begin: Begin<SigmoidBeliefNet>,
     of: Truncated,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     observer: &mut dyn Observer,
@@ -201,7 +206,7 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
     let (mut keeper, mut model, kept) = Keeper::open(begin, checkpoints, settings)?;
     data::check_source(source, model.dim())?;
     let mut watch = Watch::new(Instant::now(), config, source.column_names())?;
-    let mut sweeper = TruncatedSweeper::<T, S>::new(source, executor, of.states, config.seed);
+    let mut sweeper = TruncatedSweeper::<T>::new(source, executor, of.states, config.seed);
     if let Some((numbers, warnings)) = kept {
         let mut from = Reader(&numbers);
         let read = sweeper.restore(&mut from, model.n_latents());
@@ -213,13 +218,12 @@ pub(super) fn fit_truncated<T: Scalar, S: DataSource<T> + ?Sized>(
             sweeper.sweep(&model)?;
         }
     }
-    let state =
-        |model: &SigmoidBeliefNet, sweeper: &TruncatedSweeper<'_, T, S>, watch: &Watch<'_>| {
-            let mut numbers = Vec::new();
-            sweeper.write(&mut numbers);
-            watch.write(&mut numbers);
-            (model.clone(), numbers, watch.warnings().to_vec())
-        };
+    let state = |model: &SigmoidBeliefNet, sweeper: &TruncatedSweeper<'_, T>, watch: &Watch<'_>| {
+        let mut numbers = Vec::new();
+        sweeper.write(&mut numbers);
+        watch.write(&mut numbers);
+        (model.clone(), numbers, watch.warnings().to_vec())
+    };
     let mut over = watch.is_over();
     while over.is_none() {
         // A sweep that fails has moved some sets already: what was kept before it stands.

@@ -314,10 +314,10 @@ fn targets(model: &SigmoidBeliefNet) -> usize {
 /// # Errors
 /// If a setting is out of range or has no meaning here, the posteriors are not truncated, the dimensions differ, there are
 /// no points, or no file can be made in the folder.
-pub fn begin<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn begin<T: Scalar>(
     model: SigmoidBeliefNet,
     random_start: bool,
-    source: &S,
+    source: &dyn DataSource<T>,
     config: &Config,
     stream: &StreamConfig,
     folder: &Path,
@@ -371,8 +371,8 @@ pub fn begin<T: Scalar, S: DataSource<T> + ?Sized>(
 
 /// The order of the points, and the words of a set. Half the memory is for windows, of which there are [`WINDOWS`], and for the sets of
 /// the one that is worked on.
-fn order<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+fn order<T: Scalar>(
+    source: &dyn DataSource<T>,
     model: &SigmoidBeliefNet,
     config: &Config,
     stream: &StreamConfig,
@@ -392,8 +392,8 @@ fn order<T: Scalar, S: DataSource<T> + ?Sized>(
     Ok((order.with_positions(), width))
 }
 
-fn settings<T: Scalar, S: DataSource<T> + ?Sized>(
-    source: &S,
+fn settings<T: Scalar>(
+    source: &dyn DataSource<T>,
     order: &Order,
     config: &Config,
     stream: &StreamConfig,
@@ -412,9 +412,9 @@ fn settings<T: Scalar, S: DataSource<T> + ?Sized>(
 /// # Errors
 /// As [`begin`]; if the state belongs to other points or settings; if a value is neither 0 nor 1: then its row and column
 /// are named; if sets of states or a checkpoint cannot be written. Not converging is no error.
-pub fn resume<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn resume<T: Scalar>(
     mut state: TruncatedStream,
-    data: &StreamData<'_, T, S>,
+    data: &StreamData<'_, T>,
     executor: &Executor,
     config: &Config,
     stream: &StreamConfig,
@@ -480,10 +480,10 @@ pub fn resume<T: Scalar, S: DataSource<T> + ?Sized>(
 /// assert!(bound < -2.0 * f64::ln(2.0) + 0.1 && bound > -2.0, "{bound}");
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn fit<T: Scalar>(
     model: SigmoidBeliefNet,
     random_start: bool,
-    source: &S,
+    source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     stream: &StreamConfig,
@@ -495,7 +495,7 @@ pub fn fit<T: Scalar, S: DataSource<T> + ?Sized>(
     resume(state, &data, executor, config, stream, observer, None)
 }
 
-struct Driver<'a, 'c, T: Scalar, S: ?Sized> {
+struct Driver<'a, 'c, T: Scalar> {
     begun: Instant,
     seconds_before: f64,
     last_checkpoint: Instant,
@@ -505,7 +505,7 @@ struct Driver<'a, 'c, T: Scalar, S: ?Sized> {
     /// The chunks whose sets these are.
     loaded: Vec<Range<u64>>,
     state: TruncatedStream,
-    data: &'a StreamData<'a, T, S>,
+    data: &'a StreamData<'a, T>,
     order: Order,
     executor: &'a Executor,
     config: &'a Config,
@@ -530,7 +530,7 @@ struct Step {
     held: bool,
 }
 
-impl<T: Scalar, S: DataSource<T> + ?Sized> Driver<'_, '_, T, S> {
+impl<T: Scalar> Driver<'_, '_, T> {
     fn run(&mut self) -> Result<()> {
         if self.state.stop_reason.is_some() {
             return Ok(());

@@ -26,7 +26,7 @@ type Build = fn(usize, &Known) -> Result<Arc<dyn ExponentialFamily>>;
 /// A family: its name on the command line and in files, what it must be told, and how to build it for D dimensions.
 struct Entry(&'static str, &'static [&'static str], Build);
 
-const FAMILIES: &[Entry] = &[
+static FAMILIES: &[Entry] = &[
     Entry("gaussian-full", &[], |dim, _| gaussian(Covariance::Full, dim)),
     Entry("gaussian-tied", &[], |dim, _| gaussian(Covariance::Tied, dim)),
     Entry("gaussian-diag", &[], |dim, _| gaussian(Covariance::Diag, dim)),

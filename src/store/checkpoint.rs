@@ -56,9 +56,9 @@ pub fn save_checkpoint(path: impl AsRef<Path>, state: &impl FitState<Model: Stor
 /// # Errors
 /// [`Error::Io`] if the file cannot be read. [`Error::Model`], beginning with the path, if it is damaged, no checkpoint,
 /// of another version, or of another kind of model. Whether it is of the same fit is for `resume` to find.
-pub fn load_checkpoint<T: Scalar, M: Stored + EStep<T>, S: DataSource<T> + ?Sized>(
+pub fn load_checkpoint<T: Scalar, M: Stored + EStep<T>>(
     path: impl AsRef<Path>,
-    source: &S,
+    source: &dyn DataSource<T>,
     config: &Config,
     stream: &StreamConfig,
 ) -> Result<StreamState<M>> {

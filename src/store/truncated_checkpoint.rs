@@ -95,9 +95,9 @@ pub fn save_truncated_checkpoint(path: impl AsRef<Path>, state: &TruncatedStream
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, or the sets not be put into the folder. [`Error::Model`], beginning with the
 /// path, if it is damaged, no such checkpoint, or of another version. Whether it is of the same fit is for `resume` to find.
-pub fn load_truncated_checkpoint<T: Scalar, S: DataSource<T> + ?Sized>(
+pub fn load_truncated_checkpoint<T: Scalar>(
     path: impl AsRef<Path>,
-    source: &S,
+    source: &dyn DataSource<T>,
     config: &Config,
     stream: &StreamConfig,
     folder: &Path,

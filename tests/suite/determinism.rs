@@ -86,10 +86,10 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
             let family = registry::build(name, dim).unwrap();
             let spec = MixtureSpec::new(family, components).with_posterior(posterior);
             let model = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
-            let lanes = Sweeper::<T, _, _>::new(&points, &executor).sweep(&model).unwrap();
+            let lanes = Sweeper::<T, _>::new(&points, &executor).sweep(&model).unwrap();
             let halves = [1, 2, 7].map(|threads| {
                 let executor = Executor::new(Some(threads)).unwrap();
-                let mut sweeper = Sweeper::<T, _, _>::new(&points, &executor).with_lane_memory(0);
+                let mut sweeper = Sweeper::<T, _>::new(&points, &executor).with_lane_memory(0);
                 let first = sweeper.sweep(&model).unwrap();
                 assert_eq!(
                     first,
@@ -121,9 +121,9 @@ fn sweeps_in_two_halves_have_the_same_sums_and_the_same_bits_on_any_threads() {
     };
     // What a lane keeps between sweeps must fit parameters of another kind: packed, then one component centred.
     let (near, far) = (model(1.0, 1.0), model(1e4, 1e-4));
-    let mut sweeper = Sweeper::<f64, _, _>::new(&points, &executor).with_lane_memory(0);
+    let mut sweeper = Sweeper::<f64, _>::new(&points, &executor).with_lane_memory(0);
     for model in [&near, &far, &near] {
-        let fresh = Sweeper::<f64, _, _>::new(&points, &executor).sweep(model).unwrap();
+        let fresh = Sweeper::<f64, _>::new(&points, &executor).sweep(model).unwrap();
         let halves = sweeper.sweep(model).unwrap();
         assert_all_close(halves.as_slice(), fresh.as_slice(), 1e-11, "after other parameters");
     }
@@ -148,10 +148,10 @@ fn a_sweeper_serves_models_about_other_centres() {
         })
         .unwrap()
     };
-    let mut sweeper = Sweeper::<f64, _, _>::new(&points, &executor);
+    let mut sweeper = Sweeper::<f64, _>::new(&points, &executor);
     for shift in [0.0, 3.0, -1.0] {
         let model = model(shift);
-        let fresh = Sweeper::<f64, _, _>::new(&points, &executor).sweep(&model).unwrap();
+        let fresh = Sweeper::<f64, _>::new(&points, &executor).sweep(&model).unwrap();
         assert_eq!(sweeper.sweep(&model).unwrap(), fresh);
     }
 }

@@ -499,10 +499,10 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
     let config = Config { max_iter: 3, ..Config::default() };
     let model =
         fit_factor_analyzers(&spec, &points, &executor(2), &config, &mut Silent).unwrap().model;
-    let lanes = Sweeper::<T, _, _>::new(&points, &executor(2)).sweep(&model).unwrap();
+    let lanes = Sweeper::<T, _>::new(&points, &executor(2)).sweep(&model).unwrap();
     let halves = [1, 2, 7].map(|threads| {
         let executor = executor(threads);
-        let mut sweeper = Sweeper::<T, _, _>::new(&points, &executor).with_lane_memory(0);
+        let mut sweeper = Sweeper::<T, _>::new(&points, &executor).with_lane_memory(0);
         sweeper.sweep(&model).unwrap()
     });
     assert!(halves[0] == halves[1] && halves[0] == halves[2]);
@@ -524,7 +524,7 @@ fn a_sweep_sums_the_moments_of_exact_posteriors() {
     let model = random_model(NoiseStructure::Diagonal, &mut u);
     let x: Vec<f64> = (0..50 * DIM).map(|_| 2.0 * u.normal()).collect();
     let points = Points::from_rows(&x, DIM).unwrap();
-    let stats = Sweeper::<f64, _, _>::new(&points, &executor(1)).sweep(&model).unwrap();
+    let stats = Sweeper::<f64, _>::new(&points, &executor(1)).sweep(&model).unwrap();
     let mut responsibilities = Vec::new();
     inference::predict_proba(&model, &points, &executor(1), |_, block| {
         responsibilities.extend_from_slice(block);

@@ -486,7 +486,7 @@ fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
         let all = 1 << net.n_latents();
         for states in [all, 3] {
             let truncated =
-                TruncatedSweeper::<f64, _>::new(&points, &executor, states, 1).sweep(&net).unwrap();
+                TruncatedSweeper::<f64>::new(&points, &executor, states, 1).sweep(&net).unwrap();
             let stats = &truncated.stats;
             if states == all {
                 let evidence = exact.log_evidence() / 300.0;
@@ -526,7 +526,7 @@ fn gaps_of_truncated_posteriors_are_certified_at_random_parameters_of_two_and_th
         let x = draws(&of_posteriors, 300, 6);
         let weights = (0..300).map(|i| 0.25 + (i % 4) as f64).collect();
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
-        let mut sweeper = TruncatedSweeper::<f64, _>::new(&points, &executor, 5, 2);
+        let mut sweeper = TruncatedSweeper::<f64>::new(&points, &executor, 5, 2);
         sweeper.sweep(&of_posteriors).unwrap();
         let stats = sweeper.sweep(&of_posteriors).unwrap().stats;
         for net in [&of_posteriors, &other] {

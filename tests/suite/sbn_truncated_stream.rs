@@ -292,7 +292,7 @@ fn damaged_checkpoints_and_those_of_other_fits_are_refused() {
     )
     .unwrap();
     let load = |path: &Path| {
-        store::load_truncated_checkpoint::<f64, _>(path, &all, &config, &settings, folder.path())
+        store::load_truncated_checkpoint::<f64>(path, &all, &config, &settings, folder.path())
     };
     let whole = std::fs::read(&path).unwrap();
     assert!(load(&path).is_ok());
@@ -333,7 +333,7 @@ fn damaged_checkpoints_and_those_of_other_fits_are_refused() {
         .unwrap();
     let fault = load(&other).unwrap_err().to_string();
     assert!(fault.contains("truncated posteriors"), "{fault}");
-    let fault = store::load_checkpoint::<f64, SigmoidBeliefNet, _>(&path, &all, &config, &settings);
+    let fault = store::load_checkpoint::<f64, SigmoidBeliefNet>(&path, &all, &config, &settings);
     assert!(fault.unwrap_err().to_string().contains("truncated posteriors"));
 }
 

@@ -545,7 +545,7 @@ fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
                     .unwrap();
             assert_eq!(bits(&again), bits(&whole));
             let other = StreamConfig { batch_size: 100, ..settings };
-            let fault = store::load_checkpoint::<f64, Mixture, _>(&path, &points, &config, &other)
+            let fault = store::load_checkpoint::<f64, Mixture>(&path, &points, &config, &other)
                 .and_then(|state| {
                     stream::resume(state, &data, &executor, &config, &other, &mut Silent, None)
                 })
@@ -559,7 +559,7 @@ fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
     for cut in [0, 7, 100, bytes.len() / 2, bytes.len() - 8] {
         std::fs::write(&path, &bytes[..cut]).unwrap();
         let settings = stream_config();
-        let fault = store::load_checkpoint::<f64, Mixture, _>(&path, &points, &config, &settings);
+        let fault = store::load_checkpoint::<f64, Mixture>(&path, &points, &config, &settings);
         assert!(matches!(fault, Err(Error::Model(_))), "{cut}");
     }
 }

@@ -132,7 +132,7 @@ impl Kind for LinearGaussian {
 
 impl<T: Scalar> FitKind<T> for LinearGaussian {
     type Prepared<'a>
-        = (Summary<'a, T, dyn DataSource<T> + 'a>, &'a dyn DataSource<T>)
+        = (Summary<'a, T>, &'a dyn DataSource<T>)
     where
         T: 'a;
 

@@ -245,7 +245,7 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
                 }
                 sweeper.sweep(self)?.stats
             }
-            _ => self.latent_stats(&Sweeper::<T, _, _>::new(source, executor).sweep(self)?),
+            _ => self.latent_stats(&Sweeper::<T, _>::new(source, executor).sweep(self)?),
         };
         let (prior, layers) = self.certified_gap(&self.gradient_of(&stats));
         Ok(CertifiedGap {

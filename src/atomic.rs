@@ -4,7 +4,15 @@ use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::NamedTempFile;
+
+/// Names of temporary files.
+const PREFIX: &str = ".entropysum-";
+const SUFFIX: &str = ".tmp";
+
+/// A temporary file is locked by its process well before this time has passed.
+const AGE: Duration = Duration::from_secs(2);
 
 /// A buffered output file that takes its name only at [`commit`](Self::commit).
 ///
@@ -102,16 +110,37 @@ fn open_sink(path: &Path) -> io::Result<Sink> {
         return Err(io::Error::new(io::ErrorKind::NotFound, message));
     }
 
+    remove_orphans(folder);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".entropysum-").suffix(".tmp");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     // Temporary files are private by default; a result is not. The process's umask applies.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let file = builder.tempfile_in(folder)?;
+    // Held as long as the file is open; file systems without locks do without the clean-up.
+    let _ = file.as_file().try_lock();
     if let Some(existing) = existing {
         file.as_file().set_permissions(existing.permissions())?;
     }
     Ok(Sink::Staged { file, target })
+}
+
+/// Removes temporary files that killed processes have left in a folder: those that nobody holds locked.
+fn remove_orphans(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let old = || entry.metadata().and_then(|it| it.modified()).ok()?.elapsed().ok();
+        if !(name.starts_with(PREFIX) && name.ends_with(SUFFIX)) || old().is_none_or(|it| it < AGE)
+        {
+            continue;
+        }
+        let is_orphan = |file: File| file.try_lock().is_ok();
+        if File::options().write(true).open(entry.path()).is_ok_and(is_orphan) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Whether a name stands for a file that is already open, which a rename would miss.

@@ -136,9 +136,7 @@ pub mod work;
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;
 pub use data::memory::Points;
-pub use em::{
-    Config, FactorAnalyzersSpec, Fit, Init, MixtureSpec, fit_factor_analyzers, fit_mixture,
-};
+pub use em::{Config, FactorAnalyzersSpec, Fit, Fitting, Init, MixtureSpec, fit};
 pub use error::{Error, Result};
 pub use exec::Executor;
 /// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].

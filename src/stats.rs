@@ -1,7 +1,9 @@
 //! Sufficient statistics of a model: one flat buffer that merges, scales and blends without model code.
 
+use serde::{Deserialize, Serialize};
+
 /// Sizes of a model's statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatsShape {
     /// Number of components (or enumerated latent states) C.
     pub components: usize,
@@ -40,11 +42,33 @@ pub struct DataConstants {
 /// The sums are plain `f64` in one slice: adding two of them, smoothing by a step size, writing a checkpoint or
 /// summing over machines needs no code of any model. [`centres`](Self::centres) says about which point the
 /// statistics of a component are taken; only statistics with the same centres may be added.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Parts")]
 pub struct SuffStats {
     shape: StatsShape,
     values: Vec<f64>,
     centres: Vec<f64>,
+}
+
+/// The same in a file, where sizes may be damaged.
+#[derive(Deserialize)]
+struct Parts {
+    shape: StatsShape,
+    values: Vec<f64>,
+    centres: Vec<f64>,
+}
+
+impl TryFrom<Parts> for SuffStats {
+    type Error = &'static str;
+
+    fn try_from(parts: Parts) -> Result<Self, Self::Error> {
+        let Parts { shape, values, centres } = parts;
+        let sums = shape.statistics.checked_add(1).and_then(|it| it.checked_mul(shape.components));
+        let len = sums.and_then(|it| it.checked_add(HEADER)?.checked_add(shape.shared));
+        let fits = len == Some(values.len())
+            && shape.components.checked_mul(shape.centre) == Some(centres.len());
+        if fits { Ok(Self { shape, values, centres }) } else { Err("sizes do not agree") }
+    }
 }
 
 const HEADER: usize = 5;
@@ -177,17 +201,17 @@ impl SuffStats {
         self.values.iter_mut().for_each(|value| *value *= factor);
     }
 
-    /// Takes away the statistics of points that were added.
+    /// Adds `factor` times other statistics; -1 takes away the statistics of points that were added.
     ///
     /// # Panics
     /// If shapes or centres differ.
-    pub fn subtract(&mut self, other: &Self) {
+    pub fn add_scaled(&mut self, factor: f64, other: &Self) {
         assert!(
             self.shape == other.shape && self.centres == other.centres,
             "statistics of unlike models"
         );
         for (sum, value) in self.values.iter_mut().zip(&other.values) {
-            *sum -= value;
+            *sum += factor * value;
         }
     }
 

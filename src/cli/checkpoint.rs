@@ -1,14 +1,14 @@
 //! Checkpoints of fits, as they were typed.
 
 use crate::cli::args::FitArgs;
-use entropysum::em::{BatchState, Begin, Checkpoints, Fit, FitState};
+use entropysum::em::{Fit, Fitting};
 use entropysum::error::{Error, Result};
-use entropysum::monitor::Event;
+use entropysum::scalar::Scalar;
 use entropysum::store::{self, Stored};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Seconds between checkpoints, where it is not said.
+/// Time between checkpoints, if none is typed.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// The file in which a fit is kept.
@@ -20,7 +20,7 @@ pub struct CheckpointFile {
 }
 
 impl CheckpointFile {
-    /// The one that was typed.
+    /// Returns the file that was typed.
     pub fn of(args: &FitArgs) -> Result<Option<Self>> {
         let Some(path) = args.stream.checkpoint.clone() else { return Ok(None) };
         if args.n_init > 1 {
@@ -33,50 +33,21 @@ impl CheckpointFile {
         Ok(Some(Self { path, every, resume: args.stream.resume }))
     }
 
-    /// What is in the file, if the fit is to go on and there is a file.
-    pub fn load<S>(&self, load: impl FnOnce(&Path) -> Result<S>) -> Result<Option<S>> {
-        let is_there = self.resume && self.path.exists();
-        is_there.then(|| load(&self.path)).transpose()
-    }
-
-    /// Learns from all points: `run` goes on from the file, or begins with what `start` makes, and keeps the fit in the file.
-    pub fn fit<M: Stored>(
+    /// Runs a fit that goes on from the file, if that was asked for and there is a file, and keeps it there.
+    pub fn keep<T: Scalar, M: Stored + Clone>(
         &self,
-        start: impl FnOnce() -> Result<(M, Option<Event>)>,
-        run: impl FnOnce(Begin<M>, Checkpoints<'_, BatchState<M>>) -> Result<Fit<M>>,
+        fitting: Fitting<'_, T, M>,
+        run: impl FnOnce(Fitting<'_, T, M>) -> Result<Fit<M>>,
     ) -> Result<Fit<M>> {
-        let kept = self.load(|path| store::load_batch_checkpoint(path))?;
-        let (begin, event) = match kept {
-            Some(state) => (Begin::Kept(state), None),
-            None => start().map(|(model, event)| (Begin::Afresh(model), event))?,
-        };
-        self.keep(|checkpoints| {
-            let mut fit = run(begin, checkpoints)?;
-            fit.warnings.splice(0..0, event.map(|event| event.to_string()));
-            Ok(fit)
-        })
+        let mut fitting = fitting.spill_folder(&self.folder());
+        if self.resume && self.path.exists() {
+            fitting = fitting.resume(store::load_checkpoint(&self.path)?);
+        }
+        let path = self.path.clone();
+        run(fitting.checkpoints(self.every, move |state| store::save_checkpoint(&path, state)))
     }
 
-    /// Runs a fit whose states go to the file.
-    pub fn keep<S: FitState<Model: Stored>, R>(
-        &self,
-        run: impl FnOnce(Checkpoints<'_, S>) -> Result<R>,
-    ) -> Result<R> {
-        self.keep_by(|path, state| store::save_checkpoint(path, state), run)
-    }
-
-    /// The same with another way to write the file.
-    pub fn keep_by<S, R>(
-        &self,
-        save: impl Fn(&Path, &S) -> Result<()>,
-        run: impl FnOnce(Checkpoints<'_, S>) -> Result<R>,
-    ) -> Result<R> {
-        let mut save = |state: &S| save(&self.path, state);
-        run(Checkpoints { every: self.every, save: &mut save })
-    }
-
-    /// Where it is.
-    pub fn folder(&self) -> PathBuf {
+    fn folder(&self) -> PathBuf {
         match self.path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),

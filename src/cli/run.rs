@@ -8,12 +8,12 @@ use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::kinds::{self, FitKind, Given, Kind, PointMap, with_kind, with_model};
 use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
-use crate::cli::stream::{self, StreamPlan};
+use crate::cli::stream;
 use crate::cli::{bench, check, select};
 use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
-use entropysum::em::{Config, Fit, StreamConfig, known_from_data};
+use entropysum::em::{Config, Fit, Fitting, StreamConfig, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::{Known, Regularization, product, registry};
@@ -232,40 +232,37 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
 
     fn run(&self, args: &FitArgs, begin: Instant) -> Result<ExitCode> {
         progress::catch_interrupts()?;
-        let config = &self.config;
-        let (progress, fit, score) = match &self.stream {
-            None => {
-                let mut progress =
-                    Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet);
-                let prepared = M::prepare(&[&self.spec], &*self.source, &self.executor)?;
-                let (executor, kept) = (&self.executor, self.checkpoint.as_ref());
-                let fit = M::fit(&self.spec, &prepared, executor, config, &mut progress, kept);
-                progress.finish();
-                let fit = fit?;
-                let score = M::score_fit(&fit.model, &prepared, &self.executor);
-                (progress, fit, score.map(Some))
-            }
-            Some(settings) => {
-                let held_out = match &args.stream.held_out {
-                    Some(path) => Some(data::open::<T>(path, &open_options(&args.data, None)?)?),
-                    None => None,
-                };
-                let plan = StreamPlan::new(
-                    self.checkpoint.as_ref(),
-                    settings,
-                    &*self.source,
-                    held_out.as_deref(),
-                    &self.executor,
-                    config,
-                );
-                let total = self.source.len().saturating_mul(settings.epochs as u64);
-                let mut progress = Progress::of_stream(total, args.quiet);
-                let fit = M::fit_stream(&self.spec, &plan, &mut progress);
-                progress.finish();
-                // A closing pass would double the cost of a single epoch; 'score' does it.
-                (progress, fit?, Ok(None))
+        let (config, executor) = (&self.config, &self.executor);
+        let held_out = match &args.stream.held_out {
+            Some(path) => Some(data::open::<T>(path, &open_options(&args.data, None)?)?),
+            None => None,
+        };
+        let mut progress = match &self.stream {
+            None => Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet),
+            Some(stream) => {
+                let total = self.source.len().saturating_mul(stream.epochs as u64);
+                Progress::of_stream(total, args.quiet)
             }
         };
+        let prepared = M::prepare(&[&self.spec], &*self.source, executor)?;
+        let mut fitting =
+            Fitting::new(&*self.source, executor).config(config).observer(&mut progress);
+        if let Some(stream) = &self.stream {
+            fitting = fitting.minibatches(stream);
+        }
+        if let Some(held_out) = &held_out {
+            fitting = fitting.held_out(&**held_out);
+        }
+        let run = |fitting: Fitting<'_, T, M>| M::fit(&self.spec, &prepared, fitting);
+        let fit = match &self.checkpoint {
+            None => run(fitting),
+            Some(file) => file.keep(fitting, run),
+        };
+        progress.finish();
+        let fit = fit?;
+        // A closing pass over a stream would double the cost of a single epoch; 'score' does it.
+        let is_scored = self.stream.is_none();
+        let score = is_scored.then(|| M::score_fit(&fit.model, &prepared, executor)).transpose();
 
         let mut failures = save(args, &fit);
         match score {

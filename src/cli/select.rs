@@ -6,6 +6,7 @@ use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
 use crate::cli::run::{self, Points, executor, fit_targets, in_precision, json_line};
 use entropysum::data::subset;
+use entropysum::em::Fitting;
 use entropysum::error::{Error, Result};
 use entropysum::inference;
 use entropysum::monitor::{IterRecord, Observer, StopReason, plot};
@@ -109,7 +110,9 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
             return Ok(None);
         }
         let spec = &specs[i].1;
-        let fit = M::fit(spec, &prepared, executor, &config, &mut UntilInterrupt, None)?;
+        let mut observer = UntilInterrupt;
+        let fitting = Fitting::new(source, executor).config(&config).observer(&mut observer);
+        let fit = M::fit(spec, &prepared, fitting)?;
         let score = M::score_fit(&fit.model, &prepared, executor)?;
         let held_out = held_out.map(|points| inference::score(&fit.model, points, executor));
         let held_out = held_out.transpose()?;

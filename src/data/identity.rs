@@ -7,6 +7,7 @@
 use super::DataSource;
 use crate::block::BlockBuf;
 use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Places that are looked at.
@@ -16,7 +17,7 @@ pub const PLACES: u64 = 16;
 const POINTS: u64 = 64;
 
 /// Hashes of points at some places of a source; of a place that cannot be read there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     len: u64,
     hashes: Vec<Option<u64>>,
@@ -59,25 +60,6 @@ impl Identity {
             |(a, b): (&Option<u64>, &Option<u64>)| matches!((a, b), (Some(a), Some(b)) if a != b);
         let place = self.hashes.iter().zip(&other.hashes).position(differ)?;
         Some(points_at(place as u64, self.len))
-    }
-
-    /// What [`parse`](Self::parse) reads.
-    pub fn text(&self) -> String {
-        let word = |hash: &Option<u64>| hash.map_or("-".to_owned(), |hash| format!("{hash:016x}"));
-        let hashes: Vec<String> = self.hashes.iter().map(word).collect();
-        format!("{} {}", self.len, hashes.join(" "))
-    }
-
-    /// The identity of a text; `None` if it is none.
-    pub fn parse(text: &str) -> Option<Self> {
-        let place = |word: &str| match word {
-            "-" => Some(None),
-            word => u64::from_str_radix(word, 16).ok().map(Some),
-        };
-        let (len, hashes) = text.split_once(' ')?;
-        let hashes: Vec<_> = hashes.split(' ').map(place).collect::<Option<_>>()?;
-        let len = len.parse().ok()?;
-        (hashes.len() as u64 == PLACES).then_some(Self { len, hashes })
     }
 }
 

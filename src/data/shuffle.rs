@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::rng;
 use crate::scalar::Scalar;
 use faer::MatRef;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Bytes of a chunk at most. Larger reads are no faster on solid-state disks, and the shuffled points of a chunk of this
@@ -21,7 +22,8 @@ const CHUNK_BYTES: u64 = 256 << 10;
 const MIN_CHUNKS: u64 = 4096;
 
 /// What to do with points that a model is not for, and lines of text that are none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BadRows {
     /// End with an error that names the first.
     #[default]
@@ -49,7 +51,7 @@ pub struct Order {
 }
 
 /// A place in a stream of batches: before which batch it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// Passes over the source that are done.
     pub epoch: u64,

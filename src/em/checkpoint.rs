@@ -1,171 +1,217 @@
-//! What keeps a fit, so that another process can go on with it.
+//! Keeps a fit between two steps, so that another process can go on with it to the same bits.
 
+use super::config::Config;
+use super::row_memory::RowMemory;
+use super::stream::{Algorithm, StreamConfig};
+use crate::data::DataSource;
 use crate::data::identity::Identity;
+use crate::data::shuffle::{BadRows, Order};
 use crate::error::{Error, Result};
-use std::time::{Duration, Instant};
+use crate::scalar::Scalar;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::time::Duration;
 
-/// A fit between two steps: all it takes to go on with the same bits.
+/// All that decides on the bits of a fit, except the model: a checkpoint goes on only under the same settings.
 ///
-/// Random numbers need no state of their own: they follow from the seed and the place.
-pub trait FitState {
-    /// The kind of model that is learned.
-    type Model;
-
-    /// The model as it stands.
-    fn model(&self) -> &Self::Model;
-
-    /// All that decides on the bits of the fit, as text: a state goes on only under the same.
-    fn settings(&self) -> &str;
-
-    /// Warnings so far.
-    fn warnings(&self) -> &[String];
-
-    /// Everything but the model, the settings and the warnings, as numbers. Events of old records are not among them.
-    fn numbers(&self) -> Vec<f64>;
+/// The number of iterations is no part of it, so that a fit can be asked for more; nor are seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Hashes of some points.
+    pub points: Identity,
+    /// Number of points N.
+    pub n_points: u64,
+    /// Dimension D of the points.
+    pub dim: usize,
+    /// Precision of the points.
+    pub precision: String,
+    /// What was asked for, in words ([`Config::label`]).
+    pub label: String,
+    /// How it is learned, in words.
+    pub learner: String,
+    /// The monitored value.
+    pub monitor: String,
+    /// Tolerance of its change, in nats per point.
+    pub tol: f64,
+    /// Tolerance of its relative change.
+    pub rtol: f64,
+    /// Ridge on variances.
+    pub reg_covar: Option<f64>,
+    /// Seed of all random choices.
+    pub seed: u64,
+    /// Settings of a fit by minibatches.
+    pub minibatches: Option<Minibatches>,
 }
 
-/// Where the state of a fit goes.
-pub struct Checkpoints<'a, S> {
-    /// Seconds between two.
+/// The part of [`Settings`] that a fit by minibatches has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "fields of StreamConfig, under its names")]
+pub struct Minibatches {
+    pub algorithm: Algorithm,
+    pub batch_size: usize,
+    pub window_points: u64,
+    pub shuffle: bool,
+    pub step_exponent: f64,
+    pub step_offset: f64,
+    pub least_step: Option<f64>,
+    pub epochs: usize,
+    pub average: f64,
+    pub polish: usize,
+    pub warm_up: Option<u64>,
+    pub records: usize,
+    pub patience: usize,
+    pub bad_rows: BadRows,
+}
+
+impl Settings {
+    /// Collects the settings of a fit; looks at some points.
+    pub(super) fn of<T: Scalar>(
+        source: &dyn DataSource<T>,
+        config: &Config,
+        stream: Option<(&StreamConfig, &Order)>,
+        learner: &str,
+    ) -> Self {
+        Self {
+            points: Identity::of(source),
+            n_points: source.len(),
+            dim: source.dim(),
+            precision: T::NAME.to_owned(),
+            label: config.label.clone(),
+            learner: learner.to_owned(),
+            monitor: config.monitor.name().to_owned(),
+            tol: config.tol,
+            rtol: config.rtol,
+            reg_covar: config.regularization.reg_covar,
+            seed: config.seed,
+            minibatches: stream.map(|(stream, order)| Minibatches {
+                algorithm: stream.algorithm,
+                batch_size: stream.batch_size,
+                window_points: order.window_points(),
+                shuffle: stream.shuffle,
+                step_exponent: stream.step_size.exponent,
+                step_offset: stream.step_size.offset,
+                least_step: stream.least_step,
+                epochs: stream.epochs,
+                average: stream.average,
+                polish: stream.polish,
+                warm_up: stream.warm_up,
+                records: stream.records,
+                patience: stream.patience,
+                bad_rows: stream.bad_rows,
+            }),
+        }
+    }
+
+    /// Refuses a checkpoint of another fit, and names each setting that differs; or of other points, and names the row.
+    pub(super) fn check(&self, saved: &Self) -> Result<()> {
+        let fields = |settings: &Self| {
+            let without = Self { points: self.points.clone(), ..settings.clone() };
+            let value = serde_json::to_value(without).unwrap_or_default();
+            let mut fields = Vec::new();
+            flatten("", &value, &mut fields);
+            fields
+        };
+        let (ours, theirs) = (fields(self), fields(saved));
+        let value_of = |fields: &[(String, String)], name: &str| {
+            let found = fields.iter().find(|(field, _)| field == name);
+            found.map_or("absent".to_owned(), |(_, value)| value.clone())
+        };
+        let names =
+            theirs.iter().chain(ours.iter().filter(|it| theirs.iter().all(|t| t.0 != it.0)));
+        let differences: Vec<String> = names
+            .map(|(name, _)| (name, value_of(&theirs, name), value_of(&ours, name)))
+            .filter(|(_, theirs, ours)| theirs != ours)
+            .map(|(name, theirs, ours)| format!("{name} {theirs} there and {ours} here"))
+            .collect();
+        if !differences.is_empty() {
+            return Err(Error::Config(format!(
+                "the checkpoint is of another fit: {}",
+                differences.join(", ")
+            )));
+        }
+        match saved.points.difference(&self.points) {
+            None => Ok(()),
+            Some(points) => Err(Error::Config(format!(
+                "the checkpoint is of a fit to other points: those from row {} on are not the same",
+                points.start
+            ))),
+        }
+    }
+}
+
+/// Lists the fields of a value by their names.
+fn flatten(name: &str, value: &serde_json::Value, fields: &mut Vec<(String, String)>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.iter().for_each(|(name, value)| flatten(name, value, fields));
+        }
+        value => fields.push((name.to_owned(), value.to_string())),
+    }
+}
+
+/// A fit between two steps: all it takes to go on with the same bits. `store::save_checkpoint` writes it to a file.
+///
+/// Random numbers need no state of their own: they follow from the seed and the place in the stream.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Checkpoint<'a, M> {
+    /// The model as it stands.
+    pub model: &'a M,
+    /// What decides on the bits of the fit.
+    pub settings: &'a Settings,
+    /// All else but the rows, encoded.
+    pub state: Vec<u8>,
+    /// What the learner remembers of each row between visits.
+    pub(crate) rows: Option<&'a RowMemory>,
+}
+
+/// A fit that another process has kept. `store::load_checkpoint` reads it from a file.
+#[non_exhaustive]
+pub struct Saved<M> {
+    /// The model as it stood.
+    pub model: M,
+    /// What decided on the bits of the fit.
+    pub settings: Settings,
+    /// All else but the rows, encoded.
+    pub state: Vec<u8>,
+    /// What the learner remembered of each row: words in little-endian order.
+    pub(crate) rows: Option<Box<dyn Read + Send>>,
+}
+
+impl<M: std::fmt::Debug> std::fmt::Debug for Saved<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Saved")
+            .field("model", &self.model)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the states of a fit go.
+pub(super) struct Checkpoints<'a, M> {
+    /// Time between two.
     pub every: Duration,
     /// Keeps a state: writes a file, for instance.
-    pub save: &'a mut dyn FnMut(&S) -> Result<()>,
+    pub save: Box<dyn FnMut(&Checkpoint<'_, M>) -> Result<()> + 'a>,
 }
 
-impl<S> std::fmt::Debug for Checkpoints<'_, S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoints").field("every", &self.every).finish_non_exhaustive()
-    }
+/// Encodes a state.
+pub(crate) fn encode(state: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(state).expect("states are plain data in memory")
 }
 
-/// A fit over all points between two iterations.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BatchState<M> {
-    /// The model as it stands.
-    pub model: M,
-    /// See [`FitState::settings`].
-    pub settings: String,
-    /// See [`FitState::numbers`].
-    pub numbers: Vec<f64>,
-    /// See [`FitState::warnings`].
-    pub warnings: Vec<String>,
-}
-
-impl<M> FitState for BatchState<M> {
-    type Model = M;
-
-    fn model(&self) -> &M {
-        &self.model
-    }
-
-    fn settings(&self) -> &str {
-        &self.settings
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    fn numbers(&self) -> Vec<f64> {
-        self.numbers.clone()
+/// Decodes a state. No size that the bytes claim is allocated before they have shown that much data.
+pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((state, [])) => Ok(state),
+        _ => Err(damaged()),
     }
 }
 
-/// Where a fit over all points begins.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "a fit has one of them")]
-pub enum Begin<M> {
-    /// Afresh, from a model.
-    Afresh(M),
-    /// Where another fit was kept.
-    Kept(BatchState<M>),
-}
-
-/// Numbers and warnings of a state that was kept.
-type Kept = (Vec<f64>, Vec<String>);
-
-/// Keeps a fit while it runs.
-pub(super) struct Keeper<'a, M> {
-    checkpoints: Option<Checkpoints<'a, BatchState<M>>>,
-    settings: String,
-    last: Instant,
-}
-
-impl<'a, M> Keeper<'a, M> {
-    /// Also the model to begin with, and where it was kept the numbers and warnings of that state. `settings` are asked for where
-    /// something is kept only, since they look at the points.
-    ///
-    /// # Errors
-    /// If that was a state of another fit.
-    pub fn open(
-        begin: Begin<M>,
-        checkpoints: Option<Checkpoints<'a, BatchState<M>>>,
-        settings: impl FnOnce() -> String,
-    ) -> Result<(Self, M, Option<Kept>)> {
-        let is_kept = checkpoints.is_some() || matches!(begin, Begin::Kept(_));
-        let settings = if is_kept { settings() } else { String::new() };
-        let (model, state) = match begin {
-            Begin::Afresh(model) => (model, None),
-            Begin::Kept(BatchState { model, settings: found, numbers, warnings }) => {
-                agree(&found, &settings)?;
-                (model, Some((numbers, warnings)))
-            }
-        };
-        Ok((Self { checkpoints, settings, last: Instant::now() }, model, state))
-    }
-
-    /// Whether it is time for a checkpoint.
-    pub fn is_due(&self) -> bool {
-        self.checkpoints.as_ref().is_some_and(|it| self.last.elapsed() >= it.every)
-    }
-
-    /// Keeps a state of which there are a model, numbers and warnings.
-    ///
-    /// # Errors
-    /// If it cannot be saved.
-    pub fn keep(&mut self, state: impl FnOnce() -> (M, Vec<f64>, Vec<String>)) -> Result<()> {
-        if let Some(checkpoints) = &mut self.checkpoints {
-            let (model, numbers, warnings) = state();
-            let settings = self.settings.clone();
-            (checkpoints.save)(&BatchState { model, settings, numbers, warnings })?;
-            // From here on: where disks are slow, the fit must go on between two.
-            self.last = Instant::now();
-        }
-        Ok(())
-    }
-}
-
-/// Refuses a state of another fit, or of other points. Settings are parts with commas between; the first is the
-/// [`Identity`] of the points.
-pub(super) fn agree(found: &str, asked: &str) -> Result<()> {
-    let parts = |text: &str| text.split([',', ';']).map(|it| it.trim().to_owned()).collect();
-    let [found, asked]: [Vec<String>; 2] = [parts(found), parts(asked)];
-    let differences = |of: &[String], from: &[String]| {
-        let parts = of.iter().enumerate().skip(1);
-        let other = parts.filter(|(k, part)| from.get(*k) != Some(part));
-        other.map(|(_, part)| part.as_str()).collect::<Vec<_>>().join(", ")
-    };
-    let [theirs, ours] = [differences(&found, &asked), differences(&asked, &found)];
-    if !(theirs.is_empty() && ours.is_empty()) {
-        return Err(Error::Config(format!(
-            "the checkpoint is of another fit: it has {theirs}; this one has {ours}"
-        )));
-    }
-    let [Some(then), Some(now)] = [&found[0], &asked[0]].map(|text| Identity::parse(text)) else {
-        return Err(Error::Model(
-            "damaged checkpoint: it does not say of which points it is".to_owned(),
-        ));
-    };
-    match then.difference(&now) {
-        None => Ok(()),
-        Some(points) => Err(Error::Config(format!(
-            "the checkpoint is of a fit to other points: those from row {} on are not the same",
-            points.start
-        ))),
-    }
-}
-
-/// What to say of numbers that are no state.
-pub(super) fn damaged() -> Error {
-    Error::Model("damaged checkpoint: its numbers are no state".to_owned())
+/// Returns the fault of bytes that are no state.
+pub(crate) fn damaged() -> Error {
+    Error::Model("damaged checkpoint: its state cannot be read".to_owned())
 }

@@ -4,9 +4,10 @@
 //! of each label's points by a few subspace iterations, at O(n D H): EM from loadings near zero would take long to leave
 //! them.
 
-use super::batch::Fit;
 use super::config::Config;
-use super::init::{Init, Labelled, Sample, Wanted, best_of, labelled};
+use super::driver::Fit;
+use super::fitting::{Fitting, Spec};
+use super::init::{Init, Labelled, Sample, Wanted, labelled};
 use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
@@ -16,7 +17,7 @@ use crate::linalg::{orthonormalize, product, symmetric_eigen};
 use crate::model::mixture_of_factor_analyzers::{
     MixtureOfFactorAnalyzers, NoiseStructure, check_latents,
 };
-use crate::monitor::{Event, Observer};
+use crate::monitor::Event;
 use crate::rng;
 use crate::scalar::Scalar;
 use faer::Mat;
@@ -67,13 +68,9 @@ impl FactorAnalyzersSpec {
 
 /// Fits a mixture of factor analysers: the best by its bound of `config.n_init` fresh starts.
 ///
-/// # Errors
-/// As [`fit`](super::fit); also if there are fewer points than components, H is not in `1..D`, or several starts are asked of
-/// one given model.
-///
 /// ```
 /// use entropysum::data::memory::Points;
-/// use entropysum::em::{Config, FactorAnalyzersSpec, fit_factor_analyzers};
+/// use entropysum::em::{self, Config, FactorAnalyzersSpec};
 /// use entropysum::exec::Executor;
 /// use entropysum::model::NoiseStructure;
 /// use entropysum::monitor::Silent;
@@ -89,27 +86,32 @@ impl FactorAnalyzersSpec {
 /// let points = Points::from_rows(&values, 3)?;
 /// let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 2, 1);
 /// let executor = Executor::new(Some(1))?;
-/// let fit = fit_factor_analyzers(&spec, &points, &executor, &Config::default(), &mut Silent)?;
+/// let fit = em::fit(&spec, &points, &executor, &Config::default(), &mut Silent)?;
 /// assert!(fit.converged());
 /// assert!(fit.last().unwrap().gap().abs() < 1e-10);
 /// let loadings = fit.model.parameter("loadings").unwrap();
 /// assert!((loadings[1] / loadings[0] - 2.0).abs() < 0.1); // along (1, 2, -1)
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit_factor_analyzers<T: Scalar>(
-    spec: &FactorAnalyzersSpec,
-    source: &dyn DataSource<T>,
-    executor: &Executor,
-    config: &Config,
-    observer: &mut dyn Observer,
-) -> Result<Fit<MixtureOfFactorAnalyzers>> {
-    best_of(&spec.init, source, executor, config, observer, |run| {
-        let (model, event) = match &spec.init {
-            Init::Model(model) => ((**model).clone(), None),
-            _ => start_factor_analyzers(spec, source, executor, config, run)?,
-        };
-        Ok((model.with_parameter_expansion(spec.parameter_expansion), event))
-    })
+impl<T: Scalar> Spec<T> for FactorAnalyzersSpec {
+    type Model = MixtureOfFactorAnalyzers;
+
+    fn fit(
+        &self,
+        fitting: Fitting<'_, T, MixtureOfFactorAnalyzers>,
+    ) -> Result<Fit<MixtureOfFactorAnalyzers>> {
+        fitting.fit_model(matches!(self.init, Init::Model(_)), &|fitting, run| {
+            let (model, event) = match &self.init {
+                Init::Model(model) => ((**model).clone(), None),
+                _ => {
+                    let config = fitting.settings();
+                    let (points, executor) = (fitting.points(), fitting.executor());
+                    start_factor_analyzers(self, points, executor, config, run)?
+                }
+            };
+            Ok((model.with_parameter_expansion(self.parameter_expansion), event))
+        })
+    }
 }
 
 /// The `run`-th fresh start.

@@ -3,8 +3,9 @@
 //! A start is a labelling of a seeded subsample, turned into parameters by one M-step of the family. So every start
 //! serves every family, and what a start costs does not depend on N.
 
-use super::batch::{Fit, fit};
 use super::config::Config;
+use super::driver::Fit;
+use super::fitting::{Fitting, Spec, fit};
 use super::sparse_start;
 use super::sweep::first_fault;
 use crate::block::{Block, BlockBuf};
@@ -21,15 +22,14 @@ use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::distance::nearest;
 use crate::kernels::statistics::{self, Tile};
-use crate::model::{EStep, GenerativeModel, Mixture, Posterior};
-use crate::monitor::{Event, Observer, Silent, StopReason};
+use crate::model::{GenerativeModel, Mixture, Posterior};
+use crate::monitor::{Event, Silent};
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::MatRef;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Points of the subsample per component. As many as FAISS trains on for a centroid at most.
 pub(super) const POINTS_PER_COMPONENT: u64 = 256;
@@ -126,12 +126,9 @@ impl MixtureSpec {
 
 /// Fits a mixture: the best by its bound of `config.n_init` fresh starts.
 ///
-/// # Errors
-/// As [`fit`]; also if there are fewer points than components, or several starts are asked of one given model.
-///
 /// ```
 /// use entropysum::data::memory::Points;
-/// use entropysum::em::{Config, MixtureSpec, fit_mixture};
+/// use entropysum::em::{self, Config, MixtureSpec};
 /// use entropysum::exec::Executor;
 /// use entropysum::family::registry;
 /// use entropysum::monitor::Silent;
@@ -139,66 +136,27 @@ impl MixtureSpec {
 /// let values: Vec<f64> = (0..200).map(|i| f64::from(i % 10) + if i < 100 { 0.0 } else { 50.0 }).collect();
 /// let points = Points::from_rows(&values, 1)?;
 /// let spec = MixtureSpec::new(registry::build("gaussian-full", 1)?, 2);
-/// let fit = fit_mixture(&spec, &points, &Executor::new(Some(1))?, &Config::default(), &mut Silent)?;
+/// let fit = em::fit(&spec, &points, &Executor::new(Some(1))?, &Config::default(), &mut Silent)?;
 /// let mut means = fit.model.parameter("means").unwrap();
 /// means.sort_by(f64::total_cmp);
 /// assert!((means[0] - 4.5).abs() < 1e-6 && (means[1] - 54.5).abs() < 1e-6);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit_mixture<T: Scalar>(
-    spec: &MixtureSpec,
-    source: &dyn DataSource<T>,
-    executor: &Executor,
-    config: &Config,
-    observer: &mut dyn Observer,
-) -> Result<Fit<Mixture>> {
-    best_of(&spec.init, source, executor, config, observer, |run| {
-        let (model, event) = match &spec.init {
-            Init::Model(model) => ((**model).clone(), None),
-            _ => start(spec, source, executor, config, run)?,
-        };
-        Ok((model.with_posterior(spec.posterior), event))
-    })
-}
+impl<T: Scalar> Spec<T> for MixtureSpec {
+    type Model = Mixture;
 
-/// Fits from `config.n_init` starts, of which `start` makes the given one, and keeps the best by its bound.
-pub(super) fn best_of<T: Scalar, M: EStep<T>>(
-    init: &Init<M>,
-    source: &dyn DataSource<T>,
-    executor: &Executor,
-    config: &Config,
-    observer: &mut dyn Observer,
-    start: impl Fn(u64) -> Result<(M, Option<Event>)>,
-) -> Result<Fit<M>> {
-    config.check()?;
-    if matches!(init, Init::Model(_)) && config.n_init > 1 {
-        return Err(Error::Config(
-            "n_init must be 1 with a given start: all runs from it are the same".into(),
-        ));
+    fn fit(&self, fitting: Fitting<'_, T, Mixture>) -> Result<Fit<Mixture>> {
+        fitting.fit_model(matches!(self.init, Init::Model(_)), &|fitting, run| {
+            let (model, event) = match &self.init {
+                Init::Model(model) => ((**model).clone(), None),
+                _ => {
+                    let config = fitting.settings();
+                    start(self, fitting.points(), fitting.executor(), config, run)?
+                }
+            };
+            Ok((model.with_posterior(self.posterior), event))
+        })
     }
-    let begun = Instant::now();
-    let mut best: Option<Fit<M>> = None;
-    for run in 0..config.n_init {
-        let (model, event) = start(run as u64)?;
-        observer.on_start(run);
-        // The time limit is one for all starts, each of which does at least one iteration.
-        let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
-        let run_config = Config { max_time: left, ..config.clone() };
-        let mut fitted = fit(model, source, executor, &run_config, observer)?;
-        if let Some(event) = event {
-            fitted.warnings.insert(0, event.to_string());
-        }
-        let interrupted = fitted.stop_reason == StopReason::Interrupted;
-        let objective = |fit: &Fit<M>| fit.last().map_or(f64::NEG_INFINITY, |r| r.lower_bound);
-        if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
-            best = Some(fitted);
-        }
-        // Who asks for an end means that of all starts.
-        if interrupted || config.max_time.is_some_and(|limit| begun.elapsed() >= limit) {
-            break;
-        }
-    }
-    Ok(best.expect("at least one run"))
 }
 
 /// The `run`-th fresh start.
@@ -566,7 +524,7 @@ fn cluster<T: Scalar>(
         model
     } else {
         let config = Config { max_iter: sweeps, tol: 1e-4, ..Config::default() };
-        fit(model, &points, executor, &config, &mut Silent)?.model
+        fit(&model, &points, executor, &config, &mut Silent)?.model
     };
     let mut labels = vec![0; n];
     inference::predict(&model, &points, executor, |first, block| {

@@ -1,6 +1,6 @@
 //! Mean and covariance of points in one pass: all that a linear-Gaussian model needs of them.
 
-use super::pass::{fits_lanes, no_weight, overflow, pass};
+use super::lanes::{fits_lanes, no_weight, overflow, pass};
 use super::sweep::first_fault;
 use crate::aligned::Aligned;
 use crate::block::{Block, BlockBuf};

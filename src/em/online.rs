@@ -1,13 +1,15 @@
-//! Learning from points that come from anywhere: an iterator, a channel, a socket.
+//! Learns from points that come from anywhere: an iterator, a channel, a socket.
 
-use super::stepwise::{Step, StepSize, Stepwise};
+use super::config::Config;
+use super::init::{self, MixtureSpec};
+use super::learner::{Batch, Step};
+use super::stepwise::{StepSize, Stepwise};
 use super::sweep::Lanes;
-use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::family::Regularization;
-use crate::model::EStep;
+use crate::model::{EStep, Mixture};
 use crate::scalar::Scalar;
 
 /// A learner that is fed blocks of points: stepwise EM with scratch memory of its own.
@@ -50,6 +52,51 @@ pub struct Online<T: Scalar, M: EStep<T>> {
     lanes: Lanes<T, M::Workspace>,
 }
 
+/// Copies the learner; scratch memory is made anew.
+impl<T: Scalar, M: EStep<T>> Clone for Online<T, M> {
+    fn clone(&self) -> Self {
+        Self::from_learner(self.learner.clone())
+    }
+}
+
+impl<T: Scalar> Online<T, Mixture> {
+    /// Makes a learner of a mixture that starts from a first batch of points, and takes it in.
+    ///
+    /// # Errors
+    /// If there are fewer points than components, or a setting is out of range.
+    ///
+    /// ```
+    /// use entropysum::block::Block;
+    /// use entropysum::em::stepwise::StepSize;
+    /// use entropysum::em::{Config, MixtureSpec, Online};
+    /// use entropysum::exec::Executor;
+    /// use entropysum::faer::MatRef;
+    /// use entropysum::family::registry;
+    ///
+    /// let values: Vec<f64> = (0..300).map(|i| f64::from(i % 3) * 10.0 + f64::from(i).sin()).collect();
+    /// let points = MatRef::from_row_major_slice(&values, 300, 1);
+    /// let first = Block { points, sparse: None, weights: None, first: 0 };
+    /// let spec = MixtureSpec::new(registry::build("gaussian-full", 1)?, 3);
+    /// let (executor, config) = (Executor::new(Some(1))?, Config::default());
+    /// let online = Online::from_first_batch(&spec, first, StepSize::default(), &executor, &config)?;
+    /// assert_eq!(online.learner().points_seen(), 300);
+    /// # Ok::<(), entropysum::error::Error>(())
+    /// ```
+    pub fn from_first_batch(
+        spec: &MixtureSpec,
+        block: Block<'_, T>,
+        step_size: StepSize,
+        executor: &Executor,
+        config: &Config,
+    ) -> Result<Self> {
+        let (model, _) = init::start(spec, &Batch::block(block), executor, config, 0)?;
+        let model = model.with_posterior(spec.posterior);
+        let mut online = Self::new(model, step_size, config.regularization)?;
+        online.partial_fit(block, executor)?;
+        Ok(online)
+    }
+}
+
 impl<T: Scalar, M: EStep<T>> Online<T, M> {
     /// A learner that starts from where the model stands.
     ///
@@ -89,42 +136,12 @@ impl<T: Scalar, M: EStep<T>> Online<T, M> {
         if block.is_empty() {
             return Err(Error::Config("a batch without points".to_owned()));
         }
-        let batch = Batch { block, name: "batch" };
-        let stats = self.lanes.sweep(executor, &batch, self.learner.model())?;
+        let stats = self.lanes.sweep(executor, &Batch::block(block), self.learner.model())?;
         self.learner.absorb_by(stats, executor)
     }
 
     /// The learner, without its scratch memory.
     pub fn into_learner(self) -> Stepwise<M> {
         self.learner
-    }
-}
-
-/// A block as a source of its own.
-pub(super) struct Batch<'b, T> {
-    pub block: Block<'b, T>,
-    pub name: &'b str,
-}
-
-impl<T: Scalar> DataSource<T> for Batch<'_, T> {
-    fn name(&self) -> String {
-        self.name.to_owned()
-    }
-
-    fn dim(&self) -> usize {
-        self.block.dim()
-    }
-
-    fn len(&self) -> u64 {
-        self.block.len() as u64
-    }
-
-    fn read<'a>(
-        &'a self,
-        start: u64,
-        count: usize,
-        _: &'a mut BlockBuf<T>,
-    ) -> Result<Block<'a, T>> {
-        Ok(Block { first: 0, ..self.block }.slice(start as usize, count))
     }
 }

@@ -1,22 +1,18 @@
 //! Starts of sigmoid belief networks, and fits from them.
 
-use super::batch::{self, Fit};
-use super::checkpoint::{BatchState, Begin, Checkpoints};
-use super::config::Config;
+use super::driver::Fit;
+use super::fitting::{Fitting, Spec};
 use super::sweep::check_domains;
-use super::truncated::{Truncated, fit_truncated};
+use super::truncated::fit_truncated;
 use crate::block::BlockBuf;
 use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
-use crate::exec::Executor;
 use crate::family::support::{Domain, Support};
 use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior, is_binary};
-use crate::monitor::{Observer, StopReason};
 use crate::rng;
 use crate::scalar::Scalar;
 use rand_distr::{Distribution, StandardNormal};
-use std::time::Instant;
 
 /// Points that a read of the pass for a start takes.
 const READ: u64 = 4096;
@@ -67,13 +63,9 @@ impl SbnSpec {
 
 /// Fits a sigmoid belief network: the best by its bound of `config.n_init` random starts.
 ///
-/// # Errors
-/// As [`em::fit`](super::fit); also if there are too many latents for posteriors over all states, a value is neither 0 nor
-/// 1, or several starts are asked of one given network.
-///
 /// ```
 /// use entropysum::data::memory::Points;
-/// use entropysum::em::{Config, SbnSpec, fit_sbn};
+/// use entropysum::em::{self, Config, SbnSpec};
 /// use entropysum::exec::Executor;
 /// use entropysum::monitor::Silent;
 ///
@@ -83,102 +75,47 @@ impl SbnSpec {
 /// let points = Points::from_rows(&values, 4)?;
 /// let executor = Executor::new(Some(1))?;
 /// let config = Config { n_init: 5, ..Config::default() };
-/// let fit = fit_sbn(&SbnSpec::new(2), &points, &executor, &config, &mut Silent)?;
+/// let fit = em::fit(&SbnSpec::new(2), &points, &executor, &config, &mut Silent)?;
 /// // As many nats as two fair coins.
 /// assert!((fit.last().unwrap().lower_bound + 2.0 * f64::ln(2.0)).abs() < 1e-3);
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
-pub fn fit_sbn<T: Scalar>(
-    spec: &SbnSpec,
-    source: &dyn DataSource<T>,
-    executor: &Executor,
-    config: &Config,
-    observer: &mut dyn Observer,
-) -> Result<Fit<SigmoidBeliefNet>> {
-    config.check()?;
-    if spec.init.is_some() && config.n_init > 1 {
-        return Err(Error::Config(
-            "n_init must be 1 with a given start: all runs from it are the same".into(),
-        ));
-    }
-    let begun = Instant::now();
-    let mut best: Option<Fit<SigmoidBeliefNet>> = None;
-    for run in 0..config.n_init {
-        let model = first(spec, source, config.seed, run as u64, BadRows::Error)?;
-        observer.on_start(run);
-        let left = config.max_time.map(|limit| limit.saturating_sub(begun.elapsed()));
-        let seed = config.seed.wrapping_add((run as u64) << 32);
-        let run_config = Config { max_time: left, seed, ..config.clone() };
-        let begin = Begin::Afresh(model);
-        let fitted = fit_from(spec, begin, source, executor, &run_config, observer, None)?;
-        let interrupted = fitted.stop_reason == StopReason::Interrupted;
-        let objective = |fit: &Fit<SigmoidBeliefNet>| {
-            fit.last().map_or(f64::NEG_INFINITY, |record| record.lower_bound)
+impl<T: Scalar> Spec<T> for SbnSpec {
+    type Model = SigmoidBeliefNet;
+
+    fn fit(&self, fitting: Fitting<'_, T, SigmoidBeliefNet>) -> Result<Fit<SigmoidBeliefNet>> {
+        let is_given = self.init.is_some();
+        let start = |fitting: &Fitting<'_, T, SigmoidBeliefNet>, run| match &self.init {
+            Some(model) => model
+                .clone()
+                .with_posterior(self.posterior)
+                .map(|model| model.with_ridge(self.ridge)),
+            None => {
+                let bad_rows = fitting.stream().map_or(BadRows::Error, |stream| stream.bad_rows);
+                random_start(self, fitting.points(), fitting.settings().seed, run, bad_rows)
+            }
         };
-        if best.as_ref().is_none_or(|best| objective(&fitted) > objective(best)) {
-            best = Some(fitted);
+        match self.posterior {
+            LatentPosterior::Truncated { .. } => fit_truncated(fitting, !is_given, &start),
+            _ => fitting.fit_model(is_given, &|fitting, run| Ok((start(fitting, run)?, None))),
         }
-        if interrupted || config.max_time.is_some_and(|limit| begun.elapsed() >= limit) {
-            break;
-        }
-    }
-    Ok(best.expect("at least one run"))
-}
-
-/// Fits a network from where it stands, or from where another fit was kept, as [`em::fit_from`](super::fit_from) does; sets of states
-/// of truncated posteriors are part of what is kept.
-///
-/// # Errors
-/// As [`fit_sbn`] and [`em::fit_from`](super::fit_from).
-pub fn fit_from<T: Scalar>(
-    spec: &SbnSpec,
-    begin: Begin<SigmoidBeliefNet>,
-    source: &dyn DataSource<T>,
-    executor: &Executor,
-    config: &Config,
-    observer: &mut dyn Observer,
-    checkpoints: Option<Checkpoints<'_, BatchState<SigmoidBeliefNet>>>,
-) -> Result<Fit<SigmoidBeliefNet>> {
-    match spec.posterior {
-        LatentPosterior::Truncated { states } => {
-            let of = Truncated { states, random_start: spec.init.is_none() };
-            fit_truncated(begin, of, source, executor, config, observer, checkpoints)
-        }
-        _ => batch::fit_from(begin, source, executor, config, observer, checkpoints),
-    }
-}
-
-/// The network that the `run`-th fit begins with: the given one, or a random start; points that are none may be passed over.
-///
-/// # Errors
-/// As [`fit_sbn`].
-pub fn first<T: Scalar>(
-    spec: &SbnSpec,
-    source: &dyn DataSource<T>,
-    seed: u64,
-    run: u64,
-    bad_rows: BadRows,
-) -> Result<SigmoidBeliefNet> {
-    match &spec.init {
-        Some(model) => Ok(model.clone().with_posterior(spec.posterior)?.with_ridge(spec.ridge)),
-        None => start_without(spec, source, seed, run, bad_rows),
     }
 }
 
 /// The `run`-th random start: biases that give each observable its mean, and normal weights.
 ///
 /// # Errors
-/// As [`fit_sbn`].
+/// If there are too many latents for posteriors over all states, or a value is neither 0 nor 1.
 pub fn start<T: Scalar>(
     spec: &SbnSpec,
     source: &dyn DataSource<T>,
     seed: u64,
     run: u64,
 ) -> Result<SigmoidBeliefNet> {
-    start_without(spec, source, seed, run, BadRows::Error)
+    random_start(spec, source, seed, run, BadRows::Error)
 }
 
-fn start_without<T: Scalar>(
+fn random_start<T: Scalar>(
     spec: &SbnSpec,
     source: &dyn DataSource<T>,
     seed: u64,

@@ -15,12 +15,15 @@
 //! batch with the posteriors it had and weighted by `ω_k = γ_k Π_{j>k} (1 - γ_j)`. It is a lower bound of the
 //! log-likelihood of `Θ_t` under these weights (theory 1.6).
 
+use super::checkpoint::{damaged, decode, encode};
+use super::learner::{Maximizer, Mergeable, Step, m_step};
+use super::model_learner::ModelMaximizer;
 use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::model::{EntropySum, GenerativeModel};
-use crate::monitor::Event;
 use crate::stats::SuffStats;
 use crate::work::{Alone, Workers};
+use serde::{Deserialize, Serialize};
 
 /// Sizes of the steps: `γ_t = (t + offset)^-exponent` from the second batch on; the first fills the statistics.
 ///
@@ -30,7 +33,7 @@ use crate::work::{Alone, Workers};
 /// let steps = StepSize { exponent: 0.5, offset: 2.0 };
 /// assert_eq!((steps.at(1), steps.at(2), steps.at(14)), (1.0, 0.5, 0.25));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSize {
     /// κ: above ½, so that noise averages out; at most 1, so that the start is forgotten.
     pub exponent: f64,
@@ -75,44 +78,27 @@ pub(super) fn noise_of_step(step: f64, n_parameters: usize, batch: f64) -> f64 {
     n_parameters as f64 * step / (4.0 * batch)
 }
 
-/// What one step did. All values are nats per point.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Step {
-    /// Step size γ.
-    pub step_size: f64,
-    /// Mean log-likelihood of the batch under the parameters before the step: for a batch that was not seen before, an
-    /// unbiased estimate of how these do on new points.
-    pub batch_log_likelihood: f64,
-    /// The entropy sum after the step.
-    pub entropy_sum: EntropySum,
-    /// Floors, splits, discards.
-    pub events: Vec<Event>,
-}
-
-/// A model that learns from the statistics of one minibatch after another.
+/// Statistics that run: each minibatch is blended into them.
 ///
-/// It never sees a point: [`Online`](super::online::Online) does, and drivers do.
-///
-/// Running statistics are means per unit of weight; their `n_points` is the effective number of points
-/// `N_eff = 1 / Σ_k ω_k² / n_k`. They are kept about the components' current means and translated at every
-/// step, which is exact algebra: components that are narrow and far from the others lose no digits.
-#[derive(Clone, Debug)]
-pub struct Stepwise<M> {
-    pub(super) model: M,
-    step_size: StepSize,
-    regularization: Regularization,
-    warm_up: u64,
-    pub(crate) least_step: f64,
-    pub(crate) stats: Option<SuffStats>,
-    pub(crate) counts: Counts,
-    pub(crate) average: Option<Average>,
+/// They are means per unit of weight; their number of points is the effective one, `N_eff = 1 / Σ_k ω_k² / n_k`. They are kept about
+/// the components' current means and translated at every step, which is exact algebra: components that are narrow and far
+/// from the others lose no digits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Running<S> {
+    pub step_size: StepSize,
+    /// Points before the first M-step.
+    pub warm_up: u64,
+    /// Steps stay at this or above.
+    pub least_step: f64,
+    pub statistics: Option<S>,
+    pub counts: Counts,
+    pub average: Option<Average<S>>,
     /// Statistics whose M-step gives the parameters of the beginning of a window.
-    pub(crate) reference: Option<SuffStats>,
+    pub reference: Option<S>,
 }
 
-/// The numbers of a learner besides its statistics.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Counts what has been blended into running statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Batches absorbed.
     pub steps: u64,
@@ -126,78 +112,33 @@ pub(crate) struct Counts {
     pub omega_squared: f64,
     /// `Σ_k ω_k ℓ_k²` of the batches' log-likelihoods.
     pub squared_evidence: f64,
-    /// Splits that are left to repairs.
-    pub splits_left: u64,
 }
 
 /// The mean of the running statistics since averaging began (Polyak averaging).
 ///
 /// For exponential families the statistics are averaged and not the parameters: means of statistics are statistics, of
 /// all points with averaged weights, so that the M-step from them is exact and the entropy sum stays a bound. Means of
-/// covariances or rates are none of this.
-#[derive(Clone, Debug)]
-pub(crate) struct Average {
-    pub stats: SuffStats,
+/// covariances or rates have neither property.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Average<S> {
+    pub statistics: S,
     pub steps: f64,
     /// Covariance of the sum so far with the running statistics, and variance of the sum, in units of one point's.
     pub covariance: f64,
     pub variance: f64,
 }
 
-impl<M: GenerativeModel> Stepwise<M> {
-    /// A learner that starts from where the model stands.
-    ///
-    /// # Errors
-    /// If a step setting is out of range.
-    pub fn new(mut model: M, step_size: StepSize, regularization: Regularization) -> Result<Self> {
-        step_size.check()?;
-        model.recentre();
-        let counts = Counts { splits_left: model.active_components() as u64, ..Counts::default() };
-        Ok(Self {
-            model,
+impl<S: Mergeable> Running<S> {
+    pub fn new(step_size: StepSize) -> Self {
+        Self {
             step_size,
-            regularization,
             warm_up: 0,
             least_step: 0.0,
-            stats: None,
-            counts,
+            statistics: None,
+            counts: Counts::default(),
             average: None,
             reference: None,
-        })
-    }
-
-    /// Leaves the parameters at the start until this many points are in the statistics, which are plain means so
-    /// long. A first M-step from few points would forget the start and put little in its place.
-    pub fn with_warm_up(self, points: u64) -> Self {
-        Self { warm_up: points, ..self }
-    }
-
-    /// Holds steps at this or above, whatever their exponent says; 0 for nothing of the kind.
-    ///
-    /// Parameters then keep a noise of up to `p γ / 4 B` nats per point, with p free parameters and batches of B points,
-    /// until steps become smaller or statistics are averaged.
-    pub fn with_least_step(self, least_step: f64) -> Self {
-        Self { least_step, ..self }
-    }
-
-    /// The model as it stands.
-    pub fn model(&self) -> &M {
-        &self.model
-    }
-
-    /// The running statistics, once there was a batch.
-    pub fn statistics(&self) -> Option<&SuffStats> {
-        self.stats.as_ref()
-    }
-
-    /// Batches absorbed so far.
-    pub fn steps(&self) -> u64 {
-        self.counts.steps
-    }
-
-    /// Points of positive weight seen so far.
-    pub fn points_seen(&self) -> u64 {
-        self.counts.points as u64
+        }
     }
 
     /// Whether the parameters are still those of the start.
@@ -205,58 +146,266 @@ impl<M: GenerativeModel> Stepwise<M> {
         self.counts.points < self.warm_up.max(1) as f64
     }
 
-    /// The entropy sum of the parameters with the posteriors in the running statistics, once these follow from those.
-    pub fn entropy_sum(&self) -> Option<EntropySum> {
-        let stats = self.stats.as_ref().filter(|_| !self.is_warming_up())?;
-        Some(self.model.entropy_sum(stats))
-    }
-
-    /// The surrogate objective `F(q, Θ)` from the running statistics: the entropy sum, after exact M-steps.
-    pub fn lower_bound(&self) -> Option<f64> {
-        self.stats.as_ref().map(|stats| self.model.lower_bound(stats))
-    }
-
-    /// The running mean of the batches' log-likelihoods, each under the parameters of its time.
+    /// Returns the running mean of the batches' log-likelihoods, each under the parameters of its time.
     pub fn log_likelihood(&self) -> Option<f64> {
-        self.stats.as_ref().map(|stats| stats.log_evidence() / stats.total_weight())
+        self.statistics.as_ref().map(|it| it.log_evidence() / it.total_weight())
     }
 
-    /// Effective number of points in the running statistics, `1 / Σ_k ω_k² / n_k`.
-    pub fn effective_points(&self) -> f64 {
-        self.stats.as_ref().map_or(0.0, |stats| stats.n_points())
-    }
-
-    /// Standard error of the entropy sum, as an estimate for new points, from how the log-likelihood varies from batch
-    /// to batch (theory 1.6): `sqrt(Var ℓ_k · Σ_k ω_k²)`. `None` while fewer than two batches count.
-    ///
-    /// It includes what the fit gained meanwhile, and so is large at first. In later passes over the same points it is
-    /// still the error of a sample, not that of the mean over these points.
-    pub fn standard_error(&self) -> Option<f64> {
-        Some((self.batch_variance()? * self.counts.omega_squared).sqrt())
-    }
-
-    /// Variance of the batches' log-likelihoods about their running mean.
-    pub(super) fn batch_variance(&self) -> Option<f64> {
+    /// Returns the variance of the batches' log-likelihoods about their running mean.
+    pub fn batch_variance(&self) -> Option<f64> {
         let (counts, mean) = (&self.counts, self.log_likelihood()?);
         let left = 1.0 - counts.omega_squared;
         let variance = (counts.squared_evidence - mean * mean) / left;
         (left > 1e-9).then_some(variance.max(0.0))
     }
 
-    /// `KL(π‖π') + Σ_c π_c KL(p_c‖p'_c)` from the parameters at the last call of this to those of now, as the difference of
-    /// their bounds on the running statistics; infinity at the first call.
-    pub(super) fn displacement(&mut self, workers: &dyn Workers) -> f64 {
-        let Some(stats) = &self.stats else { return f64::INFINITY };
-        let displacement = match &self.reference {
-            None => f64::INFINITY,
-            Some(reference) => {
-                let mut old = self.model.clone();
-                old.m_step_by(reference, self.regularization, workers);
-                self.model.lower_bound(stats) - old.lower_bound(stats)
+    /// See [`Stepwise::standard_error`].
+    pub fn standard_error(&self) -> Option<f64> {
+        Some((self.batch_variance()? * self.counts.omega_squared).sqrt())
+    }
+
+    /// Blends the statistics of a minibatch in, and does the M-step.
+    pub fn absorb<M: Maximizer<Statistics = S>>(
+        &mut self,
+        maximizer: &mut M,
+        mut batch: S,
+        workers: &dyn Workers,
+    ) -> Result<Step> {
+        let (weight, points) = (batch.total_weight(), batch.n_points());
+        batch.scale(1.0 / weight);
+        batch.normalize_masses();
+        let batch_log_likelihood = batch.log_evidence();
+        let counts = &mut self.counts;
+        counts.steps += 1;
+        counts.points += points;
+        counts.weight += weight;
+        let is_warming_up = counts.points < self.warm_up.max(1) as f64;
+        // As long as the parameters stay, all batches are equal.
+        let was_warming_up = counts.points - points < self.warm_up as f64;
+        let step_size = match counts.steps {
+            1 => 1.0,
+            _ if was_warming_up => weight / counts.weight,
+            t => self.step_size.at(t).max(self.least_step),
+        };
+        let rest = 1.0 - step_size;
+        counts.inverse_n = rest * rest * counts.inverse_n + step_size * step_size / points;
+        counts.omega_squared = rest * rest * counts.omega_squared + step_size * step_size;
+        counts.squared_evidence +=
+            step_size * (batch_log_likelihood * batch_log_likelihood - counts.squared_evidence);
+
+        maximizer.translate(&mut batch);
+        let mut statistics = match self.statistics.take() {
+            None => batch,
+            Some(mut statistics) => {
+                statistics.blend(step_size, &batch);
+                statistics
             }
         };
-        self.reference = Some(stats.clone());
-        displacement
+        statistics.set_n_points(1.0 / counts.inverse_n);
+        let mut step = match is_warming_up {
+            true => Step::default(),
+            false => m_step(maximizer, &mut statistics, true, workers)?,
+        };
+        if let Some(average) = &mut self.average {
+            if step.is_repaired() {
+                // The average so far belongs to other components.
+                average.restart();
+            }
+            average.add(maximizer, &statistics, step_size, self.counts.inverse_n);
+        }
+        self.statistics = Some(statistics);
+        (step.step_size, step.batch_log_likelihood) = (step_size, batch_log_likelihood);
+        step.log_likelihood = self.log_likelihood().unwrap_or_default();
+        Ok(step)
+    }
+
+    /// Returns how far the parameters moved since the last call of this, as [`Maximizer::displacement`]; infinity at the first.
+    pub fn displacement<M: Maximizer<Statistics = S>>(
+        &mut self,
+        maximizer: &M,
+        workers: &dyn Workers,
+    ) -> f64 {
+        let Some(statistics) = &self.statistics else { return f64::INFINITY };
+        let before = self.reference.replace(statistics.clone());
+        before.map_or(f64::INFINITY, |it| maximizer.displacement(&it, statistics, workers))
+    }
+
+    /// Begins to average the running statistics over all steps from the next one on.
+    pub fn start_averaging(&mut self) {
+        if let (None, Some(statistics)) = (&self.average, &self.statistics) {
+            let mut statistics = statistics.clone();
+            statistics.clear();
+            let average = Average { statistics, steps: 0.0, covariance: 0.0, variance: 0.0 };
+            self.average = Some(average);
+        }
+    }
+
+    /// Returns the model that averaging would end with now; `None` if there is no average.
+    pub fn averaged_model<M: Maximizer<Statistics = S>>(
+        &self,
+        maximizer: &mut M,
+        workers: &dyn Workers,
+    ) -> Option<Result<M::Model>> {
+        let average = self.average.as_ref().filter(|average| average.steps > 0.0)?;
+        let now = maximizer.model().clone();
+        let found = maximizer.maximize(&average.statistics, workers);
+        maximizer.recentre();
+        let averaged = std::mem::replace(maximizer.model_mut(), now);
+        Some(found.map(|_| averaged))
+    }
+
+    /// Does the M-step of the averaged statistics, if there are any: the model and its running statistics become theirs.
+    ///
+    /// Returns whether there was an average.
+    pub fn finish_averaging<M: Maximizer<Statistics = S>>(
+        &mut self,
+        maximizer: &mut M,
+        workers: &dyn Workers,
+    ) -> Result<bool> {
+        let Some(average) = self.average.take().filter(|average| average.steps > 0.0) else {
+            return Ok(false);
+        };
+        let mut statistics = average.statistics;
+        let variance = self.batch_variance().unwrap_or_default();
+        let counts = &mut self.counts;
+        counts.inverse_n = average.variance / (average.steps * average.steps);
+        // Batches are about equal, so that points and batches are proportional.
+        counts.omega_squared = counts.inverse_n * counts.points / counts.steps as f64;
+        // The variance of batches is known from the running statistics; it goes with the mean of the averaged ones.
+        let left = (1.0 - counts.omega_squared).max(0.0);
+        counts.squared_evidence = statistics.log_evidence().powi(2) + variance * left;
+        statistics.set_n_points(1.0 / counts.inverse_n);
+        self.remaximize(maximizer, &mut statistics, workers)?;
+        self.statistics = Some(statistics);
+        Ok(true)
+    }
+
+    /// M-step from other statistics than a batch led to, which become the running ones.
+    fn remaximize<M: Maximizer<Statistics = S>>(
+        &self,
+        maximizer: &mut M,
+        statistics: &mut S,
+        workers: &dyn Workers,
+    ) -> Result<()> {
+        maximizer.maximize(statistics, workers)?;
+        maximizer.recentre();
+        maximizer.translate(statistics);
+        Ok(())
+    }
+}
+
+impl<S: Mergeable> Average<S> {
+    fn restart(&mut self) {
+        self.statistics.clear();
+        (self.steps, self.covariance, self.variance) = (0.0, 0.0, 0.0);
+    }
+
+    fn add<M: Maximizer<Statistics = S>>(
+        &mut self,
+        maximizer: &M,
+        statistics: &S,
+        step: f64,
+        inverse_n: f64,
+    ) {
+        self.steps += 1.0;
+        self.covariance *= 1.0 - step;
+        self.variance += 2.0 * self.covariance + inverse_n;
+        self.covariance += inverse_n;
+        maximizer.translate(&mut self.statistics);
+        self.statistics.blend(1.0 / self.steps, statistics);
+    }
+}
+
+/// A model that learns from the statistics of one minibatch after another, by [stepwise EM](self).
+///
+/// It never sees a point: [`Online`](super::online::Online) does, and fits by minibatches do.
+#[derive(Clone, Debug)]
+pub struct Stepwise<M> {
+    maximizer: ModelMaximizer<M>,
+    running: Running<SuffStats>,
+}
+
+impl<M: GenerativeModel> Stepwise<M> {
+    /// Makes a learner that starts from where the model stands.
+    ///
+    /// # Errors
+    /// If a step setting is out of range.
+    pub fn new(model: M, step_size: StepSize, regularization: Regularization) -> Result<Self> {
+        step_size.check()?;
+        let mut maximizer = ModelMaximizer::new(model, regularization);
+        maximizer.recentre();
+        Ok(Self { maximizer, running: Running::new(step_size) })
+    }
+
+    /// Leaves the parameters at the start until this many points are in the statistics, which are plain means so
+    /// long. A first M-step from few points would forget the start and put little in its place.
+    pub fn with_warm_up(mut self, points: u64) -> Self {
+        self.running.warm_up = points;
+        self
+    }
+
+    /// Holds steps at this or above, whatever their exponent says; 0 for steps that fall as their exponent says.
+    ///
+    /// Parameters then keep a noise of up to `p γ / 4 B` nats per point, with p free parameters and batches of B points,
+    /// until steps become smaller or statistics are averaged.
+    pub fn with_least_step(mut self, least_step: f64) -> Self {
+        self.running.least_step = least_step;
+        self
+    }
+
+    /// Returns the model as it stands.
+    pub fn model(&self) -> &M {
+        self.maximizer.model()
+    }
+
+    /// Returns the running statistics, once there was a batch.
+    pub fn statistics(&self) -> Option<&SuffStats> {
+        self.running.statistics.as_ref()
+    }
+
+    /// Returns the number of batches absorbed so far.
+    pub fn steps(&self) -> u64 {
+        self.running.counts.steps
+    }
+
+    /// Returns the number of points of positive weight seen so far.
+    pub fn points_seen(&self) -> u64 {
+        self.running.counts.points as u64
+    }
+
+    /// Whether the parameters are still those of the start.
+    pub fn is_warming_up(&self) -> bool {
+        self.running.is_warming_up()
+    }
+
+    /// Returns the entropy sum of the parameters with the posteriors in the running statistics, once these follow from those.
+    pub fn entropy_sum(&self) -> Option<EntropySum> {
+        let stats = self.statistics().filter(|_| !self.is_warming_up())?;
+        Some(self.model().entropy_sum(stats))
+    }
+
+    /// Returns the surrogate objective `F(q, Θ)` from the running statistics: the entropy sum, after exact M-steps.
+    pub fn lower_bound(&self) -> Option<f64> {
+        self.statistics().map(|stats| self.model().lower_bound(stats))
+    }
+
+    /// Returns the running mean of the batches' log-likelihoods, each under the parameters of its time.
+    pub fn log_likelihood(&self) -> Option<f64> {
+        self.running.log_likelihood()
+    }
+
+    /// Returns the effective number of points in the running statistics, `1 / Σ_k ω_k² / n_k`.
+    pub fn effective_points(&self) -> f64 {
+        self.statistics().map_or(0.0, SuffStats::n_points)
+    }
+
+    /// Returns the standard error of the entropy sum, as an estimate for new points, from how the log-likelihood varies from batch
+    /// to batch (theory 1.6): `sqrt(Var ℓ_k · Σ_k ω_k²)`. `None` while fewer than two batches count.
+    ///
+    /// It includes what the fit gained meanwhile, and so is large at first. In later passes over the same points it is
+    /// still the error of a sample, not that of the mean over these points.
+    pub fn standard_error(&self) -> Option<f64> {
+        self.running.standard_error()
     }
 
     /// Takes in the statistics of a minibatch, made with [`model`](Self::model), and does the M-step.
@@ -271,119 +420,21 @@ impl<M: GenerativeModel> Stepwise<M> {
     ///
     /// # Errors
     /// As [`absorb`](Self::absorb).
-    pub fn absorb_by(&mut self, mut batch: SuffStats, workers: &dyn Workers) -> Result<Step> {
-        let (weight, points) = (batch.total_weight(), batch.n_points());
-        batch.scale(1.0 / weight);
-        take_up_rounding(&mut batch);
-        let batch_log_likelihood = batch.log_evidence();
-        let counts = &mut self.counts;
-        counts.steps += 1;
-        counts.points += points;
-        counts.weight += weight;
-        let warming_up = counts.points < self.warm_up.max(1) as f64;
-        // As long as the parameters stay, all batches are equal.
-        let was_warming_up = counts.points - points < self.warm_up as f64;
-        let step_size = match counts.steps {
-            1 => 1.0,
-            _ if was_warming_up => weight / counts.weight,
-            t => self.step_size.at(t).max(self.least_step),
-        };
-        let kept = 1.0 - step_size;
-        counts.inverse_n = kept * kept * counts.inverse_n + step_size * step_size / points;
-        counts.omega_squared = kept * kept * counts.omega_squared + step_size * step_size;
-        counts.squared_evidence +=
-            step_size * (batch_log_likelihood * batch_log_likelihood - counts.squared_evidence);
-        let n_effective = 1.0 / counts.inverse_n;
-
-        let centres = self.model.centres();
-        self.model.translate(&mut batch, &centres);
-        let mut stats = match self.stats.take() {
-            None => batch,
-            Some(mut stats) => {
-                stats.blend(step_size, &batch);
-                stats
-            }
-        };
-        *stats.n_points_mut() = n_effective;
-        let mut step = Step {
-            step_size,
-            batch_log_likelihood,
-            entropy_sum: EntropySum::default(),
-            events: Vec::new(),
-        };
-        if !warming_up {
-            step.events = self.model.m_step_by(&stats, self.regularization, workers);
-            self.model.recentre();
-            let mut centres = self.model.centres();
-            self.model.translate(&mut stats, &centres);
-            let (bound, entropy_sum) = self.model.bound_and_entropies_by(&stats, workers);
-            step.entropy_sum = entropy_sum;
-            if !bound.is_finite() || !step.entropy_sum.total().is_finite() {
-                return Err(not_finite());
-            }
-            let mut splits_left = self.counts.splits_left as usize;
-            let repairs = self.model.repair(&stats, &mut splits_left);
-            self.counts.splits_left = splits_left as u64;
-            if !repairs.is_empty() {
-                centres = self.model.centres();
-                self.model.translate(&mut stats, &centres);
-                self.model.adopt(&repairs, &mut stats);
-                // What was averaged so far belongs to other components.
-                if let Some(average) = &mut self.average {
-                    average.restart();
-                }
-                self.model.recentre();
-                step.events.extend(repairs);
-            }
-        }
-        if let Some(average) = &mut self.average {
-            average.add(&self.model, &stats, step_size, self.counts.inverse_n);
-        }
-        self.stats = Some(stats);
-        Ok(step)
+    pub fn absorb_by(&mut self, batch: SuffStats, workers: &dyn Workers) -> Result<Step> {
+        self.running.absorb(&mut self.maximizer, batch, workers)
     }
 
     /// Begins to average the running statistics over all steps from the next one on.
     pub fn start_averaging(&mut self) {
-        if let (None, Some(stats)) = (&self.average, &self.stats) {
-            let mut stats = stats.clone();
-            stats.clear();
-            self.average = Some(Average { stats, steps: 0.0, covariance: 0.0, variance: 0.0 });
-        }
+        self.running.start_averaging();
     }
 
-    /// The model that averaging would end with now; `None` where there is no average.
-    pub(super) fn averaged_model(&self) -> Option<M> {
-        let average = self.average.as_ref().filter(|average| average.steps > 0.0)?;
-        let mut model = self.model.clone();
-        model.m_step(&average.stats, self.regularization);
-        model.recentre();
-        Some(model)
-    }
-
-    /// The M-step of the averaged statistics, where there are any: the model and its running statistics become theirs.
+    /// Does the M-step of the averaged statistics, if there are any: the model and its running statistics become theirs.
     ///
     /// Returns whether there was an average.
     pub fn finish_averaging(&mut self) -> bool {
-        let Some(average) = self.average.take().filter(|average| average.steps > 0.0) else {
-            return false;
-        };
-        let mut stats = average.stats;
-        let variance = self.batch_variance().unwrap_or_default();
-        self.counts.inverse_n = average.variance / (average.steps * average.steps);
-        // Batches are about equal, so that points and batches are proportional.
-        self.counts.omega_squared =
-            self.counts.inverse_n * self.counts.points / self.counts.steps as f64;
-        // The variance of batches is known from the running statistics; it goes with the mean of the averaged ones.
-        let left = (1.0 - self.counts.omega_squared).max(0.0);
-        self.counts.squared_evidence = stats.log_evidence().powi(2) + variance * left;
-        *stats.n_points_mut() = 1.0 / self.counts.inverse_n;
-        self.model.m_step(&stats, self.regularization);
-        self.model.recentre();
-        let centres = self.model.centres();
-        self.model.translate(&mut stats, &centres);
-        self.stats = Some(stats);
-        true
+        let finished = self.running.finish_averaging(&mut self.maximizer, &Alone);
+        finished.expect("M-steps of models do not fail")
     }
 
     /// Joins what another learner, from the same start, has seen: their statistics weighted by their effective numbers
@@ -392,23 +443,25 @@ impl<M: GenerativeModel> Stepwise<M> {
     /// # Errors
     /// If shapes differ.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        let Some(theirs) = &other.stats else { return Ok(()) };
-        let centres = self.model.centres();
+        let unlike =
+            || Err(Error::Config("learners of models of different shapes cannot be merged".into()));
+        let Some(theirs) = other.statistics() else { return Ok(()) };
         let mut theirs = theirs.clone();
-        if theirs.centres().len() != centres.len() {
-            return Err(unlike());
+        if theirs.centres().len() != self.model().centres().len() {
+            return unlike();
         }
-        self.model.translate(&mut theirs, &centres);
-        let (ours, more) = (&mut self.counts, &other.counts);
-        match &mut self.stats {
+        self.maximizer.translate(&mut theirs);
+        let (ours, more) = (&mut self.running.counts, &other.running.counts);
+        let mut statistics = match self.running.statistics.take() {
             None => {
-                self.stats = Some(theirs);
-                *ours = Counts { splits_left: ours.splits_left, ..*more };
+                *ours = *more;
+                theirs
             }
-            Some(stats) => {
-                if stats.shape() != theirs.shape() {
-                    return Err(unlike());
-                }
+            Some(stats) if stats.shape() != theirs.shape() => {
+                self.running.statistics = Some(stats);
+                return unlike();
+            }
+            Some(mut stats) => {
                 let share = theirs.n_points() / (stats.n_points() + theirs.n_points());
                 stats.blend(share, &theirs);
                 let join = |a: f64, b: f64| (1.0 - share).powi(2) * a + share.powi(2) * b;
@@ -419,60 +472,39 @@ impl<M: GenerativeModel> Stepwise<M> {
                 ours.steps = ours.steps.max(more.steps);
                 ours.points += more.points;
                 ours.weight += more.weight;
+                stats
             }
-        }
+        };
         // Averages of the two would be about unlike steps.
-        self.average = None;
+        self.running.average = None;
         if !self.is_warming_up() {
-            let stats = self.stats.as_mut().expect("just joined");
-            self.model.m_step(stats, self.regularization);
-            self.model.recentre();
-            let centres = self.model.centres();
-            self.model.translate(stats, &centres);
+            self.running.remaximize(&mut self.maximizer, &mut statistics, &Alone)?;
         }
+        self.running.statistics = Some(statistics);
         Ok(())
     }
 
-    /// The model, in the state that a file of its parameters would give back.
-    pub fn into_model(mut self) -> M {
-        self.model.finish();
-        self.model
-    }
-}
-
-impl Average {
-    fn restart(&mut self) {
-        self.stats.clear();
-        (self.steps, self.covariance, self.variance) = (0.0, 0.0, 0.0);
+    /// Returns the model, in the state that a file of its parameters would give back.
+    pub fn into_model(self) -> M {
+        self.maximizer.into_model()
     }
 
-    fn add<M: GenerativeModel>(&mut self, model: &M, stats: &SuffStats, step: f64, inverse_n: f64) {
-        self.steps += 1.0;
-        self.covariance *= 1.0 - step;
-        self.variance += 2.0 * self.covariance + inverse_n;
-        self.covariance += inverse_n;
-        model.translate(&mut self.stats, stats.centres());
-        self.stats.blend(1.0 / self.steps, stats);
+    /// Returns what a model file does not hold of this learner, for [`from_saved`](Self::from_saved).
+    pub fn save(&self) -> Vec<u8> {
+        encode(&(self.maximizer.save(), &self.running))
     }
-}
 
-/// Makes the masses sum to the total weight. In `f32` responsibilities sum to 1 up to 1e-7, which would open a gap of that
-/// size between entropy sum and bound.
-pub(super) fn take_up_rounding(stats: &mut SuffStats) {
-    let factor = stats.total_weight() / stats.mass().iter().sum::<f64>();
-    stats.mass_mut().iter_mut().for_each(|mass| *mass *= factor);
-    for c in 0..stats.shape().components {
-        stats.sums_mut(c).iter_mut().for_each(|sum| *sum *= factor);
+    /// Makes the learner that [`save`](Self::save) described, with the model that it had.
+    ///
+    /// # Errors
+    /// If the bytes are not those of such a learner, or the model has another shape.
+    pub fn from_saved(model: M, regularization: Regularization, bytes: &[u8]) -> Result<Self> {
+        let (maximizer, running): (Vec<u8>, Running<SuffStats>) = decode(bytes)?;
+        let mut learner = Self::new(model, running.step_size, regularization)?;
+        learner.maximizer.restore(&maximizer)?;
+        learner.running = running;
+        let centres = learner.model().centres().len();
+        let fits = learner.statistics().is_none_or(|stats| stats.centres().len() == centres);
+        if fits { Ok(learner) } else { Err(damaged()) }
     }
-}
-
-/// The fault of a bound that is NaN or infinite.
-pub(super) fn not_finite() -> Error {
-    Error::Model(
-        "the lower bound is no finite number; values are too large or too small".to_owned(),
-    )
-}
-
-fn unlike() -> Error {
-    Error::Config("learners of models of different shapes cannot be merged".to_owned())
 }

@@ -67,7 +67,7 @@ struct Lane<T, W> {
 impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
     /// Sweeps over `source` on the threads of `executor`.
     pub fn new(source: &'a dyn DataSource<T>, executor: &'a Executor) -> Self {
-        Self { source, executor, lanes: Lanes::new(MIN_POINTS_PER_LANE), constants: None }
+        Self { source, executor, lanes: Lanes::for_all_points(), constants: None }
     }
 
     /// Another bound, in bytes, for the sums of all lanes together. Sweeps in two halves where it is tight.
@@ -76,33 +76,23 @@ impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
         self
     }
 
-    /// The points.
-    pub(super) fn source(&self) -> &'a dyn DataSource<T> {
-        self.source
-    }
-
-    /// What earlier sweeps have summed once for all.
-    pub(super) fn known(&self) -> Option<&DataConstants> {
-        self.constants.as_ref()
-    }
-
-    /// Goes on with what the sweeps of another sweeper over the same points have summed.
-    pub(super) fn know(&mut self, constants: Option<DataConstants>) {
-        self.constants = constants;
-    }
-
     /// The statistics of all points under the exact or hard posteriors of `model`.
     ///
     /// # Errors
     /// If reading fails, or a point has no finite log-evidence: then the first such point is named.
     pub fn sweep<M: EStep<T, Workspace = W>>(&mut self, model: &M) -> Result<SuffStats> {
-        self.lanes.sweep_once(self.executor, self.source, model, &mut self.constants)
+        self.lanes.sweep_keeping(self.executor, self.source, model, &mut self.constants)
     }
 }
 
 impl<T: Scalar, W: Send> Lanes<T, W> {
     fn new(min_points: u64) -> Self {
         Self { lanes: Vec::new(), lane_memory: LANE_MEMORY, min_points }
+    }
+
+    /// Makes lanes for sweeps over all points.
+    pub(super) fn for_all_points() -> Self {
+        Self::new(MIN_POINTS_PER_LANE)
     }
 
     /// Lanes for sweeps over minibatches: each sweep sees other points.
@@ -120,10 +110,11 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         batch: &dyn DataSource<T>,
         model: &M,
     ) -> Result<SuffStats> {
-        self.sweep_once(executor, batch, model, &mut None)
+        self.sweep_keeping(executor, batch, model, &mut None)
     }
 
-    fn sweep_once<M: EStep<T, Workspace = W>>(
+    /// The same over all points, with what earlier sweeps over them have summed once for all.
+    pub(super) fn sweep_keeping<M: EStep<T, Workspace = W>>(
         &mut self,
         executor: &Executor,
         source: &dyn DataSource<T>,

@@ -1,168 +1,595 @@
-//! EM with truncated posteriors: each point keeps a set of states between sweeps.
+//! Learns networks with truncated posteriors: each point keeps a set of states between visits, and a visit goes on where the
+//! last one ended. So the bound of the visited points never falls in their E-step.
 //!
-//! As `batch.rs`, but for the variational memory, and for M-steps by a few Newton steps over the states that occur. These
-//! are not exact; the gap of each record is what the identity `α · ∂F/∂Ψ + β · ∂F/∂θ` says it must be (theory 1.2).
+//! M-steps are few Newton steps over the states that occur. These are not exact; the gap of each record is what the identity
+//! `α · ∂F/∂Ψ + β · ∂F/∂θ` says it must be (theory 1.2).
+//!
+//! By minibatches, the settings are those of other streams ([`StreamConfig`]), with these differences:
+//!
+//! | setting | here |
+//! |---|---|
+//! | `least_step` | [`LEAST_STEP`] if not given, until the last phase |
+//! | `average` | the last phase, as a part of the steps: minibatches count alike, and more of them are remembered |
+//! | `patience` | epochs running whose visits gain no more than `tol`; then comes the last phase |
+//! | `warm_up` | 0 after a random start; from a given network as many points as are remembered |
+//! | `memory` | half for windows and the sets of the window in work, half for all other sets |
+//! | `polish`, incremental EM | refused: both need the states of all points at once |
 
-use super::batch::{self, Fit};
-use super::checkpoint::{BatchState, Begin, Checkpoints, Keeper, damaged};
-use super::config::Config;
-use super::numbers::Reader;
+use super::accumulator::Remember;
+use super::checkpoint::damaged;
+use super::driver::{Fit, Phase};
+use super::fitting::Fitting;
+use super::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
+use super::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
+use super::row_memory::RowMemory;
+use super::stream::{Algorithm, StreamConfig};
 use super::sweep::{check_points, first_fault};
-use super::watch::{Iteration, Watch};
 use crate::block::BlockBuf;
+use crate::data::prefetch::WINDOWS;
+use crate::data::shuffle::{Order, Place, Window};
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::model::GenerativeModel;
+use crate::family::Domain;
+use crate::inference;
 use crate::model::sbn::{
-    LatentStats, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates, TruncatedSums,
+    LatentPosterior, LatentStats, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet,
+    TruncatedStates, TruncatedSums, is_binary,
 };
-use crate::monitor::Observer;
+use crate::model::{EntropySum, GenerativeModel};
+use crate::monitor::Event;
 use crate::rng;
 use crate::scalar::Scalar;
-use std::time::Instant;
+use crate::work::Workers;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Lanes at most, each with its own table of states.
-pub(super) const MAX_LANES: u64 = 32;
+const MAX_LANES: u64 = 32;
 
 /// Points that make a lane worth its tables.
-pub(super) const MIN_POINTS_PER_LANE: u64 = 128;
+const MIN_POINTS_PER_LANE: u64 = 128;
 
 /// New states that a point tries in a sweep, for each one that it keeps. Not tuned.
-pub(super) const CANDIDATES_PER_STATE: usize = 1;
+const CANDIDATES_PER_STATE: usize = 1;
 
 /// Newton steps of an M-step, which starts where the last one ended. A second costs as much again; whether it would save as
 /// many sweeps was not measured.
-pub(super) const NEWTON_STEPS: usize = 1;
+const NEWTON_STEPS: usize = 1;
 
 /// Sweeps after a random start in which the prior stays where it is. Else a latent may come to be on in most points before
 /// the weights know what it stands for, and serve as a bias from then on. Length chosen by trial on planted bars
 /// (`examples/bars.rs`, seeds 0 to 9).
 const HELD_PRIOR: usize = 20;
 
-/// Sets of states of all points of a source, and what improves them.
-#[derive(Debug)]
-pub struct TruncatedSweeper<'a, T: Scalar> {
-    source: &'a dyn DataSource<T>,
-    executor: &'a Executor,
-    states: usize,
-    seed: u64,
-    sweeps: u64,
-    lanes: Vec<Lane<T>>,
+/// Steps by minibatches after a random start in which the prior stays where it is, half of all at most.
+const HELD_STEPS: u64 = 80;
+
+/// Sweeps over the sets of a minibatch in a visit, and in the first, when sets are random.
+const SWEEPS: usize = 3;
+const FIRST_SWEEPS: usize = 8;
+
+/// Random streams of searches are other ones than those of orders.
+const SEARCH: u64 = 0x7365_6172_6368_2069;
+
+/// Points that a lane reads at once.
+const READ_POINTS: usize = 1024;
+
+/// Sums over points under truncated posteriors, and the moments that an M-step makes of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
+pub struct TruncatedStatistics {
+    latents: usize,
+    targets: usize,
+    sums: TruncatedSums,
+    n_points: f64,
+    moments: OnceLock<LatentStats>,
 }
 
+/// The same in a file.
+#[derive(Serialize, Deserialize)]
+struct Parts {
+    latents: usize,
+    targets: usize,
+    n_points: f64,
+    states: Vec<u64>,
+    numbers: Vec<f64>,
+}
+
+impl From<TruncatedStatistics> for Parts {
+    fn from(statistics: TruncatedStatistics) -> Self {
+        let TruncatedStatistics { latents, targets, sums, n_points, .. } = statistics;
+        let (states, numbers) = sums.parts();
+        Self { latents, targets, n_points, states: states.to_vec(), numbers: numbers.collect() }
+    }
+}
+
+impl TryFrom<Parts> for TruncatedStatistics {
+    type Error = Error;
+
+    fn try_from(parts: Parts) -> Result<Self> {
+        let Parts { latents, targets, n_points, states, numbers } = parts;
+        // Before memory is asked for: a damaged size may be anything.
+        if latents == 0 || targets > numbers.len() || is_beyond(&states, latents) {
+            return Err(damaged());
+        }
+        let sums = TruncatedSums::from_parts(latents, targets, &states, &numbers);
+        Ok(Self::new(latents, targets, sums.ok_or_else(damaged)?, n_points))
+    }
+}
+
+/// Whether states, packed, have a latent on that does not exist.
+fn is_beyond(states: &[u64], latents: usize) -> bool {
+    let (words, used) = (latents.div_ceil(64), latents % 64);
+    let last = states.chunks(words).filter_map(|state| state.get(words - 1));
+    used != 0 && last.into_iter().any(|word| word >> used != 0)
+}
+
+impl TruncatedStatistics {
+    fn new(latents: usize, targets: usize, sums: TruncatedSums, n_points: f64) -> Self {
+        Self { latents, targets, sums, n_points, moments: OnceLock::new() }
+    }
+
+    /// Returns what an M-step needs of the points.
+    pub fn moments(&self, model: &SigmoidBeliefNet) -> &LatentStats {
+        self.moments.get_or_init(|| model.latent_stats_of(&self.sums))
+    }
+}
+
+impl Mergeable for TruncatedStatistics {
+    fn total_weight(&self) -> f64 {
+        self.sums.total_weight
+    }
+
+    fn n_points(&self) -> f64 {
+        self.n_points
+    }
+
+    fn set_n_points(&mut self, n_points: f64) {
+        self.n_points = n_points;
+    }
+
+    fn log_evidence(&self) -> f64 {
+        self.sums.log_evidence
+    }
+
+    fn add_scaled(&mut self, factor: f64, other: &Self) {
+        self.moments = OnceLock::new();
+        self.n_points += factor * other.n_points;
+        self.sums.add(factor, &other.sums);
+    }
+
+    fn scale(&mut self, factor: f64) {
+        let mut scaled = TruncatedSums::new(self.latents, self.targets);
+        scaled.add(factor, &self.sums);
+        *self = Self::new(self.latents, self.targets, scaled, factor * self.n_points);
+    }
+
+    fn blend(&mut self, step: f64, other: &Self) {
+        self.scale(1.0 - step);
+        self.add_scaled(step, other);
+    }
+
+    fn clear(&mut self) {
+        (self.n_points, self.moments) = (0.0, OnceLock::new());
+        self.sums.clear();
+    }
+
+    fn n_bytes(&self) -> usize {
+        let (states, numbers) = self.sums.parts();
+        8 * (states.len() + numbers.count())
+    }
+}
+
+/// A network with truncated posteriors, and the settings of its M-step.
+#[derive(Clone, Debug)]
+pub struct TruncatedMaximizer {
+    model: SigmoidBeliefNet,
+    /// Steps that are done.
+    steps: u64,
+    /// Steps in which the prior stays where it is.
+    held_steps: u64,
+}
+
+impl Maximizer for TruncatedMaximizer {
+    type Model = SigmoidBeliefNet;
+    type Statistics = TruncatedStatistics;
+
+    fn model(&self) -> &SigmoidBeliefNet {
+        &self.model
+    }
+
+    fn model_mut(&mut self) -> &mut SigmoidBeliefNet {
+        &mut self.model
+    }
+
+    fn maximize(
+        &mut self,
+        statistics: &TruncatedStatistics,
+        workers: &dyn Workers,
+    ) -> Result<Vec<Event>> {
+        let held = self.standing() == Standing::Held;
+        let moments = statistics.moments(&self.model);
+        self.model.maximize(moments, NEWTON_STEPS, held, workers);
+        Ok(Vec::new())
+    }
+
+    fn evaluate(
+        &self,
+        statistics: &TruncatedStatistics,
+        workers: &dyn Workers,
+    ) -> (f64, EntropySum) {
+        self.model.bound_and_entropies(statistics.moments(&self.model), workers)
+    }
+
+    fn log_likelihood(&self, statistics: &TruncatedStatistics) -> f64 {
+        statistics.log_evidence() / statistics.total_weight()
+    }
+
+    fn standing(&self) -> Standing {
+        if self.steps <= self.held_steps { Standing::Held } else { Standing::Open }
+    }
+
+    fn n_parameters(&self) -> usize {
+        self.model.n_parameters()
+    }
+
+    fn active_components(&self) -> usize {
+        self.model.active_components()
+    }
+
+    fn save(&self) -> Vec<u8> {
+        super::checkpoint::encode(&self.steps)
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        self.steps = super::checkpoint::decode(bytes)?;
+        Ok(())
+    }
+}
+
+/// Learns a network with truncated posteriors; remembers the sets of states of all points.
+#[derive(Debug)]
+pub struct TruncatedLearner<T: Scalar> {
+    maximizer: TruncatedMaximizer,
+    /// States of a set.
+    states: usize,
+    seed: u64,
+    /// Whether the network began with random weights.
+    is_random: bool,
+    sets: RowMemory,
+    /// The window whose sets are at hand, its chunks, and their sets in this order.
+    window: Option<Place>,
+    loaded: Vec<Range<u64>>,
+    at_hand: Vec<u64>,
+    lanes: Vec<Lane<T>>,
+    /// Whether a sweep failed in the middle.
+    is_torn: bool,
+}
+
+/// A share of the points of an E-step.
 #[derive(Debug)]
 struct Lane<T> {
-    first: u64,
-    count: usize,
+    points: Range<usize>,
+    /// Points of positive weight.
+    n_weighted: usize,
     sets: Option<TruncatedStates>,
-    workspace: Option<SearchWorkspace<T>>,
+    workspace: SearchWorkspace<T>,
     buffer: BlockBuf<T>,
 }
 
-/// What a sweep with truncated posteriors yields.
-#[derive(Debug)]
-pub struct TruncatedSweep {
-    /// What an M-step needs.
-    pub stats: LatentStats,
-    /// Mean of `ln Σ_{z ∈ K_n} p(x_n, z)`: the lower bound of the parameters of the sweep, in nats per point.
-    pub log_evidence: f64,
-}
-
-impl<'a, T: Scalar> TruncatedSweeper<'a, T> {
-    /// Appends the sets of all points, as bits.
-    fn write(&self, out: &mut Vec<f64>) {
-        out.push(self.sweeps as f64);
-        let sets = self.lanes.iter().filter_map(|lane| lane.sets.as_ref());
-        out.push(sets.clone().map(|sets| sets.packed().len()).sum::<usize>() as f64);
-        out.extend(sets.flat_map(TruncatedStates::packed).map(|&word| f64::from_bits(word)));
-    }
-
-    /// Takes the sets that [`write`](Self::write) gave.
-    fn restore(&mut self, from: &mut Reader<'_>, latents: usize) -> Option<()> {
-        self.sweeps = from.count()?;
-        let states = TruncatedStates::largest(latents, self.states);
-        let count = from.count()? as usize;
-        let mut words = from.take(count)?.iter().map(|word| word.to_bits());
-        for lane in self.lanes.iter_mut().filter(|_| count > 0) {
-            let packed: Vec<u64> = words
-                .by_ref()
-                .take(TruncatedStates::words_of(lane.count, states, latents))
-                .collect();
-            lane.sets = Some(TruncatedStates::from_packed(lane.count, states, latents, packed)?);
-        }
-        words.next().is_none().then_some(())
-    }
-
-    /// Sweeps over `source` with sets of `states` states a point.
-    pub fn new(
-        source: &'a dyn DataSource<T>,
-        executor: &'a Executor,
-        states: usize,
-        seed: u64,
-    ) -> Self {
-        let n = source.len();
-        let n_lanes = (n / MIN_POINTS_PER_LANE).clamp(1, MAX_LANES);
-        let per_lane = n.div_ceil(1 << n_lanes.ilog2()).max(1);
-        let lanes = (0..n.div_ceil(per_lane))
-            .map(|index| Lane {
-                first: index * per_lane,
-                count: per_lane.min(n - index * per_lane) as usize,
-                sets: None,
-                workspace: None,
-                buffer: BlockBuf::default(),
-            })
-            .collect();
-        Self { source, executor, states, seed, sweeps: 0, lanes }
-    }
-
-    /// Improves the sets of all points, and returns what the M-step needs. The bound that the sets allow never falls.
+impl<T: Scalar> TruncatedLearner<T> {
+    /// Makes a learner of the points of a source from where a network stands; `is_random` says that its weights are random.
     ///
     /// # Errors
-    /// If reading fails, or a value is neither 0 nor 1: then its row and column are named.
-    pub fn sweep(&mut self, model: &SigmoidBeliefNet) -> Result<TruncatedSweep> {
-        let states = TruncatedStates::largest(model.n_latents(), self.states);
-        let searcher = model.searcher::<T>(self.executor.simd(), states * CANDIDATES_PER_STATE);
-        let (source, seed) = (self.source, self.seed);
-        check_room(source.len(), model.n_latents(), states)?;
-        let n_lanes = self.lanes.len() as u64;
-        let sweeps = self.sweeps;
-        self.sweeps += 1;
-        self.executor.for_each(&mut self.lanes, |index, lane| {
-            let mut rng = rng::stream(seed, sweeps * n_lanes + index as u64);
-            let workspace = lane.workspace.get_or_insert_with(|| searcher.workspace());
-            searcher.reset(workspace);
-            let sets =
-                lane.sets.get_or_insert_with(|| searcher.start(lane.count, states, &mut rng));
-            let per_read = 1024;
-            for start in (0..lane.count).step_by(per_read) {
-                let count = per_read.min(lane.count - start);
-                let block = source.read(lane.first + start as u64, count, &mut lane.buffer)?;
-                if sweeps == 0 {
-                    check_points(model, source, block)?;
+    /// If the posteriors are not truncated, or sets of states have no room.
+    pub(crate) fn new(
+        model: SigmoidBeliefNet,
+        is_random: bool,
+        fitting: &Fitting<'_, T, SigmoidBeliefNet>,
+        run: u64,
+    ) -> Result<Self> {
+        let source = fitting.points();
+        data::check_source(source, model.dim())?;
+        let refuse = |message: &str| Err(Error::Config(format!("sbn: {message}")));
+        let LatentPosterior::Truncated { states } = model.posterior() else {
+            return refuse("the posteriors are not truncated; another learner is for these");
+        };
+        let (n, latents) = (source.len(), model.n_latents());
+        let states = TruncatedStates::largest(latents, states);
+        let width = words_of_a_set(&model)?;
+        let (memory, planned) = match fitting.stream() {
+            None => {
+                check_room(n, latents, states)?;
+                (8 * width as u64 * n, None)
+            }
+            Some(stream) if stream.algorithm == Algorithm::Incremental => {
+                return refuse(
+                    "incremental EM with truncated posteriors would go through the states of all points after each chunk: use \
+                     stepwise EM",
+                );
+            }
+            Some(stream) if stream.polish > 0 => {
+                return refuse(
+                    "closing iterations of batch EM need the states of all points at once: leave them out, and go on from the \
+                     network that was learned",
+                );
+            }
+            Some(stream) => {
+                let n_batches = order(&model, fitting, stream)?.n_batches().max(1);
+                (stream.memory / 2, Some(n_batches * stream.epochs as u64))
+            }
+        };
+        let held_steps = match planned {
+            _ if !is_random => 0,
+            None => HELD_PRIOR as u64,
+            Some(planned) => HELD_STEPS.min(planned / 2),
+        };
+        Ok(Self {
+            maximizer: TruncatedMaximizer { model, steps: 0, held_steps },
+            states,
+            seed: fitting.settings().seed.wrapping_add(run << 32),
+            is_random,
+            sets: RowMemory::new(n, width, memory, &fitting.folder())?,
+            window: None,
+            loaded: Vec::new(),
+            at_hand: Vec::new(),
+            lanes: Vec::new(),
+            is_torn: false,
+        })
+    }
+
+    /// Cuts points into lanes, each with its sets, or none before a first visit. Returns their number.
+    fn prepare_lanes(
+        &mut self,
+        batch: &Batch<'_, T>,
+        is_fresh: bool,
+        executor: &Executor,
+    ) -> Result<usize> {
+        let (n, positions) = (batch.len() as usize, batch.positions());
+        let (model, states) = (&self.maximizer.model, self.states);
+        let n_lanes = (n as u64 / MIN_POINTS_PER_LANE).clamp(1, MAX_LANES);
+        let per_lane = n.div_ceil(1 << n_lanes.ilog2()).max(1);
+        let n_lanes = n.div_ceil(per_lane);
+        if self.lanes.len() < n_lanes {
+            let searcher = model.searcher::<T>(executor.simd(), states * CANDIDATES_PER_STATE);
+            self.lanes.resize_with(n_lanes, || Lane {
+                points: 0..0,
+                n_weighted: 0,
+                sets: None,
+                workspace: searcher.workspace(),
+                buffer: BlockBuf::default(),
+            });
+        }
+        let (width, latents) = (self.sets.width(), model.n_latents());
+        for (index, lane) in self.lanes[..n_lanes].iter_mut().enumerate() {
+            lane.points = index * per_lane..((index + 1) * per_lane).min(n);
+            if is_fresh {
+                lane.sets = None;
+                continue;
+            }
+            let mut packed = Vec::new();
+            match positions {
+                // Lanes over all points keep their sets from one iteration to the next.
+                None if lane.sets.is_some() => continue,
+                None => {
+                    packed.resize(lane.points.len() * width, 0);
+                    let rows = lane.points.start as u64..lane.points.end as u64;
+                    self.sets.read(rows, &mut packed)?;
                 }
-                searcher.sweep(block, sets, start, &mut rng, workspace, |_, _, _, _| {});
-                if !workspace.sums_of_states.is_finite() {
-                    return Err(first_fault(source, &model.domains(), block).into());
+                Some(positions) => {
+                    for &position in &positions[lane.points.clone()] {
+                        packed
+                            .extend_from_slice(&self.at_hand[position as usize * width..][..width]);
+                    }
+                }
+            }
+            let sets = TruncatedStates::from_packed(lane.points.len(), states, latents, packed);
+            lane.sets = Some(sets.expect("as many words as the sets have"));
+        }
+        Ok(n_lanes)
+    }
+
+    /// Brings the sets of a window's points to hand, and those of the window before back to where they are kept.
+    fn turn_to(&mut self, window: &Window<T>) -> Result<()> {
+        if self.window == Some(window.place()) {
+            return Ok(());
+        }
+        self.put_back()?;
+        let width = self.sets.width();
+        self.loaded = window.ranges().to_vec();
+        let rows: u64 = self.loaded.iter().map(|range| range.end - range.start).sum();
+        self.at_hand.resize(rows as usize * width, 0);
+        let mut rest = &mut self.at_hand[..];
+        for range in &self.loaded {
+            let (sets, after) = rest.split_at_mut((range.end - range.start) as usize * width);
+            self.sets.read(range.clone(), sets)?;
+            rest = after;
+        }
+        self.window = Some(window.place());
+        Ok(())
+    }
+
+    /// Brings the sets at hand, or those of lanes over all points, back to where they are kept. They stay at hand.
+    fn put_back(&mut self) -> Result<()> {
+        if self.window.is_none() {
+            for lane in &self.lanes {
+                if let Some(sets) = &lane.sets {
+                    let rows = lane.points.start as u64..lane.points.end as u64;
+                    self.sets.write(rows, sets.packed())?;
+                }
+            }
+            return Ok(());
+        }
+        let width = self.sets.width();
+        let mut rest = &self.at_hand[..];
+        for range in &self.loaded {
+            let (sets, after) = rest.split_at((range.end - range.start) as usize * width);
+            self.sets.write(range.clone(), sets)?;
+            rest = after;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
+    type Maximizer = TruncatedMaximizer;
+
+    fn maximizer(&self) -> &TruncatedMaximizer {
+        &self.maximizer
+    }
+
+    fn maximizer_mut(&mut self) -> &mut TruncatedMaximizer {
+        &mut self.maximizer
+    }
+
+    /// Improves the sets of the points, and sums up what the M-step needs of them.
+    fn e_step(&mut self, batch: &Batch<'_, T>, executor: &Executor) -> Result<TruncatedStatistics> {
+        let (steps, states) = (self.maximizer.steps, self.states);
+        let window = batch.window();
+        if let Some(window) = window {
+            let mut buffer = BlockBuf::default();
+            if !is_binary(batch.read(0, batch.len() as usize, &mut buffer)?) {
+                return Err(not_finite());
+            }
+            self.turn_to(window)?;
+        }
+        let is_fresh = window.map_or(steps == 0, |window| window.place().epoch == 0);
+        let n_lanes = self.prepare_lanes(batch, is_fresh, executor)?;
+        let (model, seed) = (&self.maximizer.model, self.seed);
+        let searcher = model.searcher::<T>(executor.simd(), states * CANDIDATES_PER_STATE);
+        let sweeps = match (window.is_some(), is_fresh, self.is_random) {
+            // An M-step from random sets would unlearn what the network knows.
+            (_, true, false) => SEARCH_SWEEPS,
+            (true, true, true) => FIRST_SWEEPS,
+            (true, false, _) => SWEEPS,
+            (false, ..) => 1,
+        };
+        // Sweeps over all points before this step: the first had more if the network was given.
+        let more = if self.is_random || steps == 0 { 0 } else { SEARCH_SWEEPS as u64 - 1 };
+        let whole_stream = |sweep: usize, index: usize| {
+            let sweeps = steps + more + sweep as u64;
+            rng::stream(seed, sweeps * n_lanes as u64 + index as u64)
+        };
+        self.is_torn = window.is_none();
+        executor.for_each(&mut self.lanes[..n_lanes], |index, lane| {
+            let mut rng = match window {
+                Some(_) => rng::stream(seed ^ SEARCH, steps * MAX_LANES + index as u64),
+                None => whole_stream(0, index),
+            };
+            let Lane { points, n_weighted, sets, workspace, buffer } = lane;
+            let sets = sets.get_or_insert_with(|| searcher.start(points.len(), states, &mut rng));
+            searcher.reset(workspace);
+            for sweep in 0..sweeps {
+                if window.is_none() && sweep > 0 {
+                    rng = whole_stream(sweep, index);
+                }
+                searcher.reset_sums(workspace);
+                *n_weighted = 0;
+                for start in (0..points.len()).step_by(READ_POINTS) {
+                    let count = READ_POINTS.min(points.len() - start);
+                    let block = batch.read((points.start + start) as u64, count, buffer)?;
+                    if window.is_none() && is_fresh && sweep == 0 {
+                        check_points(model, batch, block)?;
+                    }
+                    let weights = |weights: &[f64]| weights.iter().filter(|&&w| w > 0.0).count();
+                    *n_weighted += block.weights.map_or(count, weights);
+                    searcher.sweep(block, sets, start, &mut rng, workspace, |_, _, _, _| {});
+                    if !workspace.sums_of_states.is_finite() {
+                        return Err(first_fault(batch, &model.domains(), block).into());
+                    }
                 }
             }
             Ok(())
         })?;
-        let mut total: Option<TruncatedSums> = None;
-        for lane in &self.lanes {
-            let sums = &lane.workspace.as_ref().expect("every lane ran").sums_of_states;
-            match &mut total {
-                None => total = Some(sums.clone()),
-                Some(total) => total.add(1.0, sums),
+        let (latents, targets) = (model.n_latents(), targets(model));
+        let mut total = TruncatedSums::new(latents, targets);
+        self.lanes[..n_lanes].iter().for_each(|it| total.add(1.0, &it.workspace.sums_of_states));
+        if !(total.total_weight > 0.0) {
+            let message = "the weights of all points are zero";
+            return Err(DataError::new(batch.name(), message).into());
+        }
+        self.is_torn = false;
+        if let Some(positions) = batch.positions() {
+            let width = self.sets.width();
+            for lane in &self.lanes[..n_lanes] {
+                let sets = lane.sets.as_ref().expect("every lane ran");
+                let positions = &positions[lane.points.clone()];
+                for (&position, set) in positions.iter().zip(sets.packed().chunks(width)) {
+                    self.at_hand[position as usize * width..][..width].copy_from_slice(set);
+                }
             }
         }
-        let total = total.filter(|total| total.total_weight > 0.0);
-        let Some(total) = total else {
-            return Err(DataError::new(source.name(), "the weights of all points are zero").into());
-        };
-        let log_evidence = total.log_evidence / total.total_weight;
-        Ok(TruncatedSweep { stats: model.latent_stats_of(&total), log_evidence })
+        self.maximizer.steps += 1;
+        let n_points = self.lanes[..n_lanes].iter().map(|lane| lane.n_weighted).sum::<usize>();
+        Ok(TruncatedStatistics::new(latents, targets, total, n_points as f64))
     }
+
+    fn domains(&self) -> Vec<Domain> {
+        self.maximizer.model.domains()
+    }
+
+    fn find_fault(&mut self, points: &dyn DataSource<T>, _: &Executor) -> Option<Error> {
+        let mut buffer = BlockBuf::default();
+        let n = points.len();
+        (0..n).step_by(READ_POINTS).find_map(|start| {
+            let count = (n - start).min(READ_POINTS as u64) as usize;
+            match points.read(start, count, &mut buffer) {
+                Err(fault) => Some(fault),
+                Ok(block) => {
+                    check_points(&self.maximizer.model, points, block).err().map(Into::into)
+                }
+            }
+        })
+    }
+
+    fn audit(
+        &self,
+        model: &SigmoidBeliefNet,
+        points: &dyn DataSource<T>,
+        executor: &Executor,
+    ) -> Result<f64> {
+        // A search of its own for each point, so that the bound is that of new points.
+        Ok(inference::score(model, points, executor)?.log_likelihood)
+    }
+
+    fn rows(&mut self) -> Result<Option<&mut RowMemory>> {
+        if self.is_torn {
+            // A sweep over all points that failed has moved some sets: what was kept before it stands.
+            return Err(not_finite());
+        }
+        self.put_back()?;
+        Ok(Some(&mut self.sets))
+    }
+}
+
+/// Length of `⟨x (z, 1)'⟩`.
+fn targets(model: &SigmoidBeliefNet) -> usize {
+    model.dim() * (model.observables().inputs() + 1)
+}
+
+fn words_of_a_set(model: &SigmoidBeliefNet) -> Result<usize> {
+    let LatentPosterior::Truncated { states } = model.posterior() else { return Err(damaged()) };
+    let states = TruncatedStates::largest(model.n_latents(), states);
+    let too_large = || Error::Config(format!("sets of {states} states are too large"));
+    TruncatedStates::words_of_a_set(model.n_latents(), states).ok_or_else(too_large)
+}
+
+/// Returns the order of the points. Half the memory is for windows, of which there are [`WINDOWS`], and for the sets of the
+/// window in work.
+fn order<T: Scalar>(
+    model: &SigmoidBeliefNet,
+    fitting: &Fitting<'_, T, SigmoidBeliefNet>,
+    stream: &StreamConfig,
+) -> Result<Order> {
+    let (source, width) = (fitting.points(), words_of_a_set(model)?);
+    let point = WINDOWS * (source.dim() * size_of::<T>() + 8);
+    let all = point as u64 + 8 * width as u64;
+    // In units of what `Order` counts: the bytes of a window of points.
+    let bytes = stream.memory / 2 / all * (point / WINDOWS) as u64;
+    let (batch, seed) = (stream.batch_size as u64, fitting.settings().seed);
+    Ok(Order::minibatches::<T>(source, batch, bytes, seed, stream.shuffle).with_positions())
 }
 
 /// Refuses sets of states that this machine has no addresses for; only touching them would tell whether it has the memory.
@@ -179,71 +606,55 @@ fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
     )))
 }
 
-/// How a network is learned with truncated posteriors.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Truncated {
-    /// States that each point keeps.
-    pub states: usize,
-    /// Whether the network knows nothing yet.
-    pub random_start: bool,
-}
-
-/// Learns a network with truncated posteriors, from where it stands or where another fit was kept.
+/// Learns a network with truncated posteriors as `fitting` says, from starts that `start` makes; `is_random` says that their weights are
+/// random.
 ///
 /// # Errors
-/// As [`em::fit_from`](super::fit_from); also if the network's posteriors are not truncated.
+/// If a value is neither 0 nor 1: then its row and column are named; if sets of states cannot be written.
 pub(super) fn fit_truncated<T: Scalar>(
-    begin: Begin<SigmoidBeliefNet>,
-    of: Truncated,
+    fitting: Fitting<'_, T, SigmoidBeliefNet>,
+    is_random: bool,
+    start: &dyn Fn(&Fitting<'_, T, SigmoidBeliefNet>, u64) -> Result<SigmoidBeliefNet>,
+) -> Result<Fit<SigmoidBeliefNet>> {
+    let words = if is_random { "EM from a random start" } else { "EM from a given network" };
+    let make = |fitting: &Fitting<'_, T, SigmoidBeliefNet>, run, saved| {
+        let model = match saved {
+            Some(model) => model,
+            None => start(fitting, run)?,
+        };
+        Ok((TruncatedLearner::new(model, is_random, fitting, run)?, None))
+    };
+    fitting.best_of(!is_random, words, &make, &|fitting, learner| {
+        let Some(stream) = fitting.stream() else {
+            return Ok(vec![fitting.batch_phase(fitting.settings().max_iter, None)?]);
+        };
+        let order = order(&learner.maximizer.model, fitting, stream)?;
+        let n_batches = order.n_batches().max(1) as usize;
+        let last_phase = stream.last_phase(&order);
+        let warm_up = stream.warm_up.unwrap_or(match is_random {
+            true => 0,
+            // What the network knows should not be unlearned from a few points.
+            false => REMEMBERED.min(n_batches) as u64 * order.batch_points() as u64,
+        });
+        let least_step = stream.least_step.unwrap_or(LEAST_STEP);
+        let batches = LastBatches::new(stream.step_size, least_step, warm_up, n_batches);
+        let (tol, patience) = (fitting.settings().tol, stream.patience as u64);
+        let remember = Remember::new(batches, tol, patience, last_phase);
+        Ok(vec![Phase { schedule: stream.schedule(order), accumulator: Box::new(remember) }])
+    })
+}
+
+/// Returns what an M-step needs of points under a network's truncated posteriors, after a search from random sets.
+///
+/// # Errors
+/// If the posteriors are not truncated, or a value is neither 0 nor 1.
+pub fn moments<T: Scalar>(
+    model: &SigmoidBeliefNet,
     source: &dyn DataSource<T>,
     executor: &Executor,
-    config: &Config,
-    observer: &mut dyn Observer,
-    checkpoints: Option<Checkpoints<'_, BatchState<SigmoidBeliefNet>>>,
-) -> Result<Fit<SigmoidBeliefNet>> {
-    config.check()?;
-    let settings = || format!("{}, {of:?}", batch::settings(source, config));
-    let (mut keeper, mut model, kept) = Keeper::open(begin, checkpoints, settings)?;
-    data::check_source(source, model.dim())?;
-    let mut watch = Watch::new(Instant::now(), config, source.column_names())?;
-    let mut sweeper = TruncatedSweeper::<T>::new(source, executor, of.states, config.seed);
-    if let Some((numbers, warnings)) = kept {
-        let mut from = Reader(&numbers);
-        let read = sweeper.restore(&mut from, model.n_latents());
-        let read = read.and_then(|()| watch.restore(&mut from, warnings));
-        read.filter(|()| from.0.is_empty()).ok_or_else(damaged)?;
-    } else if !of.random_start {
-        // Files hold no sets of states, and an M-step from random ones would unlearn what the network knows.
-        for _ in 1..SEARCH_SWEEPS {
-            sweeper.sweep(&model)?;
-        }
-    }
-    let state = |model: &SigmoidBeliefNet, sweeper: &TruncatedSweeper<'_, T>, watch: &Watch<'_>| {
-        let mut numbers = Vec::new();
-        sweeper.write(&mut numbers);
-        watch.write(&mut numbers);
-        (model.clone(), numbers, watch.warnings().to_vec())
-    };
-    let mut over = watch.is_over();
-    while over.is_none() {
-        // A sweep that fails has moved some sets already: what was kept before it stands.
-        let TruncatedSweep { stats, log_evidence } = sweeper.sweep(&model)?;
-        let iteration = watch.iteration();
-        watch.held = of.random_start && iteration <= HELD_PRIOR;
-        model.maximize(&stats, NEWTON_STEPS, watch.held, executor);
-        let (lower_bound, entropy_sum) = model.bound_and_entropies(&stats, executor);
-        let found = Iteration {
-            points_seen: iteration as u64 * source.len(),
-            entropy_sum,
-            lower_bound,
-            log_likelihood: log_evidence,
-            active_components: model.active_components(),
-            events: Vec::new(),
-        };
-        over = watch.record(found, observer);
-        if over.is_some() || keeper.is_due() {
-            keeper.keep(|| state(&model, &sweeper, &watch))?;
-        }
-    }
-    Ok(watch.finish(model, over.expect("the loop has ended")))
+) -> Result<LatentStats> {
+    let mut learner =
+        TruncatedLearner::new(model.clone(), false, &Fitting::new(source, executor), 0)?;
+    let statistics = learner.e_step(&Batch::whole(source), executor)?;
+    Ok(statistics.moments(model).clone())
 }

@@ -1,5 +1,6 @@
 //! The entropy sum.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The terms of an entropy sum, in nats per point (Eqns 3 and 50).
@@ -14,7 +15,7 @@ use std::fmt;
 /// let narrow = EntropySum { observable: -1.5, ..terms };
 /// assert_eq!(narrow.to_string(), "1.100000 = 0.300000 (posterior) - 0.700000 (prior) + 1.500000 (observable)");
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EntropySum {
     /// Mean entropy of the posteriors, `mean_n H[q_n(z)]`.
     pub posterior: f64,

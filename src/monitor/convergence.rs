@@ -74,17 +74,37 @@ impl Convergence {
     /// The first change of a bound is counted from the log-likelihood before the M-step; that of the log-likelihood
     /// itself is infinite. After a repair the iteration cannot be the last.
     pub fn update(&mut self, record: &mut IterRecord) -> bool {
-        let value = self.monitor.value(record);
-        record.change = match (self.monitor, self.last) {
+        let is_repaired = record.events.iter().any(super::Event::is_repair);
+        let (sum, bound) = (record.entropy_sum.total(), record.lower_bound);
+        let (change, is_small) = self.judge(record.log_likelihood, bound, sum, is_repaired);
+        record.change = change;
+        is_small
+    }
+
+    /// The same of an iteration without a record. Returns the change too.
+    pub(crate) fn judge(
+        &mut self,
+        log_likelihood: f64,
+        lower_bound: f64,
+        entropy_sum: f64,
+        is_repaired: bool,
+    ) -> (f64, bool) {
+        let value = match self.monitor {
+            Monitor::EntropySum => entropy_sum,
+            Monitor::LogLikelihood => log_likelihood,
+            Monitor::LowerBound => lower_bound,
+            Monitor::Delta => entropy_sum - log_likelihood,
+        };
+        let change = match (self.monitor, self.last) {
             (Monitor::Delta, _) => value,
             (_, Some(last)) => value - last,
             (Monitor::LogLikelihood, None) => f64::INFINITY,
-            (_, None) => value - record.log_likelihood,
+            (_, None) => value - log_likelihood,
         };
         self.last = Some(value);
-        let scale = if self.monitor == Monitor::Delta { record.log_likelihood } else { value };
-        let small = record.change.abs() <= self.tol.max(self.rtol * scale.abs());
-        small && !record.events.iter().any(super::Event::is_repair)
+        let scale = if self.monitor == Monitor::Delta { log_likelihood } else { value };
+        let is_small = change.abs() <= self.tol.max(self.rtol * scale.abs());
+        (change, is_small && !is_repaired)
     }
 }
 

@@ -11,6 +11,7 @@ pub use history::History;
 pub use plateau::Plateau;
 
 use crate::model::EntropySum;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -20,7 +21,7 @@ use std::ops::ControlFlow;
 /// its M-step, [`entropy_sum`](Self::entropy_sum) and [`lower_bound`](Self::lower_bound) belong to the parameters
 /// after it, with the posteriors of its E-step. For exact posteriors and an exact M-step
 /// `log_likelihood ≤ entropy_sum = lower_bound ≤` the next row's `log_likelihood`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct IterRecord {
     /// Iteration, from 1.
@@ -50,7 +51,7 @@ pub struct IterRecord {
 /// bound of the parameters after the last step, with posteriors and weights of all steps (theory 1.6). The
 /// log-likelihood is the running mean of those of the batches, each under the parameters of its time; the
 /// [`delta`](IterRecord::delta) from it certifies nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Minibatch {
     /// Last step size γ.
@@ -85,7 +86,7 @@ impl IterRecord {
 }
 
 /// Something about components that the user should know.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
     /// Variances of these components, or what other families have in their place, stand at their floor.
@@ -219,7 +220,7 @@ fn some(columns: &[usize], names: Option<&[String]>) -> String {
 }
 
 /// Why a fit ended. Not converging is a reason, never an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StopReason {
     /// The monitored value changed by less than the tolerance.

@@ -16,6 +16,7 @@
 //! doubt. The rule stops after several flat windows running.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Length of a window in time constants of the running statistics: `Σ γ_t` over it.
 const WINDOW: f64 = 5.0;
@@ -41,7 +42,7 @@ pub struct Plateau {
 }
 
 /// The numbers of a rule under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PlateauState {
     /// Variance of `e_t`, in units of that of a batch.
     pub variance: f64,
@@ -59,7 +60,7 @@ pub(crate) struct PlateauState {
 }
 
 /// Sums over a window, and what they have in common with `e_t`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Window {
     pub batches: f64,
     pub time: f64,

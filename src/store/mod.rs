@@ -75,12 +75,10 @@ mod mixture_of_factor_analyzers;
 mod safetensors;
 mod sbn;
 mod stored;
-mod truncated_checkpoint;
 
-pub use checkpoint::{load_batch_checkpoint, load_checkpoint, save_checkpoint};
+pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use json::{from_json, to_json};
 pub use stored::{Array, File, Model, NamedArray, Stored};
-pub use truncated_checkpoint::{load_truncated_checkpoint, save_truncated_checkpoint};
 
 use crate::atomic::write_atomically;
 use crate::error::{Error, Result};

@@ -2,20 +2,17 @@
 
 use super::{FitKind, Given, Kind, PointMap, maps_by_latents};
 use crate::cli::args::{FitArgs, Missing, Start};
-use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::linear_gaussian::{Form, Summary};
-use entropysum::em::{Algorithm, Config, Fit, LinearGaussianSpec};
+use entropysum::em::{Algorithm, Fit, Fitting, LinearGaussianSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
 use entropysum::model::{LatentSpace, LinearGaussian, Noise};
-use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
-use entropysum::store;
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -152,14 +149,9 @@ impl<T: Scalar> FitKind<T> for LinearGaussian {
     fn fit(
         spec: &LinearGaussianSpec,
         (summary, _): &Self::Prepared<'_>,
-        _executor: &Executor,
-        config: &Config,
-        observer: &mut dyn Observer,
-        kept: Option<&CheckpointFile>,
+        fitting: Fitting<'_, T, Self>,
     ) -> Result<Fit<Self>> {
-        let Some(file) = kept else { return summary.fit(spec, config, observer) };
-        let state = file.load(|path| store::load_batch_checkpoint(path))?;
-        file.keep(|checkpoints| summary.fit_from(spec, state, config, observer, Some(checkpoints)))
+        fitting.fit(&summary.prepared(spec))
     }
 
     fn score_fit(

@@ -2,19 +2,16 @@
 
 use super::{FitKind, Given, Kind, learned_from_points};
 use crate::cli::args::{FitArgs, Missing, Start};
-use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::output;
 use crate::cli::run::size;
-use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{self, Config, Fit, Init, MixtureSpec, fit_mixture, init};
+use entropysum::em::{Fit, Fitting, Init, MixtureSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
 use entropysum::inference::{self, Score};
 use entropysum::model::{Mixture, Posterior};
-use entropysum::monitor::{Event, Observer};
 use entropysum::scalar::Scalar;
 use entropysum::store::Stored;
 use serde_json::Value;
@@ -27,22 +24,6 @@ fn posterior(args: &FitArgs) -> Result<Option<Posterior>> {
     known.map(Some).ok_or_else(|| {
         Error::Config(format!("--posterior {asked} is not for mixtures, expected exact or hard"))
     })
-}
-
-/// The model that a fit begins with.
-fn start<T: Scalar>(
-    spec: &MixtureSpec,
-    source: &dyn DataSource<T>,
-    executor: &Executor,
-    config: &Config,
-) -> Result<(Mixture, Option<Event>)> {
-    match &spec.init {
-        Init::Model(model) => Ok(((**model).clone().with_posterior(spec.posterior), None)),
-        _ => {
-            let (model, event) = init::start(spec, source, executor, config, 0)?;
-            Ok((model.with_posterior(spec.posterior), event))
-        }
-    }
 }
 
 impl Kind for Mixture {
@@ -166,32 +147,6 @@ pub(super) fn component_table(
 
 impl<T: Scalar> FitKind<T> for Mixture {
     learned_from_points!(T);
-
-    fn fit(
-        spec: &MixtureSpec,
-        source: &&dyn DataSource<T>,
-        executor: &Executor,
-        config: &Config,
-        observer: &mut dyn Observer,
-        kept: Option<&CheckpointFile>,
-    ) -> Result<Fit<Self>> {
-        let Some(file) = kept else {
-            return fit_mixture(spec, *source, executor, config, observer);
-        };
-        let start = || start(spec, *source, executor, config);
-        file.fit(start, |begin, checkpoints| {
-            observer.on_start(0);
-            em::fit_from(begin, *source, executor, config, observer, Some(checkpoints))
-        })
-    }
-
-    fn fit_stream(
-        spec: &MixtureSpec,
-        plan: &StreamPlan<'_, T>,
-        observer: &mut dyn Observer,
-    ) -> Result<Fit<Self>> {
-        plan.fit(observer, |source| start(spec, source, plan.executor, plan.config))
-    }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
         criterion::certify(self, source, executor)

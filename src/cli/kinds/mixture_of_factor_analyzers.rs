@@ -3,36 +3,18 @@
 use super::mixture::{check_components, check_memory, component_table, fresh_start};
 use super::{FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
 use crate::cli::args::FitArgs;
-use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::run::size;
-use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::factor_analyzers::start_factor_analyzers;
-use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init, fit_factor_analyzers};
+use entropysum::em::{FactorAnalyzersSpec, Fit, Fitting};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
 use entropysum::model::{GenerativeModel, LatentSpace, MixtureOfFactorAnalyzers, NoiseStructure};
-use entropysum::monitor::{Event, Observer};
 use entropysum::scalar::Scalar;
 use serde_json::Value;
 
 const PARAMETER_EXPANDED: &str = "px-em";
-
-/// The model that a fit begins with.
-fn start<T: Scalar>(
-    spec: &FactorAnalyzersSpec,
-    source: &dyn DataSource<T>,
-    executor: &Executor,
-    config: &Config,
-) -> Result<(MixtureOfFactorAnalyzers, Option<Event>)> {
-    let (model, event) = match &spec.init {
-        Init::Model(model) => ((**model).clone(), None),
-        _ => start_factor_analyzers(spec, source, executor, config, 0)?,
-    };
-    Ok((model.with_parameter_expansion(spec.parameter_expansion), event))
-}
 
 impl Kind for MixtureOfFactorAnalyzers {
     type Spec = FactorAnalyzersSpec;
@@ -125,32 +107,6 @@ impl Kind for MixtureOfFactorAnalyzers {
 
 impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
     learned_from_points!(T);
-
-    fn fit(
-        spec: &FactorAnalyzersSpec,
-        source: &&dyn DataSource<T>,
-        executor: &Executor,
-        config: &Config,
-        observer: &mut dyn Observer,
-        kept: Option<&CheckpointFile>,
-    ) -> Result<Fit<Self>> {
-        let Some(file) = kept else {
-            return fit_factor_analyzers(spec, *source, executor, config, observer);
-        };
-        let start = || start(spec, *source, executor, config);
-        file.fit(start, |begin, checkpoints| {
-            observer.on_start(0);
-            em::fit_from(begin, *source, executor, config, observer, Some(checkpoints))
-        })
-    }
-
-    fn fit_stream(
-        spec: &FactorAnalyzersSpec,
-        plan: &StreamPlan<'_, T>,
-        observer: &mut dyn Observer,
-    ) -> Result<Fit<Self>> {
-        plan.fit(observer, |source| start(spec, source, plan.executor, plan.config))
-    }
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
         criterion::certify_factor_analyzers(self, source, executor)

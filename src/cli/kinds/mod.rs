@@ -10,17 +10,14 @@ mod mixture_of_factor_analyzers;
 mod sbn;
 
 use crate::cli::args::FitArgs;
-use crate::cli::checkpoint::CheckpointFile;
-use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::stream::Algorithm;
-use entropysum::em::{Config, Fit};
+use entropysum::em::{Fit, Fitting};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::Score;
 use entropysum::model::{Density, GenerativeModel, Sample};
-use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use entropysum::store::{Model, Stored};
 use serde_json::Value;
@@ -85,6 +82,14 @@ macro_rules! learned_from_points {
 
         fn points_per_iteration(source: &Self::Prepared<'_>) -> u64 {
             source.len()
+        }
+
+        fn fit(
+            spec: &Self::Spec,
+            _source: &Self::Prepared<'_>,
+            fitting: Fitting<'_, $T, Self>,
+        ) -> Result<Fit<Self>> {
+            fitting.fit(spec)
         }
 
         fn score_fit(
@@ -200,24 +205,12 @@ pub trait FitKind<T: Scalar>: Kind + Density<T> {
     /// How many points an iteration of a fit goes through.
     fn points_per_iteration(prepared: &Self::Prepared<'_>) -> u64;
 
-    /// Learns a model, whose fit is kept in a file where one is given.
+    /// Learns a model as `fitting` says.
     fn fit(
         spec: &Self::Spec,
         prepared: &Self::Prepared<'_>,
-        executor: &Executor,
-        config: &Config,
-        observer: &mut dyn Observer,
-        kept: Option<&CheckpointFile>,
+        fitting: Fitting<'_, T, Self>,
     ) -> Result<Fit<Self>>;
-
-    /// Learns a model by minibatches. Kinds that are not learned that way refuse.
-    fn fit_stream(
-        _spec: &Self::Spec,
-        _plan: &StreamPlan<'_, T>,
-        _observer: &mut dyn Observer,
-    ) -> Result<Fit<Self>> {
-        Err(Error::Config(format!("{} is not learned by minibatches", Self::KIND)))
-    }
 
     /// How well a fitted model describes the points of its fit.
     fn score_fit(model: &Self, prepared: &Self::Prepared<'_>, executor: &Executor)

@@ -4,23 +4,19 @@ use super::{
     Features, FitKind, Given, Kind, PointMap, algorithm, learned_from_points, maps_by_latents,
 };
 use crate::cli::args::FitArgs;
-use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::output;
 use crate::cli::run::size;
-use crate::cli::stream::StreamPlan;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::data::shuffle::BadRows;
 use entropysum::em::stream::Algorithm;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::truncated::TruncatedSweeper;
-use entropysum::em::{Config, Fit, SbnSpec, fit_sbn, sbn};
+use entropysum::em::truncated;
+use entropysum::em::{Fit, Fitting, SbnSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
-use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED, SEARCH_SWEEPS};
+use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED};
 use entropysum::model::{GenerativeModel, LatentSpace, SigmoidBeliefNet};
-use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -203,48 +199,9 @@ impl Kind for SigmoidBeliefNet {
 impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
     learned_from_points!(T);
 
-    fn fit(
-        spec: &SbnSpec,
-        source: &&dyn DataSource<T>,
-        executor: &Executor,
-        config: &Config,
-        observer: &mut dyn Observer,
-        kept: Option<&CheckpointFile>,
-    ) -> Result<Fit<Self>> {
-        let Some(file) = kept else {
-            return fit_sbn(spec, *source, executor, config, observer);
-        };
-        let start = || Ok((sbn::first(spec, *source, config.seed, 0, BadRows::Error)?, None));
-        file.fit(start, |begin, checkpoints| {
-            observer.on_start(0);
-            sbn::fit_from(spec, begin, *source, executor, config, observer, Some(checkpoints))
-        })
-    }
-
-    fn fit_stream(
-        spec: &SbnSpec,
-        plan: &StreamPlan<'_, T>,
-        observer: &mut dyn Observer,
-    ) -> Result<Fit<Self>> {
-        let first = |source: &dyn DataSource<T>| {
-            sbn::first(spec, source, plan.config.seed, 0, plan.stream.bad_rows)
-        };
-        if let LatentPosterior::Truncated { .. } = spec.posterior {
-            let random_start = spec.init.is_none();
-            return plan.fit_truncated(observer, random_start, first);
-        }
-        plan.fit(observer, |source| Ok((first(source)?, None)))
-    }
-
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
         let stats = match self.posterior() {
-            LatentPosterior::Truncated { states } => {
-                let mut sweeper = TruncatedSweeper::new(source, executor, states, 0);
-                for _ in 1..SEARCH_SWEEPS {
-                    sweeper.sweep(self)?;
-                }
-                sweeper.sweep(self)?.stats
-            }
+            LatentPosterior::Truncated { .. } => truncated::moments(self, source, executor)?,
             _ => self.latent_stats(&Sweeper::<T, _>::new(source, executor).sweep(self)?),
         };
         let (prior, layers) = self.certified_gap(&self.gradient_of(&stats));

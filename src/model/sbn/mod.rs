@@ -43,7 +43,7 @@ pub(crate) use exact::is_binary;
 pub use fitted::{LatentEncoder, LatentScratch, SEARCH_SWEEPS};
 use regression::{Design, Measure, NewtonRule, Regression};
 pub use truncated::TruncatedStates;
-pub(crate) use truncated::{SearchWorkspace, Searcher, TruncatedSums};
+pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
 
 /// Prior probabilities stay this far from 0 and 1: their logits then are numbers, and the gap that it leaves is below
 /// 1e-13 a latent.

@@ -1,13 +1,13 @@
 //! Points with missing entries, in memory and grouped by which entries they have.
 
-use super::pass::no_weight;
+use super::lanes::no_weight;
 use super::sweep::{MAX_LANES, first_fault};
 use crate::block::BlockBuf;
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::model::LinearGaussian;
-use crate::model::linear_gaussian::{PartialSums, Step};
+use crate::model::linear_gaussian::PartialSums;
 use crate::scalar::Scalar;
 use faer::MatRef;
 use std::collections::BTreeMap;
@@ -121,18 +121,6 @@ impl<'a> Patterns<'a> {
         let mut total = empty;
         lanes.iter().for_each(|(_, sums)| total.add(sums));
         Ok(total)
-    }
-
-    /// One iteration; also the log-likelihood before it.
-    pub(super) fn iterate(
-        &self,
-        model: &mut LinearGaussian,
-        expanded: bool,
-        rounding: f64,
-    ) -> Result<(f64, Step)> {
-        let sums = self.e_step(model)?;
-        let step = model.m_step_partial(&sums, expanded, rounding)?;
-        Ok((sums.log_likelihood(), step))
     }
 }
 

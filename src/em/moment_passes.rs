@@ -1,7 +1,7 @@
 //! Second moments of points without their covariance: by passes over a source, or with all points in memory.
 
+use super::lanes::{no_weight, overflow, pass};
 use super::moments::provisional_centre;
-use super::pass::{no_weight, overflow, pass};
 use super::sweep::first_fault;
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;

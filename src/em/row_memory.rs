@@ -1,4 +1,4 @@
-//! What points keep between visits: as many words each, in memory up to a limit and in a temporary file beyond.
+//! Keeps some words for each row between visits: in memory up to a limit, in a temporary file beyond.
 
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -6,11 +6,14 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// Words that pass through memory together when all rows are read or written.
+const PIECE: usize = 1 << 17;
+
 /// Words of all points of a source, by row; zeros to begin with.
 ///
 /// The first rows are in memory, the others in a file. It has no name, so that nothing is left of it however the process ends.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub struct RowMemory {
     width: usize,
     len: u64,
     memory: Vec<u64>,
@@ -25,7 +28,7 @@ struct Spill {
     first: u64,
 }
 
-impl Kept {
+impl RowMemory {
     /// `width` words for each of `len` points, of which `bytes` may be in memory, the others in a file in `folder`.
     ///
     /// # Errors
@@ -102,6 +105,40 @@ impl Kept {
         Ok(())
     }
 
+    /// Reads the words of all rows from bytes in little-endian order, piece by piece.
+    ///
+    /// # Errors
+    /// If there are not as many bytes, or the file cannot be written.
+    pub(crate) fn fill(&mut self, from: &mut dyn Read) -> Result<()> {
+        let mut words = Vec::new();
+        for rows in self.pieces() {
+            words.resize((rows.end - rows.start) as usize * self.width, 0);
+            let bytes = bytemuck::cast_slice_mut(&mut words);
+            from.read_exact(bytes).map_err(|_| super::checkpoint::damaged())?;
+            words.iter_mut().for_each(|word| *word = u64::from_le(*word));
+            self.write(rows, &words)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the words of all rows as bytes in little-endian order, piece by piece.
+    pub(crate) fn copy_to(&self, to: &mut dyn Write) -> io::Result<()> {
+        let mut words = Vec::new();
+        for rows in self.pieces() {
+            words.resize((rows.end - rows.start) as usize * self.width, 0);
+            self.read(rows, &mut words).map_err(io::Error::other)?;
+            words.iter_mut().for_each(|word| *word = word.to_le());
+            to.write_all(bytemuck::cast_slice(&words))?;
+        }
+        Ok(())
+    }
+
+    /// Rows that pass through memory together.
+    fn pieces(&self) -> impl Iterator<Item = Range<u64>> + use<> {
+        let (n, rows) = (self.len, (PIECE / self.width.max(1)).max(1) as u64);
+        (0..n).step_by(rows as usize).map(move |start| start..n.min(start + rows))
+    }
+
     /// Which words of the memory some rows have, and where in the file the others of them begin.
     fn split(&self, rows: &Range<u64>, words: usize) -> (Range<usize>, u64) {
         assert!(rows.start <= rows.end && rows.end <= self.len, "rows {rows:?} of {}", self.len);
@@ -133,7 +170,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (n, width) = (100u64, 3);
         for bytes in [0, 24, 24 * 37 + 5, u64::from(u32::MAX)] {
-            let mut kept = Kept::new(n, width, bytes, folder.path()).unwrap();
+            let mut kept = RowMemory::new(n, width, bytes, folder.path()).unwrap();
             let on_disk = n.saturating_sub(bytes / 24) * 24;
             assert_eq!((kept.spilled_bytes(), kept.width()), (on_disk, width));
             let word = |k: u64| k.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -159,9 +196,9 @@ mod tests {
     fn a_folder_that_takes_no_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = folder.path().join("nowhere");
-        let fault = Kept::new(10, 1, 0, &nowhere).unwrap_err().to_string();
+        let fault = RowMemory::new(10, 1, 0, &nowhere).unwrap_err().to_string();
         assert!(fault.contains("nowhere") && fault.contains("states of points"), "{fault}");
-        assert!(Kept::new(10, 1, 80, &nowhere).is_ok(), "all are in memory");
+        assert!(RowMemory::new(10, 1, 80, &nowhere).is_ok(), "all are in memory");
     }
 
     /// A device that is full, whatever is written.
@@ -170,7 +207,7 @@ mod tests {
     fn a_full_disk_is_told() {
         let file = File::options().read(true).write(true).open("/dev/full").unwrap();
         let spill = Spill { file, folder: "somewhere".into(), first: 0 };
-        let mut kept = Kept { width: 1, len: 10, memory: Vec::new(), file: Some(spill) };
+        let mut kept = RowMemory { width: 1, len: 10, memory: Vec::new(), file: Some(spill) };
         let fault = kept.write(0..10, &[1; 10]).unwrap_err().to_string();
         assert!(fault.contains("somewhere") && fault.contains("No space left"), "{fault}");
     }

@@ -13,13 +13,13 @@ use common::{assert_close, group};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::truncated::TruncatedSweeper;
+use entropysum::em::{Mergeable, truncated};
 use entropysum::exec::Executor;
 use entropysum::faer::linalg::matmul::matmul;
 use entropysum::faer::{Accum, Mat, Par};
 use entropysum::inference;
 use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::{Layer, SigmoidBeliefNet};
+use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::scalar::Scalar;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -88,7 +88,7 @@ fn all_states<T: Scalar>(criterion: &mut Criterion) {
             let executor = Executor::new(Some(threads)).unwrap();
             let mut sweeper = Sweeper::new(&points, &executor);
             group.bench_function(format!("{threads} threads"), |bencher| {
-                bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+                bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
             });
         }
         group.finish();
@@ -101,8 +101,10 @@ fn truncated(criterion: &mut Criterion) {
     let points = Points::from_rows(&values, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
     let exact = Sweeper::new(&points, &executor).sweep(&small).unwrap();
-    let all = TruncatedSweeper::new(&points, &executor, 256, 0).sweep(&small).unwrap();
-    assert_close(all.log_evidence, exact.log_evidence() / n as f64, 1e-10);
+    let of = |states| LatentPosterior::Truncated { states };
+    let enumerated = small.clone().with_posterior(of(256)).unwrap();
+    let all = truncated::search(&enumerated, &points, &executor, 0).unwrap();
+    assert_close(all.log_evidence(), exact.log_evidence(), 1e-10 * n as f64);
 
     let net = net(100);
     for (n, states) in [(1_000, 32), (2_000, 32), (2_000, 64)] {
@@ -110,9 +112,9 @@ fn truncated(criterion: &mut Criterion) {
         let points = Points::from_rows(&values, DIM).unwrap();
         let name = format!("sbn/truncated/{n} x {DIM}, 100 latents, {states} states");
         let mut group = group(criterion, &name, Throughput::Elements(n * states as u64));
-        let mut sweeper = TruncatedSweeper::new(&points, &executor, states, 0);
+        let net = net.clone().with_posterior(of(states)).unwrap();
         group.bench_function("1 threads", |bencher| {
-            bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+            bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
         });
         group.finish();
     }
@@ -142,7 +144,7 @@ fn rate<T: Scalar>(criterion: &mut Criterion) {
     let executor = Executor::new(Some(1)).unwrap();
     let mut sweeper = Sweeper::new(&points, &executor);
     group.bench_function("sweep", |bencher| {
-        bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+        bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
     });
     group.finish();
 }
@@ -161,7 +163,7 @@ fn monitor(criterion: &mut Criterion) {
     let name = format!("sbn/monitor/{n} x {DIM}, 12 latents");
     let mut group = group(criterion, &name, Throughput::Elements(n));
     group.bench_function("sweep", |bencher| {
-        bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
+        bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
     });
     group.bench_function("pass over the points", |bencher| {
         bencher.iter(|| inference::score(black_box(&net), &points, &executor).unwrap());

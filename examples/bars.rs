@@ -6,7 +6,7 @@
 //! chosen, and of 10 to 19, which played no part in that (`bars 10 32 10`). By minibatches, from 12 of 14 (`bars 14 32 0 200 15`), and
 //! of 20,000 points from 6 of 7 (`bars 7 32 0 500 4 20000`).
 
-use entropysum::em::{Config, SbnSpec, StreamConfig, fit_sbn, sbn, truncated_stream};
+use entropysum::em::{self, Config, Fitting, SbnSpec, StreamConfig, sbn};
 use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::{Executor, Points, Silent, inference};
 
@@ -71,26 +71,21 @@ fn main() -> entropysum::Result<()> {
         let spec = SbnSpec::new(BARS).with_posterior(LatentPosterior::Truncated { states });
         let config = Config { seed, tol: 1e-5, max_iter: 300, ..Config::default() };
         let fit = match batch_size {
-            None => fit_sbn(&spec, &points, &executor, &config, &mut Silent)?,
+            None => em::fit(&spec, &points, &executor, &config, &mut Silent)?,
             Some(batch_size) => {
                 let start = sbn::start(&spec, &points, seed, 0)?;
                 let stream = StreamConfig { batch_size, epochs, ..StreamConfig::default() };
-                truncated_stream::fit(
-                    start,
-                    true,
-                    &points,
-                    &executor,
-                    &config,
-                    &stream,
-                    &mut Silent,
-                )?
+                Fitting::new(&points, &executor)
+                    .config(&config)
+                    .minibatches(&stream)
+                    .fit(&SbnSpec::from_random(start))?
             }
         };
         let found = recovered(&fit.model, &planted);
         all += usize::from(found == BARS);
         let start = SbnSpec::from_model(planted.clone()).with_posterior(spec.posterior);
         let truth =
-            fit_sbn(&start, &points, &executor, &Config { max_iter: 20, ..config }, &mut Silent)?;
+            em::fit(&start, &points, &executor, &Config { max_iter: 20, ..config }, &mut Silent)?;
         println!(
             "seed {seed}: {found} of {BARS} bars, bound {:.4} (from planted {:.4}), {} iterations, {:.1} s",
             fit.last().unwrap().lower_bound,

@@ -10,7 +10,7 @@
 //! Draws the weights of the network that was chosen, the latents that are on most often first.
 
 use entropysum::data::{self, OpenOptions};
-use entropysum::em::{Config, MixtureSpec, SbnSpec, fit_mixture, fit_sbn};
+use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
 use entropysum::family::{Parameters, registry};
 use entropysum::model::sbn::LatentPosterior;
 use entropysum::model::{GenerativeModel, Mixture, SigmoidBeliefNet};
@@ -59,7 +59,7 @@ fn main() -> entropysum::Result<()> {
     for components in [equal, equal / 2, equal / 4].into_iter().filter(|&c| c > 0) {
         let spec = MixtureSpec::new(registry::build("bernoulli", dim)?, components);
         let config = Config { tol: 1e-5, n_init: 5, max_iter: 300, ..config.clone() };
-        let fit = fit_mixture(&spec, &parts[0].points, &executor, &config, &mut Silent)?;
+        let fit = em::fit(&spec, &parts[0].points, &executor, &config, &mut Silent)?;
         let mut best: Option<(f64, Scores)> = None;
         for count in PSEUDO_COUNTS {
             let model = smoothed(&fit.model, parts[0].points.view().nrows(), count)?;
@@ -80,7 +80,7 @@ fn main() -> entropysum::Result<()> {
     for ridge in ridges {
         let spec = SbnSpec { ridge, ..SbnSpec::new(latents) }
             .with_posterior(LatentPosterior::Truncated { states });
-        let fit = fit_sbn(&spec, &parts[0].points, &executor, &config, &mut Silent)?;
+        let fit = em::fit(&spec, &parts[0].points, &executor, &config, &mut Silent)?;
         let scores = score_net(&fit.model)?;
         let (iterations, seconds) = (fit.history.records.len(), fit.seconds);
         show(&format!("sbn, ridge {ridge:e}"), &scores);

@@ -8,7 +8,7 @@
 //! digits, not others. For others `digits_held_out` chooses ridges on points of their own. Draws the weights of the latents.
 
 use entropysum::data::{self, DataSource, OpenOptions};
-use entropysum::em::{Config, MixtureSpec, SbnSpec, fit_mixture, fit_sbn};
+use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
 use entropysum::family::registry;
 use entropysum::model::GenerativeModel;
 use entropysum::model::sbn::LatentPosterior;
@@ -34,7 +34,7 @@ fn main() -> entropysum::Result<()> {
 
     let config = Config { max_iter: 150, tol: 1e-4, n_init: 1, ..Config::default() };
     let spec = SbnSpec::new(latents).with_posterior(LatentPosterior::Truncated { states });
-    let fit = fit_sbn(&spec, &train, &executor, &config, &mut |r: &IterRecord| {
+    let fit = em::fit(&spec, &train, &executor, &config, &mut |r: &IterRecord| {
         if r.iteration.is_multiple_of(10) {
             println!(
                 "{:4} {:8.1} s  bound {:.4}  gap {:.1e}",
@@ -61,7 +61,7 @@ fn main() -> entropysum::Result<()> {
     let components = ((net.n_parameters() + 1) as f64 / (dim + 1) as f64).round() as usize;
     let spec = MixtureSpec::new(registry::build("bernoulli", dim)?, components);
     let config = Config { tol: 1e-5, n_init: 5, ..config };
-    let mixture = fit_mixture(&spec, &train, &executor, &config, &mut entropysum::Silent)?;
+    let mixture = em::fit(&spec, &train, &executor, &config, &mut entropysum::Silent)?;
     let of_mixture = inference::score(&mixture.model, &train, &executor)?;
     println!(
         "bernoulli mixture, {components} components, {} parameters: log-likelihood {:.3}; {:.1} s",

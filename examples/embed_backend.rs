@@ -5,7 +5,7 @@
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::{Block, BlockBuf, Config, DataSource, EntropySum, Executor, Init, IterRecord};
-use entropysum::{MixtureSpec, Observer, Points, StopReason, faer::MatRef, fit_mixture, inference};
+use entropysum::{MixtureSpec, Observer, Points, StopReason, em, faer::MatRef, inference};
 use std::{error::Error, ops::ControlFlow};
 
 /// Points that arrived in shards of different lengths, as from several files or machines; row-major.
@@ -94,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = Config { tol: 0.0, ..Config::default() }; // the observer alone decides
     let fit = |init: Init, source: &dyn DataSource<f32>, observer: &mut Patience| {
         let spec = MixtureSpec::new(family.clone(), 6).with_init(init);
-        fit_mixture(&spec, source, &executor, &config, observer)
+        em::fit(&spec, source, &executor, &config, observer)
     };
     let patience = || Patience { enough: 1e-4, small: 0, trace: Vec::new() };
     let (mut first, mut second) = (patience(), patience());

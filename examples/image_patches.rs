@@ -7,11 +7,11 @@
 //! from the same patches and judged on others, from parts of the photograph that share no pixel with the first.
 //! Writes `image_patches.csv` and, with the feature `cli`, two plots beside it.
 
-use entropysum::em::{FactorAnalyzersSpec, fit_factor_analyzers};
+use entropysum::em::FactorAnalyzersSpec;
 use entropysum::family::registry;
 use entropysum::model::{Density, GenerativeModel, MixtureOfFactorAnalyzers};
 use entropysum::{
-    Config, Executor, Fit, MixtureSpec, NoiseStructure, Points, Silent, fit_mixture, inference,
+    Config, Executor, Fit, MixtureSpec, NoiseStructure, Points, Silent, em, inference,
 };
 use std::error::Error;
 use std::fmt::Write as _;
@@ -177,7 +177,7 @@ fn gaussians(
             Some(model) => MixtureSpec::from_model(model),
             None => MixtureSpec::new(registry::build("gaussian-full", DIM)?, components),
         };
-        fit_mixture(&spec, training, executor, config, &mut Silent)
+        em::fit(&spec, training, executor, config, &mut Silent)
     })?;
     let (parameters, components) = (model.n_parameters(), model.n_components());
     Ok(told(Run { model: "gaussian-full", latents: 0, components, parameters, course }))
@@ -196,7 +196,7 @@ fn factor_analysers(
                 Some(model) => FactorAnalyzersSpec::from_model(model),
                 None => FactorAnalyzersSpec::new(NoiseStructure::Diagonal, components, latents),
             };
-            fit_factor_analyzers(&spec, training, executor, config, &mut Silent)
+            em::fit(&spec, training, executor, config, &mut Silent)
         })?;
     let (parameters, components) = (model.n_parameters(), model.n_components());
     Ok(told(Run { model: "mfa", latents, components, parameters, course }))

@@ -9,7 +9,7 @@ use entropysum::criterion::{self, FactorModel, Statement};
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::{BaseMeasure, Independent, Outcome, Statistic, Support, Univariate};
 use entropysum::monitor::plot;
-use entropysum::{Config, Executor, IterRecord, MixtureSpec, StopReason, fit_mixture, inference};
+use entropysum::{Config, Executor, IterRecord, MixtureSpec, StopReason, em, inference};
 use rand_distr::{Distribution, Gamma};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::{f64::consts::PI, ops::ControlFlow, sync::Arc};
@@ -65,7 +65,7 @@ fn main() -> entropysum::Result<()> {
             steps += 1;
             ControlFlow::Continue(())
         };
-        let fit = fit_mixture(&spec, &*wind, &executor, &config, &mut monitor)?;
+        let fit = em::fit(&spec, &*wind, &executor, &config, &mut monitor)?;
         let score = inference::score(&fit.model, &*wind, &executor)?;
         let last = fit.last().expect("there was an iteration").entropy_sum;
         println!("{n_components} components, {steps} iterations: BIC {:.1}, {last}", score.bic());

@@ -4,6 +4,7 @@
 //! `cargo run --release --example ppca_iterations [picture.svg]`
 
 use entropysum::data::{self, OpenOptions};
+use entropysum::em;
 use entropysum::em::linear_gaussian::Summary;
 use entropysum::em::{Algorithm, LinearGaussianSpec};
 use entropysum::model::Noise;
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for spec in specs {
             // The maximum: in closed form, or where a long run ends.
             let long = Config { max_iter: 100_000, tol: 0.0, ..Config::default() };
-            let best = spec.fit(&points, &executor, &long, &mut Silent)?;
+            let best = em::fit(&spec, &points, &executor, &long, &mut Silent)?;
             let maximum = best.last().expect("an iteration").lower_bound;
             for algorithm in [Algorithm::Em, Algorithm::PxEm] {
                 let spec = spec.clone().with_algorithm(algorithm);

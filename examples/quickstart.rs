@@ -4,7 +4,7 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
-use entropysum::{Config, Executor, IterRecord, MixtureSpec, StopReason, fit_mixture};
+use entropysum::{Config, Executor, IterRecord, MixtureSpec, StopReason, em};
 use std::error::Error;
 use std::ops::ControlFlow;
 
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let executor = Executor::new(None)?; // as many threads as the machine has; their number changes no bit
     let config = Config { tol: 1e-7, ..Config::default() };
     let spec = MixtureSpec::new(registry::build("gaussian-full", 2)?, 3);
-    let fit = fit_mixture(&spec, &points, &executor, &config, &mut watch)?;
+    let fit = em::fit(&spec, &points, &executor, &config, &mut watch)?;
 
     let means = fit.model.parameter("means").ok_or("Gaussians have means")?;
     for (weight, mean) in fit.model.weights().iter().zip(means.chunks(2)) {

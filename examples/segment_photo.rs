@@ -3,7 +3,7 @@
 //! `cargo run --release --example segment_photo [PICTURE.png]`
 
 use entropysum::family::registry;
-use entropysum::{Config, Executor, MixtureSpec, Points, Silent, fit_mixture, inference};
+use entropysum::{Config, Executor, MixtureSpec, Points, Silent, em, inference};
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let family = registry::build("gaussian-full", 3)?;
     let config = Config { tol: 1e-4, ..Config::default() };
     let fit =
-        fit_mixture(&MixtureSpec::new(family, COLOURS), &points, &executor, &config, &mut Silent)?;
+        em::fit(&MixtureSpec::new(family, COLOURS), &points, &executor, &config, &mut Silent)?;
     println!(
         "{} after {} iterations and {:.1} s: {:.4} nats per pixel",
         fit.stop_reason.name(),

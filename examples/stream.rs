@@ -10,8 +10,9 @@
 //! synthetic points; numbers from [0, GRAIN) are added to their values. Asserts that the entropy sum is the surrogate at every step.
 
 use entropysum::data::memory::Points;
+use entropysum::em::Fitting;
 use entropysum::em::init;
-use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
+use entropysum::em::stream::{Algorithm, StreamConfig};
 use entropysum::exec::Executor;
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;
@@ -205,7 +206,7 @@ fn run_batch(task: &Task, seed: u64) -> Result<Path2, Box<dyn Error>> {
     let mut path = Vec::new();
     loop {
         let config = Config { max_iter: 1, ..Config::default() };
-        let fit = em::fit(model, &points, &executor, &config, &mut Silent)?;
+        let fit = em::fit(&model, &points, &executor, &config, &mut Silent)?;
         model = fit.model;
         path.push((
             path.len() as f64 + 1.0,
@@ -244,9 +245,12 @@ fn run_minibatches(task: &Task, algorithm: Algorithm, seed: u64) -> Result<Path2
         ..StreamConfig::default()
     };
     let mut audits = Audits(Vec::new(), (task.train.len() / task.dim) as f64);
-    let state = stream::begin(start(task, seed)?, &points, &config, &settings)?;
-    let data = StreamData { points: &points, held_out: Some(&test) };
-    stream::resume(state, &data, &executor, &config, &settings, &mut audits, None)?;
+    Fitting::new(&points, &executor)
+        .config(&config)
+        .minibatches(&settings)
+        .held_out(&test)
+        .observer(&mut audits)
+        .fit(&start(task, seed)?)?;
     Ok(audits.0)
 }
 

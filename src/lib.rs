@@ -1,13 +1,13 @@
 //! Mixtures of exponential families, learned by fast blocked EM and watched by entropy sums.
 //!
 //! ```
-//! use entropysum::{Config, Executor, MixtureSpec, Points, Silent, family, fit_mixture};
+//! use entropysum::{em, Config, Executor, MixtureSpec, Points, Silent, family};
 //!
 //! let values = [1.0, 1.2, 0.9, 1.1, 7.0, 7.4, 6.9, 7.1];
 //! let points = Points::<f64>::from_rows(&values, 1)?;
 //! let family = family::registry::build("gaussian-full", 1)?;
 //! let (spec, config) = (MixtureSpec::new(family, 2), Config::default());
-//! let fit = fit_mixture(&spec, &points, &Executor::new(None)?, &config, &mut Silent)?;
+//! let fit = em::fit(&spec, &points, &Executor::new(None)?, &config, &mut Silent)?;
 //!
 //! let last = fit.last().unwrap();
 //! assert!(fit.converged());

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use entropysum::selection::{self, Candidate, Criterion};
-//! use entropysum::{Config, Executor, MixtureSpec, Points, Silent, family::registry, fit_mixture, inference};
+//! use entropysum::{em, Config, Executor, MixtureSpec, Points, Silent, family::registry, inference};
 //!
 //! // Two bells: sums of three numbers each, 40 apart.
 //! let bell = |i: u32| f64::from(i % 7 + i / 7 % 7 + i / 49 % 7);
@@ -11,7 +11,7 @@
 //! let sizes = [1, 2, 3, 4];
 //! let candidates = selection::fit_all(sizes.len(), 1029, &Executor::new(None)?, |i, executor| {
 //!     let spec = MixtureSpec::new(registry::build("gaussian-full", 1)?, sizes[i]);
-//!     let fit = fit_mixture(&spec, &points, executor, &Config::default(), &mut Silent)?;
+//!     let fit = em::fit(&spec, &points, executor, &Config::default(), &mut Silent)?;
 //!     let score = inference::score(&fit.model, &points, executor)?;
 //!     Ok(Candidate { fit, score, held_out: None })
 //! })?;

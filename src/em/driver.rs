@@ -462,9 +462,11 @@ fn is_bad<T: Scalar>(domains: &[Domain], row: &[T]) -> bool {
 
 /// Returns the warnings of skipped lines of a file and skipped points.
 fn skipped(lines: u64, points: u64) -> impl Iterator<Item = String> {
-    let lines = (lines > 0).then(|| format!("{lines} lines skipped: they are no points"));
-    let points = (points > 0).then(|| {
-        format!("{points} points skipped: values are missing, or outside the support of the model")
-    });
+    let told = |count: u64, what: &str, why: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        (count > 0).then(|| format!("{count} {what}{plural} skipped: {why}"))
+    };
+    let lines = told(lines, "line", "not a point");
+    let points = told(points, "row", "values are missing or outside the support of the model");
     lines.into_iter().chain(points)
 }

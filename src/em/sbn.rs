@@ -30,13 +30,16 @@ pub struct SbnSpec {
     pub ridge: f64,
     /// A network to go on from, in place of a random start.
     pub init: Option<SigmoidBeliefNet>,
+    /// Whether the weights of `init` are random. Truncated posteriors then hold the prior where it is for some iterations, as after
+    /// a random start.
+    pub init_is_random: bool,
 }
 
 impl SbnSpec {
     /// A network of two layers with exact posteriors from a random start.
     pub fn new(latents: usize) -> Self {
         let posterior = LatentPosterior::Exact;
-        Self { latents, hidden: None, posterior, ridge: 0.0, init: None }
+        Self { latents, hidden: None, posterior, ridge: 0.0, init: None, init_is_random: false }
     }
 
     /// A fit that goes on from a network.
@@ -47,7 +50,13 @@ impl SbnSpec {
             posterior: model.posterior(),
             ridge: model.ridge(),
             init: Some(model),
+            init_is_random: false,
         }
+    }
+
+    /// Returns the specification of a fit that begins with a network of random weights, from [`start`].
+    pub fn from_random(model: SigmoidBeliefNet) -> Self {
+        Self { init_is_random: true, ..Self::from_model(model) }
     }
 
     /// The same with a layer of `hidden` latents between top and observables.
@@ -96,7 +105,9 @@ impl<T: Scalar> Spec<T> for SbnSpec {
             }
         };
         match self.posterior {
-            LatentPosterior::Truncated { .. } => fit_truncated(fitting, !is_given, &start),
+            LatentPosterior::Truncated { .. } => {
+                fit_truncated(fitting, is_given, self.init_is_random || !is_given, &start)
+            }
             _ => fitting.fit_model(is_given, &|fitting, run| Ok((start(fitting, run)?, None))),
         }
     }

@@ -17,6 +17,7 @@
 
 use super::accumulator::Remember;
 use super::checkpoint::damaged;
+use super::config::Config;
 use super::driver::{Fit, Phase};
 use super::fitting::Fitting;
 use super::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
@@ -613,6 +614,7 @@ fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
 /// If a value is neither 0 nor 1: then its row and column are named; if sets of states cannot be written.
 pub(super) fn fit_truncated<T: Scalar>(
     fitting: Fitting<'_, T, SigmoidBeliefNet>,
+    is_given: bool,
     is_random: bool,
     start: &dyn Fn(&Fitting<'_, T, SigmoidBeliefNet>, u64) -> Result<SigmoidBeliefNet>,
 ) -> Result<Fit<SigmoidBeliefNet>> {
@@ -624,7 +626,7 @@ pub(super) fn fit_truncated<T: Scalar>(
         };
         Ok((TruncatedLearner::new(model, is_random, fitting, run)?, None))
     };
-    fitting.best_of(!is_random, words, &make, &|fitting, learner| {
+    fitting.best_of(is_given, words, &make, &|fitting, learner| {
         let Some(stream) = fitting.stream() else {
             return Ok(vec![fitting.batch_phase(fitting.settings().max_iter, None)?]);
         };
@@ -644,17 +646,17 @@ pub(super) fn fit_truncated<T: Scalar>(
     })
 }
 
-/// Returns what an M-step needs of points under a network's truncated posteriors, after a search from random sets.
+/// Returns the statistics of points under a network's truncated posteriors, after a search from random sets.
 ///
 /// # Errors
 /// If the posteriors are not truncated, or a value is neither 0 nor 1.
-pub fn moments<T: Scalar>(
+pub fn search<T: Scalar>(
     model: &SigmoidBeliefNet,
     source: &dyn DataSource<T>,
     executor: &Executor,
-) -> Result<LatentStats> {
-    let mut learner =
-        TruncatedLearner::new(model.clone(), false, &Fitting::new(source, executor), 0)?;
-    let statistics = learner.e_step(&Batch::whole(source), executor)?;
-    Ok(statistics.moments(model).clone())
+    seed: u64,
+) -> Result<TruncatedStatistics> {
+    let fitting = Fitting::new(source, executor).config(&Config { seed, ..Config::default() });
+    let mut learner = TruncatedLearner::new(model.clone(), false, &fitting, 0)?;
+    learner.e_step(&Batch::whole(source), executor)
 }

@@ -1,30 +1,21 @@
 //! Fits over all points that are stopped, kept and gone on with.
 
-use crate::common::{StopAfter, clusters, example_mixture, example_points};
+use crate::common::{clusters, example_mixture, example_points, resumed};
 use entropysum::data::memory::Points;
-use entropysum::data::shuffle::BadRows;
 use entropysum::em::factor_analyzers::start_factor_analyzers;
-use entropysum::em::linear_gaussian::Summary;
 use entropysum::em::{
-    self, Algorithm, BatchState, Begin, Checkpoints, Config, FactorAnalyzersSpec, Fit,
-    LinearGaussianSpec, SbnSpec, sbn,
+    self, Algorithm, Checkpoint, Config, FactorAnalyzersSpec, Fit, Fitting, LinearGaussianSpec,
+    Saved, SbnSpec, Spec, StreamConfig,
 };
-use entropysum::error::{Error, Result};
+use entropysum::error::Error;
 use entropysum::exec::Executor;
 use entropysum::family::Regularization;
 use entropysum::model::sbn::LatentPosterior;
-use entropysum::model::{Mixture, NoiseStructure, Posterior};
-use entropysum::monitor::{Monitor, Observer, Silent, StopReason};
+use entropysum::model::{LinearGaussian, Mixture, NoiseStructure, Posterior};
+use entropysum::monitor::{Monitor, Silent, StopReason};
 use entropysum::store::{self, Stored};
 use std::path::Path;
 use std::time::Duration;
-
-type Run<'a, M> = dyn Fn(
-        Option<BatchState<M>>,
-        &mut dyn Observer,
-        Option<Checkpoints<'_, BatchState<M>>>,
-    ) -> Result<Fit<M>>
-    + 'a;
 
 /// All of a fit but how long it took.
 fn bits<M: Stored>(fit: &Fit<M>, folder: &Path) -> (Vec<u64>, Vec<u8>, Vec<String>) {
@@ -49,45 +40,22 @@ fn bits<M: Stored>(fit: &Fit<M>, folder: &Path) -> (Vec<u64>, Vec<u8>, Vec<Strin
     (records.collect(), std::fs::read(&path).unwrap(), fit.warnings.clone())
 }
 
-/// Stops a fit after every so many iterations, goes on from a file each time, and compares with one that was never stopped.
-fn ends_with_the_same_bits<M: Stored>(what: &str, every: u64, run: &Run<'_, M>) {
+/// Compares a fit that is stopped and resumed with a fit that was never stopped.
+fn ends_with_the_same_bits<S: Spec<f64, Model: Stored>>(
+    what: &str,
+    every: u64,
+    spec: &S,
+    points: &Points<'_, f64>,
+    executor: &Executor,
+    config: &Config,
+) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("checkpoint");
-    let whole = run(None, &mut Silent, None).unwrap();
-    let iterations = whole.history.records.len();
-    assert!(
-        iterations as u64 > 3 * every,
-        "{what}: {iterations} iterations stop too early for this test"
-    );
-    let mut save = |state: &BatchState<M>| store::save_checkpoint(&path, state);
-    let mut state = None;
-    let mut stops = 0;
-    let fit = loop {
-        let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
-        let fit = run(state, &mut StopAfter(every), Some(checkpoints)).unwrap();
-        if fit.stop_reason != StopReason::Interrupted {
-            break fit;
-        }
-        stops += 1;
-        state = Some(store::load_batch_checkpoint(&path).unwrap());
-    };
-    assert!(stops >= 3, "{what}: {stops} stops");
-    assert_eq!(fit.stop_reason, whole.stop_reason, "{what}");
+    let whole = em::fit(spec, points, executor, config, &mut Silent).unwrap();
     let expected = bits(&whole, folder.path());
-    assert_eq!(bits(&fit, folder.path()), expected, "{what}");
-
-    // The last checkpoint is that of the end; going on from it changes nothing.
-    let state = store::load_batch_checkpoint(&path).unwrap();
-    let again = run(Some(state), &mut Silent, None).unwrap();
-    assert_eq!(again.stop_reason, whole.stop_reason, "{what}");
-    assert_eq!(bits(&again, folder.path()), expected, "{what}, again");
-}
-
-fn begin<M>(kept: Option<BatchState<M>>, start: &M) -> Begin<M>
-where
-    M: Clone,
-{
-    kept.map_or_else(|| Begin::Afresh(start.clone()), Begin::Kept)
+    for fit in resumed(spec, points, executor, config, None, every).0 {
+        assert_eq!(fit.stop_reason, whole.stop_reason, "{what}");
+        assert_eq!(bits(&fit, folder.path()), expected, "{what}");
+    }
 }
 
 #[test]
@@ -106,9 +74,7 @@ fn resumed_mixtures_end_with_the_same_bits_as_ones_that_were_never_stopped() {
         let regularization = Regularization { reg_covar, ..Regularization::default() };
         let config = Config { tol: 1e-9, max_iter: 40, regularization, ..Config::default() };
         let every = if posterior == Posterior::Hard { 2 } else { 4 };
-        ends_with_the_same_bits::<Mixture>(name, every, &|kept, observer, checkpoints| {
-            em::fit_from(begin(kept, &start), &points, &executor, &config, observer, checkpoints)
-        });
+        ends_with_the_same_bits(name, every, &start, &points, &executor, &config);
     }
 }
 
@@ -130,10 +96,7 @@ fn resumed_linear_gaussian_models_end_with_the_same_bits() {
         ] {
             let spec = if missing { spec.ignoring_missing() } else { spec };
             let what = format!("{spec:?}");
-            let summary = Summary::new(&spec, &points, &executor).unwrap();
-            ends_with_the_same_bits(&what, 2, &|kept, observer, checkpoints| {
-                summary.fit_from(&spec, kept, &config, observer, checkpoints)
-            });
+            ends_with_the_same_bits(&what, 2, &spec, &points, &executor, &config);
         }
     }
 }
@@ -154,9 +117,7 @@ fn resumed_factor_analysers_end_with_the_same_bits() {
         let (start, _) = start_factor_analyzers(&spec, &points, &executor, &config, 0).unwrap();
         let start = start.with_parameter_expansion(expanded);
         let what = format!("{noise:?}, expanded {expanded}");
-        ends_with_the_same_bits(&what, 4, &|kept, observer, checkpoints| {
-            em::fit_from(begin(kept, &start), &points, &executor, &config, observer, checkpoints)
-        });
+        ends_with_the_same_bits(&what, 4, &start, &points, &executor, &config);
     }
 }
 
@@ -175,13 +136,7 @@ fn resumed_networks_end_with_the_same_bits_and_keep_their_sets_of_states() {
     ] {
         let spec = SbnSpec { hidden, ridge: 1e-3, ..SbnSpec::new(2).with_posterior(posterior) };
         let what = format!("{spec:?}");
-        ends_with_the_same_bits(&what, 7, &|kept, observer, checkpoints| {
-            let begin = match kept {
-                Some(state) => Begin::Kept(state),
-                None => Begin::Afresh(sbn::first(&spec, &points, config.seed, 0, BadRows::Error)?),
-            };
-            sbn::fit_from(&spec, begin, &points, &executor, &config, observer, checkpoints)
-        });
+        ends_with_the_same_bits(&what, 7, &spec, &points, &executor, &config);
     }
 }
 
@@ -195,45 +150,68 @@ fn checkpoints_of_other_fits_and_damaged_ones_are_refused() {
     let config = Config { max_iter: 3, tol: 0.0, ..Config::default() };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
-    let mut save = |state: &BatchState<Mixture>| store::save_checkpoint(&path, state);
-    let checkpoints = Checkpoints { every: Duration::ZERO, save: &mut save };
-    let begin = Begin::Afresh(start);
-    let fit =
-        em::fit_from(begin, &points, &executor, &config, &mut Silent, Some(checkpoints)).unwrap();
+    let fit = Fitting::new(&points, &executor)
+        .config(&config)
+        .checkpoints(Duration::ZERO, |state| store::save_checkpoint(&path, state))
+        .fit(&start)
+        .unwrap();
     assert_eq!(fit.stop_reason, StopReason::MaxIterations);
-    let kept = || store::load_batch_checkpoint::<Mixture>(&path).unwrap();
-    let go_on = |state, points: &Points<'_, f64>, config: &Config| {
-        em::fit_from(Begin::Kept(state), points, &executor, config, &mut Silent, None)
+    let load = || store::load_checkpoint::<Mixture>(&path);
+    let go_on = |saved: Saved<Mixture>, points: &Points<'_, f64>, config: &Config| {
+        Fitting::new(points, &executor).config(config).resume(saved).fit(&start)
     };
     // More iterations are asked for: that is no other fit.
-    let more = go_on(kept(), &points, &Config { max_iter: 7, ..config.clone() }).unwrap();
+    let more = go_on(load().unwrap(), &points, &Config { max_iter: 7, ..config.clone() }).unwrap();
     assert_eq!(more.history.records.len(), 7);
-    for fault in [
-        go_on(kept(), &fewer, &config),
-        go_on(kept(), &points, &Config { monitor: Monitor::LowerBound, ..config.clone() }),
-        go_on(kept(), &points, &Config { seed: 1, ..config.clone() }),
+    let stream = StreamConfig::default();
+    let by_minibatches = Fitting::new(&points, &executor)
+        .config(&config)
+        .minibatches(&stream)
+        .resume(load().unwrap())
+        .fit(&start);
+    let bound = Config { monitor: Monitor::LowerBound, ..config.clone() };
+    for (fault, said) in [
+        (go_on(load().unwrap(), &fewer, &config), "n_points 500 there and 400 here"),
+        (
+            go_on(load().unwrap(), &points, &bound),
+            "monitor \"entropy-sum\" there and \"lower-bound\" here",
+        ),
+        (
+            go_on(load().unwrap(), &points, &Config { seed: 1, ..config.clone() }),
+            "seed 0 there and 1 here",
+        ),
+        (by_minibatches, "batch_size absent there and 4096 here"),
     ] {
         let fault = fault.unwrap_err().to_string();
         assert!(fault.contains("the checkpoint is of another fit"), "{fault}");
+        assert!(fault.contains(said), "{fault}");
     }
     for cut in [0, 1, 5] {
-        let mut state = kept();
-        state.numbers.truncate(state.numbers.len() - 1 - cut);
-        let fault = go_on(state, &points, &config).unwrap_err();
+        let mut saved = load().unwrap();
+        saved.state.truncate(saved.state.len() - 1 - cut);
+        let fault = go_on(saved, &points, &config).unwrap_err();
         assert!(matches!(&fault, Error::Model(text) if text.contains("damaged")), "{fault}");
     }
-    let mut state = kept();
-    state.numbers.push(0.0);
-    assert!(go_on(state, &points, &config).is_err());
+    let mut saved = load().unwrap();
+    saved.state.push(0);
+    assert!(go_on(saved, &points, &config).is_err());
     let bytes = std::fs::read(&path).unwrap();
-    for cut in [0, 7, 100, bytes.len() / 2, bytes.len() - 8] {
+    for cut in [0, 7, 30, 100, bytes.len() / 2, bytes.len() - 8, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..cut]).unwrap();
-        assert!(store::load_batch_checkpoint::<Mixture>(&path).is_err(), "{cut}");
+        let fault = load().unwrap_err().to_string();
+        assert!(fault.starts_with(path.to_str().unwrap()), "{cut}: {fault}");
+    }
+    // No bit that flips is read over.
+    for at in (0..bytes.len()).step_by(bytes.len() / 97) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(load().is_err(), "byte {at} of {}", bytes.len());
     }
 
-    // What cannot be read ends a fit, not what it learned before.
     let closed = LinearGaussianSpec::ppca(1);
-    let summary = Summary::new(&closed, &points, &executor).unwrap();
-    let fault = summary.fit_from(&closed, None, &config, &mut Silent, None).unwrap_err();
+    let mut save = |_: &Checkpoint<'_, LinearGaussian>| Ok(());
+    let fitting = Fitting::new(&points, &executor).checkpoints(Duration::ZERO, &mut save);
+    let fault = fitting.fit(&closed).unwrap_err();
     assert!(fault.to_string().contains("no iterations"), "{fault}");
 }

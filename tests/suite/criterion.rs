@@ -6,7 +6,7 @@ use common::{Uniforms, example_family, example_points};
 use entropysum::criterion::{self, Factor, FactorModel, Sizes, Statement, mixture, solve};
 use entropysum::family::{Known, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
-use entropysum::{Config, Executor, MixtureSpec, Points, Silent, fit_mixture};
+use entropysum::{Config, Executor, MixtureSpec, Points, Silent, em};
 
 const SIZES: Sizes = Sizes { n_components: 3, dim: 4, n_latents: 3 };
 
@@ -165,7 +165,7 @@ fn start(name: &str, posterior: Posterior, max_iter: usize) -> (Mixture, Points<
     let spec = MixtureSpec::new(family, 3).with_posterior(posterior);
     let config = Config { max_iter, tol: 0.0, ..Config::default() };
     let executor = Executor::new(Some(1)).unwrap();
-    let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     (fit.model, points)
 }
 

@@ -5,7 +5,7 @@ use crate::common;
 use common::{assert_all_close, clusters, gaussians, rounded};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Config, MixtureSpec, fit_mixture};
+use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
 use entropysum::inference;
@@ -23,7 +23,7 @@ fn bits_of_a_fit<T: Scalar>(name: &str, posterior: Posterior, threads: usize) ->
     let config = Config { max_iter: 6, tol: 0.0, n_init: 2, seed: 5, ..Config::default() };
     let family = registry::build(name, dim).unwrap();
     let spec = MixtureSpec::new(family, components).with_posterior(posterior);
-    let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     let mut bits: Vec<u64> = Vec::new();
     for record in &fit.history.records {
         let sum = record.entropy_sum;
@@ -85,7 +85,7 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
             let executor = Executor::new(Some(2)).unwrap();
             let family = registry::build(name, dim).unwrap();
             let spec = MixtureSpec::new(family, components).with_posterior(posterior);
-            let model = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
+            let model = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
             let lanes = Sweeper::<T, _>::new(&points, &executor).sweep(&model).unwrap();
             let halves = [1, 2, 7].map(|threads| {
                 let executor = Executor::new(Some(threads)).unwrap();

@@ -36,7 +36,7 @@ fn follows_the_golden_trajectory<T: Scalar>(data: &str, tolerance: f64) {
         let start = gaussian_mixture(covariance, dim, &run["init"]);
         let config = Config { max_iter: steps, ..exact_ml() };
         let mut records: Vec<IterRecord> = Vec::new();
-        let fit = em::fit(start, &points, &executor, &config, &mut |r: &IterRecord| {
+        let fit = em::fit(&start, &points, &executor, &config, &mut |r: &IterRecord| {
             records.push(r.clone());
             ControlFlow::<StopReason>::Continue(())
         })

@@ -5,7 +5,7 @@ use crate::common;
 use common::{assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::{self, DataSource, OpenOptions};
-use entropysum::em::{self, Config, MixtureSpec, fit_mixture};
+use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
 use entropysum::family::{Known, Regularization, registry};
 use entropysum::inference;
@@ -58,7 +58,7 @@ fn follows<T: Scalar>(key: &str, name: &str, tolerance: f64) {
     let start = mixture(name, &fixture["init"]["pi"], &fixture["init"]["theta"]);
     let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
     let config = Config { max_iter: steps, tol: 0.0, regularization, ..Config::default() };
-    let fit = em::fit(start, &points, &executor, &config, &mut entropysum::Silent).unwrap();
+    let fit = em::fit(&start, &points, &executor, &config, &mut entropysum::Silent).unwrap();
     assert_eq!(fit.history.records.len(), steps);
     for (record, step) in fit.history.records.iter().zip(golden) {
         let check = |found: f64, expected: &str| {
@@ -133,8 +133,7 @@ fn figures_of_the_documentation_hold() {
         let family = registry::build(name, points.dim()).unwrap();
         let spec = MixtureSpec::new(family, n_components);
         let config = Config { n_init, max_iter: 2000, ..Config::default() };
-        let fit =
-            fit_mixture(&spec, &*points, &executor, &config, &mut entropysum::Silent).unwrap();
+        let fit = em::fit(&spec, &*points, &executor, &config, &mut entropysum::Silent).unwrap();
         assert!(fit.converged() && fit.last().unwrap().gap().abs() < 1e-12, "{name}");
         let found = inference::score(&fit.model, &*points, &executor).unwrap().bic();
         assert!((found - bic).abs() < 0.06, "{file} {name}: {found}, documented {bic}");

@@ -7,7 +7,7 @@ use common::{
     gaussians,
 };
 use entropysum::data::memory::Points;
-use entropysum::em::{self, Config, MixtureSpec, fit_mixture};
+use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
 use entropysum::family::{ExponentialFamily, Parameters, Regularization, registry};
 use entropysum::inference;
@@ -249,7 +249,7 @@ fn entropy_sums_stand_between_log_likelihoods_in_every_iteration() {
             };
             let family = example_family(name, DIM);
             let spec = MixtureSpec::new(family, COMPONENTS).with_posterior(posterior);
-            let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             if fit.history.records.len() < 2 {
                 is_fixed_point(&fit.model, &points, &config, name);
             }
@@ -274,7 +274,7 @@ fn entropy_sums_stand_between_log_likelihoods_in_every_iteration() {
 fn is_fixed_point(model: &Mixture, points: &Points<'_, f64>, config: &Config, name: &str) {
     let config = Config { max_iter: 1, ..config.clone() };
     let executor = Executor::new(Some(1)).unwrap();
-    let again = em::fit(model.clone(), points, &executor, &config, &mut Silent).unwrap();
+    let again = em::fit(&model, points, &executor, &config, &mut Silent).unwrap();
     let record = again.last().unwrap();
     assert!(record.delta().abs() < 1e-13, "{name}: delta {:e}", record.delta());
     let flat = |model: &Mixture| [model.parameters().components.concat(), model.weights().to_vec()];
@@ -296,7 +296,7 @@ fn delta_is_the_divergence_of_the_step() {
         ..Config::default()
     };
     let executor = Executor::new(Some(1)).unwrap();
-    let fit = em::fit(old.clone(), &points, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&old, &points, &executor, &config, &mut Silent).unwrap();
     let (new, mut divergence) = (&fit.model, 0.0);
     for c in 0..COMPONENTS {
         let (a, b) = (new.theta(c).component, old.theta(c).component);

@@ -51,7 +51,7 @@ fn fit<T: Scalar>(
     points: &Points<'_, T>,
     config: &Config,
 ) -> Fit<LinearGaussian> {
-    spec.fit(points, &executor(), config, &mut Silent).unwrap()
+    em::fit(spec, points, &executor(), config, &mut Silent).unwrap()
 }
 
 /// `W W'`, row-major: loadings themselves are unique only up to a rotation.
@@ -601,7 +601,8 @@ fn fits_have_the_same_bits_on_1_2_and_7_threads() {
         let config = Config { max_iter: 5, tol: 0.0, ..Config::default() };
         let mut bits = Vec::new();
         for spec in [LinearGaussianSpec::ppca(3), LinearGaussianSpec::factor_analysis(3)] {
-            let fit = spec.with_form(form).fit(&points, &executor, &config, &mut Silent).unwrap();
+            let fit =
+                em::fit(&spec.with_form(form), &points, &executor, &config, &mut Silent).unwrap();
             bits.extend(fit.model.mean().iter().map(|v| v.to_bits()));
             bits.extend(fit.model.noise_variances().iter().map(|v| v.to_bits()));
             bits.extend(
@@ -773,7 +774,7 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
 
     for spec in [LinearGaussianSpec::ppca(2), LinearGaussianSpec::factor_analysis(1)] {
         assert!(
-            spec.fit(&points, &executor(), &Config::default(), &mut Silent)
+            em::fit(&spec, &points, &executor(), &Config::default(), &mut Silent)
                 .unwrap_err()
                 .to_string()
                 .contains("NaN")
@@ -814,7 +815,7 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
             let bits = |threads| {
                 let executor = Executor::new(Some(threads)).unwrap();
                 let config = Config { max_iter: 3, tol: 0.0, ..Config::default() };
-                spec.fit(&points, &executor, &config, &mut Silent)
+                em::fit(&spec, &points, &executor, &config, &mut Silent)
                     .unwrap()
                     .last()
                     .unwrap()
@@ -1035,14 +1036,8 @@ fn densities_latents_reconstructions_and_samples_follow_the_definitions() {
 
 fn fault(spec: &LinearGaussianSpec, x: &[f64], dim: usize) -> String {
     let points = Points::from_rows(x, dim).unwrap();
-    spec.fit(
-        &points,
-        &executor(),
-        &Config { max_iter: 100_000, tol: 0.0, ..Config::default() },
-        &mut Silent,
-    )
-    .unwrap_err()
-    .to_string()
+    let config = Config { max_iter: 100_000, tol: 0.0, ..Config::default() };
+    em::fit(spec, &points, &executor(), &config, &mut Silent).unwrap_err().to_string()
 }
 
 #[test]
@@ -1175,7 +1170,7 @@ fn free_parameters_are_counted_without_rotations() {
 fn settings_without_meaning_are_refused() {
     let points = file("iris.csv");
     let message = |spec: &LinearGaussianSpec, config: &Config| {
-        spec.fit(&points, &executor(), config, &mut Silent).unwrap_err().to_string()
+        em::fit(&spec, &points, &executor(), config, &mut Silent).unwrap_err().to_string()
     };
     let (ppca, config) = (LinearGaussianSpec::ppca(2), Config::default());
     let factors = LinearGaussianSpec::factor_analysis(2);

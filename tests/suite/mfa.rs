@@ -6,7 +6,7 @@ use common::{Uniforms, assert_all_close, assert_close, clusters, fixture, number
 use entropysum::criterion::{Sizes, built_in};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init, fit_factor_analyzers};
+use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::{Known, Regularization, registry};
@@ -70,7 +70,7 @@ fn follows_the_golden_trajectory<T: Scalar>(noise: NoiseStructure, key: &str, to
     .with_parameter_expansion(false);
     let iterations = steps.len() - 1;
     let config = Config { max_iter: iterations, ..exact_ml() };
-    let fit = em::fit(start, &points, &executor(2), &config, &mut Silent).unwrap();
+    let fit = em::fit(&start, &points, &executor(2), &config, &mut Silent).unwrap();
     let golden = |step: &Value, name: &str| step[name].as_f64().unwrap();
     for (record, step) in fit.history.records.iter().zip(steps) {
         let what = |name: &str| format!("iteration {} {name}", record.iteration);
@@ -348,7 +348,7 @@ fn fit_points<T: Scalar>(
     dim: usize,
     config: &Config,
 ) -> Result<Fit<MixtureOfFactorAnalyzers>> {
-    fit_factor_analyzers(spec, &Points::from_rows(x, dim)?, &executor(2), config, &mut Silent)
+    em::fit(&spec, &Points::from_rows(x, dim)?, &executor(2), config, &mut Silent)
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn bits_of_a_fit<T: Scalar>(noise: NoiseStructure, threads: usize) -> Vec<u64> {
     let config = Config { max_iter: 6, tol: 0.0, n_init: 2, seed: 5, ..Config::default() };
     let spec = FactorAnalyzersSpec::new(noise, components, 2);
     let executor = executor(threads);
-    let fit = fit_factor_analyzers(&spec, &points, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     let mut bits: Vec<u64> = Vec::new();
     for record in &fit.history.records {
         let values = [record.entropy_sum.total(), record.lower_bound, record.log_likelihood];
@@ -497,8 +497,7 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
     let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, components, latents);
     let config = Config { max_iter: 3, ..Config::default() };
-    let model =
-        fit_factor_analyzers(&spec, &points, &executor(2), &config, &mut Silent).unwrap().model;
+    let model = em::fit(&spec, &points, &executor(2), &config, &mut Silent).unwrap().model;
     let lanes = Sweeper::<T, _>::new(&points, &executor(2)).sweep(&model).unwrap();
     let halves = [1, 2, 7].map(|threads| {
         let executor = executor(threads);
@@ -679,7 +678,7 @@ fn components_without_points_are_split_or_discarded() {
         &repeat("noise_variances", dim),
     )
     .unwrap();
-    let fit = em::fit(start, &points, &executor(1), &Config::default(), &mut Silent).unwrap();
+    let fit = em::fit(&start, &points, &executor(1), &Config::default(), &mut Silent).unwrap();
     let events: Vec<&Event> = fit.history.records.iter().flat_map(|r| &r.events).collect();
     assert!(events.iter().any(|e| matches!(e, Event::Split { component: 2, .. })), "{events:?}");
     assert_sound(&fit);
@@ -915,7 +914,7 @@ fn noise_is_ridged_by_what_was_asked_for_and_floored_relative_to_the_data() {
         let noise_of = |ridge: f64| {
             let regularization = Regularization { reg_covar: Some(ridge), ..Default::default() };
             let config = Config { max_iter: 1, regularization, ..Config::default() };
-            let fit = fit_factor_analyzers(&spec, &points, &executor(1), &config, &mut Silent);
+            let fit = em::fit(&spec, &points, &executor(1), &config, &mut Silent);
             fit.unwrap().model.parameter("noise_variances").unwrap()
         };
         for (with, without) in noise_of(0.25).iter().zip(noise_of(0.0)) {
@@ -925,7 +924,7 @@ fn noise_is_ridged_by_what_was_asked_for_and_floored_relative_to_the_data() {
     // Columns 0 and 1 are one: a factor of their own leaves them no noise.
     let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 1, 1);
     let config = Config { max_iter: 2000, tol: 0.0, ..Config::default() };
-    let fit = fit_factor_analyzers(&spec, &points, &executor(1), &config, &mut Silent).unwrap();
+    let fit = em::fit(&spec, &points, &executor(1), &config, &mut Silent).unwrap();
     let column = || x.iter().step_by(4);
     let mean = column().sum::<f64>() / 200.0;
     let variance = column().map(|v| (v - mean).powi(2)).sum::<f64>() / 200.0;

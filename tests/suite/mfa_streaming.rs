@@ -2,26 +2,21 @@
 
 use crate::common;
 
-use common::{StopAfter, Uniforms, assert_all_close, assert_close, rounded};
+use common::{Uniforms, assert_all_close, assert_close, fit_minibatches, resumed, rounded};
 use entropysum::block::Block;
 use entropysum::data::memory::Points;
 use entropysum::em::online::Online;
 use entropysum::em::stepwise::StepSize;
-use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
+use entropysum::em::stream::{Algorithm, StreamConfig};
 use entropysum::em::sweep::{Lanes, Sweeper};
-use entropysum::em::{
-    self, BatchState, Begin, Checkpoints, Config, FactorAnalyzersSpec, Fit, Incremental,
-    StreamState, start_factor_analyzers,
-};
+use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Incremental, start_factor_analyzers};
 use entropysum::exec::Executor;
 use entropysum::faer::MatRef;
 use entropysum::family::Regularization;
 use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
-use entropysum::monitor::{Event, Silent, StopReason};
+use entropysum::monitor::{Event, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::stats::SuffStats;
-use entropysum::store;
-use std::time::Duration;
 
 const DIM: usize = 5;
 const LATENTS: usize = 2;
@@ -117,7 +112,7 @@ fn incremental_em_ends_where_batch_em_does() {
         let model = start(noise, &x);
         let config =
             Config { max_iter: 5_000, tol: 1e-13, regularization: NO_RIDGE, ..Config::default() };
-        let batch = em::fit(model.clone(), &points, &executor(1), &config, &mut Silent).unwrap();
+        let batch = em::fit(&model, &points, &executor(1), &config, &mut Silent).unwrap();
         let mut learner = Incremental::new(model, 12, NO_RIDGE);
         let mut lanes = Lanes::<f64, _>::for_minibatches();
         for visit in 0..12_000 {
@@ -140,7 +135,7 @@ fn incremental_em_ends_where_batch_em_does() {
         let lost = log_likelihood(&batch.model) - reached;
         assert!(lost.abs() < 1e-3, "{noise:?}: {lost:e}");
         let one = Config { max_iter: 1, ..config };
-        let on = em::fit(learner.model().clone(), &points, &executor(1), &one, &mut Silent);
+        let on = em::fit(learner.model(), &points, &executor(1), &one, &mut Silent);
         let gain = on.unwrap().last().unwrap().delta();
         assert!(gain < 1e-7, "{noise:?}: {gain:e}");
     }
@@ -241,8 +236,6 @@ fn bits(fit: &Fit<MixtureOfFactorAnalyzers>) -> Vec<u64> {
 fn resumed_fits_end_with_the_same_bits_on_any_threads() {
     let x = example(3_000, 23);
     let points = Points::from_rows(&x, DIM).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("checkpoint");
     let config = Config::default();
     for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
         for noise in NoiseStructure::ALL {
@@ -255,37 +248,13 @@ fn resumed_fits_end_with_the_same_bits_on_any_threads() {
                 ..StreamConfig::default()
             };
             let model = start(noise, &x);
-            let whole =
-                stream::fit(model.clone(), &points, &executor(2), &config, &settings, &mut Silent)
-                    .unwrap();
+            let whole = fit_minibatches(&model, &points, &executor(2), &config, &settings).unwrap();
             let sound = |gap: f64| gap.abs() < 1e-10;
             assert!(whole.history.records.iter().all(|record| sound(record.gap())));
-            let data = StreamData { points: &points, held_out: None };
-            let mut state = stream::begin(model, &points, &config, &settings).unwrap();
-            let mut stops = 0;
-            let fit = loop {
-                let mut save = |state: &StreamState<_>| store::save_checkpoint(&path, state);
-                let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
-                let (executor, mut observer) = (executor(1), StopAfter(7));
-                let checkpoints = Some(checkpoints);
-                let fit = stream::resume(
-                    state,
-                    &data,
-                    &executor,
-                    &config,
-                    &settings,
-                    &mut observer,
-                    checkpoints,
-                )
-                .unwrap();
-                if fit.stop_reason != StopReason::Interrupted {
-                    break fit;
-                }
-                stops += 1;
-                state = store::load_checkpoint(&path, &points, &config, &settings).unwrap();
-            };
-            assert!(stops >= 4, "{stops}");
-            assert_eq!(bits(&fit), bits(&whole), "{noise:?} {algorithm:?}");
+            let (fits, _) = resumed(&model, &points, &executor(1), &config, Some(&settings), 7);
+            for fit in fits {
+                assert_eq!(bits(&fit), bits(&whole), "{noise:?} {algorithm:?}");
+            }
         }
     }
 }
@@ -295,28 +264,12 @@ fn resumed_fits_end_with_the_same_bits_on_any_threads() {
 fn fits_over_all_points_go_on_with_the_same_bits() {
     let x = example(600, 31);
     let points = Points::from_rows(&x, DIM).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("checkpoint");
     for (noise, expands) in [(NoiseStructure::Diagonal, true), (NoiseStructure::Isotropic, false)] {
         let model = start(noise, &x).with_parameter_expansion(expands);
         let config = Config { max_iter: 40, tol: 0.0, ..Config::default() };
-        let whole = em::fit(model.clone(), &points, &executor(2), &config, &mut Silent).unwrap();
-        let mut begin = Begin::Afresh(model);
-        let mut stops = 0;
-        let fit = loop {
-            let mut save = |state: &BatchState<_>| store::save_checkpoint(&path, state);
-            let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
-            let (executor, mut observer) = (executor(1), StopAfter(7));
-            let fit =
-                em::fit_from(begin, &points, &executor, &config, &mut observer, Some(checkpoints))
-                    .unwrap();
-            if fit.stop_reason != StopReason::Interrupted {
-                break fit;
-            }
-            stops += 1;
-            begin = Begin::Kept(store::load_batch_checkpoint(&path).unwrap());
-        };
-        assert!(stops >= 4, "{stops}");
-        assert_eq!(bits(&fit), bits(&whole), "{noise:?}");
+        let whole = em::fit(&model, &points, &executor(2), &config, &mut Silent).unwrap();
+        for fit in resumed(&model, &points, &executor(1), &config, None, 7).0 {
+            assert_eq!(bits(&fit), bits(&whole), "{noise:?}");
+        }
     }
 }

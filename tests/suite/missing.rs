@@ -4,7 +4,7 @@ use crate::common;
 
 use common::{Uniforms, assert_close, example_family, example_mixture, example_points};
 use entropysum::data::memory::Points;
-use entropysum::em::{self, Config, MixtureSpec, fit_mixture};
+use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::error::Error;
 use entropysum::exec::Executor;
 use entropysum::family::{Parameters, Regularization, registry};
@@ -58,7 +58,7 @@ fn without_missing_values_nothing_changes() {
             let start = example_mixture(name, DIM, COMPONENTS).with_posterior(posterior);
             let ignoring = start.clone().ignoring_missing().unwrap();
             let [a, b] = [start, ignoring]
-                .map(|start| em::fit(start, &points, &executor, &config, &mut Silent).unwrap());
+                .map(|start| em::fit(&start, &points, &executor, &config, &mut Silent).unwrap());
             for (a, b) in a.history.records.iter().zip(&b.history.records) {
                 assert_close(b.log_likelihood, a.log_likelihood, 1e-10, name);
                 assert_close(b.lower_bound, a.lower_bound, 1e-10, name);
@@ -116,7 +116,7 @@ fn entropy_sums_stay_between_log_likelihoods_with_missing_values() {
                 .with_posterior(posterior)
                 .ignoring_missing()
                 .unwrap();
-            let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             assert!(fit.history.records.len() >= 2, "{name}");
             for pair in fit.history.records.windows(2) {
                 assert!(pair[0].gap().abs() < 1e-10, "{name} gap {}", pair[0].gap());
@@ -143,7 +143,7 @@ fn means_are_those_of_the_observed_values() {
     let spec = MixtureSpec::new(registry::build("gaussian-diag", 2).unwrap(), 2);
     let spec = spec.ignoring_missing().unwrap();
     let executor = Executor::new(Some(1)).unwrap();
-    let fit = fit_mixture(&spec, &points, &executor, &Config::default(), &mut Silent).unwrap();
+    let fit = em::fit(&spec, &points, &executor, &Config::default(), &mut Silent).unwrap();
     let mut means = fit.model.parameter("means").unwrap();
     if means[0] > means[2] {
         means.rotate_left(2);
@@ -173,7 +173,7 @@ fn what_cannot_be_ignored_is_refused() {
     let points = Points::from_rows(&x, 2).unwrap();
     let spec = MixtureSpec::new(registry::build("poisson", 2).unwrap(), 2);
     let spec = spec.ignoring_missing().unwrap();
-    let fault = fit_mixture(&spec, &points, &executor, &Config::default(), &mut Silent);
+    let fault = em::fit(&spec, &points, &executor, &Config::default(), &mut Silent);
     let fault = fault.unwrap_err().to_string();
     assert!(fault.contains("column 1: all of the 30 values looked at are missing"), "{fault}");
 }

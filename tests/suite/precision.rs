@@ -46,8 +46,7 @@ fn f32_densities_hold_at_any_distance_between_clusters() {
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
             let executor = Executor::new(Some(2)).unwrap();
             let config = Config { max_iter: 20, ..Config::default() };
-            let model =
-                em::fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
+            let model = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
             let (double, single) =
                 (log_densities(&model, &wide, dim), log_densities(&model, &x, dim));
             let worst = double.iter().zip(&single).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -70,8 +69,8 @@ fn f32_trajectories_follow_f64_to_1e_7() {
             let config = Config { max_iter: 8, tol: 0.0, ..Config::default() };
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
             let (start, _) = init::start(&spec, &double, &executor, &config, 0).unwrap();
-            let a = em::fit(start.clone(), &single, &executor, &config, &mut Silent).unwrap();
-            let b = em::fit(start, &double, &executor, &config, &mut Silent).unwrap();
+            let a = em::fit(&start, &single, &executor, &config, &mut Silent).unwrap();
+            let b = em::fit(&start, &double, &executor, &config, &mut Silent).unwrap();
             for (a, b) in a.history.records.iter().zip(&b.history.records) {
                 let error = (a.log_likelihood - b.log_likelihood).abs() / b.log_likelihood.abs();
                 assert!(error < 1e-7, "{name} D={dim} iteration {}: {error:e}", a.iteration);
@@ -113,7 +112,7 @@ fn f32_densities_of_concentrated_families_are_right_to_epsilon_times_the_concent
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), 2);
             let executor = Executor::new(Some(1)).unwrap();
             let config = Config { max_iter: 20, ..Config::default() };
-            let fit = em::fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             let (a, b) =
                 (log_densities(&fit.model, &wide, dim), log_densities(&fit.model, &single, dim));
             let size = f64::from(f32::EPSILON) * concentration.max(100.0);

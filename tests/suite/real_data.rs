@@ -4,9 +4,7 @@ use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::selection::{self, Candidate, Criterion};
-use entropysum::{
-    Config, DataSource, Executor, Mixture, MixtureSpec, Points, Result, Silent, fit_mixture,
-};
+use entropysum::{Config, DataSource, Executor, Mixture, MixtureSpec, Points, Result, Silent, em};
 
 fn points(name: &str) -> Points<'static, f64> {
     let path = format!("{}/data/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -18,7 +16,7 @@ fn candidates(family: &str, points: &Points<'_, f64>, sizes: &[usize]) -> Vec<Ca
     let config = Config { n_init: 3, max_iter: 2000, tol: 1e-7, ..Config::default() };
     let fit = |i: usize, executor: &Executor| -> Result<_> {
         let spec = MixtureSpec::new(registry::build(family, points.dim())?, sizes[i]);
-        let fit = fit_mixture(&spec, points, executor, &config, &mut Silent)?;
+        let fit = em::fit(&spec, points, executor, &config, &mut Silent)?;
         let score = inference::score(&fit.model, points, executor)?;
         Ok(Candidate { fit, score, held_out: None })
     };
@@ -104,7 +102,7 @@ fn counts_of_words_tell_the_testaments_apart() {
     for (family, sizes) in [("multinomial", &[1, 2, 3, 4][..]), ("poisson", &[4])] {
         let fit = |&size: &usize| {
             let spec = MixtureSpec::new(registry::build(family, words.len()).unwrap(), size);
-            fit_mixture(&spec, &*chapters, &executor, &config, &mut Silent).unwrap()
+            em::fit(&spec, &*chapters, &executor, &config, &mut Silent).unwrap()
         };
         let fits: Vec<_> = sizes.iter().map(fit).collect();
         let bics = fits.iter().map(|fit| {

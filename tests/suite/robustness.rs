@@ -4,7 +4,7 @@ use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, gaussians};
 use entropysum::data::memory::Points;
-use entropysum::em::{self, Config, Fit, Init, MixtureSpec, fit_mixture};
+use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::{Parameters, Regularization, registry};
@@ -23,7 +23,7 @@ fn fit_points(
     let family = registry::build(name, dim)?;
     let executor = Executor::new(Some(2))?;
     let spec = MixtureSpec::new(family, components).with_init(init.clone());
-    fit_mixture(&spec, points, &executor, config, &mut Silent)
+    em::fit(&spec, points, &executor, config, &mut Silent)
 }
 
 fn fit(name: &str, components: usize, x: &[f64], dim: usize) -> Result<Fit<Mixture>> {
@@ -275,11 +275,11 @@ fn frozen_components_and_fixed_weights_stay() {
         let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
         let config = Config { regularization, max_iter: 20, ..Config::default() };
         let frozen = start.clone().with_frozen(vec![false, true, false]);
-        let fit = em::fit(frozen, &points, &executor, &config, &mut Silent).unwrap();
+        let fit = em::fit(&frozen, &points, &executor, &config, &mut Silent).unwrap();
         assert_eq!(fit.model.theta(1).component, start.theta(1).component, "{name}");
         assert_ne!(fit.model.theta(0).component, start.theta(0).component, "{name}");
         let fixed = start.clone().with_fixed_weights(true);
-        let fit = em::fit(fixed, &points, &executor, &config, &mut Silent).unwrap();
+        let fit = em::fit(&fixed, &points, &executor, &config, &mut Silent).unwrap();
         assert_eq!(fit.model.weights(), start.weights(), "{name}");
         let bounds: Vec<f64> = fit.history.records.iter().map(|r| r.lower_bound).collect();
         assert!(bounds.windows(2).all(|w| w[1] >= w[0] - 1e-12), "{name}: {bounds:?}");
@@ -304,7 +304,7 @@ fn an_empty_component_is_split_off_the_most_diffuse_one() {
     .unwrap();
     let points = Points::from_rows(&x, 2).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
-    let fit = em::fit(start, &points, &executor, &Config::default(), &mut Silent).unwrap();
+    let fit = em::fit(&start, &points, &executor, &Config::default(), &mut Silent).unwrap();
     assert!(fit.warnings.iter().any(|w| w.contains("shares the place")), "{:?}", fit.warnings);
     assert_close(fit.last().unwrap().lower_bound, found.last().unwrap().lower_bound, 1e-3, "bound");
 }
@@ -354,7 +354,7 @@ fn wrong_dimensions_are_refused() {
     let executor = Executor::new(Some(1)).unwrap();
     for error in [
         inference::score(&model, &points, &executor).unwrap_err(),
-        em::fit(model.clone(), &points, &executor, &Config::default(), &mut Silent).unwrap_err(),
+        em::fit(&model, &points, &executor, &Config::default(), &mut Silent).unwrap_err(),
     ] {
         let text = error.to_string();
         assert!(text.contains("3 dimension(s)") && text.contains("for 2"), "{text}");
@@ -381,9 +381,9 @@ fn collinear_columns_in_many_dimensions_are_floored_in_both_precisions() {
                 let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), 3);
                 let what = format!("{name} D={dim} {reg_covar:?}");
                 let points = Points::from_rows(&x, dim).unwrap();
-                let double = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+                let double = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
                 let points = Points::from_rows(&single, dim).unwrap();
-                let single = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+                let single = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
                 for fit in [double, single] {
                     assert_sound(&fit, &what);
                     // At most all directions of all components are at their floors.
@@ -402,8 +402,7 @@ fn f32_sums_that_overflow_are_an_error() {
     for name in gaussians() {
         let spec = MixtureSpec::new(registry::build(name, 2).unwrap(), 2);
         let executor = Executor::new(Some(1)).unwrap();
-        if let Err(error) = fit_mixture(&spec, &points, &executor, &Config::default(), &mut Silent)
-        {
+        if let Err(error) = em::fit(&spec, &points, &executor, &Config::default(), &mut Silent) {
             assert!(error.to_string().contains("too large"), "{error}");
         }
     }

@@ -6,7 +6,7 @@ use common::{assert_close, example_family};
 use entropysum::data::DataSource;
 use entropysum::data::memory::Points;
 use entropysum::data::sparse::SparsePoints;
-use entropysum::em::{Config, Fit, Init, MixtureSpec, fit_mixture};
+use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::Result;
 use entropysum::exec::Executor;
 use entropysum::family::{Known, Support, registry};
@@ -45,7 +45,7 @@ fn fit<T: Scalar>(name: &str, x: &[f64], k: usize, init: Init) -> Result<Fit<Mix
     let spec = MixtureSpec::new(example_family(name, 2), k).with_init(init);
     let config = Config { max_iter: 30, ..Config::default() };
     let executor = Executor::new(Some(1))?;
-    let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent)?;
+    let fit = em::fit(&spec, &points, &executor, &config, &mut Silent)?;
     let score = inference::score(&fit.model, &points, &executor)?;
     assert!(score.log_likelihood.is_finite(), "{name}: {score:?}");
     Ok(fit)
@@ -188,7 +188,7 @@ fn counts_of_nothing_are_learned() {
     let sparse = SparsePoints::<f64>::from_csr(vec![0; 11], vec![], vec![], 3).unwrap();
     let sources: [&dyn DataSource<f64>; 2] = [&dense, &sparse];
     for source in sources {
-        let fit = fit_mixture(&spec(), source, &executor, &config, &mut Silent).unwrap();
+        let fit = em::fit(&spec(), source, &executor, &config, &mut Silent).unwrap();
         assert!(fit.last().unwrap().log_likelihood.abs() < 1e-15);
         assert!(fit.last().unwrap().entropy_sum.total().abs() < 1e-15);
         for p in fit.model.parameter("probabilities").unwrap() {
@@ -198,7 +198,7 @@ fn counts_of_nothing_are_learned() {
     // One point that has none among others that have some changes no probability.
     let mixed = Points::<f64>::from_rows(&[2.0, 1.0, 1.0, 0.0, 0.0, 0.0], 3).unwrap();
     let spec = MixtureSpec::new(registry::build("multinomial", 3).unwrap(), 1);
-    let fit = fit_mixture(&spec, &mixed, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&spec, &mixed, &executor, &config, &mut Silent).unwrap();
     for (p, expected) in fit.model.parameter("probabilities").unwrap().iter().zip([0.5, 0.25, 0.25])
     {
         assert_close(*p, expected, 1e-15, "mixed");

@@ -5,8 +5,8 @@ use crate::common;
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::truncated::TruncatedSweeper;
-use entropysum::em::{self, Config, SbnSpec, fit_sbn};
+use entropysum::em::{self, Config, SbnSpec};
+use entropysum::em::{Mergeable, truncated};
 use entropysum::exec::Executor;
 use entropysum::inference;
 use entropysum::model::GenerativeModel;
@@ -278,7 +278,7 @@ fn em_follows_40_digit_trajectories() {
     let steps = golden["em"].as_array().unwrap();
     let config = Config { max_iter: steps.len() - 1, tol: 0.0, ..Config::default() };
     let start = net(&golden["params"]);
-    let fit = em::fit(start, &points, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&start, &points, &executor, &config, &mut Silent).unwrap();
     for (record, step) in fit.history.records.iter().zip(steps) {
         let value = |name: &str| step[name].as_f64().unwrap();
         assert_close(record.log_likelihood, value("loglik"), 1e-10, "log-likelihood");
@@ -461,7 +461,7 @@ fn the_bound_rises_under_exact_and_truncated_posteriors_of_two_and_three_layers(
                 SbnSpec { hidden: hidden.then_some(4), ..SbnSpec::new(if hidden { 2 } else { 4 }) };
             let spec = spec.with_posterior(posterior);
             let config = Config { max_iter: 40, tol: 0.0, seed: 2, ..Config::default() };
-            let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             assert_eq!(fit.history.records.len(), 40);
             rising(&fit.history.records);
             let [first, last] = [0, 39].map(|k| fit.history.records[k].lower_bound);
@@ -485,12 +485,15 @@ fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
         let exact = sweep::<f64>(&net, &x, None);
         let all = 1 << net.n_latents();
         for states in [all, 3] {
+            let posterior = LatentPosterior::Truncated { states };
+            let truncated_net = net.clone().with_posterior(posterior).unwrap();
             let truncated =
-                TruncatedSweeper::<f64>::new(&points, &executor, states, 1).sweep(&net).unwrap();
-            let stats = &truncated.stats;
+                truncated::search::<f64>(&truncated_net, &points, &executor, 1).unwrap();
+            let stats = truncated.moments(&net);
+            let log_evidence = truncated.log_evidence() / truncated.total_weight();
             if states == all {
                 let evidence = exact.log_evidence() / 300.0;
-                assert_close(truncated.log_evidence, evidence, 1e-12, "evidence");
+                assert_close(log_evidence, evidence, 1e-12, "evidence");
                 assert_close(net.bound_of(stats), net.lower_bound(&exact), 1e-12, "bound");
                 let (found, expected) = (net.entropies_of(stats), net.entropy_sum(&exact));
                 assert_close(found.total(), expected.total(), 1e-12, "entropy sum");
@@ -503,7 +506,7 @@ fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
                 }
             } else {
                 assert!(truncated.log_evidence < exact.log_evidence() / 300.0 - 1e-6);
-                assert_close(net.bound_of(stats), truncated.log_evidence, 1e-12, "bound");
+                assert_close(net.bound_of(stats), log_evidence, 1e-12, "bound");
             }
             let gap = net.bound_of(stats) - net.entropies_of(stats).total();
             let gradient = net.gradient_of(stats);
@@ -526,9 +529,10 @@ fn gaps_of_truncated_posteriors_are_certified_at_random_parameters_of_two_and_th
         let x = draws(&of_posteriors, 300, 6);
         let weights = (0..300).map(|i| 0.25 + (i % 4) as f64).collect();
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
-        let mut sweeper = TruncatedSweeper::<f64>::new(&points, &executor, 5, 2);
-        sweeper.sweep(&of_posteriors).unwrap();
-        let stats = sweeper.sweep(&of_posteriors).unwrap().stats;
+        let truncated = LatentPosterior::Truncated { states: 5 };
+        let of_posteriors = of_posteriors.with_posterior(truncated).unwrap();
+        let found = truncated::search::<f64>(&of_posteriors, &points, &executor, 2).unwrap();
+        let stats = found.moments(&of_posteriors).clone();
         for net in [&of_posteriors, &other] {
             let sum = net.entropies_of(&stats);
             let gap = net.bound_of(&stats) - sum.total();
@@ -550,7 +554,7 @@ fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
     for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
         let spec = SbnSpec::new(3).with_posterior(posterior);
         let config = Config { max_iter: 3000, tol: 1e-12, seed: 1, ..Config::default() };
-        let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+        let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
         let last = fit.last().unwrap();
         assert!(fit.converged(), "{posterior:?}: {:?}", fit.stop_reason);
         assert!(last.gap().abs() < 1e-8, "{posterior:?}: {}", last.gap());
@@ -614,7 +618,7 @@ fn bits_of_a_fit<T: Scalar>(
     let points = Points::from_rows(&x, 12).unwrap();
     let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
     let config = Config { max_iter: 4, tol: 0.0, n_init: 2, seed: 9, ..Config::default() };
-    let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     let mut bits: Vec<u64> = Vec::new();
     for record in &fit.history.records {
         bits.extend([record.lower_bound, record.entropy_sum.total()].map(f64::to_bits));
@@ -728,7 +732,7 @@ fn planted_causes_are_recovered_from_random_starts() {
     let config = Config { max_iter: 200, tol: 1e-6, n_init: 3, ..Config::default() };
     for posterior in [LatentPosterior::Exact, TRUNCATED] {
         let spec = SbnSpec::new(4).with_posterior(posterior);
-        let fit = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap();
+        let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
         let weights = fit.model.parameter("weights").unwrap();
         for cause in 0..4 {
             // A latent may stand for the absence of a cause.
@@ -768,9 +772,9 @@ fn constant_pixels_empty_rows_and_idle_latents_leave_numbers() {
             let narrow: Vec<f32> =
                 points.view().row_iter().flat_map(|row| row.iter().map(|&v| v as f32)).collect();
             let narrow = Points::from_rows(&narrow, 5).unwrap();
-            let fit = fit_sbn(&spec, &narrow, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, &narrow, &executor, &config, &mut Silent).unwrap();
             assert!(fit.history.records.iter().all(|r| r.lower_bound.is_finite()));
-            let fit = fit_sbn(&spec, points, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, points, &executor, &config, &mut Silent).unwrap();
             for record in &fit.history.records {
                 assert!(record.lower_bound.is_finite() && record.gap().is_finite());
             }
@@ -797,26 +801,26 @@ fn bad_input_is_told_what_and_where() {
     for hidden in [None, Some(2)] {
         for posterior in [LatentPosterior::Exact, TRUNCATED] {
             let spec = SbnSpec { hidden, ..SbnSpec::new(2) }.with_posterior(posterior);
-            let fault = fit_sbn(&spec, &narrow, &executor, &config, &mut Silent).unwrap_err();
+            let fault = em::fit(&spec, &narrow, &executor, &config, &mut Silent).unwrap_err();
             assert!(fault.to_string().starts_with(place), "{fault}");
-            let fault = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
+            let fault = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
             assert!(fault.to_string().starts_with(place), "{fault}");
         }
     }
     for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
         let spec = SbnSpec::new(2).with_posterior(posterior);
-        let fault = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
+        let fault = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
         assert!(fault.to_string().starts_with(place), "{fault}");
         // From a given network no start looks at the points first.
         let given = Layer::new(2, &[0.5; 8], &[0.0; 4]).unwrap();
         let given = SigmoidBeliefNet::new(vec![0.5; 2], None, given).unwrap();
         let spec = SbnSpec::from_model(given).with_posterior(posterior);
-        let fault = fit_sbn(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
+        let fault = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
         assert!(fault.to_string().starts_with(place), "{fault}");
     }
     let fine = Points::from_rows(&x[..8], 4).unwrap();
     let fault = |spec: SbnSpec| {
-        fit_sbn(&spec, &fine, &executor, &config, &mut Silent).unwrap_err().to_string()
+        em::fit(&spec, &fine, &executor, &config, &mut Silent).unwrap_err().to_string()
     };
     let text = fault(SbnSpec::new(17));
     assert!(text.contains("17 states") || text.contains("2^17 states"), "{text}");
@@ -836,7 +840,7 @@ fn bad_input_is_told_what_and_where() {
     // More states than there are: no more than all are tried.
     let states = LatentPosterior::Truncated { states: 65536 };
     let spec = SbnSpec::new(2).with_posterior(states);
-    let fit = fit_sbn(&spec, &fine, &executor, &config, &mut Silent).unwrap();
+    let fit = em::fit(&spec, &fine, &executor, &config, &mut Silent).unwrap();
     assert!(inference::score(&fit.model, &fine, &executor).unwrap().log_likelihood <= 1e-9);
     let layer = || Layer::new(2, &[0.0; 4], &[0.0; 2]).unwrap();
     assert!(SigmoidBeliefNet::new(vec![0.5; 3], None, layer()).is_err());

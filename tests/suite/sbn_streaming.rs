@@ -2,23 +2,21 @@
 
 use crate::common;
 
-use common::{StopAfter, Uniforms, rounded};
+use common::{Uniforms, fit_minibatches, resumed, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
 use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
+use entropysum::em::stream::{Algorithm, StreamConfig};
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Checkpoints, Config, Fit, SbnSpec, StreamState, fit_sbn, sbn};
+use entropysum::em::{self, Config, Fit, SbnSpec, sbn};
 use entropysum::exec::Executor;
 use entropysum::family::Regularization;
 use entropysum::inference;
 use entropysum::model::GenerativeModel;
 use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
-use entropysum::monitor::{Silent, StopReason};
+use entropysum::monitor::Silent;
 use entropysum::scalar::Scalar;
 use entropysum::stats::SuffStats;
-use entropysum::store;
-use std::time::Duration;
 
 const DIM: usize = 12;
 
@@ -103,7 +101,7 @@ fn fit_stream<T: Scalar>(
     let points = Points::from_rows(&narrow, DIM).unwrap();
     let executor = Executor::new(Some(threads)).unwrap();
     let config = Config { tol: 1e-6, ..Config::default() };
-    stream::fit(net, &points, &executor, &config, stream, &mut Silent).unwrap()
+    fit_minibatches(&net, &points, &executor, &config, stream).unwrap()
 }
 
 /// What could differ between two fits, as bits.
@@ -150,7 +148,7 @@ fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
         let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
         let config = Config { max_iter: 400, tol: 1e-7, ..Config::default() };
         let spec = SbnSpec::from_model(net.clone());
-        let batch = fit_sbn(&spec, &all, &executor, &config, &mut Silent).unwrap();
+        let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
         let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
         for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
             let config = StreamConfig { epochs: 60, ..stream_config(algorithm) };
@@ -174,8 +172,6 @@ fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
 fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let x = points(2_000, 5);
     let all = Points::from_rows(&x, DIM).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("checkpoint");
     let executor = Executor::new(Some(1)).unwrap();
     let config = Config { tol: 1e-6, ..Config::default() };
     for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
@@ -187,33 +183,11 @@ fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
             let settings = StreamConfig { epochs: 3, polish: 2, ..stream_config(algorithm) };
             let net = start(&x, hidden, posterior, ridge);
             let whole = fit_stream::<f64>(net.clone(), &x, 1, &settings);
-            let data = StreamData { points: &all, held_out: None };
-            let mut state = stream::begin(net, &all, &config, &settings).unwrap();
-            let mut stops = 0;
-            let fit = loop {
-                let mut save =
-                    |state: &StreamState<SigmoidBeliefNet>| store::save_checkpoint(&path, state);
-                let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
-                let mut observer = StopAfter(9);
-                let fit = stream::resume(
-                    state,
-                    &data,
-                    &executor,
-                    &config,
-                    &settings,
-                    &mut observer,
-                    Some(checkpoints),
-                )
-                .unwrap();
-                if fit.stop_reason != StopReason::Interrupted {
-                    break fit;
-                }
-                stops += 1;
-                state = store::load_checkpoint(&path, &all, &config, &settings).unwrap();
-            };
-            assert!(stops >= 4, "{stops}");
-            assert_eq!(bits(&fit), bits(&whole), "{algorithm:?} {posterior:?}");
-            assert_eq!(fit.model.posterior(), posterior);
+            let (fits, _) = resumed(&net, &all, &executor, &config, Some(&settings), 9);
+            for fit in fits {
+                assert_eq!(bits(&fit), bits(&whole), "{algorithm:?} {posterior:?}");
+                assert_eq!(fit.model.posterior(), posterior);
+            }
         }
     }
 }
@@ -228,22 +202,22 @@ fn what_cannot_be_streamed_is_told() {
     let of_states = net.clone().with_posterior(truncated).unwrap();
     let all = Points::from_rows(&x, DIM).unwrap();
     let settings = stream_config(Algorithm::Stepwise);
-    let fault = stream::begin(of_states.clone(), &all, &config, &settings).unwrap_err().to_string();
-    assert!(fault.contains("truncated posteriors") && fault.contains("fit_sbn"), "{fault}");
-    let fault = entropysum::em::fit(of_states, &all, &executor, &config, &mut Silent).unwrap_err();
+    let fault = fit_minibatches(&of_states, &all, &executor, &config, &settings).unwrap_err();
+    let fault = fault.to_string();
+    assert!(fault.contains("truncated posteriors") && fault.contains("SbnSpec"), "{fault}");
+    let fault = entropysum::em::fit(&of_states, &all, &executor, &config, &mut Silent).unwrap_err();
     assert!(fault.to_string().contains("truncated posteriors"), "{fault}");
 
     x[400 * DIM + 2] = 0.5;
     let all = Points::from_rows(&x, DIM).unwrap().named("bits");
     for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
         let settings = StreamConfig { epochs: 1, ..stream_config(algorithm) };
-        let fault = stream::fit(net.clone(), &all, &executor, &config, &settings, &mut Silent);
+        let fault = fit_minibatches(&net, &all, &executor, &config, &settings);
         let fault = fault.unwrap_err().to_string();
         assert!(fault.starts_with("bits: row 400, column 2: the value is 0.5"), "{fault}");
         let settings = StreamConfig { bad_rows: BadRows::Skip, ..settings };
-        let fit =
-            stream::fit(net.clone(), &all, &executor, &config, &settings, &mut Silent).unwrap();
-        assert!(fit.warnings.iter().any(|it| it.starts_with("1 point(s)")), "{:?}", fit.warnings);
+        let fit = fit_minibatches(&net, &all, &executor, &config, &settings).unwrap();
+        assert!(fit.warnings.iter().any(|it| it.starts_with("1 row ")), "{:?}", fit.warnings);
     }
 }
 

@@ -2,23 +2,19 @@
 
 use crate::common;
 
-use common::{StopAfter, Uniforms, rounded};
+use common::{Uniforms, fit_minibatches, resumed, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
-use entropysum::em::stream::{Algorithm, StreamConfig, StreamData};
-use entropysum::em::{
-    Checkpoints, Config, Fit, SbnSpec, StreamState, TruncatedStream, fit_sbn, sbn, stream,
-    truncated_stream,
-};
+use entropysum::em::stream::{Algorithm, StreamConfig};
+use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, sbn};
 use entropysum::exec::Executor;
 use entropysum::inference;
 use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
-use entropysum::monitor::{IterRecord, Silent, StopReason};
+use entropysum::monitor::{IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::store;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Duration;
 
 const DIM: usize = 12;
 const TRUNCATED: LatentPosterior = LatentPosterior::Truncated { states: 6 };
@@ -62,7 +58,8 @@ fn run<T: Scalar>(
     }
     let executor = Executor::new(Some(threads)).unwrap();
     let config = Config { tol: 1e-6, ..Config::default() };
-    truncated_stream::fit(net, true, &points, &executor, &config, stream, &mut Silent).unwrap()
+    let spec = SbnSpec::from_random(net);
+    fit_minibatches(&spec, &points, &executor, &config, stream).unwrap()
 }
 
 /// What could differ between two fits, as bits.
@@ -110,24 +107,18 @@ fn sets_go_to_the_disk_when_memory_is_short_and_leave_no_trace_there() {
     let x = points(700, 1);
     let folder = tempfile::tempdir().unwrap();
     let all = Points::from_rows(&x, DIM).unwrap();
-    let begin = |memory, folder: &Path| {
-        let config = StreamConfig { memory, ..tight() };
-        truncated_stream::begin(
-            start(&x, false, 0.0),
-            true,
-            &all,
-            &Config::default(),
-            &config,
-            folder,
-        )
+    let executor = Executor::new(Some(1)).unwrap();
+    let run = |memory, folder: &Path| {
+        Fitting::new(&all, &executor)
+            .minibatches(&StreamConfig { memory, epochs: 1, ..tight() })
+            .spill_folder(folder)
+            .fit(&SbnSpec::from_random(start(&x, false, 0.0)))
     };
-    // Six states of one word for each of 700 points.
-    assert_eq!(begin(0, folder.path()).unwrap().spilled_bytes(), 700 * 48);
-    assert_eq!(begin(48 * 2 * 100, folder.path()).unwrap().spilled_bytes(), 600 * 48);
-    let state = begin(1 << 20, &folder.path().join("nowhere")).unwrap();
-    assert_eq!(state.spilled_bytes(), 0);
+    // Six states of one word for each of 700 points: how many bytes are on the disk is tested beside the code.
+    assert!(run(0, folder.path()).is_ok() && run(48 * 2 * 100, folder.path()).is_ok());
+    assert!(run(1 << 20, &folder.path().join("nowhere")).is_ok());
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-    let fault = begin(0, &folder.path().join("nowhere")).unwrap_err().to_string();
+    let fault = run(0, &folder.path().join("nowhere")).unwrap_err().to_string();
     assert!(fault.contains("nowhere") && fault.contains("states of points"), "{fault}");
 }
 
@@ -151,7 +142,7 @@ fn truncated_streams_reach_what_batch_em_reaches_and_recover_planted_causes() {
     let executor = Executor::new(Some(2)).unwrap();
     let spec = SbnSpec::new(5).with_posterior(LatentPosterior::Truncated { states: 10 });
     let config = Config { max_iter: 200, tol: 1e-6, n_init: 3, ..Config::default() };
-    let batch = fit_sbn(&spec, &all, &executor, &config, &mut Silent).unwrap();
+    let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
     let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
     let begin = |run| sbn::start(&spec, &all, 3, run).unwrap();
     let config = StreamConfig { epochs: 30, batch_size: 250, ..tight() };
@@ -183,7 +174,7 @@ fn a_stream_from_a_given_network_keeps_what_it_knows() {
     let executor = Executor::new(Some(2)).unwrap();
     let spec = SbnSpec::new(5).with_posterior(TRUNCATED);
     let config = Config { max_iter: 80, ..Config::default() };
-    let learned = fit_sbn(&spec, &all, &executor, &config, &mut Silent).unwrap();
+    let learned = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
     let score =
         |net: &SigmoidBeliefNet| inference::score(net, &all, &executor).unwrap().log_likelihood;
     let mut records: Vec<f64> = Vec::new();
@@ -191,10 +182,12 @@ fn a_stream_from_a_given_network_keeps_what_it_knows() {
         records.push(record.log_likelihood);
         ControlFlow::Continue(())
     };
-    let model = learned.model.clone();
-    let fit =
-        truncated_stream::fit(model, false, &all, &executor, &config, &tight(), &mut observer)
-            .unwrap();
+    let fit = Fitting::new(&all, &executor)
+        .config(&config)
+        .minibatches(&tight())
+        .observer(&mut observer)
+        .fit(&SbnSpec::from_model(learned.model.clone()))
+        .unwrap();
     let before = score(&learned.model);
     assert!(score(&fit.model) > before - 0.01, "{before}");
     // Minibatches of 100 points differ by their sampling alone: a standard deviation of about 0.1 for each.
@@ -222,43 +215,14 @@ fn resumed_truncated_streams_end_with_the_same_bits_as_one_that_was_never_stoppe
     for (hidden, ridge, memory) in
         [(false, 1e-3, 1 << 16), (true, 0.0, 1 << 14), (false, 0.0, 1 << 26)]
     {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint");
         let settings = StreamConfig { memory, ..tight() };
         let net = start(&x, hidden, ridge);
         let whole = run::<f64>(net.clone(), &x, None, 2, &settings);
-        let data = StreamData { points: &all, held_out: None };
-        let mut state =
-            truncated_stream::begin(net, true, &all, &config, &settings, folder.path()).unwrap();
-        let mut stops = 0;
-        let fit = loop {
-            let mut save = |state: &TruncatedStream| store::save_truncated_checkpoint(&path, state);
-            let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
-            let mut observer = StopAfter(9);
-            let fit = truncated_stream::resume(
-                state,
-                &data,
-                &executor,
-                &config,
-                &settings,
-                &mut observer,
-                Some(checkpoints),
-            )
-            .unwrap();
-            if fit.stop_reason != StopReason::Interrupted {
-                break fit;
-            }
-            stops += 1;
-            let folder = folder.path();
-            state =
-                store::load_truncated_checkpoint(&path, &all, &config, &settings, folder).unwrap();
-            assert_eq!(state.spilled_bytes() > 0, memory < 1 << 20);
-        };
-        assert!(stops >= 4, "{stops}");
-        assert_eq!(bits(&fit), bits(&whole), "{hidden} {memory}");
-        assert_eq!(fit.model.posterior(), TRUNCATED);
-        // The temporary files had no names.
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        let spec = SbnSpec::from_random(net);
+        for fit in resumed(&spec, &all, &executor, &config, Some(&settings), 9).0 {
+            assert_eq!(bits(&fit), bits(&whole), "{hidden} {memory}");
+            assert_eq!(fit.model.posterior(), TRUNCATED);
+        }
     }
 }
 
@@ -268,73 +232,47 @@ fn damaged_checkpoints_and_those_of_other_fits_are_refused() {
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
     let (config, settings) = (Config::default(), tight());
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("checkpoint");
-    let data = StreamData { points: &all, held_out: None };
-    let state = truncated_stream::begin(
-        start(&x, false, 0.0),
-        true,
-        &all,
-        &config,
-        &settings,
-        folder.path(),
-    );
-    let mut save = |state: &TruncatedStream| store::save_truncated_checkpoint(&path, state);
-    let checkpoints = Some(Checkpoints { every: Duration::MAX, save: &mut save });
-    truncated_stream::resume(
-        state.unwrap(),
-        &data,
-        &executor,
-        &config,
-        &settings,
-        &mut StopAfter(5),
-        checkpoints,
-    )
-    .unwrap();
-    let load = |path: &Path| {
-        store::load_truncated_checkpoint::<f64>(path, &all, &config, &settings, folder.path())
-    };
-    let whole = std::fs::read(&path).unwrap();
-    assert!(load(&path).is_ok());
-    let other = folder.path().join("other");
-    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    for cut in [0, 7, 8, 8 + length / 2, 8 + length, whole.len() / 2, whole.len() - 1] {
-        std::fs::write(&other, &whole[..cut]).unwrap();
-        let fault = load(&other).unwrap_err().to_string();
-        assert!(fault.starts_with(other.to_str().unwrap()), "{cut}: {fault}");
+    let spec = SbnSpec::from_random(start(&x, false, 0.0));
+    let (_, whole) = resumed(&spec, &all, &executor, &config, Some(&settings), 5);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let resume =
+        |bytes: &[u8], points: &Points<'_, f64>, settings: &StreamConfig, spec: &SbnSpec| {
+            std::fs::write(&file, bytes).unwrap();
+            let saved = store::load_checkpoint(&file)?;
+            Fitting::new(points, &executor)
+                .config(&config)
+                .minibatches(settings)
+                .resume(saved)
+                .fit(spec)
+        };
+    assert!(resume(&whole, &all, &settings, &spec).is_ok());
+    for cut in [0, 7, 24, 100, whole.len() / 2, whole.len() - 1] {
+        let fault = resume(&whole[..cut], &all, &settings, &spec).unwrap_err().to_string();
+        assert!(fault.starts_with(file.path().to_str().unwrap()), "{cut}: {fault}");
     }
-    // The count of remembered minibatches, 19 numbers in, is anything but one.
+    // A bit of the sets, which come last, is read over by no one.
     let mut damaged = whole.clone();
-    damaged[8 + length + 8 * 18..][..8].copy_from_slice(&f64::NAN.to_le_bytes());
-    std::fs::write(&other, &damaged).unwrap();
-    assert!(load(&other).unwrap_err().to_string().contains("damaged checkpoint"));
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let fault = resume(&damaged, &all, &settings, &spec).unwrap_err().to_string();
+    assert!(fault.contains("damaged checkpoint"), "{fault}");
 
     let more = Points::from_rows(&x[..200 * DIM], DIM).unwrap();
-    let fault = store::load_truncated_checkpoint(&path, &more, &config, &settings, folder.path());
-    assert!(fault.unwrap_err().to_string().contains("of another fit"));
     let slower = StreamConfig { batch_size: 50, ..settings.clone() };
-    let fault = truncated_stream::resume(
-        load(&path).unwrap(),
-        &data,
-        &executor,
-        &config,
-        &slower,
-        &mut Silent,
-        None,
-    );
-    assert!(fault.unwrap_err().to_string().contains("of another fit"));
-
-    // A checkpoint of exact posteriors has no sets, one of sets is of no exact ones.
     let exact = start(&x, false, 0.0).with_posterior(LatentPosterior::Exact).unwrap();
-    let mut save = |state: &StreamState<SigmoidBeliefNet>| store::save_checkpoint(&other, state);
-    let checkpoints = Some(Checkpoints { every: Duration::MAX, save: &mut save });
-    let state = stream::begin(exact, &all, &config, &settings).unwrap();
-    stream::resume(state, &data, &executor, &config, &settings, &mut StopAfter(2), checkpoints)
-        .unwrap();
-    let fault = load(&other).unwrap_err().to_string();
-    assert!(fault.contains("truncated posteriors"), "{fault}");
-    let fault = store::load_checkpoint::<f64, SigmoidBeliefNet>(&path, &all, &config, &settings);
-    assert!(fault.unwrap_err().to_string().contains("truncated posteriors"));
+    let exact = SbnSpec::from_model(exact);
+    for (fault, said) in [
+        (resume(&whole, &more, &settings, &spec), "n_points 300 there and 200 here"),
+        (resume(&whole, &all, &slower, &spec), "batch_size 100 there and 50 here"),
+        (resume(&whole, &all, &settings, &exact), "random start"),
+    ] {
+        let fault = fault.unwrap_err().to_string();
+        assert!(fault.contains("of another fit") && fault.contains(said), "{fault}");
+    }
+    // A checkpoint of exact posteriors has no sets.
+    let (_, of_exact) = resumed(&exact, &all, &executor, &config, Some(&settings), 2);
+    let fault = resume(&of_exact, &all, &settings, &spec).unwrap_err().to_string();
+    assert!(fault.contains("of another fit"), "{fault}");
 }
 
 #[test]
@@ -345,23 +283,13 @@ fn what_truncated_posteriors_cannot_stream_is_told() {
     let net = start(&x, false, 0.0);
     let fault = |net: &SigmoidBeliefNet, x: &[f64], settings: &StreamConfig| {
         let all = Points::from_rows(x, DIM).unwrap().named("bits");
-        let fit = truncated_stream::fit(
-            net.clone(),
-            true,
-            &all,
-            &executor,
-            &config,
-            settings,
-            &mut Silent,
-        );
+        let fit =
+            fit_minibatches(&SbnSpec::from_random(net.clone()), &all, &executor, &config, settings);
         fit.unwrap_err().to_string()
     };
     let incremental = StreamConfig { algorithm: Algorithm::Incremental, ..tight() };
     assert!(fault(&net, &x, &incremental).contains("use stepwise EM"));
     assert!(fault(&net, &x, &StreamConfig { polish: 2, ..tight() }).contains("closing iterations"));
-    let exact = net.clone().with_posterior(LatentPosterior::Exact).unwrap();
-    assert!(fault(&exact, &x, &tight()).contains("learns truncated posteriors"));
-
     x[400 * DIM + 2] = 0.5;
     x[450 * DIM + 1] = f64::NAN;
     for settings in [tight(), StreamConfig { shuffle: false, ..tight() }] {
@@ -373,22 +301,15 @@ fn what_truncated_posteriors_cannot_stream_is_told() {
         assert!(places.iter().any(|place| text.starts_with(place)), "{text}");
         let all = Points::from_rows(&x, DIM).unwrap();
         let settings = StreamConfig { bad_rows: BadRows::Skip, epochs: 2, ..settings };
-        let fit = truncated_stream::fit(
-            net.clone(),
-            true,
-            &all,
-            &executor,
-            &config,
-            &settings,
-            &mut Silent,
-        )
-        .unwrap();
-        assert!(fit.warnings.iter().any(|it| it.starts_with("4 point(s)")), "{:?}", fit.warnings);
+        let spec = SbnSpec::from_random(net.clone());
+        let fit = fit_minibatches(&spec, &all, &executor, &config, &settings).unwrap();
+        assert!(fit.warnings.iter().any(|it| it.starts_with("2 rows")), "{:?}", fit.warnings);
     }
     let all = Points::from_rows(&x[..100 * DIM], DIM).unwrap();
     let all = all.with_weights(vec![0.0; 100]);
     if let Ok(all) = all {
-        let fit = truncated_stream::fit(net, true, &all, &executor, &config, &tight(), &mut Silent);
+        let spec = SbnSpec::from_random(net);
+        let fit = fit_minibatches(&spec, &all, &executor, &config, &tight());
         assert!(fit.unwrap_err().to_string().contains("weights of all points"));
     }
 }

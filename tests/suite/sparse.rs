@@ -6,7 +6,7 @@ use common::{Uniforms, assert_all_close, assert_close};
 use entropysum::data::sparse::SparsePoints;
 use entropysum::data::weights::Weighted;
 use entropysum::em::sweep::Sweeper;
-use entropysum::em::{self, Config, Init, MixtureSpec, fit_mixture, known_from_data};
+use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
 use entropysum::family::{Known, Parameters, registry};
 use entropysum::inference;
 use entropysum::model::{EntropySum, GenerativeModel};
@@ -97,13 +97,13 @@ fn fits_of_sparse_points_are_those_of_the_same_dense_points() {
                     // Weights of another file.
                     let sparse = Weighted::new::<f64>(sparse.clone(), weights).unwrap();
                     (
-                        em::fit(start.clone(), &dense, &executor, &config, &mut Silent).unwrap(),
-                        em::fit(start, &sparse, &executor, &config, &mut Silent).unwrap(),
+                        em::fit(&start, &dense, &executor, &config, &mut Silent).unwrap(),
+                        em::fit(&start, &sparse, &executor, &config, &mut Silent).unwrap(),
                     )
                 } else {
                     (
-                        em::fit(start.clone(), &dense, &executor, &config, &mut Silent).unwrap(),
-                        em::fit(start, &sparse, &executor, &config, &mut Silent).unwrap(),
+                        em::fit(&start, &dense, &executor, &config, &mut Silent).unwrap(),
+                        em::fit(&start, &sparse, &executor, &config, &mut Silent).unwrap(),
                     )
                 };
                 for (a, b) in a.history.records.iter().zip(&b.history.records) {
@@ -203,7 +203,7 @@ fn starts_on_sparse_texts_lead_to_their_topics_in_both_precisions() {
             let family = registry::build(name, points.rows().dim()).unwrap();
             let spec = MixtureSpec::new(family, topics);
             let config = Config { n_init: 3, seed: 1, ..Config::default() };
-            let fit = fit_mixture(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             let mut table = vec![vec![0; topics]; fit.model.n_components()];
             inference::predict(&fit.model, &points, &executor, |first, labels| {
                 for (&label, &topic) in labels.iter().zip(&truth[first as usize..]) {
@@ -231,7 +231,7 @@ fn sparse_fits_have_the_same_bits_on_1_2_and_7_threads() {
             let spec = MixtureSpec::new(registry::build("poisson", DIM).unwrap(), 5);
             let config = Config { max_iter: 5, ..Config::default() };
             let spec = spec.with_init(init.clone());
-            let fit = fit_mixture(&spec, &sparse, &executor, &config, &mut Silent).unwrap();
+            let fit = em::fit(&spec, &sparse, &executor, &config, &mut Silent).unwrap();
             parameters(&fit.model).iter().map(|value| value.to_bits()).collect::<Vec<_>>()
         };
         let one = fit(1);
@@ -245,7 +245,7 @@ fn fewer_distinct_sparse_points_than_components_start_fewer() {
     let points = sparse::<f64>(&[1.0, 0.0, 1.0, 0.0, 0.0, 3.0], 2);
     let executor = Executor::new(Some(1)).unwrap();
     let spec = MixtureSpec::new(registry::build("poisson", 2).unwrap(), 3);
-    let fit = fit_mixture(&spec, &points, &executor, &Config::default(), &mut Silent).unwrap();
+    let fit = em::fit(&spec, &points, &executor, &Config::default(), &mut Silent).unwrap();
     assert_eq!(fit.model.n_components(), 2);
     assert!(fit.warnings[0].contains('3'), "{:?}", fit.warnings);
 }
@@ -260,14 +260,14 @@ fn sparse_values_outside_the_support_are_named_by_row_and_column() {
     ] {
         let points = sparse::<f64>(&[1.0, 0.0, 0.0, 0.0, 1.0, value], 3);
         let spec = MixtureSpec::new(registry::build(name, 3).unwrap(), 1);
-        let fault = fit_mixture(&spec, &points, &executor, &Config::default(), &mut Silent);
+        let fault = em::fit(&spec, &points, &executor, &Config::default(), &mut Silent);
         let fault = fault.unwrap_err().to_string();
         assert!(fault.starts_with(expected), "{fault}");
         // A given start looks at no points before the first sweep.
         let good = sparse::<f64>(&[1.0, 0.0, 0.0, 0.0, 1.0, 1.0], 3);
         let model = em::init::start(&spec, &good, &executor, &Config::default(), 0).unwrap().0;
         let config = Config::default();
-        let fault = em::fit(model.clone(), &points, &executor, &config, &mut Silent).unwrap_err();
+        let fault = em::fit(&model, &points, &executor, &config, &mut Silent).unwrap_err();
         assert!(fault.to_string().starts_with(expected), "{fault}");
         let fault = inference::score(&model, &points, &executor).unwrap_err().to_string();
         assert!(fault.starts_with(expected), "{fault}");
@@ -281,8 +281,8 @@ fn models_that_take_no_sparse_points_get_the_zeros_filled_in() {
     let dense = Points::from_rows(&dense, DIM).unwrap();
     let spec = MixtureSpec::new(registry::build("gaussian-diag", DIM).unwrap(), 2);
     let config = Config { max_iter: 3, ..Config::default() };
-    let a = fit_mixture(&spec, &dense, &executor, &config, &mut Silent).unwrap();
-    let b = fit_mixture(&spec, &sparse, &executor, &config, &mut Silent).unwrap();
+    let a = em::fit(&spec, &dense, &executor, &config, &mut Silent).unwrap();
+    let b = em::fit(&spec, &sparse, &executor, &config, &mut Silent).unwrap();
     assert!(!a.model.takes_sparse());
     assert_eq!(parameters(&a.model), parameters(&b.model));
 }

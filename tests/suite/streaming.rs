@@ -3,8 +3,8 @@
 use crate::common;
 
 use common::{
-    StopAfter, assert_all_close, assert_close, clusters, example_family, example_points, fixture,
-    gaussian_mixture, gaussians, numbers, rounded,
+    assert_all_close, assert_close, clusters, example_family, example_points, fit_minibatches,
+    fixture, gaussian_mixture, gaussians, numbers, resumed, rounded,
 };
 use entropysum::block::{Block, BlockBuf};
 use entropysum::data::DataSource;
@@ -12,17 +12,18 @@ use entropysum::data::memory::Points;
 use entropysum::data::shuffle::{BadRows, Order};
 use entropysum::em::online::Online;
 use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{self, Algorithm, StreamConfig, StreamData};
+use entropysum::em::stream::{Algorithm, StreamConfig};
 use entropysum::em::sweep::Lanes;
-use entropysum::em::{Checkpoints, Config, Fit, Incremental, MixtureSpec, StreamState, init};
-use entropysum::error::{DataError, Error, Result};
+use entropysum::em::{Config, Fit, Fitting, Incremental, MixtureSpec, init};
+use entropysum::error::{DataError, Result};
 use entropysum::exec::Executor;
 use entropysum::faer::MatRef;
 use entropysum::family::{Regularization, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
-use entropysum::monitor::{Event, Silent, StopReason};
+use entropysum::monitor::{Event, IterRecord};
 use entropysum::scalar::Scalar;
 use entropysum::store;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 const NO_RIDGE: Regularization = Regularization { reg_covar: Some(0.0), rounding: f64::EPSILON };
@@ -402,7 +403,7 @@ fn fit_stream<T: Scalar>(
     let narrow: Vec<T> = rounded(&x);
     let points = Points::from_rows(&narrow, dim).unwrap();
     let executor = Executor::new(Some(threads)).unwrap();
-    stream::fit(model, &points, &executor, &Config::default(), config, &mut Silent).unwrap()
+    fit_minibatches(&model, &points, &executor, &Config::default(), config).unwrap()
 }
 
 #[test]
@@ -465,7 +466,9 @@ fn incremental_fits_rise_from_record_to_record_and_converge() {
     let x = clusters(5_000, 3, 4, 1.5, 17);
     let model = start("gaussian-full", &x, 3, 4, Posterior::Exact);
     let points = Points::from_rows(&x, 3).unwrap();
-    let fault = stream::begin(model, &points, &Config::default(), &none).unwrap_err().to_string();
+    let executor = Executor::new(Some(1)).unwrap();
+    let fault = fit_minibatches(&model, &points, &executor, &Config::default(), &none);
+    let fault = fault.unwrap_err().to_string();
     assert!(fault.contains("statistics of 25 chunks need 1 MB"), "{fault}");
 }
 
@@ -495,72 +498,35 @@ impl DataSource<f64> for Broken {
     }
 }
 
-/// Stops, by an observer, after every so many batches; goes on from the file each time; must end like an uninterrupted fit.
 #[test]
 fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let (dim, n_components) = (2, 3);
     let x = clusters(3_000, dim, n_components, 1.5, 23);
     let points = Points::from_rows(&x, dim).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("checkpoint");
     let executor = Executor::new(Some(1)).unwrap();
     let config = Config::default();
     for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
         for name in ["gaussian-diag", "gaussian-tied"] {
             let settings = StreamConfig { algorithm, polish: 3, audit: 7, ..stream_config() };
             let model = start(name, &x, dim, n_components, Posterior::Exact);
-            let whole =
-                stream::fit(model.clone(), &points, &executor, &config, &settings, &mut Silent)
-                    .unwrap();
-            let data = StreamData { points: &points, held_out: None };
-            let mut state = stream::begin(model, &points, &config, &settings).unwrap();
-            let mut stops = 0;
-            let fit = loop {
-                let mut save = |state: &StreamState<Mixture>| store::save_checkpoint(&path, state);
-                let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
-                let fit = stream::resume(
-                    state,
-                    &data,
-                    &executor,
-                    &config,
-                    &settings,
-                    &mut StopAfter(7),
-                    Some(checkpoints),
-                )
-                .unwrap();
-                if fit.stop_reason != StopReason::Interrupted {
-                    break fit;
-                }
-                stops += 1;
-                state = store::load_checkpoint(&path, &points, &config, &settings).unwrap();
-            };
-            assert!(stops >= 4, "{stops}");
-            assert_eq!(bits(&fit), bits(&whole), "{name} {algorithm:?}");
-            assert_eq!(fit.stop_reason, whole.stop_reason);
-
-            // The last checkpoint is that of the end; going on from it changes nothing.
-            let state = store::load_checkpoint(&path, &points, &config, &settings).unwrap();
-            let again =
-                stream::resume(state, &data, &executor, &config, &settings, &mut Silent, None)
-                    .unwrap();
-            assert_eq!(bits(&again), bits(&whole));
-            let other = StreamConfig { batch_size: 100, ..settings };
-            let fault = store::load_checkpoint::<f64, Mixture>(&path, &points, &config, &other)
-                .and_then(|state| {
-                    stream::resume(state, &data, &executor, &config, &other, &mut Silent, None)
-                })
+            let whole = fit_minibatches(&model, &points, &executor, &config, &settings).unwrap();
+            let (fits, bytes) = resumed(&model, &points, &executor, &config, Some(&settings), 7);
+            for fit in fits {
+                assert_eq!(bits(&fit), bits(&whole), "{name} {algorithm:?}");
+                assert_eq!(fit.stop_reason, whole.stop_reason);
+            }
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(&file, bytes).unwrap();
+            let fault = Fitting::new(&points, &executor)
+                .config(&config)
+                .minibatches(&StreamConfig { batch_size: 100, ..settings })
+                .resume(store::load_checkpoint(&file).unwrap())
+                .fit(&model)
                 .unwrap_err()
                 .to_string();
-            let of_chunks = algorithm == Algorithm::Incremental; // they are counted first
-            assert!(of_chunks || fault.contains("the checkpoint is of another fit"), "{fault}");
+            let said = "the checkpoint is of another fit: batch_size 200 there and 100 here";
+            assert!(fault.contains(said), "{fault}");
         }
-    }
-    let bytes = std::fs::read(&path).unwrap();
-    for cut in [0, 7, 100, bytes.len() / 2, bytes.len() - 8] {
-        std::fs::write(&path, &bytes[..cut]).unwrap();
-        let settings = stream_config();
-        let fault = store::load_checkpoint::<f64, Mixture>(&path, &points, &config, &settings);
-        assert!(matches!(fault, Err(Error::Model(_))), "{cut}");
     }
 }
 
@@ -570,8 +536,6 @@ fn resumed_fits_hold_what_was_held_and_go_on_without_missing_values() {
     let x = clusters(2_000, 2, 3, 2.0, 5);
     let holes: Vec<f64> =
         x.iter().enumerate().map(|(i, &v)| if i % 11 == 3 { f64::NAN } else { v }).collect();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("checkpoint");
     let (executor, config) = (Executor::new(Some(2)).unwrap(), Config::default());
     let model = start("gaussian-diag", &x, 2, 3, Posterior::Exact);
     let (weights, means) = (model.weights().to_vec(), model.parameter("means").unwrap());
@@ -581,23 +545,10 @@ fn resumed_fits_hold_what_was_held_and_go_on_without_missing_values() {
         ("missing", &holes, model.clone().ignoring_missing().unwrap()),
     ] {
         let points = Points::from_rows(values, 2).unwrap();
-        let data = StreamData { points: &points, held_out: None };
         for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
             let settings = StreamConfig { algorithm, ..stream_config() };
-            let whole =
-                stream::fit(model.clone(), &points, &executor, &config, &settings, &mut Silent)
-                    .unwrap();
-            let mut save = |state: &StreamState<Mixture>| store::save_checkpoint(&path, state);
-            let state = stream::begin(model.clone(), &points, &config, &settings).unwrap();
-            let checkpoints = Checkpoints { every: Duration::MAX, save: &mut save };
-            let (checkpoints, mut stop) = (Some(checkpoints), StopAfter(13));
-            let part =
-                stream::resume(state, &data, &executor, &config, &settings, &mut stop, checkpoints);
-            assert_eq!(part.unwrap().stop_reason, StopReason::Interrupted);
-            let state = store::load_checkpoint(&path, &points, &config, &settings).unwrap();
-            let fit =
-                stream::resume(state, &data, &executor, &config, &settings, &mut Silent, None)
-                    .unwrap();
+            let whole = fit_minibatches(&model, &points, &executor, &config, &settings).unwrap();
+            let ([fit, _], _) = resumed(&model, &points, &executor, &config, Some(&settings), 13);
             assert_eq!(bits(&fit), bits(&whole), "{what} {algorithm:?}");
             let moved = fit.model.parameter("means").unwrap();
             match what {
@@ -669,38 +620,34 @@ fn a_source_that_fails_leaves_a_checkpoint_to_go_on_from() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
     let whole = source(u64::MAX);
-    let expected =
-        stream::fit(model.clone(), &whole, &executor, &config, &settings, &mut Silent).unwrap();
+    let expected = fit_minibatches(&model, &whole, &executor, &config, &settings).unwrap();
 
     // The row of the last window: batches of the windows before it are learned from.
     let order = Order::minibatches::<f64>(&whole, 200, settings.memory / 2, config.seed, true);
     assert!(order.n_windows() > 1);
     let row = order.ranges(&order.chunks(0), order.n_windows() - 1).next().unwrap().start;
     let broken = source(row);
-    let mut saved = 0;
-    let mut save = |state: &StreamState<Mixture>| {
-        saved = state.steps();
-        store::save_checkpoint(&path, state)
-    };
-    let data = StreamData { points: &broken, held_out: None };
-    let state = stream::begin(model, &broken, &config, &settings).unwrap();
-    let fault = stream::resume(
-        state,
-        &data,
-        &executor,
-        &config,
-        &settings,
-        &mut Silent,
-        Some(Checkpoints { every: Duration::MAX, save: &mut save }),
-    )
-    .unwrap_err()
-    .to_string();
+    let fault = Fitting::new(&broken, &executor)
+        .config(&config)
+        .minibatches(&settings)
+        .checkpoints(Duration::MAX, |state| store::save_checkpoint(&path, state))
+        .fit(&model)
+        .unwrap_err()
+        .to_string();
     assert!(fault.starts_with(&format!("broken: row {row}: input/output error")), "{fault}");
-    assert!(saved > 0);
-    let data = StreamData { points: &whole, held_out: None };
-    let state = store::load_checkpoint(&path, &whole, &config, &settings).unwrap();
-    let fit =
-        stream::resume(state, &data, &executor, &config, &settings, &mut Silent, None).unwrap();
+    let mut steps = Vec::new();
+    let mut observer = |record: &IterRecord| {
+        steps.push(record.iteration);
+        ControlFlow::Continue(())
+    };
+    let fit = Fitting::new(&whole, &executor)
+        .config(&config)
+        .minibatches(&settings)
+        .observer(&mut observer)
+        .resume(store::load_checkpoint(&path).unwrap())
+        .fit(&model)
+        .unwrap();
+    assert!(steps[0] > 1, "batches before the fault are learned from once");
     assert_eq!(bits(&fit), bits(&expected));
 }
 
@@ -714,11 +661,14 @@ fn bad_points_end_a_fit_with_their_row_or_are_left_out_and_counted() {
     let executor = Executor::new(Some(1)).unwrap();
     let fit = |bad_rows| {
         let settings = StreamConfig { bad_rows, ..stream_config() };
-        stream::fit(model.clone(), &points, &executor, &Config::default(), &settings, &mut Silent)
+        fit_minibatches(&model, &points, &executor, &Config::default(), &settings)
     };
     let fault = fit(BadRows::Error).unwrap_err().to_string();
     assert!(fault.starts_with("memory: row 1234, column 1: the value is NaN"), "{fault}");
     let skipped = fit(BadRows::Skip).unwrap();
-    assert_eq!(skipped.warnings, ["3 point(s) were left out: the model is not for such"]);
+    assert_eq!(
+        skipped.warnings,
+        ["1 row skipped: values are missing or outside the support of the model"]
+    );
     assert_eq!(skipped.last().unwrap().points_seen, 3 * 2_999);
 }

@@ -60,7 +60,7 @@ fn follows_the_golden_trajectory(data: &str, model: &str) {
     )
     .unwrap();
     let mut records: Vec<IterRecord> = Vec::new();
-    let fit = em::fit(start.clone(), &points, &executor(), &config, &mut |r: &IterRecord| {
+    let fit = em::fit(&start, &points, &executor(), &config, &mut |r: &IterRecord| {
         records.push(r.clone());
         ControlFlow::<StopReason>::Continue(())
     })
@@ -85,7 +85,7 @@ fn follows_the_golden_trajectory(data: &str, model: &str) {
     let mut count = 0;
     for (t, step) in told.filter(|(t, _)| *t < steps) {
         let config = Config { max_iter: t + 1, ..config.clone() };
-        let fit = em::fit(start.clone(), &points, &executor(), &config, &mut Silent).unwrap();
+        let fit = em::fit(&start, &points, &executor(), &config, &mut Silent).unwrap();
         let what = format!("{data} parameters after {}", t + 1);
         let expected = components(&step["theta"], model);
         for (found, expected) in fit.model.parameters().components.iter().zip(&expected) {
@@ -209,7 +209,7 @@ fn fault_of<V: std::fmt::Debug>(result: Result<V>) -> String {
 fn fit_of(name: &str, known: &Known, x: &[f64], dim: usize, k: usize) -> Result<em::Fit<Mixture>> {
     let spec = MixtureSpec::new(registry::build_known(name, dim, known)?, k);
     let points = Points::from_rows(x, dim)?;
-    em::fit_mixture(&spec, &points, &executor(), &Config::default(), &mut Silent)
+    em::fit(&spec, &points, &executor(), &Config::default(), &mut Silent)
 }
 
 #[test]

@@ -201,7 +201,9 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
 
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
         let stats = match self.posterior() {
-            LatentPosterior::Truncated { .. } => truncated::moments(self, source, executor)?,
+            LatentPosterior::Truncated { .. } => {
+                truncated::search(self, source, executor, 0)?.moments(self).clone()
+            }
             _ => self.latent_stats(&Sweeper::<T, _>::new(source, executor).sweep(self)?),
         };
         let (prior, layers) = self.certified_gap(&self.gradient_of(&stats));

@@ -444,8 +444,8 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
     fn check_e_step(&self) -> Result<()> {
         match self.posterior() {
             LatentPosterior::Truncated { .. } => Err(Error::Config(
-                "sbn: truncated posteriors are states that points keep from sweep to sweep: em::fit_sbn and em::truncated_stream \
-                 learn them, or exact posteriors do without"
+                "sbn: truncated posteriors are states that points keep from sweep to sweep: an SbnSpec \
+                 learns them, or exact posteriors do without"
                     .into(),
             )),
             _ => Ok(()),

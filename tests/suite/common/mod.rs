@@ -1,16 +1,20 @@
 //! Helpers of the integration tests.
 
+use entropysum::data::DataSource;
 use entropysum::data::memory::Points;
-use entropysum::em::Config;
 use entropysum::em::init::{self, Init, MixtureSpec};
+use entropysum::em::{Config, Fit, Fitting, Saved, Spec, StreamConfig};
+use entropysum::error::Result;
 use entropysum::exec::Executor;
 use entropysum::family::{Covariance, ExponentialFamily, Known, Support, product, registry};
 use entropysum::model::Mixture;
-use entropysum::monitor::{IterRecord, Observer, StopReason};
+use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
 use entropysum::scalar::Scalar;
+use entropysum::store::{self, Stored};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub fn fixture(name: &str) -> Value {
     let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -194,4 +198,58 @@ impl Observer for StopAfter {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Fits by minibatches.
+pub fn fit_minibatches<T: Scalar, S: Spec<T>>(
+    spec: &S,
+    points: &dyn DataSource<T>,
+    executor: &Executor,
+    config: &Config,
+    stream: &StreamConfig,
+) -> Result<Fit<S::Model>> {
+    Fitting::new(points, executor).config(config).minibatches(stream).fit(spec)
+}
+
+/// Stops a fit by an observer after every so many batches, goes on from the file each time, and from the last file once more.
+/// Returns both fits and the bytes of the last file.
+pub fn resumed<T: Scalar, S: Spec<T, Model: Stored>>(
+    spec: &S,
+    points: &dyn DataSource<T>,
+    executor: &Executor,
+    config: &Config,
+    stream: Option<&StreamConfig>,
+    every: u64,
+) -> ([Fit<S::Model>; 2], Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let run = |observer: &mut dyn Observer, saved: Option<Saved<S::Model>>| {
+        let mut fitting = Fitting::new(points, executor)
+            .config(config)
+            .observer(observer)
+            .spill_folder(folder.path())
+            .checkpoints(Duration::MAX, |state| store::save_checkpoint(&path, state));
+        if let Some(stream) = stream {
+            fitting = fitting.minibatches(stream);
+        }
+        if let Some(saved) = saved {
+            fitting = fitting.resume(saved);
+        }
+        fitting.fit(spec).unwrap()
+    };
+    let load = || Some(store::load_checkpoint(&path).unwrap());
+    let (mut saved, mut stops) = (None, 0);
+    let fit = loop {
+        let fit = run(&mut StopAfter(every), saved);
+        if fit.stop_reason != StopReason::Interrupted {
+            break fit;
+        }
+        stops += 1;
+        saved = load();
+    };
+    assert!(stops >= 3, "{stops} stops");
+    let again = run(&mut Silent, load());
+    // Temporary files have no names, or are gone.
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    ([fit, again], std::fs::read(&path).unwrap())
 }

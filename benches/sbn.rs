@@ -88,7 +88,7 @@ fn all_states<T: Scalar>(criterion: &mut Criterion) {
             let executor = Executor::new(Some(threads)).unwrap();
             let mut sweeper = Sweeper::new(&points, &executor);
             group.bench_function(format!("{threads} threads"), |bencher| {
-                bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
+                bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
             });
         }
         group.finish();
@@ -144,7 +144,7 @@ fn rate<T: Scalar>(criterion: &mut Criterion) {
     let executor = Executor::new(Some(1)).unwrap();
     let mut sweeper = Sweeper::new(&points, &executor);
     group.bench_function("sweep", |bencher| {
-        bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
+        bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
     });
     group.finish();
 }
@@ -163,7 +163,7 @@ fn monitor(criterion: &mut Criterion) {
     let name = format!("sbn/monitor/{n} x {DIM}, 12 latents");
     let mut group = group(criterion, &name, Throughput::Elements(n));
     group.bench_function("sweep", |bencher| {
-        bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
+        bencher.iter(|| sweeper.sweep(black_box(&net)).unwrap());
     });
     group.bench_function("pass over the points", |bencher| {
         bencher.iter(|| inference::score(black_box(&net), &points, &executor).unwrap());

@@ -135,7 +135,7 @@ fn hard_em_with_equal_weights_is_k_means() {
     let steps = golden["iterations"].as_array().unwrap();
     let config = Config { max_iter: steps.len(), ..exact_ml() };
     let fit = em::fit(
-        start,
+        &start,
         &points,
         &Executor::new(Some(1)).unwrap(),
         &config,

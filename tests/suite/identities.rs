@@ -274,7 +274,7 @@ fn entropy_sums_stand_between_log_likelihoods_in_every_iteration() {
 fn is_fixed_point(model: &Mixture, points: &Points<'_, f64>, config: &Config, name: &str) {
     let config = Config { max_iter: 1, ..config.clone() };
     let executor = Executor::new(Some(1)).unwrap();
-    let again = em::fit(&model, points, &executor, &config, &mut Silent).unwrap();
+    let again = em::fit(model, points, &executor, &config, &mut Silent).unwrap();
     let record = again.last().unwrap();
     assert!(record.delta().abs() < 1e-13, "{name}: delta {:e}", record.delta());
     let flat = |model: &Mixture| [model.parameters().components.concat(), model.weights().to_vec()];

@@ -1170,7 +1170,7 @@ fn free_parameters_are_counted_without_rotations() {
 fn settings_without_meaning_are_refused() {
     let points = file("iris.csv");
     let message = |spec: &LinearGaussianSpec, config: &Config| {
-        em::fit(&spec, &points, &executor(), config, &mut Silent).unwrap_err().to_string()
+        em::fit(spec, &points, &executor(), config, &mut Silent).unwrap_err().to_string()
     };
     let (ppca, config) = (LinearGaussianSpec::ppca(2), Config::default());
     let factors = LinearGaussianSpec::factor_analysis(2);

@@ -348,7 +348,7 @@ fn fit_points<T: Scalar>(
     dim: usize,
     config: &Config,
 ) -> Result<Fit<MixtureOfFactorAnalyzers>> {
-    em::fit(&spec, &Points::from_rows(x, dim)?, &executor(2), config, &mut Silent)
+    em::fit(spec, &Points::from_rows(x, dim)?, &executor(2), config, &mut Silent)
 }
 
 #[test]

@@ -470,7 +470,7 @@ fn components_at_absurd_places_are_moved_or_refused() {
         };
         for mean in [1e20, 1e100, 1e139] {
             let fit = em::fit(
-                with_mean(mean).unwrap(),
+                &with_mean(mean).unwrap(),
                 &points,
                 &executor,
                 &Config::default(),

@@ -385,7 +385,7 @@ fn on_the_command_line_truncated_posteriors_stream_and_are_resumed_after_a_kill(
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-            std::thread::sleep(Duration::from_micros((150_000.0 * u.next()) as u64));
+            std::thread::sleep(std::time::Duration::from_micros((150_000.0 * u.next()) as u64));
             child.kill().unwrap();
             if child.wait().unwrap().success() {
                 std::fs::remove_file(&state).unwrap();

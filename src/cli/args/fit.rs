@@ -95,8 +95,8 @@ pub struct FitArgs {
     /// Rotation of the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// Posteriors of the E-step: exact or hard for mixtures; exact, truncated or mean-field for sbn; exact or truncated
-    /// for sbn3 [default: exact, or those of --init FILE]
+    /// Posteriors of the E-step: exact or hard for mixtures, exact or truncated for sbn and sbn3 [default: exact, or those
+    /// of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated", "mean-field"]))]
     pub posterior: Option<String>,
     /// Number of states that truncated posteriors keep for each point [default: 32, or that of --init FILE]

@@ -132,7 +132,7 @@ pub struct FitArgs {
     /// Monitored value
     #[arg(long, value_name = "VALUE", help_heading = STOPPING, default_value = Monitor::default().name(), value_parser = named(Monitor::ALL, Monitor::name))]
     pub monitor: Monitor,
-    /// Stop each start after the first iteration that ends later than this
+    /// Stop each start after the first iteration that ends later than S seconds
     #[arg(long, value_name = "S", help_heading = STOPPING, value_parser = seconds)]
     pub max_seconds: Option<Duration>,
 

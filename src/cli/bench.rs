@@ -1,7 +1,7 @@
-//! `entropysum bench`: what sweeps and monitors cost on the user's own machine.
+//! `bench`: measures the cost of sweeps and of monitors on the user's own machine.
 //!
-//! Every time is the least of several runs: other work on the machine can only add to it. Answers are checked before
-//! anything is timed.
+//! Every time is the least of several runs, since other work on the machine can only add to it. Results are checked
+//! before any of them is timed.
 
 use crate::cli::args::{BenchArgs, BenchCommand, Precision};
 use crate::cli::output::{self, Target};
@@ -28,13 +28,13 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Seconds that a measurement repeats for, after its first run.
+/// Seconds for which a measurement is repeated, after its first run.
 const REPEAT_FOR: f64 = 0.4;
 
-/// Order of the products that measure the rate of large matrix products: several times what a cache holds.
+/// Order of the matrix products whose rate is measured. Their operands are several times as large as a cache.
 const GEMM_ORDER: usize = 1536;
 
-/// Values per thread that measure the memory's bandwidth: far beyond any cache a thread has to itself.
+/// Values per thread whose reading measures the memory bandwidth. They are far larger than the cache of a core.
 const BANDWIDTH_VALUES: usize = 32 << 20;
 
 /// Runs `bench monitor` or `bench sweep`.
@@ -43,7 +43,8 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         [args.output.as_deref().map(Target::history), args.plot.as_deref().map(Target::plot)];
     output::check_targets(&targets.into_iter().flatten().collect::<Vec<_>>(), &[])?;
     if args.batch_size.is_some() && matches!(args.command, BenchCommand::Sweep) {
-        let message = "--batch-size is of 'bench monitor'; a sweep is over all points";
+        let message =
+            "--batch-size is an option of 'bench monitor'; 'bench sweep' goes through all points";
         return Err(Error::Config(message.to_owned()));
     }
     match args.compute.precision {
@@ -53,7 +54,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One shape of a benchmark.
+/// Shape of a measurement.
 #[derive(Clone, Debug)]
 struct Shape {
     model: String,
@@ -68,7 +69,7 @@ impl Shape {
     }
 }
 
-/// A row of the table: the shape and what was measured, by column.
+/// A row of the table: a shape and its measured values, by column.
 struct Row {
     shape: Shape,
     values: Vec<f64>,
@@ -84,7 +85,7 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{} thread(s), {}, times in seconds, least of several runs",
+        "{} thread(s), {}, times in seconds, each the least of several runs",
         executor.threads(),
         T::NAME
     );
@@ -114,12 +115,14 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
                     progress::check_interrupt()?;
                     let name = format!("{:<24} {n:>9} {k:>5} {dim:>5}", shape.model);
                     if k > n {
-                        output::print(&format!("{name}  skipped: more components than points\n"))?;
+                        output::print(&format!(
+                            "{name}  skipped: the points are fewer than the components\n"
+                        ))?;
                         continue;
                     }
-                    // Minibatches are taken from points that are read again and again.
+                    // Minibatches read the same points again and again.
                     let drawn = if args.batch_size.is_some() { 2 * n.min(POOL) } else { n };
-                    // Points, drawn in f64 first, and a full covariance a component, a few times over.
+                    // The points, drawn in f64 first, and several full covariances for each component.
                     let bytes = drawn
                         .saturating_mul(dim)
                         .saturating_mul(size_of::<T>() as u64 + 8)
@@ -128,7 +131,7 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
                         );
                     if output::available_memory().is_some_and(|available| bytes > available / 2) {
                         output::print(&format!(
-                            "{name}  skipped: points and parameters would fill the memory\n"
+                            "{name}  skipped: points and parameters need more than half of the free memory\n"
                         ))?;
                         continue;
                     }
@@ -198,16 +201,16 @@ fn columns(args: &BenchArgs) -> &'static [&'static str] {
     }
 }
 
-/// One curve for each model and the sizes besides the one that is varied.
+/// Draws a curve for each model and for each pair of the two sizes that are not on the axis.
 fn draw(path: &std::path::Path, args: &BenchArgs, rows: &[Row]) -> Result<()> {
     let (title, label, value) = match args.command {
         BenchCommand::Sweep => ("Points per second of a sweep", "points per second", 1),
         BenchCommand::Monitor => {
             let value = if args.batch_size.is_some() { 5 } else { 4 };
-            ("An ELBO pass against an entropy sum", "ELBO pass / entropy sum", value)
+            ("Time of an ELBO pass, relative to an entropy sum", "ELBO pass / entropy sum", value)
         }
     };
-    // Against the size that was given most values.
+    // The axis is the size with the longest list of values.
     let sizes = ["number of points", "number of components", "number of dimensions"];
     let counts: Vec<usize> = (0..sizes.len())
         .map(|size| rows.iter().map(|row| row.shape.sizes()[size]).collect::<HashSet<_>>().len())
@@ -231,7 +234,7 @@ fn draw(path: &std::path::Path, args: &BenchArgs, rows: &[Row]) -> Result<()> {
     plot::write_curves(path, title, [&below, label], &curves)
 }
 
-/// Points from a mixture of round clusters, and a start of the model to be measured.
+/// Draws points from a mixture of spherical clusters, and initialises the model to be measured.
 fn workload<T: Scalar>(
     shape: &Shape,
     executor: &Executor,
@@ -256,7 +259,7 @@ fn workload<T: Scalar>(
         Ok(())
     })?;
     let points = Points::owned(values, dim)?;
-    // A ridge as large as half the variance keeps components of few points as regular as they are later in a fit.
+    // At a random start some components have few points. A ridge of half the variance keeps them regular.
     let regularization = Regularization { reg_covar: Some(0.5), ..Default::default() };
     let config = Config { regularization, ..Config::default() };
     let spec = MixtureSpec::new(family, k).with_init(Init::RandomFromData);
@@ -264,7 +267,7 @@ fn workload<T: Scalar>(
     Ok((points, start))
 }
 
-/// Any number as a value of a support; vectors of several columns are not made here.
+/// Maps a real number into a support. Supports of several columns are not handled.
 fn into_support(support: Support, value: f64) -> f64 {
     match support {
         Support::Positive | Support::NonNegative => (0.5 * value).exp(),
@@ -275,7 +278,7 @@ fn into_support(support: Support, value: f64) -> f64 {
     }
 }
 
-/// Least time of `work`, after a first run that warms caches up.
+/// Returns the least time of `work`, after a first run that fills caches.
 fn least_seconds<R>(mut work: impl FnMut() -> Result<R>) -> Result<f64> {
     work()?;
     let (begun, mut least) = (Instant::now(), f64::INFINITY);
@@ -305,7 +308,7 @@ fn sweep<T: Scalar>(shape: &Shape, rates: &Rates, executor: &Executor) -> Result
     ])
 }
 
-/// The sweep must have seen all points, and its log-evidence must be what scoring finds by another route.
+/// Checks that a sweep has seen all points, and that its log-evidence agrees with the score of `inference`.
 fn check_statistics<T: Scalar>(
     stats: &SuffStats,
     model: &Mixture,
@@ -320,13 +323,13 @@ fn check_statistics<T: Scalar>(
         || difference > tolerance * score.log_likelihood.abs()
     {
         return Err(Error::Model(format!(
-            "a sweep and a score differ by {difference:e} nats per point"
+            "the log-likelihoods of a sweep and of a score differ by {difference:e} nats per point"
         )));
     }
     Ok(())
 }
 
-/// The three monitors: (a) the log-likelihood that falls out of a sweep, (b) a separate pass over the data at the new
+/// Measures three monitors: (a) the log-likelihood that a sweep yields, (b) a separate pass over the data at the new
 /// parameters, (c) the entropy sum of the new parameters from the statistics.
 fn monitor<T: Scalar>(shape: &Shape, executor: &Executor) -> Result<Vec<f64>> {
     let (points, mut model) = workload::<T>(shape, executor)?;
@@ -338,11 +341,11 @@ fn monitor<T: Scalar>(shape: &Shape, executor: &Executor) -> Result<Vec<f64>> {
     let (sum, bound) = (model.entropy_sum(&stats).total(), model.lower_bound(&stats));
     let pass = inference::score(&model, &points, executor)?.log_likelihood;
     let rounding = 1e3 * T::EPSILON * bound.abs();
-    // Where a floor binds the M-step is not exact, and the two differ by the gap.
+    // If a floor is active, the M-step is not exact, and entropy sum and bound differ by the gap.
     let unequal = floors.is_empty() && (sum - bound).abs() > 1e-9 * bound.abs();
     if unequal || pass < bound - rounding {
         return Err(Error::Model(format!(
-            "entropy sum {sum}, bound {bound}, log-likelihood {pass} do not agree"
+            "entropy sum {sum}, bound {bound} and log-likelihood {pass} do not agree"
         )));
     }
     let likelihood =
@@ -352,10 +355,10 @@ fn monitor<T: Scalar>(shape: &Shape, executor: &Executor) -> Result<Vec<f64>> {
     Ok(vec![sweep, likelihood, elbo, entropies, elbo / entropies, entropies / sweep])
 }
 
-/// Points that stand for any number of them.
+/// Number of different points in a source of minibatches.
 const POOL: u64 = 1 << 18;
 
-/// N points of which those after the first [`POOL`] are the same again, in memory twice, so that reads are slices of it.
+/// A source of N points that repeats the first [`POOL`] points. Memory holds them twice, so that each read is a slice.
 struct Repeated<T: Scalar> {
     points: Points<'static, T>,
     period: u64,
@@ -386,7 +389,7 @@ impl<T: Scalar> DataSource<T> for Repeated<T> {
     }
 }
 
-/// A step of stepwise EM with its entropy sum, that sum by itself, and a pass over all points for the same parameters.
+/// Measures a step of stepwise EM with its entropy sum, the entropy sum alone, and a pass over all points.
 fn minibatch<T: Scalar>(shape: &Shape, batch: u64, executor: &Executor) -> Result<Vec<f64>> {
     let period = POOL.min(shape.n_points as u64);
     let (pool, model) =
@@ -406,7 +409,7 @@ fn minibatch<T: Scalar>(shape: &Shape, batch: u64, executor: &Executor) -> Resul
     let mut online = Online::<T, _>::new(model, StepSize::default(), regularization)?;
     let step = least_seconds(|| online.partial_fit(block, executor))?;
     let learner = online.learner();
-    let unknown = || Error::Model("a learner without statistics".to_owned());
+    let unknown = || Error::Model("the learner has no statistics".to_owned());
     let (sum, bound) = (
         learner.entropy_sum().ok_or_else(unknown)?.total(),
         learner.lower_bound().ok_or_else(unknown)?,
@@ -419,11 +422,11 @@ fn minibatch<T: Scalar>(shape: &Shape, batch: u64, executor: &Executor) -> Resul
     Ok(vec![step, entropies, pass, entropies / step, pass / step, pass / entropies])
 }
 
-/// What the machine can do, on as many threads as are measured with.
+/// Rates of the machine, on the threads of the measurement.
 struct Rates {
-    /// FLOP/s of large matrix products, one a thread.
+    /// FLOP/s of large matrix products, a product on each thread.
     gemm: f64,
-    /// Bytes/s read from memory.
+    /// Bytes/s of reads from memory.
     bandwidth: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Where results go, and what they look like.
+//! Prints reports, and writes tables of results.
 
 use crate::cli::kinds::Kind;
 use entropysum::atomic::AtomicFile;
@@ -16,7 +16,7 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// A message on standard error, which may well be closed.
+/// Writes a message to standard error. A standard error that is closed is no fault.
 pub fn complain(kind: &str, message: &dyn Display) {
     let _ = writeln!(io::stderr(), "{kind}: {message}");
 }
@@ -24,7 +24,7 @@ pub fn complain(kind: &str, message: &dyn Display) {
 /// Prints the result of a command.
 ///
 /// # Errors
-/// If it cannot be written. A reader that has seen enough (`| head`) is no error.
+/// If the text cannot be written. A reader that closes the pipe early (`| head`) is no error.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -35,7 +35,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A file that a command will write.
+/// An output file of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     path: &'a Path,
@@ -43,27 +43,27 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A matrix or a vector.
+    /// Names a matrix or a vector.
     pub fn table(path: &'a Path) -> Self {
         Self { path, extensions: &["npy", "csv"] }
     }
 
-    /// A model.
+    /// Names a model.
     pub fn model(path: &'a Path) -> Self {
         Self { path, extensions: &["safetensors", "json"] }
     }
 
-    /// The history of a fit.
+    /// Names the history of a fit.
     pub fn history(path: &'a Path) -> Self {
         Self { path, extensions: &["csv"] }
     }
 
-    /// A picture.
+    /// Names a picture.
     pub fn picture(path: &'a Path) -> Self {
         Self { path, extensions: &["png"] }
     }
 
-    /// A drawing.
+    /// Names a plot.
     pub fn plot(path: &'a Path) -> Self {
         Self { path, extensions: &["svg"] }
     }
@@ -74,7 +74,7 @@ impl<'a> Target<'a> {
             return Ok(());
         }
         if path.is_dir() {
-            let message = format!("{}: this is a directory, expected a file", path.display());
+            let message = format!("{}: the path is a directory, expected a file", path.display());
             return Err(Error::Config(message));
         }
         if !self.extensions.contains(&extension(path).as_str()) {
@@ -85,40 +85,40 @@ impl<'a> Target<'a> {
                 expected.join(" or ")
             )));
         }
-        // The temporary file goes away at once; that it could be made tells that the directory can be written.
+        // A temporary file shows that the directory can be written. It is deleted at once.
         AtomicFile::create(path).map(drop)
     }
 }
 
-/// Checks, before any work, that all outputs can be written and that none replaces an input or another output.
+/// Checks, before any work, that all outputs can be written. No output may replace an input or another output.
 ///
 /// # Errors
-/// Names the first that is not so.
+/// Names the first output that breaks these rules.
 pub fn check_targets(targets: &[Target<'_>], inputs: &[&Path]) -> Result<()> {
     let mut taken: Vec<(PathBuf, &str)> =
-        inputs.iter().map(|input| (real_path(input), "an input")).collect();
+        inputs.iter().map(|input| (real_path(input), "an input of the command")).collect();
     for target in targets {
         target.check()?;
         let path = real_path(target.path);
-        if let Some((_, what)) = taken.iter().find(|(known, _)| *known == path)
+        if let Some((_, role)) = taken.iter().find(|(known, _)| *known == path)
             && !is_stream(target.path)
         {
-            let message = format!("{}: this output is also {what}", target.path.display());
+            let message = format!("{}: this output file is also {role}", target.path.display());
             return Err(Error::Config(message));
         }
-        taken.push((path, "another output"));
+        taken.push((path, "another output of the command"));
     }
     Ok(())
 }
 
-/// Whether a path names something that bytes flow into, such as `/dev/stdout` or a pipe, and no replaceable file.
+/// Tells whether a path names a stream, such as `/dev/stdout` or a pipe, and no replaceable file.
 fn is_stream(path: &Path) -> bool {
     let open = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
     path.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir())
         || open.iter().any(|known| path.starts_with(known))
 }
 
-/// The file that a path means, whether or not it is there yet.
+/// Returns the absolute path of a file, even if the file does not exist yet.
 fn real_path(path: &Path) -> PathBuf {
     let beside = || {
         let folder = path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
@@ -131,7 +131,7 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// A matrix or vector that is written block by block: `.npy`, else CSV.
+/// A matrix or vector that is written block by block: as `.npy` if the path says so, else as CSV.
 #[derive(Debug)]
 pub enum Table {
     Npy(NpyWriter),
@@ -150,7 +150,7 @@ impl Table {
         })
     }
 
-    /// Starts a matrix, whose columns are called `prefix` and their number.
+    /// Starts a matrix. Its columns are named `prefix` with their number.
     ///
     /// # Errors
     /// If the file cannot be created.
@@ -167,7 +167,7 @@ impl Table {
     /// Appends rows of numbers.
     ///
     /// # Errors
-    /// If they cannot be written.
+    /// If the file cannot be written.
     pub fn write(&mut self, values: &[f64]) -> Result<()> {
         match self {
             Self::Npy(writer) => writer.write(values),
@@ -178,7 +178,7 @@ impl Table {
     /// Appends labels.
     ///
     /// # Errors
-    /// If they cannot be written.
+    /// If the file cannot be written.
     pub fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
         let labels: Vec<i64> = labels.iter().map(|&label| label.into()).collect();
         match self {
@@ -190,7 +190,7 @@ impl Table {
     /// Completes the file and gives it its name.
     ///
     /// # Errors
-    /// If it cannot be written; there is no file then.
+    /// If the file cannot be written; no file remains then.
     pub fn finish(self) -> Result<()> {
         match self {
             Self::Npy(writer) => writer.finish(),
@@ -199,22 +199,22 @@ impl Table {
     }
 }
 
-/// All there is to tell of a fit.
+/// Everything that a report of a fit contains.
 #[derive(Debug)]
 pub struct FitReport<'a, M> {
     pub fit: &'a Fit<M>,
-    /// How it was computed, where that was chosen and not asked for.
+    /// The method of computation, if the program chose among several.
     pub method: Option<String>,
     pub stop_reason: StopReason,
     /// Points of the source.
     pub n_points: u64,
-    /// Of the returned parameters on the points of the fit, where these were gone through once more.
+    /// Score of the returned parameters on the points of the fit, if a closing pass took place.
     pub score: Option<&'a Score>,
     pub monitor: Monitor,
     pub executor: &'a Executor,
     pub precision: &'a str,
     pub seed: u64,
-    /// Seconds from the opening of the data on, with all starts.
+    /// Seconds since the data were opened, all starts included.
     pub seconds_total: f64,
 }
 
@@ -227,7 +227,7 @@ impl<M: Kind> FitReport<'_, M> {
         self.last_minibatch().is_some()
     }
 
-    /// The last record of a step, before closing iterations of batch EM.
+    /// Returns the last record of a minibatch, from before the closing iterations of batch EM.
     fn last_minibatch(&self) -> Option<Minibatch> {
         self.fit.history.records.iter().rev().find_map(|record| record.minibatch)
     }
@@ -240,7 +240,7 @@ impl<M: Kind> FitReport<'_, M> {
         self.fit.last().map_or(0, |record| record.points_seen) as f64 / self.fit.seconds
     }
 
-    /// The report as one JSON object; numbers that are not finite become null.
+    /// Returns the report as a JSON object. Numbers that are not finite become null.
     pub fn json(&self) -> Value {
         let (model, score) = (&self.fit.model, self.score);
         let last = self.fit.last().expect("a fit has at least one iteration");
@@ -306,16 +306,16 @@ impl<M: Kind> FitReport<'_, M> {
         report.into()
     }
 
-    /// The report for people.
+    /// Returns the report as text.
     pub fn text(&self) -> String {
         let (model, score) = (&self.fit.model, self.score);
         let last = self.fit.last().expect("a fit has at least one iteration");
         let iterations = self.iterations();
         let why = match self.stop_reason {
             StopReason::Converged if self.by_minibatches() => {
-                "converged: it rises no more".to_owned()
+                "converged: the entropy sum no longer rises".to_owned()
             }
-            StopReason::Epochs => "not converged: all epochs are done".to_owned(),
+            StopReason::Epochs => "not converged: stopped by --epochs".to_owned(),
             StopReason::Converged if self.monitor == Monitor::Delta => {
                 format!("converged: delta is {:.1e}", last.change)
             }
@@ -338,15 +338,15 @@ impl<M: Kind> FitReport<'_, M> {
         }
         if let Some(minibatch) = self.last_minibatch().filter(|it| !it.standard_error.is_nan()) {
             let error = format!(
-                "{:.1e} as an estimate for new points, {} in effect",
+                "{:.1e} as an estimate for new points, from {} effective points",
                 minibatch.standard_error,
                 magnitude(minibatch.effective_points)
             );
-            lines.push(("its error", error));
+            lines.push(("standard error", error));
         }
         lines.extend(score.map(|score| score_lines(model, score)).into_iter().flatten());
         let time = format!(
-            "{} s an iteration, {} points/s, {} s in all",
+            "{} s per iteration, {} points/s, {} s in total",
             significant(self.seconds_per_iteration(), 3),
             magnitude(self.points_per_second()),
             significant(self.seconds_total, 3)
@@ -356,7 +356,7 @@ impl<M: Kind> FitReport<'_, M> {
     }
 }
 
-/// A score as one JSON object.
+/// Returns a score as a JSON object.
 pub fn score_json(model: &impl Kind, score: &Score) -> Value {
     let mut value = json!({
         "n_points": score.n_points,
@@ -373,11 +373,11 @@ pub fn score_json(model: &impl Kind, score: &Score) -> Value {
     value
 }
 
-/// A score for people.
+/// Returns a score as text.
 pub fn score_text(model: &impl Kind, score: &Score) -> String {
     let points = match score.total_weight {
         weight if weight == score.n_points as f64 => score.n_points.to_string(),
-        weight => format!("{} of total weight {}", score.n_points, significant(weight, 6)),
+        weight => format!("{}, total weight {}", score.n_points, significant(weight, 6)),
     };
     let mut lines = vec![("model", model.title()), ("points", points)];
     lines.extend(score_lines(model, score));
@@ -386,12 +386,12 @@ pub fn score_text(model: &impl Kind, score: &Score) -> String {
 
 fn score_lines(model: &impl Kind, score: &Score) -> [(&'static str, String); 2] {
     let criteria = format!("{:.2}, AIC {:.2}, ICL {:.2}", score.bic(), score.aic(), score.icl());
-    let bound = if model.scores_are_bounds() { " or more: a lower bound" } else { "" };
+    let bound = if model.scores_are_bounds() { " or more (lower bound)" } else { "" };
     let likelihood = format!("{:.6} per point{bound}", score.log_likelihood);
     [("log-likelihood", likelihood), ("BIC", criteria)]
 }
 
-/// A model as one JSON object, which [`store::load`] reads.
+/// Returns a model as a JSON object, which [`store::load`] reads.
 pub fn model_json(model: &impl Kind) -> Value {
     let mut value = store::to_json(model);
     value["n_parameters"] = model.n_parameters().into();
@@ -403,7 +403,7 @@ pub fn model_json(model: &impl Kind) -> Value {
     value
 }
 
-/// A model for people.
+/// Returns a model as text.
 pub fn model_text(model: &impl Kind) -> String {
     let mut lines = vec![
         ("model", model.title()),
@@ -416,12 +416,12 @@ pub fn model_text(model: &impl Kind) -> String {
     aligned(&lines) + "\n" + &model.table()
 }
 
-/// Lines of a name and a value, the values below each other.
+/// Formats lines of a name and a value, with the values aligned.
 fn aligned(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(name, value)| format!("{name:<16}{value}\n")).collect()
 }
 
-/// A number with so many significant digits.
+/// Formats a number with the given count of significant digits.
 pub fn significant(value: f64, digits: usize) -> String {
     let exponent = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
     if !(-4.0..digits as f64).contains(&exponent) {
@@ -430,24 +430,24 @@ pub fn significant(value: f64, digits: usize) -> String {
     format!("{value:.*}", (digits as f64 - 1.0 - exponent) as usize)
 }
 
-/// A large number with a unit: `1.23 M`.
+/// Formats a large number with a unit: `1.23 M`.
 pub fn magnitude(value: f64) -> String {
     let units = [(1e9, " G"), (1e6, " M"), (1e3, " k")];
     let (scale, unit) = units.into_iter().find(|(s, _)| value >= *s).unwrap_or((1.0, ""));
     format!("{:.2}{unit}", value / scale)
 }
 
-/// The largest amount of memory this process has had, where the operating system tells.
+/// Returns the peak memory of this process in bytes, if the operating system reports it.
 fn peak_memory() -> Option<u64> {
     proc_bytes("/proc/self/status", "VmHWM:")
 }
 
-/// The memory that programs can still have, where the operating system tells.
+/// Returns the memory that is still available, in bytes, if the operating system reports it.
 pub fn available_memory() -> Option<u64> {
     proc_bytes("/proc/meminfo", "MemAvailable:")
 }
 
-/// An entry in kB of a file of `/proc`.
+/// Reads an entry in kB of a file in `/proc`, as bytes.
 fn proc_bytes(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let entry = text.lines().find_map(|line| line.strip_prefix(name))?;

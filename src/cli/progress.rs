@@ -1,4 +1,4 @@
-//! What happens while a command runs: the progress of a fit, and Ctrl-C.
+//! Shows the progress of a command, and reacts to Ctrl-C.
 
 use crate::cli::{INTERRUPTED, output};
 use entropysum::error::{Error, Result};
@@ -11,34 +11,37 @@ use std::time::Duration;
 
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
-/// From now on Ctrl-C and SIGTERM ask the command to end; if they come again, it ends at once.
+/// Lets Ctrl-C and SIGTERM ask the command to end. The second signal ends the process at once.
 ///
-/// Commands call this when their input is read: until then there is nothing to save or to clear away.
+/// Commands call this after their input is read. Before that, they have nothing to save or to delete.
 ///
 /// # Errors
-/// If the operating system refuses.
+/// If the operating system refuses the handler.
 pub fn catch_interrupts() -> Result<()> {
     let handler = || {
         if INTERRUPT.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
         if stderr().is_terminal() {
-            let _ = writeln!(stderr(), "\nEnding after this sweep; Ctrl-C again ends at once.");
+            let _ = writeln!(
+                stderr(),
+                "\nStopping after the current sweep; press Ctrl-C again to stop at once."
+            );
         }
     };
     ctrlc::set_handler(handler)
         .map_err(|fault| Error::Config(format!("cannot watch for Ctrl-C: {fault}")))
 }
 
-/// Whether the user asked the command to end.
+/// Tells whether the user asked the command to end.
 pub fn interrupted() -> bool {
     INTERRUPT.load(Ordering::SeqCst)
 }
 
-/// An error if the user asked the command to end: for commands that have no half result.
+/// Ends a command that has no partial result, if the user asked for it.
 ///
 /// # Errors
-/// If so.
+/// If the user pressed Ctrl-C.
 pub fn check_interrupt() -> Result<()> {
     if interrupted() {
         return Err(Error::Config("interrupted; nothing was written".to_owned()));
@@ -46,30 +49,30 @@ pub fn check_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// Shows the progress of a fit on standard error, if that is a terminal, and ends it on Ctrl-C.
+/// Shows the progress of a fit if standard error is a terminal, and ends the fit on Ctrl-C.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     monitor: Monitor,
     n_init: usize,
     by_points: bool,
-    /// Whether an interrupt ended the fit, or one of its starts.
+    /// Whether an interrupt ended the fit or a start of the fit.
     pub ended_by_interrupt: bool,
 }
 
 impl Progress {
     pub fn new(monitor: Monitor, n_init: usize, max_iter: usize, quiet: bool) -> Self {
-        // This draws only on a terminal.
+        // `indicatif` draws only on a terminal.
         let target =
             if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(max_iter as u64), target)
             .with_style(style("{msg}"))
-            .with_message("finding a start");
+            .with_message("initialising");
         bar.enable_steady_tick(Duration::from_millis(500));
         Self { bar, monitor, n_init, by_points: false, ended_by_interrupt: false }
     }
 
-    /// Of a fit by minibatches that will see `total` points at most.
+    /// Shows a fit by minibatches, which sees at most `total` points.
     pub fn of_stream(total: u64, quiet: bool) -> Self {
         let progress = Self::new(Monitor::EntropySum, 1, 0, quiet);
         progress.bar.set_length(total);
@@ -82,7 +85,7 @@ impl Progress {
     }
 }
 
-/// Counts candidates on standard error, if that is a terminal.
+/// Counts candidates if standard error is a terminal.
 #[derive(Debug)]
 pub struct Counter {
     bar: ProgressBar,
@@ -98,7 +101,7 @@ impl Counter {
         Self { bar }
     }
 
-    /// One is done.
+    /// Counts a finished candidate.
     pub fn count(&self) {
         self.bar.inc(1);
     }
@@ -118,7 +121,7 @@ impl Observer for Progress {
         self.bar.reset();
         self.bar.set_message("");
         if self.by_points {
-            self.bar.set_style(style("{percent}% of the points, at most {eta} left  {wide_msg}"));
+            self.bar.set_style(style("{percent}% of all epochs, at most {eta} left  {wide_msg}"));
             return;
         }
         self.bar.set_style(style("{prefix}iteration {pos}/{len}, at most {eta} left  {wide_msg}"));

@@ -1,4 +1,4 @@
-//! `select`: models of several sizes on the same points, compared by a criterion.
+//! `select`: fits models of several sizes to the same points, and compares them by a criterion.
 
 use crate::cli::args::{Counts, DEFAULT_MODEL, FitArgs, Precision, SelectCommand, Start};
 use crate::cli::kinds::{self, FitKind, with_kind};
@@ -19,24 +19,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Sizes of one candidate.
+/// Size of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Size {
     components: Option<u64>,
     latent: Option<u64>,
 }
 
-/// Part of the points that is held out where that is asked for and no part named.
+/// Part of the points to hold out, if the criterion needs such points and --held-out is absent.
 const HELD_OUT: f64 = 0.2;
 
 /// Runs the command.
 pub fn run(command: &SelectCommand) -> Result<ExitCode> {
     if let Start::File(path) = &command.fit.init {
         let path = path.display();
-        return Err(Error::Config(format!("--init {path}: candidates of all sizes start anew")));
+        return Err(Error::Config(format!(
+            "--init {path}: 'select' fits each size from a fresh start; use 'fit' to continue from a model"
+        )));
     }
     if kinds::algorithm(&command.fit).is_some() {
-        let message = "candidates are learned by full passes; 'fit' learns by minibatches";
+        let message = "'select' does not learn by minibatches; use 'fit' for each size";
         return Err(Error::Config(message.to_owned()));
     }
     let (targets, inputs) = fit_targets(&command.fit)?;
@@ -50,7 +52,7 @@ fn select<T: Scalar>(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     with_kind!(name, M => select_among::<T, M>(command, name))
 }
 
-/// All combinations of the sizes that were typed, each as the arguments of a fit.
+/// Returns all combinations of the sizes that were typed, each with the options of its fit.
 fn candidates(command: &SelectCommand) -> Result<Vec<(Size, FitArgs)>> {
     let typed = |counts: &Option<Counts>| match counts {
         None => vec![None],
@@ -120,7 +122,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
         Ok((!progress::interrupted()).then_some(Candidate { fit, score, held_out }))
     });
     counter.finish();
-    // An interrupt drops what was not finished; the others can still be compared.
+    // After an interrupt the finished candidates are compared, and the others dropped.
     let (mut sizes, mut finished) = (Vec::new(), Vec::new());
     for ((size, _), candidate) in specs.iter().zip(results?) {
         if let Some(candidate) = candidate {
@@ -130,7 +132,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
     }
     let Some(best) = selection::best(&finished, command.criterion) else {
         progress::check_interrupt()?;
-        let message = format!("no candidate has a {} that is a number", command.criterion.name());
+        let message = format!("no candidate has a finite value of {}", command.criterion.name());
         return Err(Error::Config(message));
     };
 
@@ -274,7 +276,7 @@ fn has_many(sizes: &[Size], count: impl Fn(&Size) -> Option<u64>) -> bool {
     sizes.iter().any(|size| count(size) != count(&sizes[0]))
 }
 
-/// Eigenvalues as far as the largest candidate goes, as a curve.
+/// Returns as many eigenvalues as the largest candidate has latents, as a curve.
 fn scree(
     sizes: &[Size],
     scree: Option<(&'static str, Vec<f64>)>,
@@ -286,8 +288,8 @@ fn scree(
     Some((label, [(label.to_owned(), points)]))
 }
 
-/// All criteria that have a value, against the one size that differs; where both do, the chosen one for each number of
-/// latents.
+/// Returns curves of all criteria against the size that varies. If both sizes vary, returns the chosen criterion for each
+/// number of latents.
 fn curves<M>(
     sizes: &[Size],
     candidates: &[Candidate<M>],

@@ -784,6 +784,13 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         (2, &format!("{fit} --max-seconds 1e300"), "leave it out"),
         (2, &format!("{fit} --seed -1"), "'--seed <S>'"),
         (2, &format!("{fit} --model kmeans"), "possible values: gaussian-full"),
+        (
+            2,
+            &format!("{fit} --model kmeans"),
+            "tip: for 'kmeans' use '--model gaussian-tied-spherical --posterior hard'",
+        ),
+        (2, &format!("{fit} --model GMM"), "tip: for 'GMM' use '--model gaussian-full'"),
+        (2, &format!("{fit} --model poison"), "tip: a similar value exists: 'poisson'"),
         (2, &format!("{fit} --monitor loss"), "possible values: entropy-sum"),
         (2, &format!("{fit} --posterior soft"), "possible values: exact, hard"),
         (2, &format!("{fit} --precision f16"), "possible values: f32, f64"),
@@ -802,21 +809,25 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         (1, &format!("{fit} --history h.npy"), "h.npy: the name of this output must end in .csv"),
         (1, &format!("{fit} --plot h.png"), "h.png: the name of this output must end in .svg"),
         (1, &format!("{fit} -o nowhere/m.json"), "there is no directory nowhere"),
-        (1, &format!("{fit} -o folder"), "folder: this is a directory"),
-        (1, &format!("{fit} --history points.csv"), "points.csv: this output is also an input"),
-        (1, &format!("{fit} --history folder/../points.csv"), "this output is also an input"),
-        (1, &format!("{fit} --weights w.csv --history w.csv"), "this output is also an input"),
+        (1, &format!("{fit} -o folder"), "folder: the path is a directory"),
+        (
+            1,
+            &format!("{fit} --history points.csv"),
+            "points.csv: this output file is also an input",
+        ),
+        (1, &format!("{fit} --history folder/../points.csv"), "this output file is also an input"),
+        (1, &format!("{fit} --weights w.csv --history w.csv"), "this output file is also an input"),
         (
             1,
             &format!("{predict} -o l.txt"),
             "l.txt: the name of this output must end in .npy or .csv",
         ),
-        (1, &format!("{predict} -o points.csv"), "this output is also an input"),
+        (1, &format!("{predict} -o points.csv"), "this output file is also an input"),
         (1, "score model.safetensors points.csv -o d.dat", "d.dat: the name of this output"),
         (
             1,
             "sample model.safetensors -n 5 -o s.npy --labels s.npy",
-            "s.npy: this output is also another output",
+            "s.npy: this output file is also another output",
         ),
         (1, "sample model.safetensors -n 5 -o s.npy --labels s", "s: the name of this output"),
         // What is wrong with models and starts.
@@ -868,7 +879,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         (
             1,
             "select points.csv -k 2 --init model.safetensors",
-            "candidates of all sizes start anew",
+            "'select' fits each size from a fresh start",
         ),
         (
             1,
@@ -1111,7 +1122,10 @@ mod linux {
         let place = Place::with_points();
         std::os::unix::fs::symlink("points.csv", place.path("link.csv")).unwrap();
         let outcome = place.run("fit points.csv -k 3 --history link.csv");
-        assert_eq!(outcome.stderr, "error: link.csv: this output is also an input\n");
+        assert_eq!(
+            outcome.stderr,
+            "error: link.csv: this output file is also an input of the command\n"
+        );
         let text = place.text("points.csv");
         assert!(text.starts_with("x,y\n"));
     }

@@ -1,0 +1,163 @@
+//! Commands that use a model, and commands that test and measure.
+
+use super::data::{ComputeArgs, DataArgs, Precision, ThreadsArgs, WeightsArgs};
+use super::fit::KnownArgs;
+use super::values::{named, positive};
+use super::{DATA, DEFAULT_MODEL, MODEL, OUTPUT};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use entropysum::em::Config;
+use entropysum::family::registry;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Args)]
+pub struct PredictArgs {
+    /// Model file that 'fit' saved
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// File to write: .npy or .csv
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: PathBuf,
+    /// Write the posterior probabilities of all components instead of labels
+    #[arg(long, help_heading = OUTPUT)]
+    pub proba: bool,
+}
+
+/// Options of 'transform' and 'reconstruct'.
+#[derive(Clone, Debug, Args)]
+pub struct MapArgs {
+    /// Model file that 'fit' saved
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// File to write: .npy or .csv
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ScoreArgs {
+    /// Model file that 'fit' saved
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// File for the log-density of each point: .npy or .csv
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: Option<PathBuf>,
+    /// Print the result as a JSON object
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SampleArgs {
+    /// Model file that 'fit' saved
+    pub model: PathBuf,
+    /// Number of points
+    #[arg(short, value_name = "N", value_parser = positive)]
+    pub n: u64,
+    /// File for the points: .npy or .csv
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// File for the component of each point: .npy or .csv
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Seed of all random choices
+    #[arg(long, value_name = "S", default_value_t = Config::default().seed)]
+    pub seed: u64,
+    /// Type of the numbers in a .npy file; numbers in a .csv file have all their digits
+    #[arg(long, value_name = "TYPE", default_value = "f64", value_parser = named(Precision::ALL, Precision::name))]
+    pub dtype: Precision,
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct InfoArgs {
+    /// Model file that 'fit' saved
+    pub model: PathBuf,
+    /// Print all parameters as a JSON object, which 'fit --init' reads
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Name of a family or of another model, or a model file
+    pub model: OsString,
+    /// File of points on which to certify the gap of a model file: .npy or text
+    pub data: Option<PathBuf>,
+    /// Number of components
+    #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, default_value = "3", value_parser = positive)]
+    pub components: u64,
+    /// Dimension of the points
+    #[arg(long, value_name = "D", help_heading = MODEL, default_value = "3", value_parser = positive)]
+    pub dim: u64,
+    /// Number of latents
+    #[arg(long, value_name = "H", help_heading = MODEL, default_value = "2", value_parser = positive)]
+    pub latent: u64,
+    #[command(flatten)]
+    pub known: KnownArgs,
+    /// Number of random parameters to test
+    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    pub draws: u64,
+    /// Seed of the random parameters
+    #[arg(long, value_name = "S", default_value_t = Config::default().seed)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub threads: ThreadsArgs,
+    /// Print the result as a JSON object
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+}
+
+/// Shapes to measure: all combinations of the lists.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// Subject of the measurement
+    #[arg(value_enum)]
+    pub command: BenchCommand,
+    /// Families, separated by commas
+    #[arg(long, value_name = "NAMES", help_heading = MODEL, value_delimiter = ',', default_value = DEFAULT_MODEL, value_parser = PossibleValuesParser::new(registry::names()))]
+    pub model: Vec<String>,
+    /// Numbers of components
+    #[arg(short = 'k', long, value_name = "K,...", help_heading = MODEL, value_delimiter = ',', default_value = "8,64", value_parser = positive)]
+    pub components: Vec<u64>,
+    /// Dimensions of the points
+    #[arg(long, value_name = "D,...", help_heading = DATA, value_delimiter = ',', default_value = "4,16", value_parser = positive)]
+    pub dim: Vec<u64>,
+    /// Numbers of points
+    #[arg(long, value_name = "N,...", help_heading = DATA, value_delimiter = ',', default_value = "10000,100000", value_parser = positive)]
+    pub n: Vec<u64>,
+    /// Number of points of a minibatch: 'bench monitor' then compares the entropy sum of minibatch EM with a pass over all
+    /// N points. If N exceeds 262144, the same points are read again
+    #[arg(long, value_name = "B", help_heading = DATA, value_parser = positive)]
+    pub batch_size: Option<u64>,
+    /// File for the table: .csv
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: Option<PathBuf>,
+    /// File for a plot against the size with the longest list: .svg
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Subject of a measurement.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum BenchCommand {
+    /// Sweeps: an E-step with its sums over all points
+    Sweep,
+    /// Ways to monitor convergence
+    Monitor,
+}

@@ -1,0 +1,259 @@
+//! Options of 'fit' and 'select'.
+
+use super::data::{ComputeArgs, DataArgs, Missing, WeightsArgs};
+use super::model_name::ModelName;
+use super::stream::StreamArgs;
+use super::values::{Counts, counts, image, named, not_negative, part, positive, seconds};
+use super::{MODEL, OUTPUT, STOPPING};
+use clap::Args;
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use entropysum::em::Config;
+use entropysum::family::Known;
+use entropysum::model::Rotation;
+use entropysum::monitor::Monitor;
+use entropysum::selection::Criterion;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Names that other programs use for the number of components.
+const COMPONENTS_ALIASES: [&str; 4] = ["clusters", "n-components", "n-clusters", "k"];
+
+/// Options of 'fit': a model of a single size.
+#[derive(Clone, Debug, Args)]
+pub struct FitCommand {
+    #[command(flatten)]
+    pub fit: FitArgs,
+    /// Number of components, or clusters [default: that of --init FILE]
+    #[arg(short = 'k', long, aliases = COMPONENTS_ALIASES, value_name = "K", help_heading = MODEL, value_parser = positive)]
+    pub components: Option<u64>,
+    /// Number of latents, for models with latents; for several layers a number for each, the top layer first
+    #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
+    pub latent: Vec<u64>,
+    #[command(flatten)]
+    pub stream: StreamArgs,
+}
+
+impl FitCommand {
+    /// Returns the options of the fit, with its size.
+    pub fn args(&self) -> FitArgs {
+        FitArgs {
+            components: self.components,
+            latent: self.latent.clone(),
+            stream: self.stream.clone(),
+            ..self.fit.clone()
+        }
+    }
+}
+
+/// Options of 'select': models of several sizes.
+#[derive(Clone, Debug, Args)]
+pub struct SelectCommand {
+    #[command(flatten)]
+    pub fit: FitArgs,
+    /// Numbers of components, or clusters: numbers and ranges, such as 1..20 or 2,4,8..12
+    #[arg(short = 'k', long, aliases = COMPONENTS_ALIASES, value_name = "K,...", help_heading = MODEL, value_parser = counts)]
+    pub components: Option<Counts>,
+    /// Numbers of latents, for models with latents: numbers and ranges
+    #[arg(long, value_name = "H,...", help_heading = MODEL, value_parser = counts)]
+    pub latent: Option<Counts>,
+    /// Criterion that compares candidates; lower is better. The entropy sum has no penalty for size
+    #[arg(long, value_name = "NAME", help_heading = MODEL, default_value = Criterion::default().name(), value_parser = named(Criterion::ALL, Criterion::name))]
+    pub criterion: Criterion,
+    /// Part of the points, drawn by --seed, to hold out of all fits and to compare candidates on [default: 0.2 if
+    /// --criterion is held-out, else no points]
+    #[arg(long, value_name = "PART", help_heading = MODEL, value_parser = part)]
+    pub held_out: Option<f64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct FitArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub weights: WeightsArgs,
+
+    /// Model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]. Columns of
+    /// different kinds have a family each, by index or name: gaussian-diag:0-3,poisson:visits
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = ModelName)]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub known: KnownArgs,
+    /// The size of the model, which 'fit' and 'select' set.
+    #[arg(skip)]
+    pub components: Option<u64>,
+    #[arg(skip)]
+    pub latent: Vec<u64>,
+    /// The options of minibatches, which 'fit' sets.
+    #[arg(skip)]
+    pub stream: StreamArgs,
+    /// Learning algorithm: batch, stepwise or incremental for mixtures; px-em, em, stepwise or incremental for mfa,
+    /// mfa-tied and mppca; em, stepwise or incremental for sbn and sbn3; closed-form, em or px-em for ppca; px-em or em
+    /// for factor-analysis [default: the first of these, or stepwise with --batch-size]
+    #[arg(long, value_name = "NAME", help_heading = MODEL)]
+    pub algorithm: Option<String>,
+    /// Rotation of the loadings to a simple structure
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
+    pub rotation: Option<Rotation>,
+    /// Posteriors of the E-step: exact or hard for mixtures, exact or truncated for sbn and sbn3 [default: exact, or those
+    /// of --init FILE]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated", "mean-field"]))]
+    pub posterior: Option<String>,
+    /// Number of states that truncated posteriors keep for each point [default: 32, or that of --init FILE]
+    #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]
+    pub states: Option<u64>,
+    /// Penalty of sbn and sbn3: M-steps subtract LAMBDA/2 times the sum of squares of all weights (not biases) from the
+    /// bound per point [default: 0]
+    #[arg(long, value_name = "LAMBDA", help_heading = MODEL, value_parser = not_negative)]
+    pub ridge: Option<f64>,
+    /// Start: kmeans++, random, random-from-data, or the file of a model to continue from
+    #[arg(long, value_name = "START", help_heading = MODEL, default_value = Start::NAMES[0], value_parser = OsStringValueParser::new().map(Start::from))]
+    pub init: Start,
+    /// Number of fresh starts; the best fit is kept
+    #[arg(long, value_name = "R", help_heading = MODEL, default_value = "1", value_parser = positive)]
+    pub n_init: u64,
+    /// Number to add to all variances, in squared units of the data [default: add nothing, and hold variances above a
+    /// small floor]
+    #[arg(long, value_name = "E", help_heading = MODEL, value_parser = not_negative)]
+    pub reg_covar: Option<f64>,
+    /// Seed of all random choices
+    #[arg(long, value_name = "S", help_heading = MODEL, default_value_t = Config::default().seed)]
+    pub seed: u64,
+
+    /// Maximum number of iterations
+    #[arg(long, value_name = "N", help_heading = STOPPING, default_value = "200", value_parser = positive)]
+    pub max_iter: u64,
+    /// Stop if the monitored value changes by at most this
+    #[arg(long, value_name = "TOL", help_heading = STOPPING, default_value = "1e-5", value_parser = not_negative)]
+    pub tol: f64,
+    /// Stop if the monitored value changes by at most this part of itself
+    #[arg(long, value_name = "RTOL", help_heading = STOPPING, default_value = "0", value_parser = not_negative)]
+    pub rtol: f64,
+    /// Monitored value
+    #[arg(long, value_name = "VALUE", help_heading = STOPPING, default_value = Monitor::default().name(), value_parser = named(Monitor::ALL, Monitor::name))]
+    pub monitor: Monitor,
+    /// Stop each start after the first iteration that ends later than S seconds
+    #[arg(long, value_name = "S", help_heading = STOPPING, value_parser = seconds)]
+    pub max_seconds: Option<Duration>,
+
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
+    /// File for the model: .safetensors or .json
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: Option<PathBuf>,
+    /// File for a table of all iterations: .csv
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub history: Option<PathBuf>,
+    /// File for a plot of all iterations, or of all candidates: .svg
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub plot: Option<PathBuf>,
+    /// File for a picture with the weights of each latent as a tile, for points that are pictures: .png
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, requires = "image")]
+    pub plot_features: Option<PathBuf>,
+    /// Width and height of points that are pictures, such as 28x28
+    #[arg(long, value_name = "WxH", help_heading = OUTPUT, requires = "plot_features", value_parser = image)]
+    pub image: Option<(usize, usize)>,
+    /// Print the result as a JSON object
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+    /// Write no progress and no warnings to standard error; the result is still printed
+    #[arg(short, long, help_heading = OUTPUT)]
+    pub quiet: bool,
+}
+
+impl FitArgs {
+    /// Returns the options that only some kinds of models use, and whether they were typed.
+    pub fn of_kinds(&self) -> Vec<(&'static str, bool)> {
+        let own = [
+            ("--components", self.components.is_some()),
+            ("--latent", !self.latent.is_empty()),
+            ("--rotation", self.rotation.is_some()),
+            ("--posterior", self.posterior.is_some()),
+            ("--reg-covar", self.reg_covar.is_some()),
+            ("--states", self.states.is_some()),
+            ("--ridge", self.ridge.is_some()),
+            ("--plot-features", self.plot_features.is_some()),
+            ("--missing ignore", self.data.missing == Missing::Ignore),
+        ];
+        own.into_iter().chain(self.known.given()).collect()
+    }
+}
+
+/// Parameters of a family that are known: a number for all columns, or a number for each.
+#[derive(Clone, Debug, Args)]
+pub struct KnownArgs {
+    /// Number of trials, for binomial: a number for all columns, or a number for each
+    #[arg(long, value_name = "N,...", help_heading = MODEL, value_delimiter = ',')]
+    pub trials: Option<Vec<f64>>,
+    /// Number of successes, for negative-binomial, in the form of --trials
+    #[arg(long, value_name = "R,...", help_heading = MODEL, value_delimiter = ',')]
+    pub successes: Option<Vec<f64>>,
+    /// Shape, for weibull, in the form of --trials
+    #[arg(long, value_name = "SHAPE,...", help_heading = MODEL, value_delimiter = ',')]
+    pub shape: Option<Vec<f64>>,
+    /// Location, for laplace, in the form of --trials
+    #[arg(long, value_name = "X,...", help_heading = MODEL, value_delimiter = ',')]
+    pub location: Option<Vec<f64>>,
+    /// Variance, for gaussian-known-variance, in the form of --trials
+    #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
+    pub variance: Option<Vec<f64>>,
+    /// Number of levels, for categorical, in the form of --trials [default: the levels in the data]
+    #[arg(long, value_name = "V,...", help_heading = MODEL, value_delimiter = ',')]
+    pub levels: Option<Vec<f64>>,
+    /// Total of a point that is drawn, for multinomial [default: the mean total of the data]
+    #[arg(long, value_name = "N", help_heading = MODEL, value_delimiter = ',')]
+    pub total: Option<Vec<f64>>,
+}
+
+impl KnownArgs {
+    fn all(&self) -> [(&'static str, &Option<Vec<f64>>); 7] {
+        [
+            ("--trials", &self.trials),
+            ("--successes", &self.successes),
+            ("--shape", &self.shape),
+            ("--location", &self.location),
+            ("--variance", &self.variance),
+            ("--levels", &self.levels),
+            ("--total", &self.total),
+        ]
+    }
+
+    /// Returns all these options, and whether they were typed.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.all().map(|(argument, values)| (argument, values.is_some())).into_iter()
+    }
+
+    /// Returns the parameters that were typed.
+    pub fn known(&self) -> Known {
+        self.all().into_iter().fold(Known::default(), |known, (argument, values)| match values {
+            Some(values) => known.with(argument.trim_start_matches('-'), values.clone()),
+            None => known,
+        })
+    }
+}
+
+/// Start of a fit.
+#[derive(Clone, Debug)]
+pub enum Start {
+    KMeansPlusPlus,
+    Random,
+    RandomFromData,
+    File(PathBuf),
+}
+
+impl Start {
+    /// Names of the starts that are no files.
+    pub const NAMES: [&str; 3] = ["kmeans++", "random", "random-from-data"];
+}
+
+impl From<OsString> for Start {
+    fn from(text: OsString) -> Self {
+        match Self::NAMES.iter().position(|name| text == *name) {
+            Some(0) => Self::KMeansPlusPlus,
+            Some(1) => Self::Random,
+            Some(_) => Self::RandomFromData,
+            None => Self::File(text.into()),
+        }
+    }
+}

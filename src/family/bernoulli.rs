@@ -39,8 +39,13 @@ pub(super) fn check_probability(p: f64) -> Result<(), String> {
 }
 
 impl Univariate for Bernoulli {
-    const NAME: &'static str = "bernoulli";
-    const PARAMETERS: &'static [&'static str] = &["probability"];
+    fn name(&self) -> &'static str {
+        "bernoulli"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["probability"]
+    }
 
     fn support(&self) -> Support {
         Support::Binary

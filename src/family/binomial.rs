@@ -37,8 +37,13 @@ impl Binomial {
 }
 
 impl Univariate for Binomial {
-    const NAME: &'static str = "binomial";
-    const PARAMETERS: &'static [&'static str] = &["probability"];
+    fn name(&self) -> &'static str {
+        "binomial"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["probability"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("trials", self.trials)]

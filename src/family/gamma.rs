@@ -21,8 +21,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub struct Gamma;
 
 impl Univariate for Gamma {
-    const NAME: &'static str = "gamma";
-    const PARAMETERS: &'static [&'static str] = &["shape", "rate"];
+    fn name(&self) -> &'static str {
+        "gamma"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["shape", "rate"]
+    }
 
     fn support(&self) -> Support {
         Support::Positive

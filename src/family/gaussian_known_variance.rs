@@ -34,8 +34,13 @@ impl GaussianKnownVariance {
 }
 
 impl Univariate for GaussianKnownVariance {
-    const NAME: &'static str = "gaussian-known-variance";
-    const PARAMETERS: &'static [&'static str] = &["mean"];
+    fn name(&self) -> &'static str {
+        "gaussian-known-variance"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["mean"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("variance", self.variance)]

@@ -32,8 +32,13 @@ impl Laplace {
 }
 
 impl Univariate for Laplace {
-    const NAME: &'static str = "laplace";
-    const PARAMETERS: &'static [&'static str] = &["scale"];
+    fn name(&self) -> &'static str {
+        "laplace"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["scale"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("location", self.location)]

@@ -36,8 +36,13 @@ impl NegativeBinomial {
 }
 
 impl Univariate for NegativeBinomial {
-    const NAME: &'static str = "negative-binomial";
-    const PARAMETERS: &'static [&'static str] = &["probability"];
+    fn name(&self) -> &'static str {
+        "negative-binomial"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["probability"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("successes", self.successes)]

@@ -38,8 +38,13 @@ impl Weibull {
 }
 
 impl Univariate for Weibull {
-    const NAME: &'static str = "weibull";
-    const PARAMETERS: &'static [&'static str] = &["scale"];
+    fn name(&self) -> &'static str {
+        "weibull"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["scale"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("shape", self.shape)]

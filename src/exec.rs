@@ -58,28 +58,39 @@ impl Executor {
         self.simd
     }
 
-    /// Calls `work` once for each lane, in parallel. The thread that calls this takes lanes too: between two calls it need
-    /// not wake another one and go to sleep.
+    /// Calls `work` for each lane, in parallel. The calling thread takes lanes too: between two calls it need not wake
+    /// another thread and go to sleep.
     ///
     /// # Errors
-    /// The error of the first lane, in their order, that has one.
+    /// Returns the error of the first lane, in their order, that has an error.
     pub fn for_each<L: Send>(
         &self,
         lanes: &mut [L],
         work: impl Fn(usize, &mut L) -> Result<()> + Sync,
     ) -> Result<()> {
-        let threads = self.threads().min(lanes.len());
+        let n_lanes = lanes.len();
         let queue = Mutex::new(lanes.iter_mut().enumerate());
+        self.drain(n_lanes, &|| {
+            let (index, lane) = queue.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+            Some((index, work(index, lane)))
+        })
+    }
+
+    /// Calls `next` from all threads until it returns `None`. It does the work of the next lane, and returns its number and
+    /// result. Compiled once: `for_each` is compiled for each type of lanes, and threads are the larger part.
+    fn drain(
+        &self,
+        n_lanes: usize,
+        next: &(dyn Fn() -> Option<(usize, Result<()>)> + Sync),
+    ) -> Result<()> {
+        let threads = self.threads().min(n_lanes);
         let first_fault = Mutex::new(None::<(usize, Error)>);
         let take_part = || {
-            loop {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((index, lane)) = next else { break };
-                if let Err(fault) = work(index, lane) {
-                    let mut first = first_fault.lock().unwrap_or_else(PoisonError::into_inner);
-                    if first.as_ref().is_none_or(|(before, _)| index < *before) {
-                        *first = Some((index, fault));
-                    }
+            while let Some((index, result)) = next() {
+                let Err(fault) = result else { continue };
+                let mut first = first_fault.lock().unwrap_or_else(PoisonError::into_inner);
+                if first.as_ref().is_none_or(|(before, _)| index < *before) {
+                    *first = Some((index, fault));
                 }
             }
         };

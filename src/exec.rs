@@ -1,15 +1,15 @@
 //! Threads: the only file that imports rayon.
 //!
-//! Work is cut into *lanes*, whose number depends on the data and the model, never on the number of threads. Each
-//! lane owns its scratch memory and its sums and goes through its blocks in order; lanes are merged in order. So
-//! results have the same bits on any number of threads.
+//! Work is cut into *lanes*. Their number depends on the data and the model, never on the number of threads. Each
+//! lane owns its scratch memory and its sums, and goes through its blocks in order. Lanes are merged in order, so results
+//! have the same bits on any number of threads.
 
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::work::{Piece, Workers};
 use std::sync::{Mutex, PoisonError};
 
-/// A pool of threads of this crate's own, and the instruction set of its kernels.
+/// A pool of threads that belongs to this crate, and the instruction set of its kernels.
 ///
 /// Neither rayon's nor faer's global settings are read or changed: these belong to the host program.
 #[derive(Debug)]
@@ -19,10 +19,10 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// An executor of `threads` threads; `None` for as many as the machine has.
+    /// Starts `threads` threads; `None` takes the number of the machine's processors.
     ///
     /// # Errors
-    /// If `threads` is 0, or the operating system refuses to start them.
+    /// [`Error::Config`] if `threads` is 0, or the operating system refuses to start them.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let threads = match threads {
             Some(0) => return Err(Error::Config("threads must be at least 1".into())),
@@ -42,18 +42,18 @@ impl Executor {
         Ok(Self { pool, simd: Simd::detect() })
     }
 
-    /// The same threads with kernels of another instruction set.
+    /// Sets another instruction set for the kernels.
     pub fn with_simd(mut self, simd: Simd) -> Self {
         self.simd = simd;
         self
     }
 
-    /// Number of threads.
+    /// Returns the number of threads.
     pub fn threads(&self) -> usize {
         1 + self.pool.as_ref().map_or(0, rayon::ThreadPool::current_num_threads)
     }
 
-    /// Instruction set of the kernels.
+    /// Returns the instruction set of the kernels.
     pub fn simd(&self) -> Simd {
         self.simd
     }

@@ -24,10 +24,10 @@ pub struct GaussianKnownVariance {
 }
 
 impl GaussianKnownVariance {
-    /// Of this variance.
+    /// Makes a column of this variance.
     ///
     /// # Errors
-    /// Says so if this is no number above 0.
+    /// Returns a message if `variance` is not a number above 0.
     pub fn new(variance: f64) -> Result<Self, String> {
         check_positive("variance", variance).map(|()| Self { variance })
     }

@@ -18,34 +18,34 @@ use std::sync::Arc;
 /// Parameters and statistics of a column at most.
 const MAX: usize = 2;
 
-/// Natural parameters are held within ± this: a probability or rate of 0 then weighs e⁻⁷⁰⁰ instead of nothing, and
-/// `0 · ln 0` is 0 without a question. Smaller probabilities than `f64` can tell from 0.
+/// Natural parameters are held within ± this number. A probability or rate of 0 then has the weight e⁻⁷⁰⁰, which is close
+/// to the smallest number of `f64`, and `0 · ln 0` is 0 without a test.
 pub const LARGEST_NATURAL: f64 = 700.0;
 
-/// Dispersions are lifted to this part of the pooled one, unless `reg_covar` is given; as variances of Gaussians are.
+/// Dispersions are lifted to this part of the pooled dispersion, unless `reg_covar` is given. Variances of Gaussians are too.
 pub(super) const RELATIVE_FLOOR: f64 = 1e-6;
 
-/// And to so many roundings of it: statistics hold no smaller ones.
+/// Dispersions are also lifted to this number of roundings of the pooled one: statistics hold no smaller dispersions.
 pub(super) const ROUNDINGS: f64 = 16.0;
 
-/// Values drawn of a column to find its halves.
+/// Number of values that are drawn of a column to find its halves.
 const DRAWS: usize = 256;
 
-/// How far the halves of a single column are moved apart: no further, since probabilities of 0 and 1 never change again.
+/// The halves of a single column are moved apart by this part of the way. Probabilities of 0 and 1 would never change again.
 const HALFWAY: f64 = 0.5;
 
-/// How far statistics are from those of a single point, or from an unbounded density.
+/// A distance of mean statistics from those of a single point, where the density has no bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dispersion {
-    /// A number ≥ 0 up to rounding; 0 where the density is unbounded.
+    /// A number ≥ 0 up to rounding; 0 if the density has no bound.
     pub value: f64,
-    /// Size of the terms of which it is the difference, and to whose roundings it is exact.
+    /// Size of the terms whose difference the value is; the value is exact to their rounding errors.
     pub terms: f64,
 }
 
 /// A family of distributions of one value: formulas only.
 ///
-/// A value of the type is one column; it holds what is known of it (trials, shape, location).
+/// A value of the type is one column; it holds the known parameter of the column (trials, shape, location).
 ///
 /// `p(x) = h(x) exp(η · T(x) - A(η))`
 pub trait Univariate: Debug + Send + Sync + 'static {
@@ -131,9 +131,9 @@ pub trait Univariate: Debug + Send + Sync + 'static {
 /// # Ok::<(), entropysum::Error>(())
 /// ```
 ///
-/// Where values may be missing ([`ignoring_missing`](ExponentialFamily::ignoring_missing)), a column has one statistic
-/// more: 1 where it is observed, and 0 like all others where it is not. Its natural parameter is `-A`, so that a point
-/// has the density of what is known of it, and its sum is the mass that the column's M-step divides by.
+/// If values may be missing ([`ignoring_missing`](ExponentialFamily::ignoring_missing)), a column has one statistic more:
+/// 1 if the value is observed, else 0 like all others. Its natural parameter is `-A`, so that a point has the density of its
+/// observed values. Its sum is the mass that the column's M-step divides by.
 #[derive(Clone, Debug)]
 pub struct Independent {
     columns: Vec<Arc<dyn Univariate>>,

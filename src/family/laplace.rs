@@ -22,10 +22,10 @@ pub struct Laplace {
 }
 
 impl Laplace {
-    /// At this location.
+    /// Makes a column with this location.
     ///
     /// # Errors
-    /// None: any finite number will do.
+    /// Returns no error: any finite number is a location.
     pub fn new(location: f64) -> Result<Self, String> {
         Ok(Self { location })
     }

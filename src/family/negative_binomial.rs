@@ -26,10 +26,10 @@ pub struct NegativeBinomial {
 }
 
 impl NegativeBinomial {
-    /// Before so many successes.
+    /// Makes a column with this number of successes.
     ///
     /// # Errors
-    /// Says so if this is no number above 0.
+    /// Returns a message if `successes` is not a number above 0.
     pub fn new(successes: f64) -> Result<Self, String> {
         check_positive("successes", successes).map(|()| Self { successes })
     }

@@ -1,4 +1,4 @@
-//! Families by name: one line each.
+//! The list of families by name. A new family adds one line.
 
 use super::bernoulli::Bernoulli;
 use super::beta::Beta;
@@ -30,7 +30,7 @@ enum Build {
     Vectors(fn(usize, &Known) -> Result<Arc<dyn ExponentialFamily>>),
     /// Of columns that are all the same.
     Columns(fn() -> Arc<dyn Univariate>),
-    /// Of columns that have a value of the known parameter each. Wrong values are told by a message.
+    /// Of columns that each have a value of the known parameter. A message says why a value is wrong.
     KnownColumns(fn(f64) -> std::result::Result<Arc<dyn Univariate>, String>),
 }
 
@@ -109,23 +109,23 @@ impl Entry {
     }
 }
 
-/// Names of all families, in the order of the registry.
+/// Lists the names of all families, in the order of the registry.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|entry| entry.0)
 }
 
-/// A known parameter that need not be told where the shape of an array tells it: its name, and the array of which it is
-/// the length of the last axis.
+/// Returns the known parameter that equals the length of an array's last axis: the names of both. Model files need not
+/// state this parameter.
 pub fn told_by_axis(name: &str) -> Option<(&'static str, &'static str)> {
     (name == "categorical").then_some(("levels", "probabilities"))
 }
 
-/// Names of the parameters that a family must be told: see [`Known`]. None for names of no family.
+/// Lists the names of the known parameters that a family needs ([`Known`]); empty if no family has this name.
 pub fn known_parameters(name: &str) -> &'static [&'static str] {
     FAMILIES.iter().find(|entry| entry.0 == name).map_or(&[], |entry| entry.1)
 }
 
-/// The family of that name for points of `dim` dimensions, if that is all there is to know.
+/// Builds the family of that name for points of `dim` dimensions, if it needs no known parameter.
 ///
 /// # Errors
 /// As [`build_known`].
@@ -140,11 +140,11 @@ pub fn build(name: &str, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
     build_known(name, dim, &Known::default())
 }
 
-/// The family of that name, with the parameters it must be told.
+/// Builds the family of that name, with known parameters.
 ///
 /// # Errors
-/// [`Error::Model`] names the families there are where none has that name, and a known parameter that is missing, out of
-/// range or none of the family's.
+/// [`Error::Model`] lists all families if the name is unknown. It names a known parameter that is missing, out of range
+/// or unknown to the family.
 pub fn build_known(name: &str, dim: usize, known: &Known) -> Result<Arc<dyn ExponentialFamily>> {
     if dim == 0 {
         return Err(Error::Model("points need at least one dimension".into()));

@@ -28,10 +28,10 @@ pub struct Weibull {
 }
 
 impl Weibull {
-    /// Of this shape.
+    /// Makes a column of this shape.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// Returns a message if `shape` is not a number above 0.
     pub fn new(shape: f64) -> Result<Self, String> {
         check_positive("shape", shape).map(|()| Self { shape })
     }

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn both_formats_are_read_and_others_pass_through() {
-        let text: String = (0..50_000).map(|i| format!("{i},{}\n", i * i)).collect();
+        let text: String = (0..50_000_u64).map(|i| format!("{i},{}\n", i * i)).collect();
         assert_eq!(read(text.as_bytes()).unwrap(), text);
         for compress in [gzipped, zstandard] {
             let bytes = compress(&text);

@@ -6,7 +6,7 @@ use entropysum::data::Dtype;
 use entropysum::data::shuffle::BadRows;
 use entropysum::em::Config;
 use entropysum::family::product::is_product;
-use entropysum::family::{Known, registry};
+use entropysum::family::{KnownParameters, registry};
 use entropysum::model::Rotation;
 use entropysum::monitor::Monitor;
 use entropysum::selection::Criterion;
@@ -398,10 +398,12 @@ impl KnownArgs {
     }
 
     /// Those that were given.
-    pub fn known(&self) -> Known {
-        self.all().into_iter().fold(Known::default(), |known, (argument, values)| match values {
-            Some(values) => known.with(argument.trim_start_matches('-'), values.clone()),
-            None => known,
+    pub fn known(&self) -> KnownParameters {
+        self.all().into_iter().fold(KnownParameters::default(), |known, (argument, values)| {
+            match values {
+                Some(values) => known.with(argument.trim_start_matches('-'), values.clone()),
+                None => known,
+            }
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::factor_analyzers::factor_analyzers;
 use super::{Factor, FactorModel, Statement, family::Categorical, mixture};
 use crate::error::{Error, Result};
-use crate::family::{Known, product, registry};
+use crate::family::{KnownParameters, product, registry};
 use crate::model;
 
 /// The size of the model that the criterion is tested with. The result depends on no size, but a test must not be trivial.
@@ -65,16 +65,16 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 ///
 /// ```
 /// use entropysum::criterion::{Sizes, Statement, built_in};
-/// use entropysum::family::Known;
+/// use entropysum::family::KnownParameters;
 ///
-/// let known = Known::default();
+/// let known = KnownParameters::default();
 /// let report = built_in("ppca", Sizes::default(), &known)?.check(8, 0);
 /// assert_eq!(report.applies, Some(Statement::ScalarVariance));
 /// let report = built_in("ppca-fixed-prior", Sizes::default(), &known)?.check(8, 0);
 /// assert!(!report.factors[0].holds && report.factors[1].holds); // nothing scales the prior
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn built_in(name: &str, sizes: Sizes, known: &Known) -> Result<FactorModel> {
+pub fn built_in(name: &str, sizes: Sizes, known: &KnownParameters) -> Result<FactorModel> {
     if sizes.n_components == 0 || sizes.dim == 0 || sizes.n_latents == 0 {
         return Err(Error::Config(format!("{sizes:?}: expected sizes of at least 1")));
     }

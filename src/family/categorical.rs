@@ -8,8 +8,8 @@
 
 use super::independent::LARGEST_NATURAL;
 use super::{
-    Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec,
-    Parameters, Regularization, Sampler, Statistic, Support, Theta,
+    Constraint, Domain, ExponentialFamily, Feature, KnownParameters, Outcome, Packing,
+    ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::error::{Error, Result};
 use crate::stats::SuffStats;
@@ -53,7 +53,7 @@ impl Categorical {
     }
 
     /// Builds the family from the known parameter `levels`: a single number, or a number for each column.
-    pub(super) fn from_known(dim: usize, known: &Known) -> Result<Self> {
+    pub(super) fn from_known(dim: usize, known: &KnownParameters) -> Result<Self> {
         let levels = known.columns("categorical", "levels", dim)?;
         match levels.iter().position(|v| !(v.fract() == 0.0 && (1.0..=MOST_LEVELS).contains(v))) {
             None => Ok(Self::new(levels.iter().map(|&v| v as usize).collect())),
@@ -138,8 +138,8 @@ impl ExponentialFamily for Categorical {
         self.levels.len()
     }
 
-    fn known(&self) -> Known {
-        Known::default().with("levels", self.levels.iter().map(|&v| v as f64).collect())
+    fn known(&self) -> KnownParameters {
+        KnownParameters::default().with("levels", self.levels.iter().map(|&v| v as f64).collect())
     }
 
     fn domains(&self) -> Vec<Domain> {

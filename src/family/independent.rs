@@ -5,8 +5,8 @@
 
 use super::support::{Domain, Support};
 use super::{
-    BaseMeasure, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec, Parameters,
-    Regularization, Sampler, Statistic, Theta,
+    BaseMeasure, ExponentialFamily, Feature, KnownParameters, Outcome, Packing, ParameterSpec,
+    Parameters, Regularization, Sampler, Statistic, Theta,
 };
 use crate::kernels::reference::statistic as evaluate;
 use crate::rng;
@@ -242,8 +242,8 @@ impl ExponentialFamily for Independent {
         self.columns.len()
     }
 
-    fn known(&self) -> Known {
-        let mut known = Known::default();
+    fn known(&self) -> KnownParameters {
+        let mut known = KnownParameters::default();
         for (k, (name, _)) in self.columns[0].known().into_iter().enumerate() {
             let values = self.columns.iter().map(|column| column.known()[k].1).collect();
             known = known.with(name, values);

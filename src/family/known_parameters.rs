@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 /// Each parameter has a single value, or a value for each column.
 ///
 /// ```
-/// use entropysum::family::{Known, registry};
+/// use entropysum::family::{KnownParameters, registry};
 ///
-/// let known = Known::default().with("trials", vec![16.0]);
+/// let known = KnownParameters::default().with("trials", vec![16.0]);
 /// let family = registry::build_known("binomial", 64, &known)?;
 /// assert_eq!(family.known().get("trials").unwrap().len(), 64);
 /// assert!(registry::build("binomial", 64).is_err());
 /// # Ok::<(), entropysum::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Known(BTreeMap<String, Vec<f64>>);
+pub struct KnownParameters(BTreeMap<String, Vec<f64>>);
 
-impl Known {
+impl KnownParameters {
     /// Adds a parameter.
     pub fn with(mut self, name: impl Into<String>, values: Vec<f64>) -> Self {
         self.0.insert(name.into(), values);

@@ -46,7 +46,7 @@ pub use dirichlet::Dirichlet;
 pub use feature::Feature;
 pub use gaussian::{Covariance, Gaussian};
 pub use independent::{Independent, Univariate};
-pub use known_parameters::Known;
+pub use known_parameters::KnownParameters;
 pub use multinomial::Multinomial;
 pub use product::{Product, ProductBlock};
 pub use support::{Domain, Support};
@@ -187,8 +187,8 @@ pub trait ExponentialFamily: Send + Sync + Debug {
     fn parameters(&self) -> Vec<ParameterSpec>;
 
     /// Returns the known parameters, which are given and not learned: one value for each column, or a single value.
-    fn known(&self) -> Known {
-        Known::default()
+    fn known(&self) -> KnownParameters {
+        KnownParameters::default()
     }
 
     /// Lists the supports of disjoint ranges of columns; any finite point by default.

@@ -7,7 +7,7 @@
 //! `first-last`, or several of these with `+` between them. The model ignores columns that no block names.
 
 use super::{
-    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing,
+    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, KnownParameters, Outcome, Packing,
     ParameterSpec, Parameters, Regularization, Sampler, Statistic, Theta, registry,
 };
 use crate::error::{Error, Result};
@@ -115,12 +115,12 @@ impl Product {
     ///
     /// # Errors
     /// [`Error::Model`] if the name does not describe a product, or as [`new`](Self::new).
-    pub(super) fn from_name(name: &str, dim: usize, known: &Known) -> Result<Self> {
+    pub(super) fn from_name(name: &str, dim: usize, known: &KnownParameters) -> Result<Self> {
         let mut used = Vec::new();
         let blocks = parse(name, &[])?
             .into_iter()
             .map(|(family, columns)| {
-                let mut own = Known::default();
+                let mut own = KnownParameters::default();
                 for &key in registry::known_parameters(&family) {
                     if let Some(values) = known.get(key) {
                         used.push(key);

@@ -15,7 +15,7 @@ use super::negative_binomial::NegativeBinomial;
 use super::poisson::Poisson;
 use super::weibull::Weibull;
 use super::{
-    Categorical, Covariance, Dirichlet, ExponentialFamily, Gaussian, Independent, Known,
+    Categorical, Covariance, Dirichlet, ExponentialFamily, Gaussian, Independent, KnownParameters,
     Multinomial, Product, Univariate, VonMises, VonMisesFisher, product,
 };
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ struct Entry(&'static str, &'static [&'static str], Build);
 /// A way to build a family.
 enum Build {
     /// From the number of dimensions and the known parameters.
-    Vectors(fn(usize, &Known) -> Result<Arc<dyn ExponentialFamily>>),
+    Vectors(fn(usize, &KnownParameters) -> Result<Arc<dyn ExponentialFamily>>),
     /// Of columns that are all the same.
     Columns(fn() -> Arc<dyn Univariate>),
     /// Of columns that each have a value of the known parameter. A message says why a value is wrong.
@@ -90,7 +90,7 @@ fn gaussian(covariance: Covariance, dim: usize) -> Result<Arc<dyn ExponentialFam
 
 impl Entry {
     /// Builds the family for points of `dim` dimensions.
-    fn build(&self, dim: usize, known: &Known) -> Result<Arc<dyn ExponentialFamily>> {
+    fn build(&self, dim: usize, known: &KnownParameters) -> Result<Arc<dyn ExponentialFamily>> {
         let &Self(family, parameters, ref build) = self;
         let columns = match build {
             Vectors(build) => return build(dim, known),
@@ -120,7 +120,7 @@ pub fn told_by_axis(name: &str) -> Option<(&'static str, &'static str)> {
     (name == "categorical").then_some(("levels", "probabilities"))
 }
 
-/// Lists the names of the known parameters that a family needs ([`Known`]); empty if no family has this name.
+/// Lists the names of the known parameters that a family needs ([`KnownParameters`]); empty if no family has this name.
 pub fn known_parameters(name: &str) -> &'static [&'static str] {
     FAMILIES.iter().find(|entry| entry.0 == name).map_or(&[], |entry| entry.1)
 }
@@ -137,7 +137,7 @@ pub fn known_parameters(name: &str) -> &'static [&'static str] {
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
 pub fn build(name: &str, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
-    build_known(name, dim, &Known::default())
+    build_known(name, dim, &KnownParameters::default())
 }
 
 /// Builds the family of that name, with known parameters.
@@ -145,7 +145,11 @@ pub fn build(name: &str, dim: usize) -> Result<Arc<dyn ExponentialFamily>> {
 /// # Errors
 /// [`Error::Model`] lists all families if the name is unknown. It names a known parameter that is missing, out of range
 /// or unknown to the family.
-pub fn build_known(name: &str, dim: usize, known: &Known) -> Result<Arc<dyn ExponentialFamily>> {
+pub fn build_known(
+    name: &str,
+    dim: usize,
+    known: &KnownParameters,
+) -> Result<Arc<dyn ExponentialFamily>> {
     if dim == 0 {
         return Err(Error::Model("points need at least one dimension".into()));
     }

@@ -16,7 +16,10 @@ mod sweep;
 
 use criterion::Criterion;
 
-const MODULES: [(&str, fn(&mut Criterion)); 8] = [
+/// The benches of a module.
+type Benches = fn(&mut Criterion);
+
+const MODULES: [(&str, Benches); 8] = [
     ("init", init::benches),
     ("kernels", kernels::benches),
     ("linear", linear::benches),

@@ -1,15 +1,15 @@
 //! Threads: the only file that imports rayon.
 //!
-//! Work is cut into *lanes*, whose number depends on the data and the model, never on the number of threads. Each
-//! lane owns its scratch memory and its sums and goes through its blocks in order; lanes are merged in order. So
-//! results have the same bits on any number of threads.
+//! Work is cut into *lanes*. Their number depends on the data and the model, never on the number of threads. Each
+//! lane owns its scratch memory and its sums, and goes through its blocks in order. Lanes are merged in order, so results
+//! have the same bits on any number of threads.
 
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::work::{Piece, Workers};
 use std::sync::{Mutex, PoisonError};
 
-/// A pool of threads of this crate's own, and the instruction set of its kernels.
+/// A pool of threads that belongs to this crate, and the instruction set of its kernels.
 ///
 /// Neither rayon's nor faer's global settings are read or changed: these belong to the host program.
 #[derive(Debug)]
@@ -19,10 +19,10 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// An executor of `threads` threads; `None` for as many as the machine has.
+    /// Starts `threads` threads; `None` takes the number of the machine's processors.
     ///
     /// # Errors
-    /// If `threads` is 0, or the operating system refuses to start them.
+    /// [`Error::Config`] if `threads` is 0, or the operating system refuses to start them.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let threads = match threads {
             Some(0) => return Err(Error::Config("threads must be at least 1".into())),
@@ -42,44 +42,55 @@ impl Executor {
         Ok(Self { pool, simd: Simd::detect() })
     }
 
-    /// The same threads with kernels of another instruction set.
+    /// Sets another instruction set for the kernels.
     pub fn with_simd(mut self, simd: Simd) -> Self {
         self.simd = simd;
         self
     }
 
-    /// Number of threads.
+    /// Returns the number of threads.
     pub fn threads(&self) -> usize {
         1 + self.pool.as_ref().map_or(0, rayon::ThreadPool::current_num_threads)
     }
 
-    /// Instruction set of the kernels.
+    /// Returns the instruction set of the kernels.
     pub fn simd(&self) -> Simd {
         self.simd
     }
 
-    /// Calls `work` once for each lane, in parallel. The thread that calls this takes lanes too: between two calls it need
-    /// not wake another one and go to sleep.
+    /// Calls `work` for each lane, in parallel. The calling thread takes lanes too: between two calls it need not wake
+    /// another thread and go to sleep.
     ///
     /// # Errors
-    /// The error of the first lane, in their order, that has one.
+    /// Returns the error of the first lane, in their order, that has an error.
     pub fn for_each<L: Send>(
         &self,
         lanes: &mut [L],
         work: impl Fn(usize, &mut L) -> Result<()> + Sync,
     ) -> Result<()> {
-        let threads = self.threads().min(lanes.len());
+        let n_lanes = lanes.len();
         let queue = Mutex::new(lanes.iter_mut().enumerate());
+        self.drain(n_lanes, &|| {
+            let (index, lane) = queue.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+            Some((index, work(index, lane)))
+        })
+    }
+
+    /// Calls `next` from all threads until it returns `None`. It does the work of the next lane, and returns its number and
+    /// result. Compiled once: `for_each` is compiled for each type of lanes, and threads are the larger part.
+    fn drain(
+        &self,
+        n_lanes: usize,
+        next: &(dyn Fn() -> Option<(usize, Result<()>)> + Sync),
+    ) -> Result<()> {
+        let threads = self.threads().min(n_lanes);
         let first_fault = Mutex::new(None::<(usize, Error)>);
         let take_part = || {
-            loop {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((index, lane)) = next else { break };
-                if let Err(fault) = work(index, lane) {
-                    let mut first = first_fault.lock().unwrap_or_else(PoisonError::into_inner);
-                    if first.as_ref().is_none_or(|(before, _)| index < *before) {
-                        *first = Some((index, fault));
-                    }
+            while let Some((index, result)) = next() {
+                let Err(fault) = result else { continue };
+                let mut first = first_fault.lock().unwrap_or_else(PoisonError::into_inner);
+                if first.as_ref().is_none_or(|(before, _)| index < *before) {
+                    *first = Some((index, fault));
                 }
             }
         };

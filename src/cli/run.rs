@@ -16,7 +16,7 @@ use entropysum::data::{self, DataSource, Dtype, OpenOptions};
 use entropysum::em::{Config, Fit, Fitting, StreamConfig, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Known, Regularization, product, registry};
+use entropysum::family::{KnownParameters, Regularization, product, registry};
 use entropysum::inference;
 use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
@@ -135,7 +135,7 @@ pub struct Points<T> {
     pub source: Box<dyn DataSource<T>>,
     /// Name of the model, with columns by number.
     pub name: String,
-    known: Option<Known>,
+    known: Option<KnownParameters>,
 }
 
 impl<T: Scalar> Points<T> {
@@ -556,7 +556,7 @@ pub fn check_sparse<T: Scalar>(source: &dyn DataSource<T>, takes: bool, name: &s
     }
     let takes_sparse = |name: &&str| {
         let keys = registry::known_parameters(name).iter();
-        let known = keys.fold(Known::default(), |known, &key| known.with(key, vec![1.0]));
+        let known = keys.fold(KnownParameters::default(), |known, &key| known.with(key, vec![1.0]));
         registry::build_known(name, 1, &known).is_ok_and(|family| family.takes_sparse())
     };
     let names: Vec<_> = registry::names().filter(takes_sparse).collect();

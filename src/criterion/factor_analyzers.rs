@@ -10,18 +10,18 @@ use crate::error::Result;
 use crate::exec::Executor;
 use crate::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
 use crate::scalar::Scalar;
+use crate::stats::SuffStats;
 
 /// Steps of the derivatives of the bound along α and β, which scale the model by themselves: see `solve::STEP`.
 const STEP: f64 = 7.4e-4;
 
-/// Evaluates both sides of the gap identity for a mixture of factor analysers, as it is, on points, with its exact
-/// posteriors.
+/// Evaluates both sides of the gap identity for a mixture of factor analysers on points, with its exact posteriors.
 ///
-/// The right side knows nothing of entropies: it is the derivative of the bound along `α`, which moves the weights and scales
+/// The right side uses no entropy: it is the derivative of the bound along `α`, which moves the weights and scales
 /// the variances of the priors, and along `β = -ψ`, which scales the noise.
 ///
 /// # Errors
-/// If dimensions differ, there are no points, or one cannot be read or is no finite number.
+/// If dimensions differ, there are no points, or a point cannot be read or has a value that is not finite.
 ///
 /// ```
 /// use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};
@@ -44,27 +44,31 @@ pub fn certify_factor_analyzers<T: Scalar>(
     executor: &Executor,
 ) -> Result<CertifiedGap> {
     crate::data::check_source(source, model.dim())?;
-    let stats = Sweeper::new(source, executor).sweep(model)?;
+    Ok(certify_statistics(model, &Sweeper::new(source, executor).sweep(model)?))
+}
+
+/// Evaluates both sides of the gap identity from statistics.
+fn certify_statistics(model: &MixtureOfFactorAnalyzers, stats: &SuffStats) -> CertifiedGap {
     let alpha = prior_flow(model.weights(), &model.prior_levels());
     let weights = |t: f64| -> Vec<f64> {
         model.weights().iter().zip(&alpha).map(|(w, along)| w + t * along).collect()
     };
-    let bound = |model: MixtureOfFactorAnalyzers| vec![model.lower_bound(&stats)];
+    let bound = |model: MixtureOfFactorAnalyzers| vec![model.lower_bound(stats)];
     let prior = |t: f64| bound(model.scaled(weights(t), 1.0 - t, 1.0));
     let noise = |t: f64| bound(model.scaled(weights(0.0), 1.0, 1.0 - t));
     // No weight may become negative on the way.
     let steps =
         model.weights().iter().zip(&alpha).map(|(w, a)| if *w > 0.0 { a.abs() / w } else { 0.0 });
     let step = STEP / steps.fold(1.0, f64::max);
-    Ok(CertifiedGap {
-        lower_bound: model.lower_bound(&stats),
-        entropy_sum: model.entropy_sum(&stats).total(),
-        prior: derivative(prior, step)[0],
-        observable: derivative(noise, STEP)[0],
-    })
+    CertifiedGap {
+        lower_bound: model.lower_bound(stats),
+        entropy_sum: model.entropy_sum(stats).total(),
+        prior: derivative(&prior, step)[0],
+        observable: derivative(&noise, STEP)[0],
+    }
 }
 
-/// The part of α that moves the weights, from the natural parameters of `δ_c` up to a constant: `π_c (ℓ_c - Σ π ℓ)`.
+/// Returns the part of α that moves the weights, from the natural parameters of `δ_c` up to a constant: `π_c (ℓ_c - Σ π ℓ)`.
 fn prior_flow(weights: &[f64], levels: &[f64]) -> Vec<f64> {
     let part = |(&w, level): (&f64, &f64)| if w > 0.0 { w * level } else { 0.0 };
     let mean: f64 = weights.iter().zip(levels).map(part).sum();

@@ -14,7 +14,7 @@ use crate::rng;
 use faer::MatRef;
 use std::sync::Arc;
 
-/// A mixture of `n_components` of a family, for its [check](FactorModel::check) at random parameters.
+/// Makes factors of a mixture of `n_components` of a family, for a [check](FactorModel::check) at random parameters.
 ///
 /// ```
 /// use entropysum::criterion::{Statement, mixture};
@@ -113,7 +113,7 @@ impl Components {
         Self { family, n_components, minimal: None }
     }
 
-    /// The same with the natural parameters of a minimal form.
+    /// Takes the natural parameters of a minimal form.
     pub fn in_minimal_form(self) -> Self {
         Self { minimal: self.minimal_form(), ..self }
     }
@@ -174,7 +174,7 @@ impl Components {
         }
     }
 
-    /// Each array of one component, or the shared ones: its constraint, its shape, and where it starts.
+    /// Lists the arrays of one component, or the shared arrays: constraint, shape and first index.
     fn arrays(&self, shared: bool, mut start: usize) -> Vec<(Constraint, Vec<usize>, usize)> {
         let mut arrays = Vec::new();
         for spec in self.family.parameters().iter().filter(|spec| spec.shared == shared) {
@@ -198,7 +198,7 @@ impl Factor for Components {
         own.chain(specs.iter().filter(|spec| spec.shared).map(array)).collect()
     }
 
-    /// Those of a start on random points of the family's domain.
+    /// Takes the parameters of a start on random points of the family's domain.
     fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
         let seed = (uniform() * 2f64.powi(32)) as u64;
         let n_points = 64 * self.n_components;
@@ -292,7 +292,7 @@ fn symmetric(start: usize, values: &[f64], dim: usize) -> Vec<Direction> {
     directions
 }
 
-/// From the largest value to each other one: the sum stays.
+/// Lists the directions from the largest value to each other value, which keep the sum.
 pub(super) fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
     let largest = (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0);
     // A probability of zero can only grow: no direction in which to differ from both sides.
@@ -305,7 +305,7 @@ pub(super) fn sums_to_one(start: usize, values: &[f64]) -> Vec<Direction> {
         .collect()
 }
 
-/// Tangents of the sphere: each axis but that of the largest value, without its part along the vector.
+/// Lists tangents of the sphere: each axis except that of the largest value, without its part along the vector.
 fn unit_vector(start: usize, values: &[f64]) -> Vec<Direction> {
     let by_size = |&a: &usize, &b: &usize| values[a].abs().total_cmp(&values[b].abs());
     let largest = (0..values.len()).max_by(by_size).unwrap_or(0);
@@ -320,7 +320,7 @@ fn unit_vector(start: usize, values: &[f64]) -> Vec<Direction> {
         .collect()
 }
 
-/// Points of a family's domain, row-major, in no special position.
+/// Draws points of a family's domain, row-major, in no special position.
 fn points_of(
     family: &dyn ExponentialFamily,
     n_points: usize,
@@ -342,7 +342,7 @@ fn points_of(
     points
 }
 
-/// Moves real numbers to where a support is.
+/// Maps real numbers into a support.
 fn place(support: Support, values: &mut [f64]) {
     let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
     for x in &mut *values {

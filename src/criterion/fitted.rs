@@ -1,4 +1,4 @@
-//! Models with parameters, as factors.
+//! Fitted models as factors, with their own parameters.
 
 use super::FactorModel;
 use super::factor_analyzers::factor_analyzers;
@@ -10,7 +10,8 @@ use crate::model::{
 };
 
 impl FactorModel {
-    /// A p-PCA or factor analysis with the variance 1 of its prior free, as in `ppca`: its own parameters come first in a check.
+    /// Makes factors of a p-PCA or factor analysis. The variance of its prior, 1, is free, as in `ppca`. A check begins with
+    /// its own parameters.
     pub fn of_linear_gaussian(model: &LinearGaussian) -> Self {
         let (dim, n_latents) = (model.dim(), model.latents());
         let sizes = Sizes { dim, n_latents, ..Sizes::default() };
@@ -27,8 +28,8 @@ impl FactorModel {
             .with_parameters(vec![vec![1.0], observable.concat()])
     }
 
-    /// A mixture of factor analysers with the variances 1 of its priors free, as in `mfa`: its own parameters come first in a
-    /// check.
+    /// Makes factors of a mixture of factor analysers. The variances of its priors, 1, are free, as in `mfa`. A check begins
+    /// with its own parameters.
     pub fn of_factor_analyzers(model: &MixtureOfFactorAnalyzers) -> Self {
         let (n_components, dim, n_latents) = (model.n_components(), model.dim(), model.n_latents());
         let array = |name| model.parameter(name).expect("a name of this model");
@@ -52,7 +53,7 @@ impl FactorModel {
         }
     }
 
-    /// A sigmoid belief net: its own parameters come first in a check.
+    /// Makes factors of a sigmoid belief net. A check begins with its own parameters.
     pub fn of_sigmoid_belief_net(model: &SigmoidBeliefNet) -> Self {
         let layers: Vec<_> = model.hidden().into_iter().chain([model.observables()]).collect();
         let mut units = vec![model.prior().len()];

@@ -15,13 +15,13 @@ use std::fmt;
 
 /// Both sides of `F - entropy sum = α · ∂F/∂Ψ + β · ∂F/∂θ` (docs/theory.md, 1.2), in nats per point.
 ///
-/// A model learned from these very points has a gap of zero. On other points it says how sharp the model is for them:
-/// positive, too flat; negative, too sharp. Either part alone says so of the weights or of the components.
+/// A model that was learned from these points has a gap of zero. On other points a positive gap says that the model is too
+/// flat for them, a negative gap that it is too sharp. The parts say so of the weights and of the components.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CertifiedGap {
     /// The lower bound `F` of the model and its posteriors.
     pub lower_bound: f64,
-    /// The entropy sum of the same.
+    /// The entropy sum of the model and its posteriors.
     pub entropy_sum: f64,
     /// `α · ∂F/∂Ψ`.
     pub prior: f64,
@@ -30,17 +30,17 @@ pub struct CertifiedGap {
 }
 
 impl CertifiedGap {
-    /// Lower bound minus entropy sum.
+    /// Returns the lower bound minus the entropy sum.
     pub fn gap(&self) -> f64 {
         self.lower_bound - self.entropy_sum
     }
 
-    /// What the identity leaves: zero up to rounding, or the entropy sum is not one.
+    /// Returns the difference of both sides: zero up to rounding, if the identity holds.
     pub fn error(&self) -> f64 {
         self.gap() - self.prior - self.observable
     }
 
-    /// As a JSON object.
+    /// Returns the numbers as a JSON object.
     pub fn json(&self) -> Value {
         json!({
             "lower_bound": self.lower_bound,
@@ -70,9 +70,9 @@ impl fmt::Display for CertifiedGap {
     }
 }
 
-/// Evaluates both sides of the gap identity for a mixture, as it is, on points, with the posteriors of the model.
+/// Evaluates both sides of the gap identity for a mixture on points, with the posteriors of the model.
 ///
-/// The right side knows nothing of entropies: it is a derivative of the bound along `α` and `β`.
+/// The right side uses no entropy: it is a derivative of the bound along `α` and `β`.
 ///
 /// # Errors
 /// As a sweep; [`Error::Model`] if the criterion does not hold for the family, so that there is no β.
@@ -99,7 +99,7 @@ pub fn certify<T: Scalar>(
     certify_stats(model, &stats)
 }
 
-/// As [`certify`], from statistics that the model, or any other posteriors, made of the points.
+/// Evaluates both sides as [`certify`] does, from statistics of the points with any posteriors.
 ///
 /// # Errors
 /// [`Error::Model`] if the criterion does not hold for the family.
@@ -123,11 +123,11 @@ pub fn certify_stats(model: &Mixture, stats: &SuffStats) -> Result<CertifiedGap>
         lower_bound: model.lower_bound(stats),
         entropy_sum: model.entropy_sum(stats).total(),
         prior: prior / total,
-        observable: derivative(bound, STEP * scale_of(&flow, &theta))[0] / total,
+        observable: derivative(&bound, STEP * scale_of(&flow, &theta))[0] / total,
     })
 }
 
-/// β by least squares; one component at a time where they share nothing, so that systems stay small.
+/// Solves for β by least squares. Components that share nothing are solved one at a time, so that systems stay small.
 fn solved(model: &Mixture, components: &Components, theta: &[f64]) -> Result<Vec<f64>> {
     let (all, name) = (components.unflat(theta), model.family().name());
     let minimal =

@@ -14,14 +14,13 @@ use std::f64::consts::PI;
 /// Steps of the derivatives of the bound along α and β, which scale the model by themselves: see `solve::STEP`.
 const STEP: f64 = 7.4e-4;
 
-/// Evaluates both sides of the gap identity for probabilistic PCA or factor analysis, as it is, on points, with its exact
-/// posteriors.
+/// Evaluates both sides of the gap identity for probabilistic PCA or factor analysis on points, with its exact posteriors.
 ///
-/// The right side knows nothing of entropies: it is the derivative of the bound along `α`, which scales a variance of the
+/// The right side uses no entropy: it is the derivative of the bound along `α`, which scales a variance of the
 /// prior that is 1 here, and along `β = -ψ`, which scales the noise.
 ///
 /// # Errors
-/// If dimensions differ, or a point cannot be read or is no finite number.
+/// If dimensions differ, or a point cannot be read or has a value that is not finite.
 ///
 /// ```
 /// use entropysum::model::{LinearGaussian, Noise};
@@ -40,7 +39,11 @@ pub fn certify_linear_gaussian<T: Scalar>(
     executor: &Executor,
 ) -> Result<CertifiedGap> {
     crate::data::check_dim(source, model.dim())?;
-    let expectations = model.e_step(&moments(source, executor)?)?;
+    Ok(certify_expectations(model, &model.e_step(&moments(source, executor)?)?))
+}
+
+/// Evaluates both sides of the gap identity from expectations.
+fn certify_expectations(model: &LinearGaussian, expectations: &Expectations) -> CertifiedGap {
     let scaled = |t: f64| {
         let noise: Vec<f64> = model.noise_variances().iter().map(|v| v * (1.0 - t)).collect();
         let noise = if model.noise() == Noise::Isotropic { vec![noise[0]] } else { noise };
@@ -49,15 +52,15 @@ pub fn certify_linear_gaussian<T: Scalar>(
         LinearGaussian::new(model.noise(), model.mean().to_vec(), &loadings, noise)
             .expect("positive variances times numbers near 1")
     };
-    Ok(CertifiedGap {
-        lower_bound: model.lower_bound(&expectations),
-        entropy_sum: model.entropy_sum(&expectations).total(),
-        prior: derivative(|t| vec![prior_bound(&expectations, 1.0 - t)], STEP)[0],
-        observable: derivative(|t| vec![scaled(t).lower_bound(&expectations)], STEP)[0],
-    })
+    CertifiedGap {
+        lower_bound: model.lower_bound(expectations),
+        entropy_sum: model.entropy_sum(expectations).total(),
+        prior: derivative(&|t| vec![prior_bound(expectations, 1.0 - t)], STEP)[0],
+        observable: derivative(&|t| vec![scaled(t).lower_bound(expectations)], STEP)[0],
+    }
 }
 
-/// The part of the bound that knows the prior, `E ln N(z; 0, τ)`.
+/// Returns the part of the bound that depends on the prior, `E ln N(z; 0, τ)`.
 fn prior_bound(expectations: &Expectations, variance: f64) -> f64 {
     let moments = expectations.latent_moments();
     let (latents, trace) =

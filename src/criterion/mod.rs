@@ -76,48 +76,48 @@ use crate::rng;
 use serde_json::{Value, json};
 use std::fmt;
 
-/// Relative residuals up to this are rounding: derivatives by finite differences are good to about 1e-11, and a model
-/// that fails leaves a part of its natural parameters, a number without any reason to be small.
+/// Relative residuals up to this number are rounding: derivatives by finite differences are exact to about 1e-11. The
+/// residual of a model that fails is a part of its natural parameters, which has no reason to be small.
 pub const TOLERANCE: f64 = 1e-7;
 
-/// Parameters of a factor up to which coefficients are solved for even if they are known in closed form: the Jacobian has
-/// several times as many rows as these, so that time grows with their third power. 200 take about a second a draw.
+/// Largest number of parameters for which coefficients are solved for even if they have a closed form. The Jacobian has
+/// several times as many rows as parameters, so time grows with their third power: 200 take about a second a draw.
 const MAX_SOLVED: usize = 200;
 
-/// One factor `p(x | z; θ)` of a generative model: an exponential family with natural parameters `η(z; θ)`.
+/// A factor `p(x | z; θ)` of a generative model: an exponential family with natural parameters `η(z; θ)`.
 ///
 /// The prior is the factor without latents above it.
 pub trait Factor: Send + Sync {
-    /// What reports call it: `"p(x | z)"`.
+    /// Returns the name in reports: `"p(x | z)"`.
     fn name(&self) -> String;
 
-    /// Names and lengths of its arrays of parameters, concatenated in this order in θ; several may have the same name.
-    /// Constants are none.
+    /// Lists the names and lengths of its arrays of parameters, which θ concatenates in this order. Names may repeat.
+    /// Constants are not parameters.
     fn parameters(&self) -> Vec<(String, usize)>;
 
-    /// Parameters from the inside of their domain, made from uniform numbers in [0, 1).
+    /// Draws parameters inside their domain, from uniform numbers in [0, 1).
     fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64>;
 
-    /// Latent states: all of them if they are few, else about `n` random ones. A prior has a single, empty one.
+    /// Lists all latent states if there are few, else draws about `n` of them. A prior has a single, empty state.
     fn draw_latents(&self, _n: usize, _uniform: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {
         vec![Vec::new()]
     }
 
-    /// Natural parameters `η(z; θ)`, of the same number for all latents.
+    /// Returns the natural parameters `η(z; θ)`, of the same number for all latents.
     fn natural(&self, latents: &[f64], parameters: &[f64]) -> Vec<f64>;
 
-    /// Directions in which the parameters are free to move; each by itself by default. Parameters under a constraint
-    /// (a symmetric matrix, probabilities) have fewer.
+    /// Lists the directions in which the parameters are free to move; each parameter by itself by default. Parameters
+    /// under a constraint (a symmetric matrix, probabilities) have fewer directions.
     fn directions(&self, parameters: &[f64]) -> Vec<Direction> {
         (0..parameters.len()).map(|i| Direction::along(i, parameters[i])).collect()
     }
 
-    /// α or β in closed form, if it is known; the check then tests it.
+    /// Returns α or β, if it has a closed form; the check then tests it.
     fn closed_form(&self, _parameters: &[f64]) -> Option<Vec<f64>> {
         None
     }
 
-    /// Whether `h(x)` is constant, so that entropies are not pseudo entropies.
+    /// Says whether `h(x)` is constant, so that pseudo entropies are entropies.
     fn base_measure_is_constant(&self) -> bool {
         true
     }
@@ -128,19 +128,19 @@ pub trait Factor: Send + Sync {
 pub struct Direction {
     /// Its entries that are not zero: index and value.
     pub entries: Vec<(usize, f64)>,
-    /// A step along it that matters: finite differences take a small part of it.
+    /// A step that changes the model; finite differences take a small part of it.
     pub scale: f64,
 }
 
 impl Direction {
-    /// The direction of a single parameter, on the scale of its value.
+    /// Returns the direction of a single parameter, on the scale of its value.
     pub fn along(index: usize, value: f64) -> Self {
         let scale = if value == 0.0 { 1.0 } else { value.abs() };
         Self { entries: vec![(index, 1.0)], scale }
     }
 }
 
-/// Which statement of the paper says that the bound is an entropy sum.
+/// The statement of the paper by which the bound is an entropy sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statement {
     /// Proposition 1: sigmoid belief nets.
@@ -153,7 +153,7 @@ pub enum Statement {
     Mixture,
     /// Proposition 5: mixtures with any base measure.
     GeneralMixture,
-    /// No proposition has the model as stated, but Definition 1 holds.
+    /// No proposition covers the model as it is, but Definition 1 holds.
     Definition,
 }
 
@@ -181,22 +181,22 @@ pub struct FactorModel {
 }
 
 impl FactorModel {
-    /// A model with these factors, the prior first.
+    /// Makes a model of these factors, the prior first.
     pub fn new(name: impl Into<String>, factors: Vec<Box<dyn Factor>>) -> Self {
         Self { name: name.into(), factors, statement: Statement::Definition, own: None }
     }
 
-    /// The same, as one of the models that a proposition is about.
+    /// Sets the statement of the paper that covers the model.
     fn stated_by(self, statement: Statement) -> Self {
         Self { statement, ..self }
     }
 
-    /// The same with parameters of its own, those of each factor: a check begins with them and goes on with random ones.
+    /// Sets the parameters of each factor with which a check begins, before it goes on with random parameters.
     ///
-    /// They have to be inside of their domain: at a probability of 0, natural parameters are infinite.
+    /// Parameters must be inside their domain: at a probability of 0, natural parameters are infinite.
     ///
     /// # Panics
-    /// If they are not as many as the parameters of the factors.
+    /// If their number is not that of the factors' parameters.
     pub fn with_parameters(self, own: Vec<Vec<f64>>) -> Self {
         let lengths = self
             .factors
@@ -206,13 +206,13 @@ impl FactorModel {
         Self { own: Some(own), ..self }
     }
 
-    /// Its factors, the prior first.
+    /// Returns the factors, the prior first.
     pub fn factors(&self) -> &[Box<dyn Factor>] {
         &self.factors
     }
 
-    /// Tests the criterion at `draws` parameters: the model's own, if it has any, and else random ones, of which the same
-    /// seed draws the same.
+    /// Tests the criterion at `draws` sets of parameters: those of the model, if there are any, then random ones, which
+    /// depend on the seed alone.
     pub fn check(&self, draws: usize, seed: u64) -> Report {
         let factors: Vec<_> = self
             .factors
@@ -304,7 +304,7 @@ fn check_factor(
     report
 }
 
-/// Names without those that came before: every component has its own array of each.
+/// Drops repeated names: every component has its own array of each name.
 fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
     names.fold(Vec::new(), |mut found, name| {
         if !found.contains(&name) {
@@ -314,21 +314,21 @@ fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
     })
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Name of the model.
     pub model: String,
     /// Its factors, the prior first.
     pub factors: Vec<FactorReport>,
-    /// What says that the bound is an entropy sum, if the criterion is fulfilled.
+    /// The statement by which the bound is an entropy sum, if the criterion is fulfilled.
     pub applies: Option<Statement>,
 }
 
-/// What a check found of one factor; residuals are the worst over all draws and latents.
+/// The result of a check for one factor. Residuals are the worst of all draws and latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FactorReport {
-    /// What the factor calls itself.
+    /// Name of the factor.
     pub name: String,
     /// Part of the criterion: 'A' for the prior, 'B' for all others.
     pub part: char,
@@ -344,7 +344,7 @@ pub struct FactorReport {
     pub n_latents: usize,
     /// `|η - J β| / |η|` of the least-squares solution.
     pub residual: f64,
-    /// The same of the closed form, where there is one.
+    /// The residual of the closed form, if there is one.
     pub closed_form_residual: Option<f64>,
     /// Arrays with coefficients that are not zero: the subset θ that the criterion needs.
     pub moves: Vec<String>,
@@ -352,22 +352,22 @@ pub struct FactorReport {
     pub is_invertible: bool,
     /// Whether `h(x)` is constant.
     pub base_measure_is_constant: bool,
-    /// The verdict.
+    /// Whether the criterion holds for the factor.
     pub holds: bool,
 }
 
 impl Report {
-    /// Whether the criterion holds for all factors.
+    /// Says whether the criterion holds for all factors.
     pub fn is_fulfilled(&self) -> bool {
         self.applies.is_some()
     }
 
-    /// Whether all base measures are constant.
+    /// Says whether all base measures are constant.
     pub fn base_measure_is_constant(&self) -> bool {
         self.factors.iter().all(|factor| factor.base_measure_is_constant)
     }
 
-    /// The report as a JSON object.
+    /// Returns the report as a JSON object.
     pub fn json(&self) -> Value {
         let factor = |it: &FactorReport| {
             json!({

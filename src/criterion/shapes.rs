@@ -3,10 +3,10 @@
 use super::factor_analyzers::factor_analyzers;
 use super::{Factor, FactorModel, Statement, family::Categorical, mixture};
 use crate::error::{Error, Result};
-use crate::family::{Known, product, registry};
+use crate::family::{KnownParameters, product, registry};
 use crate::model;
 
-/// How large a model the criterion is tested with. It depends on none of these, but its test should not be trivial.
+/// The size of the model that the criterion is tested with. The result depends on no size, but a test must not be trivial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Number of components C of a mixture.
@@ -25,7 +25,7 @@ impl Default for Sizes {
 
 type Build = fn(&str, Sizes) -> FactorModel;
 
-/// Models that are no mixtures of a family of the registry.
+/// Models that are not mixtures of a family of the registry.
 static SHAPES: &[(&str, Build)] = &[
     ("ppca", |name, sizes| linear(name, sizes, Scale::Free, Noise::Scalar)),
     ("ppca-fixed-prior", |name, sizes| linear(name, sizes, Scale::Fixed, Noise::Scalar)),
@@ -49,32 +49,32 @@ static SHAPES: &[(&str, Build)] = &[
     ("sbn-3-layers", |_, sizes| sigmoid_belief_net(&[sizes.n_latents, sizes.n_latents, sizes.dim])),
 ];
 
-/// Names of all built-in models: the families of the registry, then the shapes of others.
+/// Lists the names of all built-in models: the families of the registry, then other models.
 ///
-/// `-fixed-prior` has the prior `N(0, I)`, which nothing scales; the same model without it has `N(0, τ I)` with a free τ.
+/// Models with the suffix `-fixed-prior` have the prior `N(0, I)`; without it the prior is `N(0, τ I)` with a free τ.
 pub fn names() -> impl Iterator<Item = &'static str> {
     registry::names().chain(SHAPES.iter().map(|(name, _)| *name))
 }
 
-/// The built-in model of this name: a mixture of a family of the registry, with the parameters that it must be told, or
-/// the shape of another model.
+/// Builds the built-in model of this name: a mixture of a family of the registry, with its known parameters, or another
+/// model.
 ///
 /// # Errors
-/// [`Error::Config`] if a size is zero; [`Error::Model`] names the models there are where none has that name, and a known
+/// [`Error::Config`] if a size is zero. [`Error::Model`] lists all models if the name is unknown, and names a known
 /// parameter that is missing.
 ///
 /// ```
 /// use entropysum::criterion::{Sizes, Statement, built_in};
-/// use entropysum::family::Known;
+/// use entropysum::family::KnownParameters;
 ///
-/// let known = Known::default();
+/// let known = KnownParameters::default();
 /// let report = built_in("ppca", Sizes::default(), &known)?.check(8, 0);
 /// assert_eq!(report.applies, Some(Statement::ScalarVariance));
 /// let report = built_in("ppca-fixed-prior", Sizes::default(), &known)?.check(8, 0);
 /// assert!(!report.factors[0].holds && report.factors[1].holds); // nothing scales the prior
 /// # Ok::<(), entropysum::Error>(())
 /// ```
-pub fn built_in(name: &str, sizes: Sizes, known: &Known) -> Result<FactorModel> {
+pub fn built_in(name: &str, sizes: Sizes, known: &KnownParameters) -> Result<FactorModel> {
     if sizes.n_components == 0 || sizes.dim == 0 || sizes.n_latents == 0 {
         return Err(Error::Config(format!("{sizes:?}: expected sizes of at least 1")));
     }
@@ -112,20 +112,20 @@ pub(super) fn linear(name: &str, sizes: Sizes, scale: Scale, noise: Noise) -> Fa
     })
 }
 
-/// A linear model a component, all with the prior `N(0, I)`.
+/// Builds a linear model for each component, all with the prior `N(0, I)`.
 fn mixture_with_fixed_prior(name: &str, sizes: Sizes, noise: Noise) -> FactorModel {
     let Sizes { n_components, dim, n_latents } = sizes;
     let prior = GaussianPrior { n_latents, scale: Scale::Fixed };
     let observable = LinearGaussian { dim, n_latents, noise };
     let factors: Vec<Box<dyn Factor>> = vec![
         Box::new(Categorical { n_components }),
-        Box::new(PerComponent { name: "p(z | c)", inner: prior, n_components }),
-        Box::new(PerComponent { name: "p(x | c, z)", inner: observable, n_components }),
+        Box::new(PerComponent { name: "p(z | c)", inner: Box::new(prior), n_components }),
+        Box::new(PerComponent { name: "p(x | c, z)", inner: Box::new(observable), n_components }),
     ];
     FactorModel::new(name, factors)
 }
 
-/// A network of so many units in each of its two or three layers, from the top.
+/// Builds a network with these numbers of units in its two or three layers, from the top.
 pub(super) fn sigmoid_belief_net(units: &[usize]) -> FactorModel {
     let (name, variables) = match units.len() {
         2 => ("sbn", &["z", "x"][..]),
@@ -139,7 +139,7 @@ pub(super) fn sigmoid_belief_net(units: &[usize]) -> FactorModel {
     FactorModel::new(name, factors).stated_by(Statement::SigmoidBeliefNet)
 }
 
-/// A number that is roughly normal, of variance 1: enough to be in no special position.
+/// Draws a number that is roughly normal, of variance 1: enough to be in no special position.
 pub(super) fn normal(uniform: &mut dyn FnMut() -> f64) -> f64 {
     (0..12).map(|_| uniform()).sum::<f64>() - 6.0
 }
@@ -207,7 +207,7 @@ impl LinearGaussian {
     }
 }
 
-/// `W z + μ`, with W row-major before μ in the parameters.
+/// Returns `W z + μ`, with W row-major before μ in the parameters.
 pub(super) fn affine(dim: usize, z: &[f64], parameters: &[f64]) -> Vec<f64> {
     let (weights, offsets) = parameters.split_at(dim * z.len());
     let rows = weights.chunks(z.len()).zip(offsets);
@@ -262,14 +262,14 @@ impl Factor for LinearGaussian {
     }
 }
 
-/// A factor with parameters of its own for each component, which is the first of the latents.
-struct PerComponent<F> {
+/// A factor that has its own parameters for each component. The component is the first latent.
+struct PerComponent {
     name: &'static str,
-    inner: F,
+    inner: Box<dyn Factor>,
     n_components: usize,
 }
 
-impl<F: Factor> Factor for PerComponent<F> {
+impl Factor for PerComponent {
     fn name(&self) -> String {
         self.name.into()
     }

@@ -4,7 +4,7 @@ use super::{Direction, Factor};
 use crate::linalg::least_squares;
 use faer::Mat;
 
-/// Part of a direction's scale that finite differences step by: `ε^(1/5)`, which balances the error of the fourth-order
+/// Step of finite differences, as a part of a direction's scale: `ε^(1/5)`, which balances the error of the fourth-order
 /// formula against rounding.
 pub(super) const STEP: f64 = 7.4e-4;
 
@@ -35,10 +35,8 @@ pub fn solve(factor: &dyn Factor, parameters: &[f64], latents: &[Vec<f64>]) -> S
     let mut jacobian = Mat::zeros(latents.len() * n_natural, directions.len());
     for (k, direction) in directions.iter().enumerate() {
         for (j, z) in latents.iter().enumerate() {
-            let slope = derivative(
-                |t| factor.natural(z, &moved(parameters, direction, t)),
-                STEP * direction.scale,
-            );
+            let along = |t| factor.natural(z, &moved(parameters, direction, t));
+            let slope = derivative(&along, STEP * direction.scale);
             for (i, slope) in slope.into_iter().enumerate() {
                 // Steps of a scale, so that the columns are of one size.
                 jacobian[(j * n_natural + i, k)] = slope * direction.scale;
@@ -64,15 +62,15 @@ pub fn solve(factor: &dyn Factor, parameters: &[f64], latents: &[Vec<f64>]) -> S
         let fitted = |row: usize| -> f64 {
             steps.iter().enumerate().map(|(k, step)| step * jacobian[(row, k)]).sum()
         };
-        let residual = worst_residual(&naturals, |j, i| fitted(j * n_natural + i));
+        let residual = worst_residual(&naturals, &|j, i| fitted(j * n_natural + i));
         return Solution { flow, residual, n_free: directions.len(), n_natural, is_invertible };
     }
     let residual = f64::INFINITY;
     Solution { flow, residual, n_free: directions.len(), n_natural, is_invertible }
 }
 
-/// What [`solve`] tells, of coefficients that are known: at a cost proportional to the latents. Whether the parameters are
-/// as many as natural ones is not tested.
+/// Returns the result of [`solve`] for known coefficients, in a time proportional to the latents. Invertibility is not
+/// tested.
 pub(super) fn given(
     factor: &dyn Factor,
     parameters: &[f64],
@@ -85,7 +83,7 @@ pub(super) fn given(
     Solution { flow, residual, n_free, n_natural, is_invertible: true }
 }
 
-/// `|η - J β| / |η|` of given coefficients, the worst of all latents.
+/// Returns `|η - J β| / |η|` of given coefficients, the worst of all latents.
 pub(super) fn residual(
     factor: &dyn Factor,
     parameters: &[f64],
@@ -98,20 +96,20 @@ pub(super) fn residual(
         .iter()
         .map(|z| {
             let along = |t| factor.natural(z, &moved(parameters, &direction, t));
-            derivative(along, STEP * direction.scale)
+            derivative(&along, STEP * direction.scale)
         })
         .collect();
     let naturals: Vec<_> = latents.iter().map(|z| factor.natural(z, parameters)).collect();
-    worst_residual(&naturals, |j, i| slopes[j][i])
+    worst_residual(&naturals, &|j, i| slopes[j][i])
 }
 
-/// How far along a flow no parameter moves by more than its own size.
+/// Returns the largest step along a flow, at most 1, that moves no parameter by more than its own size.
 pub(super) fn scale_of(flow: &[f64], parameters: &[f64]) -> f64 {
     let ratio = |(f, p): (&f64, &f64)| if *p == 0.0 { 0.0 } else { (f / p).abs() };
     flow.iter().zip(parameters).map(ratio).fold(1.0, f64::max).recip()
 }
 
-fn worst_residual(naturals: &[Vec<f64>], fitted: impl Fn(usize, usize) -> f64) -> f64 {
+fn worst_residual(naturals: &[Vec<f64>], fitted: &dyn Fn(usize, usize) -> f64) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let mut worst: f64 = 0.0;
     for (j, natural) in naturals.iter().enumerate() {
@@ -124,15 +122,15 @@ fn worst_residual(naturals: &[Vec<f64>], fitted: impl Fn(usize, usize) -> f64) -
     worst
 }
 
-/// `θ + t d`.
+/// Returns `θ + t d`.
 fn moved(parameters: &[f64], direction: &Direction, t: f64) -> Vec<f64> {
     let mut moved = parameters.to_vec();
     direction.entries.iter().for_each(|&(i, value)| moved[i] += t * value);
     moved
 }
 
-/// The derivative at 0 of a function, by central differences of fourth order.
-pub(super) fn derivative(f: impl Fn(f64) -> Vec<f64>, step: f64) -> Vec<f64> {
+/// Returns the derivative at 0 of a function, by central differences of fourth order.
+pub(super) fn derivative(f: &dyn Fn(f64) -> Vec<f64>, step: f64) -> Vec<f64> {
     let [far_below, below, above, far_above] = [-2.0, -1.0, 1.0, 2.0].map(|k| f(k * step));
     (0..above.len())
         .map(|i| (8.0 * (above[i] - below[i]) - (far_above[i] - far_below[i])) / (12.0 * step))
@@ -145,7 +143,7 @@ mod tests {
 
     #[test]
     fn derivatives_are_good_to_eleven_digits() {
-        let slope = derivative(|t| vec![(2.0 + t).ln(), 1.0 / (2.0 + t), 3.0], STEP * 2.0);
+        let slope = derivative(&|t| vec![(2.0 + t).ln(), 1.0 / (2.0 + t), 3.0], STEP * 2.0);
         for (found, expected) in slope.iter().zip([0.5, -0.25, 0.0]) {
             assert!((found - expected).abs() < 1e-11, "{found} {expected}");
         }

@@ -3,7 +3,7 @@
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
 use crate::error::Result;
-use crate::family::{Known, product, registry};
+use crate::family::{KnownParameters, product, registry};
 use crate::scalar::Scalar;
 
 /// Points read at a time.
@@ -17,25 +17,25 @@ const POINTS: u64 = 4096;
 /// If the name is none of a family, or reading fails.
 ///
 /// ```
-/// use entropysum::{data::memory::Points, em::known_from_data, family::Known};
+/// use entropysum::{data::memory::Points, em::known_from_data, family::KnownParameters};
 ///
 /// let points = Points::<f64>::from_rows(&[0.0, 2.0, 1.0, 4.0], 2)?;
-/// let known = known_from_data("categorical", &points, Known::default())?;
+/// let known = known_from_data("categorical", &points, KnownParameters::default())?;
 /// assert_eq!(known.get("levels"), Some(&[2.0, 5.0][..]));
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
 pub fn known_from_data<T: Scalar>(
     name: &str,
     source: &dyn DataSource<T>,
-    mut known: Known,
-) -> Result<Known> {
+    mut known: KnownParameters,
+) -> Result<KnownParameters> {
     let dim = source.dim();
     let blocks = match product::is_product(name) {
         true => product::parse(name, &[])?,
         false => vec![(name.to_owned(), (0..dim).collect())],
     };
     let takes = |family: &str, key: &str| registry::known_parameters(family).contains(&key);
-    let open = |key: &str, known: &Known| {
+    let open = |key: &str, known: &KnownParameters| {
         known.get(key).is_none() && blocks.iter().any(|(family, _)| takes(family, key))
     };
     let (levels, total) = (open("levels", &known), open("total", &known));

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "files")]
+use tempfile::tempfile_in;
 
 /// Words that pass through memory together when all rows are read or written.
 const PIECE: usize = 1 << 17;
@@ -40,7 +42,7 @@ impl RowMemory {
         let mut file = None;
         if in_memory < len {
             let fault = |fault| no_room(folder, &fault);
-            let spill = tempfile::tempfile_in(folder).map_err(fault)?;
+            let spill = tempfile_in(folder).map_err(fault)?;
             let size = (len - in_memory).checked_mul(8 * width as u64);
             let size = size.ok_or_else(|| fault(io::ErrorKind::FileTooLarge.into()))?;
             // Zeros that take no room until they are written.
@@ -154,6 +156,12 @@ impl Spill {
         let to = SeekFrom::Start(row * 8 * width as u64);
         (&self.file).seek(to).map(drop).map_err(|fault| no_room(&self.folder, &fault))
     }
+}
+
+/// Fails: a build without files keeps all words in memory.
+#[cfg(not(feature = "files"))]
+fn tempfile_in(_: &Path) -> io::Result<File> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this build lacks the feature `files`"))
 }
 
 fn no_room(folder: &Path, fault: &io::Error) -> Error {

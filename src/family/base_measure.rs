@@ -5,7 +5,7 @@ use std::iter::Sum;
 
 /// A log base measure `ln h(x)`, as a constant and a linear combination of statistics.
 ///
-/// Empty where `h` is 1 (Prop. 4); constants belong into the log-partition there.
+/// Empty if `h` is 1 (Prop. 4): constants then belong into the log-partition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BaseMeasure {
     /// Statistics and their coefficients.
@@ -15,18 +15,18 @@ pub struct BaseMeasure {
 }
 
 impl BaseMeasure {
-    /// Whether `h` is 1.
+    /// Says whether `h` is 1.
     pub fn is_one(&self) -> bool {
         self.terms.is_empty() && self.constant == 0.0
     }
 
-    /// Whether `h` is the same everywhere: then the entropy sum is one of entropies (Prop. 4).
+    /// Says whether `h` is constant: then pseudo entropies are entropies (Prop. 4), up to a constant.
     pub fn is_constant(&self) -> bool {
         self.terms.is_empty()
     }
 }
 
-/// The base measure of independent columns.
+/// Multiplies the base measures of independent columns.
 impl Sum for BaseMeasure {
     fn sum<I: Iterator<Item = Self>>(measures: I) -> Self {
         measures.fold(Self::default(), |mut sum, measure| {

@@ -30,7 +30,7 @@ pub(super) fn binary_entropy(p: f64) -> f64 {
     part(p, p.ln()) + part(1.0 - p, (-p).ln_1p())
 }
 
-/// Says what is wrong with a probability.
+/// Checks a probability, and returns a message if it is not from 0 to 1.
 pub(super) fn check_probability(p: f64) -> Result<(), String> {
     match (0.0..=1.0).contains(&p) {
         true => Ok(()),
@@ -39,8 +39,13 @@ pub(super) fn check_probability(p: f64) -> Result<(), String> {
 }
 
 impl Univariate for Bernoulli {
-    const NAME: &'static str = "bernoulli";
-    const PARAMETERS: &'static [&'static str] = &["probability"];
+    fn name(&self) -> &'static str {
+        "bernoulli"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["probability"]
+    }
 
     fn support(&self) -> Support {
         Support::Binary

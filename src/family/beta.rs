@@ -21,8 +21,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub struct Beta;
 
 impl Univariate for Beta {
-    const NAME: &'static str = "beta";
-    const PARAMETERS: &'static [&'static str] = &["alpha", "beta"];
+    fn name(&self) -> &'static str {
+        "beta"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["alpha", "beta"]
+    }
 
     fn support(&self) -> Support {
         Support::UnitInterval

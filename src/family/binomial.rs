@@ -24,10 +24,10 @@ pub struct Binomial {
 }
 
 impl Binomial {
-    /// Out of so many trials.
+    /// Makes a column with this number of trials.
     ///
     /// # Errors
-    /// Says so if this is no whole number from 1 on.
+    /// Returns a message if `trials` is not a whole number of at least 1.
     pub fn new(trials: f64) -> Result<Self, String> {
         match trials >= 1.0 && Support::Count.contains(trials) {
             true => Ok(Self { trials }),
@@ -37,8 +37,13 @@ impl Binomial {
 }
 
 impl Univariate for Binomial {
-    const NAME: &'static str = "binomial";
-    const PARAMETERS: &'static [&'static str] = &["probability"];
+    fn name(&self) -> &'static str {
+        "binomial"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["probability"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("trials", self.trials)]

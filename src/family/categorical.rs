@@ -8,8 +8,8 @@
 
 use super::independent::LARGEST_NATURAL;
 use super::{
-    Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec,
-    Parameters, Regularization, Sampler, Statistic, Support, Theta,
+    Constraint, Domain, ExponentialFamily, Feature, KnownParameters, Outcome, Packing,
+    ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::error::{Error, Result};
 use crate::stats::SuffStats;
@@ -24,7 +24,8 @@ const MOST_LEVELS: f64 = 1e6;
 
 /// Independent columns of labels.
 ///
-/// Parameters: `probabilities` (C × D × V), V the most levels of any column; those that a column has not are 0.
+/// Parameters: `probabilities` (C × D × V), where V is the largest number of levels of a column. Missing levels have
+/// probability 0.
 ///
 /// ```
 /// use entropysum::family::{Categorical, ExponentialFamily, Parameters};
@@ -42,7 +43,7 @@ pub struct Categorical {
 }
 
 impl Categorical {
-    /// One column for each number of levels.
+    /// Makes a column for each number of levels.
     ///
     /// # Panics
     /// If a column has no levels.
@@ -51,8 +52,8 @@ impl Categorical {
         Self { levels, missing: false }
     }
 
-    /// From the known parameter `levels`: one number, or one for each column.
-    pub(super) fn from_known(dim: usize, known: &Known) -> Result<Self> {
+    /// Builds the family from the known parameter `levels`: a single number, or a number for each column.
+    pub(super) fn from_known(dim: usize, known: &KnownParameters) -> Result<Self> {
         let levels = known.columns("categorical", "levels", dim)?;
         match levels.iter().position(|v| !(v.fract() == 0.0 && (1.0..=MOST_LEVELS).contains(v))) {
             None => Ok(Self::new(levels.iter().map(|&v| v as usize).collect())),
@@ -63,7 +64,7 @@ impl Categorical {
         }
     }
 
-    /// Levels V of each column.
+    /// Returns the number of levels V of each column.
     pub fn levels(&self) -> &[usize] {
         &self.levels
     }
@@ -72,13 +73,13 @@ impl Categorical {
         self.levels.iter().copied().max().unwrap_or(0)
     }
 
-    /// Probabilities of each column.
+    /// Lists the probabilities of each column.
     fn columns<'a>(&self, theta: Theta<'a>) -> impl Iterator<Item = &'a [f64]> {
         let rows = theta.component.chunks(self.width().max(1));
         rows.zip(&self.levels).map(|(row, &levels)| &row[..levels])
     }
 
-    /// All probabilities, in the order of the statistics.
+    /// Lists all probabilities, in the order of the statistics.
     fn probabilities<'a>(&self, theta: Theta<'a>) -> impl Iterator<Item = f64> {
         self.columns(theta).flatten().copied()
     }
@@ -101,7 +102,7 @@ pub(super) fn flow_of_probabilities(probabilities: &[f64]) -> Vec<f64> {
     probabilities.iter().map(flow).collect()
 }
 
-/// Says what is wrong with a distribution over levels.
+/// Checks a distribution over levels, and returns a message if it is not a distribution.
 pub(super) fn check_probabilities(probabilities: &[f64]) -> std::result::Result<(), String> {
     if let Some(v) = probabilities.iter().position(|p| !(0.0..=1.0 + SUM_TOLERANCE).contains(p)) {
         let p = probabilities[v];
@@ -137,8 +138,8 @@ impl ExponentialFamily for Categorical {
         self.levels.len()
     }
 
-    fn known(&self) -> Known {
-        Known::default().with("levels", self.levels.iter().map(|&v| v as f64).collect())
+    fn known(&self) -> KnownParameters {
+        KnownParameters::default().with("levels", self.levels.iter().map(|&v| v as f64).collect())
     }
 
     fn domains(&self) -> Vec<Domain> {

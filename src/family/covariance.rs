@@ -16,7 +16,7 @@ pub(super) enum Shape {
     Spherical,
 }
 
-/// A covariance, factorised: what natural parameters, entropies and kernels need of it.
+/// A factorised covariance: the numbers that natural parameters, entropies and kernels need.
 pub(super) struct Precision {
     shape: Shape,
     dim: usize,
@@ -28,7 +28,7 @@ pub(super) struct Precision {
 }
 
 impl Shape {
-    /// Number of values of a packed second moment.
+    /// Counts the values of a packed second moment.
     pub(super) fn n_packed(self, dim: usize) -> usize {
         match self {
             Self::Full => dim * (dim + 1) / 2,
@@ -37,7 +37,7 @@ impl Shape {
         }
     }
 
-    /// Shape of the covariance as a parameter.
+    /// Returns the shape of the covariance as a parameter.
     pub(super) fn parameter_shape(self, dim: usize) -> Vec<usize> {
         match self {
             Self::Full => vec![dim, dim],
@@ -82,7 +82,7 @@ impl Shape {
         }
     }
 
-    /// The covariance of a second moment about the mean: `S / n`, as a parameter array.
+    /// Returns the covariance of a second moment about the mean, `S / n`, as a parameter array.
     pub(super) fn covariance(self, packed: &[f64], n: f64, dim: usize) -> Vec<f64> {
         match self {
             Self::Full => {
@@ -113,7 +113,7 @@ impl Shape {
         }
     }
 
-    /// Variance of each dimension; for a spherical covariance D times the same.
+    /// Returns the variance of each dimension; for a spherical covariance D equal values.
     pub(super) fn variances(self, covariance: &[f64], dim: usize) -> Vec<f64> {
         match self {
             Self::Full => (0..dim).map(|i| covariance[i * dim + i]).collect(),
@@ -130,7 +130,7 @@ impl Shape {
         }
     }
 
-    /// Lifts a covariance so that `Σ - diag(floor)` is positive semi-definite; true where that changed it.
+    /// Lifts a covariance so that `Σ - diag(floor)` is positive semi-definite. Returns whether this changed it.
     ///
     /// This is the maximum-likelihood covariance under that constraint: in units of the floor, eigenvalues
     /// below 1 become 1 and eigenvectors stay.
@@ -195,7 +195,7 @@ impl Shape {
         }
     }
 
-    /// `ln det(2π Σ)`; `None` where `Σ` is not positive definite.
+    /// Returns `ln det(2π Σ)`, or `None` if `Σ` is not positive definite.
     pub(super) fn log_det_2pi(self, covariance: &[f64], dim: usize) -> Option<f64> {
         let log_det = match self {
             Self::Full => Cholesky::new(covariance, dim)?.log_det(),
@@ -205,7 +205,7 @@ impl Shape {
         Some(log_det + dim as f64 * TAU.ln())
     }
 
-    /// Factorises a covariance; `None` where it is not positive definite.
+    /// Factorises a covariance. Returns `None` if it is not positive definite.
     pub(super) fn precision(self, covariance: &[f64], dim: usize) -> Option<Precision> {
         let valid = |v: f64| v > 0.0 && v.is_finite() && v.recip().is_finite();
         let (natural, log_det, cholesky) = match self {
@@ -241,8 +241,8 @@ impl Shape {
     }
 }
 
-/// `Σ ln v` by one logarithm for many values: of the product of their mantissas. The logarithms were a third of what a
-/// minibatch costs besides its sweep.
+/// Returns `Σ ln v` by one logarithm for many values, of the product of their mantissas. Separate logarithms took a third
+/// of the time of a minibatch without its sweep.
 ///
 /// As accurate as the sum of the logarithms: 64 products lose at most 64 roundings of the argument, 7e-15 nats.
 fn sum_of_ln(values: &[f64]) -> f64 {
@@ -316,7 +316,7 @@ impl Precision {
         }
     }
 
-    /// A whitening factor `F`, `F' F = Λ`.
+    /// Returns a whitening factor `F`, `F' F = Λ`.
     pub(super) fn whitening(&self) -> Whitening<f64> {
         match self.shape {
             Shape::Full => {
@@ -331,7 +331,7 @@ impl Precision {
         }
     }
 
-    /// An upper bound of the largest eigenvalue of `Λ`: the lesser of its Frobenius norm and its largest row sum.
+    /// Returns an upper bound of the largest eigenvalue of `Λ`: the lesser of its Frobenius norm and its largest row sum.
     pub(super) fn largest_eigenvalue_bound(&self) -> f64 {
         match self.shape {
             Shape::Full => {

@@ -18,8 +18,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub struct Exponential;
 
 impl Univariate for Exponential {
-    const NAME: &'static str = "exponential";
-    const PARAMETERS: &'static [&'static str] = &["rate"];
+    fn name(&self) -> &'static str {
+        "exponential"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["rate"]
+    }
 
     fn support(&self) -> Support {
         Support::NonNegative

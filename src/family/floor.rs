@@ -2,8 +2,8 @@
 
 /// Variances are lifted to this part of the pooled within-component variance, unless `reg_covar` is given.
 ///
-/// A standard deviation of a thousandth of its neighbours' is a spike on duplicated or rounded values, hardly ever a
-/// cluster. Relative to the *within*-component variance, so that narrow clusters far apart are left alone.
+/// A component whose standard deviation is a thousandth of the others' is a spike on duplicated or rounded values, hardly
+/// ever a cluster. The limit is relative to the *within*-component variance, so that narrow clusters far apart stay.
 pub(crate) const RELATIVE: f64 = 1e-6;
 
 /// Variances are lifted to this part of the total variance of the data in any case.
@@ -11,11 +11,12 @@ pub(crate) const RELATIVE: f64 = 1e-6;
 /// Below it a component is a point: `x - μ` holds no digits of the width, and the precision overflows soon after.
 const NUMERICAL: f64 = 1e-15;
 
-/// And to this many times D roundings of the pooled within-component variance: second moments hold no smaller ones.
+/// Variances are also lifted to this number times D roundings of the pooled within-component variance: second moments
+/// hold no smaller variances.
 pub(crate) const ROUNDINGS: f64 = 16.0;
 
-/// The lower limit of the variance in each dimension, from the statistics alone: `relative` times the pooled
-/// within-component variance, and what the constants ask for.
+/// Returns the lower limit of the variance in each dimension, from the statistics alone: `relative` times the pooled
+/// within-component variance, or a limit of the constants if that is larger.
 ///
 /// # Shapes
 /// `mass: C`, `means: C × D`, `pooled: D`.

@@ -21,8 +21,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub struct Gamma;
 
 impl Univariate for Gamma {
-    const NAME: &'static str = "gamma";
-    const PARAMETERS: &'static [&'static str] = &["shape", "rate"];
+    fn name(&self) -> &'static str {
+        "gamma"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["shape", "rate"]
+    }
 
     fn support(&self) -> Support {
         Support::Positive
@@ -79,7 +84,7 @@ impl Univariate for Gamma {
     }
 }
 
-/// Says what is wrong with a parameter that must be positive.
+/// Checks a parameter, and returns a message if it is not above 0.
 pub(super) fn check_positive(name: &str, value: f64) -> Result<(), String> {
     match value > 0.0 && value.is_finite() {
         true => Ok(()),
@@ -87,7 +92,7 @@ pub(super) fn check_positive(name: &str, value: f64) -> Result<(), String> {
     }
 }
 
-/// Draws a value of rate 1.
+/// Draws a gamma value of rate 1.
 pub(super) fn standard_gamma(shape: f64, rng: &mut Xoshiro256PlusPlus) -> f64 {
     let gamma = rand_distr::Gamma::new(shape, 1.0);
     gamma.expect("shapes of a model are positive").sample(rng)

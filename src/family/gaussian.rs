@@ -23,19 +23,19 @@ use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::FRAC_2_PI;
 use std::sync::Arc;
 
-/// Means may be as large as this: what is larger overflows when it is squared and summed.
+/// The largest mean: larger means overflow when they are squared and summed.
 const LARGEST: f64 = 1e140;
 
 /// Covariance structure of a Gaussian mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Covariance {
-    /// Each component its own matrix.
+    /// Each component has its own matrix.
     Full,
     /// One matrix for all components.
     Tied,
-    /// Each component its own variances.
+    /// Each component has its own variances.
     Diag,
-    /// Each component a single variance.
+    /// Each component has a single variance.
     Spherical,
     /// One vector of variances for all components.
     TiedDiag,
@@ -48,7 +48,7 @@ impl Covariance {
     pub const ALL: [Self; 6] =
         [Self::Full, Self::Tied, Self::Diag, Self::Spherical, Self::TiedDiag, Self::TiedSpherical];
 
-    /// Name as a suffix of `gaussian-`, scikit-learn's where it has one.
+    /// Returns the suffix of the name after `gaussian-`: scikit-learn's name, if there is one.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -93,12 +93,12 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// Gaussians in `dim` dimensions.
+    /// Makes the family of Gaussians in `dim` dimensions.
     pub fn new(covariance: Covariance, dim: usize) -> Self {
         Self { covariance, dim }
     }
 
-    /// The covariance structure.
+    /// Returns the covariance structure.
     pub fn covariance(&self) -> Covariance {
         self.covariance
     }
@@ -129,7 +129,7 @@ impl Gaussian {
     fn for_each_precision(
         &self,
         parameters: &Parameters,
-        mut f: impl FnMut(usize, Theta<'_>, &Precision),
+        f: &mut dyn FnMut(usize, Theta<'_>, &Precision),
     ) {
         let mut precision = None;
         for c in 0..parameters.components.len() {
@@ -141,8 +141,8 @@ impl Gaussian {
         }
     }
 
-    /// Second moments about `means`, packed: one a component, or a single one summed over all where tied.
-    fn scatters<'a>(&self, stats: &SuffStats, mean: impl Fn(usize) -> &'a [f64]) -> Vec<Vec<f64>> {
+    /// Packs second moments about means: those of each component, or their sum if covariances are tied.
+    fn scatters<'a>(&self, stats: &SuffStats, mean: &dyn Fn(usize) -> &'a [f64]) -> Vec<Vec<f64>> {
         let mut shared = stats.shared().to_vec();
         let mut scatters = Vec::new();
         for c in 0..stats.shape().components {
@@ -159,7 +159,7 @@ impl Gaussian {
         if self.is_tied() { vec![shared] } else { scatters }
     }
 
-    /// What the floor of variances is of their pooled one.
+    /// Returns the floor of variances as a part of the pooled variance.
     pub(super) fn relative_floor(&self, regularization: Regularization) -> f64 {
         let relative = floor::ROUNDINGS * self.dim as f64 * regularization.rounding;
         match regularization.reg_covar {
@@ -285,7 +285,7 @@ impl ExponentialFamily for Gaussian {
     fn natural(&self, parameters: &Parameters, centres: &[f64], eta: &mut [f64]) -> Vec<Packing> {
         let n_statistics = eta.len() / parameters.components.len().max(1);
         let mut packings = Vec::with_capacity(parameters.components.len());
-        self.for_each_precision(parameters, |c, theta, precision| {
+        self.for_each_precision(parameters, &mut |c, theta, precision| {
             let centre = &centres[c * self.dim..][..self.dim];
             let eta = &mut eta[c * n_statistics..][..n_statistics];
             let (linear, quadratic) = eta.split_at_mut(self.dim);
@@ -338,9 +338,9 @@ impl ExponentialFamily for Gaussian {
     }
 
     fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
-        let scatters = self.scatters(stats, |c| self.mean_of(parameters.theta(c)));
+        let scatters = self.scatters(stats, &|c| self.mean_of(parameters.theta(c)));
         let mut sum = 0.0;
-        self.for_each_precision(parameters, |c, _, precision| {
+        self.for_each_precision(parameters, &mut |c, _, precision| {
             sum -= 0.5 * stats.mass()[c] * precision.log_det_2pi;
             if let Some(scatter) = scatters.get(c) {
                 sum += precision.natural.iter().zip(scatter).map(|(a, b)| a * b).sum::<f64>();
@@ -375,7 +375,7 @@ impl ExponentialFamily for Gaussian {
                 }
             }
         }
-        let scatters = self.scatters(stats, |c| means[c].as_slice());
+        let scatters = self.scatters(stats, &|c| means[c].as_slice());
         let total: f64 = stats.mass().iter().sum();
         let mut pooled = vec![0.0; self.shape().n_packed(self.dim)];
         for scatter in &scatters {

@@ -24,18 +24,23 @@ pub struct GaussianKnownVariance {
 }
 
 impl GaussianKnownVariance {
-    /// Of this variance.
+    /// Makes a column of this variance.
     ///
     /// # Errors
-    /// Says so if this is no number above 0.
+    /// Returns a message if `variance` is not a number above 0.
     pub fn new(variance: f64) -> Result<Self, String> {
         check_positive("variance", variance).map(|()| Self { variance })
     }
 }
 
 impl Univariate for GaussianKnownVariance {
-    const NAME: &'static str = "gaussian-known-variance";
-    const PARAMETERS: &'static [&'static str] = &["mean"];
+    fn name(&self) -> &'static str {
+        "gaussian-known-variance"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["mean"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("variance", self.variance)]

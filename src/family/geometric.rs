@@ -20,8 +20,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub struct Geometric;
 
 impl Univariate for Geometric {
-    const NAME: &'static str = "geometric";
-    const PARAMETERS: &'static [&'static str] = &["probability"];
+    fn name(&self) -> &'static str {
+        "geometric"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["probability"]
+    }
 
     fn support(&self) -> Support {
         Support::Count

@@ -5,8 +5,8 @@
 
 use super::support::{Domain, Support};
 use super::{
-    BaseMeasure, ExponentialFamily, Feature, Known, Outcome, Packing, ParameterSpec, Parameters,
-    Regularization, Sampler, Statistic, Theta,
+    BaseMeasure, ExponentialFamily, Feature, KnownParameters, Outcome, Packing, ParameterSpec,
+    Parameters, Regularization, Sampler, Statistic, Theta,
 };
 use crate::kernels::reference::statistic as evaluate;
 use crate::rng;
@@ -18,96 +18,99 @@ use std::sync::Arc;
 /// Parameters and statistics of a column at most.
 const MAX: usize = 2;
 
-/// Natural parameters are held within ± this: a probability or rate of 0 then weighs e⁻⁷⁰⁰ instead of nothing, and
-/// `0 · ln 0` is 0 without a question. Smaller probabilities than `f64` can tell from 0.
+/// Natural parameters are held within ± this number. A probability or rate of 0 then has the weight e⁻⁷⁰⁰, which is close
+/// to the smallest number of `f64`, and `0 · ln 0` is 0 without a test.
 pub const LARGEST_NATURAL: f64 = 700.0;
 
-/// Dispersions are lifted to this part of the pooled one, unless `reg_covar` is given; as variances of Gaussians are.
+/// Dispersions are lifted to this part of the pooled dispersion, unless `reg_covar` is given. Variances of Gaussians are too.
 pub(super) const RELATIVE_FLOOR: f64 = 1e-6;
 
-/// And to so many roundings of it: statistics hold no smaller ones.
+/// Dispersions are also lifted to this number of roundings of the pooled one: statistics hold no smaller dispersions.
 pub(super) const ROUNDINGS: f64 = 16.0;
 
-/// Values drawn of a column to find its halves.
+/// Number of values that are drawn of a column to find its halves.
 const DRAWS: usize = 256;
 
-/// How far the halves of a single column are moved apart: no further, since probabilities of 0 and 1 never change again.
+/// The halves of a single column are moved apart by this part of the way. Probabilities of 0 and 1 would never change again.
 const HALFWAY: f64 = 0.5;
 
-/// How far statistics are from those of a single point, or from an unbounded density.
+/// A distance of mean statistics from those of a single point, where the density has no bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dispersion {
-    /// A number ≥ 0 up to rounding; 0 where the density is unbounded.
+    /// A number ≥ 0 up to rounding; 0 if the density has no bound.
     pub value: f64,
-    /// Size of the terms of which it is the difference, and to whose roundings it is exact.
+    /// Size of the terms whose difference the value is; the value is exact to their rounding errors.
     pub terms: f64,
 }
 
 /// A family of distributions of one value: formulas only.
 ///
-/// A value of the type is one column; it holds what is known of it (trials, shape, location).
+/// A value of the type is one column; it holds the known parameter of the column (trials, shape, location).
 ///
 /// `p(x) = h(x) exp(η · T(x) - A(η))`
-pub trait Univariate: Clone + Debug + Send + Sync + 'static {
-    /// Name on the command line and in files.
-    const NAME: &'static str;
+pub trait Univariate: Debug + Send + Sync + 'static {
+    /// Returns the name on the command line and in files.
+    fn name(&self) -> &'static str;
 
-    /// Names of the standard parameters, at most two.
-    const PARAMETERS: &'static [&'static str];
+    /// Returns the names of the standard parameters, at most two.
+    fn parameters(&self) -> &'static [&'static str];
 
-    /// What is known of this column, by name.
+    /// Returns the known parameters of this column, by name.
     fn known(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
 
-    /// Where values lie.
+    /// Returns the set that holds the values.
     fn support(&self) -> Support;
 
-    /// Statistics `T(x)` of a value in that column, at most two.
+    /// Lists the statistics `T(x)` of a value in that column, at most two.
     fn statistics(&self, column: u32) -> Vec<Statistic>;
 
-    /// `ln h(x)` of a value in that column, where it is not constant (Prop. 5).
+    /// Returns `ln h(x)` of a value in that column; 0 by default (Prop. 4), else Prop. 5 holds.
     fn log_base_measure(&self, _column: u32) -> BaseMeasure {
         BaseMeasure::default()
     }
 
-    /// The statistic of a value in which k-means finds clusters for a start.
+    /// Returns the statistic in which k-means finds the clusters of a start; the value itself by default.
     fn feature(&self, column: u32) -> Statistic {
         Statistic::Value(column)
     }
 
-    /// The same where it takes several statistics.
+    /// Returns the statistics of a start, if k-means needs several.
     fn features(&self, column: u32) -> Feature {
         Feature::single(self.feature(column))
     }
 
-    /// Says what is wrong with the parameters.
+    /// Checks parameters that a file or a caller gives.
+    ///
+    /// # Errors
+    /// Returns a message that names the parameter, its value and the range that was expected.
     fn check(&self, theta: &[f64]) -> Result<(), String>;
 
-    /// Natural parameters `η`; returns the log-partition `A(η)`.
+    /// Writes the natural parameters `η` and returns the log-partition `A(η)`.
     fn natural(&self, theta: &[f64], eta: &mut [f64]) -> f64;
 
-    /// Mean map `∇A(η) = E T(x)`.
+    /// Writes the mean map `∇A(η) = E T(x)`.
     fn mean(&self, theta: &[f64], mean: &mut [f64]);
 
-    /// What a floor holds up, for families whose likelihood is not bounded.
+    /// Returns the dispersion that a floor holds up, for families whose likelihood is not bounded.
     fn dispersion(&self, _mean: &[f64]) -> Option<Dispersion> {
         None
     }
 
-    /// The inverse of the mean map, solved to rounding: the M-step. A dispersion below `floor` is lifted to it.
+    /// Inverts the mean map to rounding, as the M-step does. A dispersion below `floor` is lifted to it.
     fn maximize(&self, mean: &[f64], floor: f64, theta: &mut [f64]) -> Outcome;
 
-    /// Pseudo entropy `A - η · ∇A` (Eqn 51), in nats.
+    /// Returns the pseudo entropy `A - η · ∇A` (Eqn 51), in nats.
     fn pseudo_entropy(&self, theta: &[f64]) -> f64;
 
-    /// Entropy in nats, where there is a closed form. The pseudo entropy is one where the base measure is 1.
+    /// Returns the entropy in nats, if it has a closed form. The pseudo entropy is the entropy if the base measure is 1.
     fn entropy(&self, theta: &[f64]) -> Option<f64> {
         self.log_base_measure(0).is_one().then(|| self.pseudo_entropy(theta))
     }
 
-    /// `dθ/ds` of scaling the natural parameters, `η → s η`, where it is known in closed form: `β` of Definition 1. Zero
-    /// at the boundary of the parameters, which is fixed.
+    /// Returns `dθ/ds` of scaling the natural parameters, `η → s η`, if it has a closed form: `β` of Definition 1.
+    /// It is zero at the boundary of the parameters, which scaling does not move.
     fn scaling_flow(&self, _theta: &[f64]) -> Option<[f64; 2]> {
         None
     }
@@ -128,62 +131,70 @@ pub trait Univariate: Clone + Debug + Send + Sync + 'static {
 /// # Ok::<(), entropysum::Error>(())
 /// ```
 ///
-/// Where values may be missing ([`ignoring_missing`](ExponentialFamily::ignoring_missing)), a column has one statistic
-/// more: 1 where it is observed, and 0 like all others where it is not. Its natural parameter is `-A`, so that a point
-/// has the density of what is known of it, and its sum is the mass that the column's M-step divides by.
+/// If values may be missing ([`ignoring_missing`](ExponentialFamily::ignoring_missing)), a column has one statistic more:
+/// 1 if the value is observed, else 0 like all others. Its natural parameter is `-A`, so that a point has the density of its
+/// observed values. Its sum is the mass that the column's M-step divides by.
 #[derive(Clone, Debug)]
-pub struct Independent<U> {
-    columns: Vec<U>,
+pub struct Independent {
+    columns: Vec<Arc<dyn Univariate>>,
+    n_parameters: usize,
+    n_statistics: usize,
     missing: bool,
 }
 
 /// The few numbers of one column.
 type Small = [f64; MAX];
 
-impl<U: Univariate> Independent<U> {
-    /// A point has these columns.
-    pub fn new(columns: Vec<U>) -> Self {
-        Self { columns, missing: false }
+impl Independent {
+    /// Makes a family of points with these columns.
+    ///
+    /// # Panics
+    /// If there is no column.
+    pub fn new<U: Univariate>(columns: Vec<U>) -> Self {
+        let shared = |column| -> Arc<dyn Univariate> { Arc::new(column) };
+        Self::of(columns.into_iter().map(shared).collect())
     }
 
-    fn n_parameters() -> usize {
-        U::PARAMETERS.len()
+    /// Makes a family of columns of the same univariate family, with the same number of statistics.
+    pub(super) fn of(columns: Vec<Arc<dyn Univariate>>) -> Self {
+        let first = columns.first().expect("a point has a column");
+        let (n_parameters, n_statistics) = (first.parameters().len(), first.statistics(0).len());
+        Self { columns, n_parameters, n_statistics, missing: false }
     }
 
-    /// Statistics `T(x)` of a column.
-    fn n_statistics(&self) -> usize {
-        self.columns.first().map_or(0, |column| column.statistics(0).len())
-    }
-
-    /// The same, and whether it is observed where that is a question.
+    /// Counts the statistics of a column, with the statistic that says whether it is observed.
     fn width(&self) -> usize {
-        self.n_statistics() + usize::from(self.missing)
+        self.n_statistics + usize::from(self.missing)
     }
 
-    /// Sums of a column's statistics in a component.
+    /// Returns the sums of a column's statistics in a component.
     fn sums<'a>(&self, stats: &'a SuffStats, c: usize, d: usize) -> &'a [f64] {
-        &stats.sums(c)[d * self.width()..][..self.n_statistics()]
+        &stats.sums(c)[d * self.width()..][..self.n_statistics]
     }
 
-    /// Mass of a component's points of which a column is observed.
+    /// Returns the mass of those points of a component that a column is observed of.
     fn mass(&self, stats: &SuffStats, c: usize, d: usize) -> f64 {
         if self.missing { stats.sums(c)[(d + 1) * self.width() - 1] } else { stats.mass()[c] }
     }
 
-    /// Parameters of a column: arrays of D values stand one after the other.
+    /// Gathers the parameters of a column: arrays of D values stand one after the other.
     fn theta(&self, theta: Theta<'_>, d: usize) -> Small {
-        std::array::from_fn(|p| match p < Self::n_parameters() {
+        std::array::from_fn(|p| match p < self.n_parameters {
             true => theta.component[p * self.columns.len() + d],
             false => 0.0,
         })
     }
 
-    /// Each column, its number, and its parameters.
-    fn each<'a>(&'a self, theta: Theta<'a>) -> impl Iterator<Item = (usize, &'a U, Small)> + 'a {
-        self.columns.iter().enumerate().map(move |(d, column)| (d, column, self.theta(theta, d)))
+    /// Lists each column with its number and its parameters.
+    fn each<'a>(
+        &'a self,
+        theta: Theta<'a>,
+    ) -> impl Iterator<Item = (usize, &'a dyn Univariate, Small)> + 'a {
+        let columns = self.columns.iter().enumerate();
+        columns.map(move |(d, column)| (d, &**column, self.theta(theta, d)))
     }
 
-    /// Mean statistics of a column; those of all components together where the column is observed at no point of one.
+    /// Returns the mean statistics of a column. If a component has no point with that column, all components are taken.
     fn mean_of(&self, stats: &SuffStats, c: usize, d: usize) -> Small {
         let all = 0..stats.mass().len();
         let components = if self.mass(stats, c, d) > 0.0 { c..c + 1 } else { all };
@@ -197,7 +208,7 @@ impl<U: Univariate> Independent<U> {
         mean
     }
 
-    /// Lower limits of the dispersions of a column in each component, from the statistics alone.
+    /// Returns the lower limits of a column's dispersion in each component, from the statistics alone.
     fn floors(&self, stats: &SuffStats, d: usize, regularization: Regularization) -> Vec<f64> {
         let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { 0.0 };
         let roundings = ROUNDINGS * regularization.rounding;
@@ -222,21 +233,20 @@ impl<U: Univariate> Independent<U> {
     }
 }
 
-impl<U: Univariate> ExponentialFamily for Independent<U> {
+impl ExponentialFamily for Independent {
     fn name(&self) -> String {
-        U::NAME.to_owned()
+        self.columns[0].name().to_owned()
     }
 
     fn dim(&self) -> usize {
         self.columns.len()
     }
 
-    fn known(&self) -> Known {
-        let mut known = Known::default();
-        let names = self.columns.first().map(U::known).unwrap_or_default();
-        for (k, (name, _)) in names.into_iter().enumerate() {
-            known =
-                known.with(name, self.columns.iter().map(|column| column.known()[k].1).collect());
+    fn known(&self) -> KnownParameters {
+        let mut known = KnownParameters::default();
+        for (k, (name, _)) in self.columns[0].known().into_iter().enumerate() {
+            let values = self.columns.iter().map(|column| column.known()[k].1).collect();
+            known = known.with(name, values);
         }
         known
     }
@@ -247,7 +257,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
             shape: vec![self.columns.len()],
             shared: false,
         };
-        U::PARAMETERS.iter().map(spec).collect()
+        self.columns[0].parameters().iter().map(spec).collect()
     }
 
     fn domains(&self) -> Vec<Domain> {
@@ -266,7 +276,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn statistics(&self) -> Vec<Statistic> {
-        let of = |(d, column): (u32, &U)| {
+        let of = |(d, column): (u32, &Arc<dyn Univariate>)| {
             let observed = self.missing.then_some(Statistic::Observed(d));
             column.statistics(d).into_iter().chain(observed)
         };
@@ -278,7 +288,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn log_base_measure(&self) -> BaseMeasure {
-        let of = |(d, column): (u32, &U)| {
+        let of = |(d, column): (u32, &Arc<dyn Univariate>)| {
             let mut measure = column.log_base_measure(d);
             if self.missing && measure.constant != 0.0 {
                 // Where the column is not observed there is no constant either.
@@ -290,19 +300,19 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn n_free_parameters(&self, n_components: usize) -> usize {
-        n_components * self.columns.len() * Self::n_parameters()
+        n_components * self.columns.len() * self.n_parameters
     }
 
     fn check(&self, theta: Theta<'_>) -> Result<(), String> {
         self.each(theta).try_for_each(|(d, column, theta)| {
             column
-                .check(&theta[..Self::n_parameters()])
+                .check(&theta[..self.n_parameters])
                 .map_err(|message| format!("column {d}: {message}"))
         })
     }
 
     fn natural(&self, parameters: &Parameters, _: &[f64], eta: &mut [f64]) -> Vec<Packing> {
-        let (k, width) = (self.n_statistics(), self.width());
+        let (k, width) = (self.n_statistics, self.width());
         let mut rows = eta.chunks_mut((width * self.columns.len()).max(1));
         let pack = |c: usize| {
             let row = rows.next().expect("a row of natural parameters a component");
@@ -345,7 +355,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
     }
 
     fn mean(&self, theta: Theta<'_>, _: &[f64], mean: &mut [f64]) {
-        let (k, width) = (self.n_statistics(), self.width());
+        let (k, width) = (self.n_statistics, self.width());
         for ((_, column, theta), mean) in self.each(theta).zip(mean.chunks_mut(width.max(1))) {
             column.mean(&theta, &mut mean[..k]);
             mean[k..].fill(1.0);
@@ -354,7 +364,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
 
     /// As `Σ η · (s - s₀ ∇A) - s₀ H̃`, which is `η · s - s₀ A` without the difference of large numbers.
     fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
-        let k = self.n_statistics();
+        let k = self.n_statistics;
         let mut sum = 0.0;
         for c in (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0) {
             for (d, column, theta) in self.each(parameters.theta(c)) {
@@ -378,8 +388,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
         regularization: Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
-        let (k, n_parameters, dim) =
-            (self.n_statistics(), Self::n_parameters(), self.columns.len());
+        let (k, n_parameters, dim) = (self.n_statistics, self.n_parameters, self.columns.len());
         let floors: Vec<_> = (0..dim).map(|d| self.floors(stats, d, regularization)).collect();
         let mut outcomes = vec![Outcome::Maximized; update.len()];
         for c in (0..update.len()).filter(|&c| update[c]) {
@@ -411,8 +420,8 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
         let mut flow = parameters.clone();
         for (c, own) in flow.components.iter_mut().enumerate() {
             for (d, column, theta) in self.each(parameters.theta(c)) {
-                let column_flow = column.scaling_flow(&theta[..Self::n_parameters()])?;
-                for (p, value) in column_flow.iter().take(Self::n_parameters()).enumerate() {
+                let column_flow = column.scaling_flow(&theta[..self.n_parameters])?;
+                for (p, value) in column_flow.iter().take(self.n_parameters).enumerate() {
                     own[p * self.columns.len() + d] = *value;
                 }
             }
@@ -426,7 +435,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
 
     /// Moves the halves some way towards the lower and the upper half of the values that each column draws.
     fn split(&self, theta: Theta<'_>, halves: [&mut Vec<f64>; 2]) -> bool {
-        let (k, dim) = (self.n_statistics(), self.columns.len());
+        let (k, dim) = (self.n_statistics, self.columns.len());
         let share = HALFWAY / (dim as f64).sqrt();
         let mut both = [theta.component.to_vec(), theta.component.to_vec()];
         for (d, column, theta) in self.each(theta) {
@@ -443,7 +452,7 @@ impl<U: Univariate> ExponentialFamily for Independent<U> {
                     *mean = (1.0 - share) * own[k] + share * drawn / values.len() as f64;
                 }
                 let mut new = [0.0; MAX];
-                let new = &mut new[..Self::n_parameters()];
+                let new = &mut new[..self.n_parameters];
                 column.maximize(&mean[..k], 0.0, new);
                 // What has no inverse (all draws the same) stays as it is.
                 if column.check(new).is_ok() {

@@ -21,8 +21,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub struct InverseGamma;
 
 impl Univariate for InverseGamma {
-    const NAME: &'static str = "inverse-gamma";
-    const PARAMETERS: &'static [&'static str] = &["shape", "scale"];
+    fn name(&self) -> &'static str {
+        "inverse-gamma"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["shape", "scale"]
+    }
 
     fn support(&self) -> Support {
         Support::Positive

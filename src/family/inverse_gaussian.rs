@@ -23,8 +23,13 @@ use std::f64::consts::TAU;
 pub struct InverseGaussian;
 
 impl Univariate for InverseGaussian {
-    const NAME: &'static str = "inverse-gaussian";
-    const PARAMETERS: &'static [&'static str] = &["mean", "shape"];
+    fn name(&self) -> &'static str {
+        "inverse-gaussian"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["mean", "shape"]
+    }
 
     fn support(&self) -> Support {
         Support::Positive

@@ -22,18 +22,23 @@ pub struct Laplace {
 }
 
 impl Laplace {
-    /// At this location.
+    /// Makes a column with this location.
     ///
     /// # Errors
-    /// None: any finite number will do.
+    /// Returns no error: any finite number is a location.
     pub fn new(location: f64) -> Result<Self, String> {
         Ok(Self { location })
     }
 }
 
 impl Univariate for Laplace {
-    const NAME: &'static str = "laplace";
-    const PARAMETERS: &'static [&'static str] = &["scale"];
+    fn name(&self) -> &'static str {
+        "laplace"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["scale"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("location", self.location)]

@@ -22,8 +22,13 @@ use std::f64::consts::TAU;
 pub struct LogNormal;
 
 impl Univariate for LogNormal {
-    const NAME: &'static str = "log-normal";
-    const PARAMETERS: &'static [&'static str] = &["mean", "variance"];
+    fn name(&self) -> &'static str {
+        "log-normal"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["mean", "variance"]
+    }
 
     fn support(&self) -> Support {
         Support::Positive

@@ -8,7 +8,7 @@ use super::categorical::{
     bounded_ln, check_probabilities, entropy_of_probabilities, flow_of_probabilities,
 };
 use super::{
-    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing,
+    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, KnownParameters, Outcome, Packing,
     ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl Multinomial {
         Self { dim, total }
     }
 
-    pub(super) fn from_known(dim: usize, known: &Known) -> Result<Self> {
+    pub(super) fn from_known(dim: usize, known: &KnownParameters) -> Result<Self> {
         let total = match known.get("total") {
             None => 1.0,
             Some([total, others @ ..])
@@ -67,8 +67,8 @@ impl ExponentialFamily for Multinomial {
         self.dim
     }
 
-    fn known(&self) -> Known {
-        Known::default().with("total", vec![self.total])
+    fn known(&self) -> KnownParameters {
+        KnownParameters::default().with("total", vec![self.total])
     }
 
     fn domains(&self) -> Vec<Domain> {

@@ -26,18 +26,23 @@ pub struct NegativeBinomial {
 }
 
 impl NegativeBinomial {
-    /// Before so many successes.
+    /// Makes a column with this number of successes.
     ///
     /// # Errors
-    /// Says so if this is no number above 0.
+    /// Returns a message if `successes` is not a number above 0.
     pub fn new(successes: f64) -> Result<Self, String> {
         check_positive("successes", successes).map(|()| Self { successes })
     }
 }
 
 impl Univariate for NegativeBinomial {
-    const NAME: &'static str = "negative-binomial";
-    const PARAMETERS: &'static [&'static str] = &["probability"];
+    fn name(&self) -> &'static str {
+        "negative-binomial"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["probability"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("successes", self.successes)]

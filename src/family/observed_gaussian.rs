@@ -1,8 +1,8 @@
-//! Gaussians of independent dimensions, of which values may be missing.
+//! Gaussians of independent dimensions whose values may be missing.
 //!
-//! Statistics are `x_d`, `x_d²` and whether `x_d` is observed, all 0 where it is not, with natural parameters `μ_d / v_d`,
-//! `-1 / 2v_d` and `-A_d`. So a point has the density of what is known of it, and sums of the last statistic are the masses
-//! that M-steps divide by: exact EM over the observed values, if they are missing at random.
+//! Statistics are `x_d`, `x_d²` and 1 if `x_d` is observed, else all 0. Natural parameters are `μ_d / v_d`, `-1 / 2v_d` and
+//! `-A_d`. So a point has the density of its observed values, and sums of the last statistic are the masses that M-steps
+//! divide by. This is exact EM over the observed values, if values are missing at random.
 //!
 //! There is no centred kernel here. Logits are exact to `ε (|μ - centre| + σ)² / v` of the working precision.
 
@@ -29,7 +29,7 @@ struct Moments {
 }
 
 impl Moments {
-    /// Those about `shift` further on.
+    /// Moves the centre by `shift`.
     fn about(self, shift: f64) -> Self {
         let second = self.second - shift * (2.0 * self.first - self.mass * shift);
         Self { first: self.first - self.mass * shift, second, ..self }
@@ -54,7 +54,7 @@ impl ObservedGaussian {
         self.complete.shape().variances(self.complete.covariance_of(theta), self.dim())
     }
 
-    /// Mean of a column in a component; that of all components where the column is observed at no point of one.
+    /// Returns the mean of a column in a component. If the component has no point with that column, all components are taken.
     fn mean_of_column(&self, stats: &SuffStats, c: usize, d: usize) -> f64 {
         let own = self.moments(stats, c, d);
         if own.mass > 0.0 {
@@ -107,7 +107,7 @@ impl ExponentialFamily for ObservedGaussian {
         self.complete.location(theta)
     }
 
-    /// Of each column with the mass that it is observed with.
+    /// Moves each column with the mass of the points that it is observed of.
     fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
         let dim = self.dim();
         for (c, centre) in centres.chunks(dim).enumerate() {

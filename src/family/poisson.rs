@@ -19,8 +19,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub struct Poisson;
 
 impl Univariate for Poisson {
-    const NAME: &'static str = "poisson";
-    const PARAMETERS: &'static [&'static str] = &["rate"];
+    fn name(&self) -> &'static str {
+        "poisson"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["rate"]
+    }
 
     fn support(&self) -> Support {
         Support::Count

@@ -3,11 +3,11 @@
 //! `p(x) = Π_b p_b(x_b)` over blocks b of columns: statistics and natural parameters stand one after the other, log
 //! base measures, log-partitions and entropies add up. Prop. 4 holds if it holds for every block, else Prop. 5.
 //!
-//! A product is named by its blocks: `gaussian-diag:0-3,poisson:4-9,bernoulli:10`. Columns are indices from 0, ranges
-//! `first-last`, or several of these with `+` between them. Columns that no block names are no part of the model.
+//! The name of a product lists its blocks: `gaussian-diag:0-3,poisson:4-9,bernoulli:10`. Columns are indices from 0, ranges
+//! `first-last`, or several of these with `+` between them. The model ignores columns that no block names.
 
 use super::{
-    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, Known, Outcome, Packing,
+    BaseMeasure, Constraint, Domain, ExponentialFamily, Feature, KnownParameters, Outcome, Packing,
     ParameterSpec, Parameters, Regularization, Sampler, Statistic, Theta, registry,
 };
 use crate::error::{Error, Result};
@@ -18,13 +18,13 @@ use std::sync::Arc;
 /// Columns of a point and their family.
 #[derive(Clone, Debug)]
 pub struct ProductBlock {
-    /// The family, of as many dimensions as there are columns.
+    /// The family, whose dimension is the number of columns.
     pub family: Arc<dyn ExponentialFamily>,
     /// The columns, in the order of the family's dimensions.
     pub columns: Vec<usize>,
 }
 
-/// Where the parts of a block stand among those of the product.
+/// The ranges of a block's columns, parameters and statistics among those of the product.
 #[derive(Clone, Debug)]
 struct Place {
     columns: Vec<u32>,
@@ -32,9 +32,9 @@ struct Place {
     statistics: Range<usize>,
 }
 
-/// Independent blocks of columns, each with a family of its own.
+/// A family of independent blocks of columns, each with a family of its own.
 ///
-/// Parameters: those of the blocks, as `blocks.B.NAME`.
+/// Parameters are those of the blocks, with the names `blocks.B.NAME`.
 ///
 /// ```
 /// use entropysum::family::{ExponentialFamily, Parameters, registry};
@@ -58,11 +58,11 @@ fn invalid<V>(message: String) -> Result<V> {
 }
 
 impl Product {
-    /// A product for points of `dim` columns.
+    /// Makes a product for points of `dim` columns.
     ///
     /// # Errors
-    /// If there are no blocks, two of them share a column, one has a column that the points have not, or its family
-    /// shares parameters between components or takes neighbouring columns and is given others.
+    /// [`Error::Model`] if there are no blocks, two blocks share a column, or a column does not exist. The same if a family
+    /// shares parameters between components, or needs neighbouring columns and has others.
     pub fn new(blocks: Vec<ProductBlock>, dim: usize) -> Result<Self> {
         if blocks.is_empty() {
             return invalid("a product of families has at least one block".into());
@@ -110,17 +110,17 @@ impl Product {
         Ok(Self { blocks, places, dim })
     }
 
-    /// The product of that name for points of `dim` columns. What is known of columns has one value, one for each column
-    /// of a block, or one for each of the points.
+    /// Builds the product of that name for points of `dim` columns. A known parameter has a single value, a value for each
+    /// column of a block, or a value for each column of the points.
     ///
     /// # Errors
-    /// If the name is none of a product, or as [`new`](Self::new).
-    pub(super) fn from_name(name: &str, dim: usize, known: &Known) -> Result<Self> {
+    /// [`Error::Model`] if the name does not describe a product, or as [`new`](Self::new).
+    pub(super) fn from_name(name: &str, dim: usize, known: &KnownParameters) -> Result<Self> {
         let mut used = Vec::new();
         let blocks = parse(name, &[])?
             .into_iter()
             .map(|(family, columns)| {
-                let mut own = Known::default();
+                let mut own = KnownParameters::default();
                 for &key in registry::known_parameters(&family) {
                     if let Some(values) = known.get(key) {
                         used.push(key);
@@ -144,18 +144,18 @@ impl Product {
         Self::new(blocks, dim)
     }
 
-    /// Blocks with their places.
+    /// Lists the families of the blocks with their places.
     fn each(&self) -> impl Iterator<Item = (&dyn ExponentialFamily, &Place)> {
         self.blocks.iter().map(|block| &*block.family).zip(&self.places)
     }
 
-    /// The parameters of a block.
+    /// Copies the parameters of a block.
     fn parameters_of(parameters: &Parameters, place: &Place) -> Parameters {
         let own = |theta: &Vec<f64>| theta[place.parameters.clone()].to_vec();
         Parameters { components: parameters.components.iter().map(own).collect(), shared: vec![] }
     }
 
-    /// The columns of a block among coordinates of points, none if there are none or it has no location.
+    /// Copies the centre of a block; empty if there is no centre or the family has no location.
     fn centre_of(family: &dyn ExponentialFamily, centre: &[f64], place: &Place) -> Vec<f64> {
         match family.is_location() && !centre.is_empty() {
             true => place.columns.iter().map(|&column| centre[column as usize]).collect(),
@@ -163,7 +163,7 @@ impl Product {
         }
     }
 
-    /// The statistics of a block.
+    /// Copies the statistics of a block.
     fn stats_of(family: &dyn ExponentialFamily, stats: &SuffStats, place: &Place) -> SuffStats {
         let components = stats.shape().components;
         let centres: Vec<f64> =
@@ -185,15 +185,15 @@ impl Product {
     }
 }
 
-/// Whether a name is one of a product, known families or not.
+/// Says whether a name has the form of a product.
 pub fn is_product(name: &str) -> bool {
     name.contains(':')
 }
 
-/// The families and columns that a name lists; columns may be called by the names in `header`.
+/// Parses the name of a product into families and columns. Columns may have the names in `header`.
 ///
 /// # Errors
-/// Says which part of the name is none of a family or of columns.
+/// [`Error::Model`] quotes the part of the name that is neither a family nor a column.
 ///
 /// ```
 /// use entropysum::family::product::parse;
@@ -228,7 +228,7 @@ pub fn parse(name: &str, header: &[String]) -> Result<Vec<(String, Vec<usize>)>>
     name.split(',').map(block).collect()
 }
 
-/// Names go first, then indices and ranges.
+/// Parses a name in `header`, an index or a range. Names go first.
 fn columns_called(token: &str, header: &[String]) -> Result<Range<usize>> {
     if let Some(column) = header.iter().position(|name| name == token) {
         return Ok(column..column + 1);
@@ -249,7 +249,7 @@ fn columns_called(token: &str, header: &[String]) -> Result<Range<usize>> {
     }
 }
 
-/// The name of a product of these families and columns.
+/// Composes the name of a product of these families and columns.
 pub fn name_of<'a>(blocks: impl IntoIterator<Item = (String, &'a [usize])>) -> String {
     let block = |(family, columns): (String, &[usize])| {
         let mut runs: Vec<Range<usize>> = Vec::new();
@@ -395,8 +395,8 @@ impl ExponentialFamily for Product {
         Ok(())
     }
 
-    /// Components are never said to cancel: a quadratic form about their own means, as Gaussians have it, other columns
-    /// have not. Gaussian columns are taken about the mean of the mixture.
+    /// Reports a cancellation of 0, since a product has no centred form: not all columns have a quadratic form. Gaussian
+    /// columns are taken about the mean of the mixture.
     fn natural(&self, parameters: &Parameters, centres: &[f64], eta: &mut [f64]) -> Vec<Packing> {
         let n_components = parameters.components.len();
         let n_statistics = eta.len() / n_components.max(1);
@@ -494,7 +494,7 @@ impl ExponentialFamily for Product {
         }
     }
 
-    /// Blocks of columns are independent; so it is for each of them to say.
+    /// Asks each block: blocks are independent.
     fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
         let ignoring = |block: &ProductBlock| {
             let family = block.family.ignoring_missing()?;
@@ -504,7 +504,7 @@ impl ExponentialFamily for Product {
         Some(Arc::new(Self::new(blocks?, self.dim).ok()?))
     }
 
-    /// Splits the columns of those families that can.
+    /// Splits the columns of all families that can be split.
     fn split(&self, theta: Theta<'_>, halves: [&mut Vec<f64>; 2]) -> bool {
         let [first, second] = halves;
         *first = theta.component.to_vec();
@@ -535,7 +535,7 @@ impl ExponentialFamily for Product {
         Some(flow)
     }
 
-    /// Columns that are no part of the model are NaN.
+    /// Draws NaN in columns that no block names.
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
         let samplers: Vec<_> = self
             .each()

@@ -1,11 +1,11 @@
-//! Where the points of a family lie, and which point does not.
+//! Supports: the sets that hold the points of a family, and the test of points against them.
 
 use crate::scalar::Scalar;
 use std::fmt;
 use std::ops::Range;
 
-/// Squared norms and sums of unit vectors and compositions may differ from 1 by this: what the five or six digits of a
-/// text file leave.
+/// Lengths of unit vectors and sums of compositions may differ from 1 by this number, since text files have five or six
+/// digits.
 const TOTAL_TOLERANCE: f64 = 1e-4;
 
 /// The set that holds a value, or a vector of several columns.
@@ -33,16 +33,15 @@ pub enum Support {
 }
 
 impl Support {
-    /// Whether it holds a single value. Vectors are looked at value by value as far as that goes.
+    /// Says whether it holds a value. Of a vector, a single value is tested as far as possible.
     pub fn contains(self, value: f64) -> bool {
         self.contains_all(&[value], false)
     }
 
-    /// Whether it holds each of these values, or they are `missing` (NaN) where that may be.
+    /// Says whether it holds each of these values. NaN is accepted if values may be `missing`.
     ///
-    /// The support is looked at once, and no value ends the loop, which the compiler makes vectors of: a block is looked
-    /// through in less time than it takes to read it from memory. With [`contains`](Self::contains) on each, it took as long as a
-    /// sweep of EM.
+    /// No value ends the loop, so that the compiler vectorises it: testing a block takes less time than reading it from
+    /// memory. Calling [`contains`](Self::contains) for each value took as long as a sweep of EM.
     #[allow(clippy::manual_range_contains, reason = "`&&` is a branch, which vectors have not")]
     pub(crate) fn contains_all<T: Scalar>(self, values: &[T], missing: bool) -> bool {
         // From 2^52 on all numbers are whole; below, adding it rounds to whole ones. Cheaper than `fract`.
@@ -67,12 +66,12 @@ impl Support {
         }
     }
 
-    /// Whether it is a set of vectors, and not of single values.
+    /// Says whether it is a set of vectors, not of single values.
     pub fn is_of_vectors(self) -> bool {
         matches!(self, Self::Simplex | Self::UnitVector)
     }
 
-    /// What is wrong with a vector whose values are all right.
+    /// Tests the sum or the length of a vector, and returns a message if it is wrong.
     fn check_vector(self, values: impl Iterator<Item = f64>) -> Option<String> {
         match self {
             Self::Simplex => {
@@ -107,31 +106,31 @@ impl fmt::Display for Support {
     }
 }
 
-/// Some consecutive columns of a point and what they may hold.
+/// Consecutive columns of a point and their support.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Domain {
-    /// The columns.
+    /// The range of columns.
     pub columns: Range<usize>,
-    /// What each of them, or all together, may hold.
+    /// The support of each column, or of the vector of all.
     pub support: Support,
     /// Whether NaN stands for a value that is missing.
     pub missing: bool,
 }
 
 impl Domain {
-    /// Columns of which no value may be missing.
+    /// Makes a domain in which no value may be missing.
     pub fn new(columns: Range<usize>, support: Support) -> Self {
         Self { columns, support, missing: false }
     }
 
-    /// Whether [`fault`](Self::fault) finds nothing wrong with a point, which this tells quickly.
+    /// Says whether the domain holds a point, in less time than [`fault`](Self::fault).
     pub(crate) fn holds<T: Scalar>(&self, point: &[T]) -> bool {
         let values = &point[self.columns.clone()];
         self.support.contains_all(values, self.missing)
             && self.support.check_vector(values.iter().map(|v| v.to_f64())).is_none()
     }
 
-    /// What is wrong with a point, and in which column, whose values `value` tells.
+    /// Finds the first fault of a point: its column, and a message. `value` returns the value of a column.
     ///
     /// ```
     /// use entropysum::family::support::{Domain, Support};

@@ -25,8 +25,13 @@ use std::f64::consts::{PI, TAU};
 pub struct VonMises;
 
 impl Univariate for VonMises {
-    const NAME: &'static str = "von-mises";
-    const PARAMETERS: &'static [&'static str] = &["mean_angle", "concentration"];
+    fn name(&self) -> &'static str {
+        "von-mises"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["mean_angle", "concentration"]
+    }
 
     fn support(&self) -> Support {
         Support::Real

@@ -28,18 +28,23 @@ pub struct Weibull {
 }
 
 impl Weibull {
-    /// Of this shape.
+    /// Makes a column of this shape.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// Returns a message if `shape` is not a number above 0.
     pub fn new(shape: f64) -> Result<Self, String> {
         check_positive("shape", shape).map(|()| Self { shape })
     }
 }
 
 impl Univariate for Weibull {
-    const NAME: &'static str = "weibull";
-    const PARAMETERS: &'static [&'static str] = &["scale"];
+    fn name(&self) -> &'static str {
+        "weibull"
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["scale"]
+    }
 
     fn known(&self) -> Vec<(&'static str, f64)> {
         vec![("shape", self.shape)]

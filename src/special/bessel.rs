@@ -50,7 +50,7 @@ const fn debye_polynomials()
     (u, w)
 }
 
-/// What the expansions yield of `I_ν(κ)` and `I_(ν+1)(κ)`.
+/// Results of the expansions for `I_ν(κ)` and `I_(ν+1)(κ)`.
 struct Bessel {
     /// `ln(I_ν(κ) κ^-ν e^-κ)`, finite at κ = 0.
     ln_reduced: f64,
@@ -132,7 +132,7 @@ impl Bessel {
     }
 }
 
-/// `Σ_(k ≥ 1) (κ² / 4)^k / (k! (ν + 1)_k)` for orders ν and ν + 1.
+/// Returns `Σ_(k ≥ 1) (κ² / 4)^k / (k! (ν + 1)_k)` for orders ν and ν + 1.
 fn power_series_minus_one(order: f64, kappa: f64) -> (f64, f64) {
     let square = 0.25 * kappa * kappa;
     let (mut term, mut next_term) = (1.0, 1.0);
@@ -151,7 +151,7 @@ fn power_series_minus_one(order: f64, kappa: f64) -> (f64, f64) {
     (sum, next_sum)
 }
 
-/// `ln I_ν(κ)`, for ν ≥ 0 and κ ≥ 0.
+/// Returns `ln I_ν(κ)`, for ν ≥ 0 and κ ≥ 0.
 ///
 /// Error: 1e-14 relative to the larger of 1 and the result, for ν up to 1e4 and κ up to 1e10.
 ///
@@ -169,7 +169,7 @@ pub fn ln_bessel_i(order: f64, kappa: f64) -> f64 {
     Bessel::new(order, kappa).ln_reduced + (power + order * LN_2) + kappa
 }
 
-/// Mean resultant length `A_p(κ) = I_(p/2)(κ) / I_(p/2-1)(κ)` of a von Mises-Fisher distribution in p dimensions, and
+/// Returns the mean resultant length `A_p(κ) = I_(p/2)(κ) / I_(p/2-1)(κ)` of a von Mises-Fisher distribution in p dimensions, and
 /// `1 - A_p(κ)`, both without cancellation; for p ≥ 2.
 ///
 /// Error: 1e-14 relative for the ratio, 5e-14 for its complement, for p up to 2e4 and κ up to 1e10.
@@ -184,9 +184,9 @@ pub fn bessel_ratio(dim: f64, kappa: f64) -> (f64, f64) {
     (ratio, complement)
 }
 
-/// The concentration κ of which `A_p(κ) = R`: 0 at R = 0, +∞ for R ≥ 1.
+/// Returns the concentration κ with `A_p(κ) = R`: 0 at R = 0, +∞ for R ≥ 1.
 ///
-/// Error: 4e-14 relative, or what rounding of R itself costs (about 2 ε / (1 - R)) if that is more.
+/// Error: 4e-14 relative, or the effect of rounding R (about 2 ε / (1 - R)) if that is larger.
 ///
 /// ```
 /// use entropysum::special::{bessel_ratio, bessel_ratio_inverse};
@@ -223,8 +223,8 @@ pub fn bessel_ratio_inverse(dim: f64, ratio: f64) -> f64 {
     kappa
 }
 
-/// Log-partition `½ p ln 2π + ln I_ν(κ) - ν ln κ`, ν = p / 2 - 1, of a von Mises-Fisher distribution on the unit sphere
-/// in p dimensions; with p = 2 that of a von Mises distribution. At κ = 0 the logarithm of the sphere's area.
+/// Returns the log-partition `½ p ln 2π + ln I_ν(κ) - ν ln κ`, ν = p / 2 - 1, of a von Mises-Fisher distribution on the unit sphere
+/// in p dimensions; with p = 2 that of a von Mises distribution. At κ = 0 this is the logarithm of the sphere's area.
 ///
 /// Error: 1e-14 relative to its largest term.
 ///
@@ -236,7 +236,7 @@ pub fn von_mises_fisher_log_partition(dim: f64, kappa: f64) -> f64 {
     dim * HALF_LN_TAU + Bessel::new(dim / 2.0 - 1.0, kappa).ln_reduced + kappa
 }
 
-/// Entropy of a von Mises-Fisher distribution, in nats, with respect to the sphere's area: log-partition - κ A_p(κ).
+/// Returns the entropy of a von Mises-Fisher distribution, in nats, with respect to the sphere's area: log-partition - κ A_p(κ).
 ///
 /// Error: 3e-14 relative to its largest term but κ, which cancels by hand; for p up to 2e4 and κ up to 1e10.
 ///

@@ -6,7 +6,7 @@ use super::gamma::{
 };
 use super::{digamma, ln_gamma};
 
-/// `ln B(a, b) = ln Γ(a) + ln Γ(b) - ln Γ(a + b)`, for a, b > 0.
+/// Returns `ln B(a, b) = ln Γ(a) + ln Γ(b) - ln Γ(a + b)`, for a, b > 0.
 ///
 /// Error: 1e-14 relative to the larger of 1 and the result.
 ///
@@ -31,8 +31,8 @@ pub fn ln_beta(a: f64, b: f64) -> f64 {
     }
 }
 
-/// Entropy of a Dirichlet distribution of concentrations `a`, in nats, with respect to the first K - 1 coordinates:
-/// `Σ ln Γ(a_k) - ln Γ(a₀) + (a₀ - K) ψ(a₀) - Σ (a_k - 1) ψ(a_k)`. With K = 2 that of a beta distribution.
+/// Returns the entropy of a Dirichlet distribution of concentrations `a`, in nats, with respect to the first K - 1 coordinates:
+/// `Σ ln Γ(a_k) - ln Γ(a₀) + (a₀ - K) ψ(a₀) - Σ (a_k - 1) ψ(a_k)`. With K = 2 this is the entropy of a beta distribution.
 ///
 /// Error: 1e-13, relative or absolute; the formula as written has six digits at 1e10.
 ///
@@ -56,10 +56,10 @@ pub fn dirichlet_entropy(concentration: &[f64]) -> f64 {
         - (total - k) * ln_minus_digamma(total)
 }
 
-/// The concentrations for which `ψ(a_k) - ψ(a₀) = m_k`: maximum likelihood from mean logarithms.
+/// Solves for the concentrations with `ψ(a_k) - ψ(a₀) = m_k`: maximum likelihood from mean logarithms.
 ///
-/// None where there are none: unless `Σ exp m_k < 1`, all finite. Solved to rounding; how far rounding of the m_k moves
-/// the solution is another matter (about ε a₀, relatively).
+/// Returns `None` if there is no solution: unless all m_k are finite and `Σ exp m_k < 1`. The solution is exact to rounding;
+/// rounding of the m_k moves it by about ε a₀, relatively.
 ///
 /// ```
 /// use entropysum::special::{digamma, dirichlet_concentration};
@@ -103,7 +103,7 @@ pub fn dirichlet_concentration(mean_logarithms: &[f64]) -> Option<Vec<f64>> {
     a.iter().all(|a| a.is_finite() && *a > 0.0).then_some(a)
 }
 
-/// Newton's step for the log-likelihood, whose Hessian is a diagonal plus a multiple of the all-ones matrix.
+/// Returns Newton's step for the log-likelihood, whose Hessian is a diagonal plus a multiple of the all-ones matrix.
 fn newton_step(a: &[f64], means: &[f64]) -> Vec<f64> {
     let total: f64 = a.iter().sum();
     // m_k - ψ(a_k) + ψ(a₀), with the logarithms combined.

@@ -1,6 +1,6 @@
 //! Logarithms of sums, the logistic function, and the exponential integral.
 
-/// `ln(eᵃ + eᵇ)`.
+/// Returns `ln(eᵃ + eᵇ)`.
 ///
 /// ```
 /// assert!((entropysum::special::ln_add_exp(-1000.0, -1000.0) + 1000.0 - 2f64.ln()).abs() < 1e-12);
@@ -10,7 +10,7 @@ pub fn ln_add_exp(a: f64, b: f64) -> f64 {
     if high.is_infinite() { high } else { high + (low - high).exp().ln_1p() }
 }
 
-/// `ln(1 + eᵃ)`, the log-partition of a Bernoulli variable of natural parameter a.
+/// Returns `ln(1 + eᵃ)`, the log-partition of a Bernoulli variable of natural parameter a.
 ///
 /// ```
 /// assert_eq!(entropysum::special::softplus(0.0), std::f64::consts::LN_2);
@@ -19,7 +19,7 @@ pub fn softplus(a: f64) -> f64 {
     a.max(0.0) + (-a.abs()).exp().ln_1p()
 }
 
-/// `1 / (1 + e⁻ᵃ)`.
+/// Returns `1 / (1 + e⁻ᵃ)`.
 ///
 /// ```
 /// assert_eq!(entropysum::special::sigmoid(0.0), 0.5);
@@ -29,7 +29,7 @@ pub fn sigmoid(a: f64) -> f64 {
     if a < 0.0 { e / (1.0 + e) } else { 1.0 / (1.0 + e) }
 }
 
-/// Entropy of a Bernoulli variable of natural parameter a, in nats: without cancellation for any a.
+/// Returns the entropy of a Bernoulli variable of natural parameter a, in nats, without cancellation for any a.
 ///
 /// ```
 /// assert_eq!(entropysum::special::bernoulli_entropy(0.0), std::f64::consts::LN_2);
@@ -40,7 +40,7 @@ pub fn bernoulli_entropy(a: f64) -> f64 {
     softplus(-distance) + tail
 }
 
-/// `eʸ E₁(y)` for y > 0, with the exponential integral `E₁(y) = ∫_y^∞ e⁻ᵗ / t dt`.
+/// Returns `eʸ E₁(y)` for y > 0, with the exponential integral `E₁(y) = ∫_y^∞ e⁻ᵗ / t dt`.
 ///
 /// Error: 1e-14 relative.
 ///

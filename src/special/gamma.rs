@@ -3,15 +3,15 @@
 /// ½ ln 2π.
 pub(super) const HALF_LN_TAU: f64 = 0.918_938_533_204_672_7;
 
-/// From here on asymptotic series of eight terms are exact to rounding.
+/// From this argument on asymptotic series of eight terms are exact to rounding.
 const ASYMPTOTIC_FROM: f64 = 10.0;
 
-/// Sum of `coefficients[k] x^k`.
+/// Returns the sum of `coefficients[k] x^k`.
 pub(super) fn polynomial(x: f64, coefficients: &[f64]) -> f64 {
     coefficients.iter().rev().fold(0.0, |sum, c| sum * x + c)
 }
 
-/// `ln Γ(x)`, for x > 0; +∞ at 0.
+/// Returns `ln Γ(x)`, for x > 0; +∞ at 0.
 ///
 /// Error: 5e-16 relative or 1e-15 absolute.
 ///
@@ -23,7 +23,7 @@ pub fn ln_gamma(x: f64) -> f64 {
     libm::lgamma(x)
 }
 
-/// `r(x) = ln Γ(x) - [(x - ½) ln x - x + ½ ln 2π]`, for x > 0: what Stirling's formula leaves.
+/// Returns the remainder of Stirling's formula, `r(x) = ln Γ(x) - [(x - ½) ln x - x + ½ ln 2π]`, for x > 0.
 ///
 /// Error: 1e-14 relative from 10 on, 4e-15 absolute below. The difference as written loses all digits at 1e9.
 ///
@@ -52,7 +52,7 @@ pub fn stirling_remainder(x: f64) -> f64 {
     )
 }
 
-/// `δ(x) = ln x - ψ(x)`, for x > 0; about 1 / 2x.
+/// Returns `δ(x) = ln x - ψ(x)`, for x > 0; about 1 / 2x.
 ///
 /// Error: 1e-14 relative.
 ///
@@ -83,7 +83,7 @@ pub fn ln_minus_digamma(x: f64) -> f64 {
     w * (0.5 + w * series)
 }
 
-/// `x ψ'(x) - 1`, for x > 0; about 1 / 2x.
+/// Returns `x ψ'(x) - 1`, for x > 0; about 1 / 2x.
 pub(super) fn scaled_trigamma_minus_one(x: f64) -> f64 {
     if x < ASYMPTOTIC_FROM {
         return x * trigamma(x) - 1.0;
@@ -106,15 +106,15 @@ pub(super) fn scaled_trigamma_minus_one(x: f64) -> f64 {
     w * (0.5 + w * series)
 }
 
-/// The first of x, x + 1, … from which the asymptotic series hold, and the sum of `term` over those before it, the
-/// smallest first.
+/// Returns the first of x, x + 1, … from which the asymptotic series hold, and the sum of `term` over the numbers before,
+/// the smallest first.
 fn shifted(x: f64, term: impl Fn(f64) -> f64) -> (f64, f64) {
     let steps = (ASYMPTOTIC_FROM - x).ceil().max(0.0) as i32;
     let sum = (0..steps).rev().map(|k| term(x + f64::from(k))).sum();
     (x + f64::from(steps), sum)
 }
 
-/// `ψ(x) = d ln Γ(x) / dx`, for x ≥ 0; -∞ at 0, NaN below.
+/// Returns `ψ(x) = d ln Γ(x) / dx`, for x ≥ 0; -∞ at 0, NaN below.
 ///
 /// Error: 2e-15, relative or absolute.
 ///
@@ -130,7 +130,7 @@ pub fn digamma(x: f64) -> f64 {
     y.ln() - ln_minus_digamma(y) - sum
 }
 
-/// `ψ'(x)`, for x ≥ 0; +∞ at 0, NaN below.
+/// Returns `ψ'(x)`, for x ≥ 0; +∞ at 0, NaN below.
 ///
 /// Error: 2e-15 relative.
 ///
@@ -147,9 +147,9 @@ pub fn trigamma(x: f64) -> f64 {
     (w + w * scaled_trigamma_minus_one(y)) + sum
 }
 
-/// The x > 0 of which `ψ(x) = y`.
+/// Returns the x > 0 with `ψ(x) = y`.
 ///
-/// Error: 1e-14 relative, or what rounding of y costs if that is more.
+/// Error: 1e-14 relative, or the effect of rounding y if that is larger.
 ///
 /// ```
 /// use entropysum::special::{digamma, inverse_digamma};
@@ -179,7 +179,7 @@ pub fn inverse_digamma(y: f64) -> f64 {
     x
 }
 
-/// The shape a > 0 of a gamma distribution for which `ln a - ψ(a) = s`, `s = ln E x - E ln x`; +∞ for s ≤ 0.
+/// Returns the shape a > 0 of a gamma distribution with `ln a - ψ(a) = s`, `s = ln E x - E ln x`; +∞ for s ≤ 0.
 ///
 /// Error: 1e-14 relative.
 ///
@@ -212,7 +212,7 @@ pub fn gamma_shape(s: f64) -> f64 {
     a
 }
 
-/// Entropy of a gamma distribution, in nats: `a - ln b + ln Γ(a) + (1 - a) ψ(a)`.
+/// Returns the entropy of a gamma distribution, in nats: `a - ln b + ln Γ(a) + (1 - a) ψ(a)`.
 ///
 /// Error: 1e-13, relative or absolute, for shapes from 1e-6 to 1e12; there the formula as written has three digits.
 ///

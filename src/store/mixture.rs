@@ -4,7 +4,7 @@ use super::invalid;
 use super::stored::{File, NamedArray, Stored, shape_text};
 use crate::error::Result;
 use crate::family::{
-    ExponentialFamily, Known, ParameterSpec, Product, ProductBlock, product, registry,
+    ExponentialFamily, KnownParameters, ParameterSpec, Product, ProductBlock, product, registry,
 };
 use crate::model::{Mixture, Posterior};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ impl Stored for Mixture {
             return with_arrays(family, weights.values, posterior, file);
         }
         let known = known_of(name, "", file)?;
-        let first = known.iter().fold(Known::default(), |first, (key, values)| {
+        let first = known.iter().fold(KnownParameters::default(), |first, (key, values)| {
             first.with(key, values.iter().take(1).copied().collect())
         });
         // Names and ranks of arrays are those of any dimension; the sizes in the file then tell which one.
@@ -130,8 +130,8 @@ fn with_arrays(
 }
 
 /// The known parameters of a family, whose arrays have names with this prefix.
-fn known_of(family: &str, prefix: &str, file: &File<'_>) -> Result<Known> {
-    let mut known = Known::default();
+fn known_of(family: &str, prefix: &str, file: &File<'_>) -> Result<KnownParameters> {
+    let mut known = KnownParameters::default();
     for &key in registry::known_parameters(family) {
         let values =
             match (file.optional(&format!("{prefix}{key}"))?, registry::told_by_axis(family)) {

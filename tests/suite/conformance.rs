@@ -10,7 +10,8 @@ use entropysum::data::memory::Points;
 use entropysum::error::Error;
 use entropysum::exec::Executor;
 use entropysum::family::{
-    ExponentialFamily, Known, Parameters, Regularization, Statistic, Support, Theta, registry,
+    ExponentialFamily, KnownParameters, Parameters, Regularization, Statistic, Support, Theta,
+    registry,
 };
 use entropysum::inference;
 use entropysum::kernels::reference::statistic as evaluate;
@@ -258,7 +259,7 @@ fn golden(
     let told = known
         .iter()
         .zip(theta)
-        .fold(Known::default(), |told, (name, value)| told.with(*name, vec![*value]));
+        .fold(KnownParameters::default(), |told, (name, value)| told.with(*name, vec![*value]));
     (registry::build_known(name, 1, &told).unwrap(), theta[known.len()..].to_vec())
 }
 

@@ -4,14 +4,14 @@ use crate::common;
 
 use common::{Uniforms, example_family, example_points};
 use entropysum::criterion::{self, Factor, FactorModel, Sizes, Statement, mixture, solve};
-use entropysum::family::{Known, registry};
+use entropysum::family::{KnownParameters, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
 use entropysum::{Config, Executor, MixtureSpec, Points, Silent, em};
 
 const SIZES: Sizes = Sizes { n_components: 3, dim: 4, n_latents: 3 };
 
 fn built_in(name: &str, sizes: Sizes) -> entropysum::Result<FactorModel> {
-    criterion::built_in(name, sizes, &Known::default())
+    criterion::built_in(name, sizes, &KnownParameters::default())
 }
 
 #[test]

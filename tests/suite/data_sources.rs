@@ -85,7 +85,7 @@ fn open(path: &Path) -> Box<dyn DataSource<f64>> {
 }
 
 fn open_fault(path: &Path, options: &OpenOptions) -> String {
-    data::open::<f64>(path, options).err().expect("an error").to_string()
+    data::open::<f64>(path, options).expect_err("an error").to_string()
 }
 
 #[test]

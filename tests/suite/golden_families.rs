@@ -7,7 +7,7 @@ use entropysum::data::memory::Points;
 use entropysum::data::{self, DataSource, OpenOptions};
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
-use entropysum::family::{Known, Regularization, registry};
+use entropysum::family::{KnownParameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
 use entropysum::scalar::Scalar;
@@ -24,7 +24,7 @@ fn mixture(name: &str, pi: &Value, theta: &Value) -> Mixture {
     let theta = blocks(theta);
     let dim = theta[0].len();
     let told = registry::known_parameters(name);
-    let known = told.iter().enumerate().fold(Known::default(), |known, (k, told)| {
+    let known = told.iter().enumerate().fold(KnownParameters::default(), |known, (k, told)| {
         known.with(*told, theta[0].iter().map(|block| block[k]).collect())
     });
     let family = registry::build_known(name, dim, &known).unwrap();

@@ -9,7 +9,7 @@ use entropysum::em::sweep::Sweeper;
 use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{Known, Regularization, registry};
+use entropysum::family::{KnownParameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::monitor::{Event, IterRecord, Silent};
@@ -744,8 +744,9 @@ fn the_criterion_holds_for_every_structure_of_the_noise() {
     for noise in NoiseStructure::ALL {
         for n_latents in [1, 3] {
             let sizes = Sizes { n_components: 4, dim: 5, n_latents };
-            let report =
-                built_in(noise.model_name(), sizes, &Known::default()).unwrap().check(8, 1);
+            let report = built_in(noise.model_name(), sizes, &KnownParameters::default())
+                .unwrap()
+                .check(8, 1);
             assert!(report.is_fulfilled() && report.base_measure_is_constant(), "{noise:?}");
             assert_eq!(report.factors[1].moves, ["noise_variances"]);
         }

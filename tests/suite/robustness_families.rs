@@ -9,7 +9,7 @@ use entropysum::data::sparse::SparsePoints;
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::Result;
 use entropysum::exec::Executor;
-use entropysum::family::{Known, Support, registry};
+use entropysum::family::{KnownParameters, Support, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
 use entropysum::monitor::Silent;
@@ -140,7 +140,7 @@ fn impossible_counts_score_tiny() {
 #[test]
 fn known_parameters_are_checked() {
     let build = |name: &str, key: &str, values: &[f64]| {
-        registry::build_known(name, 2, &Known::default().with(key, values.to_vec()))
+        registry::build_known(name, 2, &KnownParameters::default().with(key, values.to_vec()))
             .map(|_| ())
             .map_err(|error| error.to_string())
     };

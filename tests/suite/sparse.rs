@@ -7,7 +7,7 @@ use entropysum::data::sparse::SparsePoints;
 use entropysum::data::weights::Weighted;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
-use entropysum::family::{Known, Parameters, registry};
+use entropysum::family::{KnownParameters, Parameters, registry};
 use entropysum::inference;
 use entropysum::model::{EntropySum, GenerativeModel};
 use entropysum::scalar::Scalar;
@@ -63,7 +63,8 @@ fn family(
     name: &str,
     known: &[(&str, f64)],
 ) -> std::sync::Arc<dyn entropysum::family::ExponentialFamily> {
-    let known = known.iter().fold(Known::default(), |all, &(key, v)| all.with(key, vec![v]));
+    let known =
+        known.iter().fold(KnownParameters::default(), |all, &(key, v)| all.with(key, vec![v]));
     registry::build_known(name, DIM, &known).unwrap()
 }
 
@@ -292,10 +293,10 @@ fn totals_of_sparse_points_are_told_as_those_of_dense_ones() {
     let (dense, sparse) = counts(500, 6.0, 19);
     let dense = Points::from_rows(&dense, DIM).unwrap();
     for name in ["multinomial", "categorical"] {
-        let a = known_from_data(name, &dense, Known::default()).unwrap();
-        let b = known_from_data(name, &sparse, Known::default()).unwrap();
+        let a = known_from_data(name, &dense, KnownParameters::default()).unwrap();
+        let b = known_from_data(name, &sparse, KnownParameters::default()).unwrap();
         assert_eq!(a, b, "{name}");
-        assert!(a != Known::default());
+        assert!(a != KnownParameters::default());
     }
     let mut buffer = BlockBuf::default();
     assert_eq!(sparse.read(0, 500, &mut buffer).unwrap().points, dense.view());

@@ -8,7 +8,9 @@ use entropysum::em::init::{self, Init, MixtureSpec};
 use entropysum::em::{self, Config, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{ExponentialFamily, Known, Parameters, Regularization, Theta, registry};
+use entropysum::family::{
+    ExponentialFamily, KnownParameters, Parameters, Regularization, Theta, registry,
+};
 use entropysum::inference;
 use entropysum::model::Mixture;
 use entropysum::monitor::{IterRecord, Silent, StopReason};
@@ -36,10 +38,10 @@ fn components(theta: &Value, model: &str) -> Vec<Vec<f64>> {
     theta.iter().map(|theta| component(theta, model == "von-mises-fisher")).collect()
 }
 
-fn known(model: &str) -> Known {
+fn known(model: &str) -> KnownParameters {
     match model {
-        "categorical" => Known::default().with("levels", vec![6.0]),
-        _ => Known::default(),
+        "categorical" => KnownParameters::default().with("levels", vec![6.0]),
+        _ => KnownParameters::default(),
     }
 }
 
@@ -148,11 +150,11 @@ fn entropies_and_densities_are_the_golden_ones() {
             let theta: Vec<f64> = entry["theta"].as_array().unwrap().iter().map(number).collect();
             let (family, theta): (Arc<dyn ExponentialFamily>, _) = match name {
                 "categorical" => {
-                    let known = Known::default().with("levels", vec![theta.len() as f64]);
+                    let known = KnownParameters::default().with("levels", vec![theta.len() as f64]);
                     (registry::build_known(name, 1, &known).unwrap(), theta)
                 }
                 "multinomial" => {
-                    let known = Known::default().with("total", vec![theta[0]]);
+                    let known = KnownParameters::default().with("total", vec![theta[0]]);
                     let dim = theta.len() - 1;
                     (registry::build_known(name, dim, &known).unwrap(), theta[1..].to_vec())
                 }
@@ -206,7 +208,13 @@ fn fault_of<V: std::fmt::Debug>(result: Result<V>) -> String {
     }
 }
 
-fn fit_of(name: &str, known: &Known, x: &[f64], dim: usize, k: usize) -> Result<em::Fit<Mixture>> {
+fn fit_of(
+    name: &str,
+    known: &KnownParameters,
+    x: &[f64],
+    dim: usize,
+    k: usize,
+) -> Result<em::Fit<Mixture>> {
     let spec = MixtureSpec::new(registry::build_known(name, dim, known)?, k);
     let points = Points::from_rows(x, dim)?;
     em::fit(&spec, &points, &executor(), &Config::default(), &mut Silent)
@@ -214,7 +222,7 @@ fn fit_of(name: &str, known: &Known, x: &[f64], dim: usize, k: usize) -> Result<
 
 #[test]
 fn points_off_the_simplex_the_sphere_and_the_levels_are_named() {
-    let none = Known::default();
+    let none = KnownParameters::default();
     let composition = [0.5, 0.5, 0.2, 0.8, 0.25, 0.5, 0.1, 0.9];
     let text = fault_of(fit_of("dirichlet", &none, &composition, 2, 1));
     assert!(text.contains("row 2") && text.contains("the values sum to 0.75"), "{text}");
@@ -222,7 +230,7 @@ fn points_off_the_simplex_the_sphere_and_the_levels_are_named() {
     assert!(text.contains("row 1") && text.contains("column 0"), "{text}");
     let text = fault_of(fit_of("von-mises-fisher", &none, &[1.0, 0.0, 0.6, 0.7], 2, 1));
     assert!(text.contains("row 1") && text.contains("length 0.92"), "{text}");
-    let levels = Known::default().with("levels", vec![2.0]);
+    let levels = KnownParameters::default().with("levels", vec![2.0]);
     let text = fault_of(fit_of("categorical", &levels, &[0.0, 1.0, 2.0], 1, 1));
     assert!(text.contains("row 2") && text.contains("a whole number from 0 to 1"), "{text}");
     let text = fault_of(fit_of("multinomial", &none, &[0.0, 1.0, 2.5, 0.0], 2, 1));
@@ -237,7 +245,7 @@ fn families_without_enough_columns_or_levels_are_refused() {
         assert!(registry::build(name, 1).unwrap_err().to_string().contains("at least two"));
     }
     assert!(registry::build("categorical", 2).unwrap_err().to_string().contains("levels"));
-    let levels = Known::default().with("levels", vec![2.0, 0.0]);
+    let levels = KnownParameters::default().with("levels", vec![2.0, 0.0]);
     assert!(registry::build_known("categorical", 2, &levels).is_err());
 }
 
@@ -245,7 +253,7 @@ fn families_without_enough_columns_or_levels_are_refused() {
 /// up.
 #[test]
 fn degenerate_points_end_no_fit() {
-    let none = Known::default();
+    let none = KnownParameters::default();
     let same_direction: Vec<f64> = [0.6, 0.8].repeat(20);
     let same_composition: Vec<f64> = [0.2, 0.3, 0.5].repeat(20);
     for (name, x, dim) in [
@@ -270,7 +278,7 @@ fn degenerate_points_end_no_fit() {
     let counts = [5.0, 0.0, 0.0, 4.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 6.0, 0.0, 1.0, 7.0, 0.0];
     let fit = fit_of("multinomial", &none, &counts, 3, 2).unwrap();
     assert!(fit.last().unwrap().gap().abs() < 1e-12);
-    let levels = Known::default().with("levels", vec![3.0, 4.0]);
+    let levels = KnownParameters::default().with("levels", vec![3.0, 4.0]);
     let labels = [0.0, 1.0, 0.0, 1.0, 0.0, 2.0, 2.0, 3.0, 2.0, 3.0, 2.0, 0.0];
     let fit = fit_of("categorical", &levels, &labels, 2, 2).unwrap();
     assert!(fit.last().unwrap().gap().abs() < 1e-12);
@@ -288,7 +296,7 @@ fn a_product_of_parts_of_a_family_is_that_family() {
             [u.normal() + shift, u.normal() - shift, u.normal()]
         })
         .collect();
-    let none = Known::default();
+    let none = KnownParameters::default();
     let whole = fit_of("gaussian-diag", &none, &x, 3, 2).unwrap();
     let parts = fit_of("gaussian-diag:0-1,gaussian-diag:2", &none, &x, 3, 2).unwrap();
     let (a, b) = (whole.last().unwrap(), parts.last().unwrap());
@@ -316,7 +324,7 @@ fn gaussian_columns_of_a_product_are_centred() {
         })
         .collect();
     let near: Vec<f64> = x.chunks(2).flat_map(|p| [p[0], p[1] - offset]).collect();
-    let none = Known::default();
+    let none = KnownParameters::default();
     let far = fit_of("poisson:0,gaussian-full:1", &none, &x, 2, 2).unwrap();
     let near = fit_of("poisson:0,gaussian-full:1", &none, &near, 2, 2).unwrap();
     let (a, b) = (far.last().unwrap(), near.last().unwrap());
@@ -349,7 +357,7 @@ fn products_are_named_parsed_and_refused() {
         let text = build(name).unwrap_err().to_string();
         assert!(text.contains(what), "{name}: {text}");
     }
-    let told = Known::default().with("trials", vec![3.0]);
+    let told = KnownParameters::default().with("trials", vec![3.0]);
     assert!(
         registry::build_known("poisson:0", 1, &told).unwrap_err().to_string().contains("trials")
     );
@@ -360,7 +368,7 @@ fn products_go_through_json_and_safetensors_and_come_back() {
     let x = [0.0, 1.5, 2.0, 9.0, 1.0, 2.5, 0.0, 9.0, 3.0, -1.0, 1.0, 9.0, 2.0, 0.5, 2.0, 9.0];
     let points = Points::from_rows(&x, 4).unwrap();
     let name = "poisson:0,gaussian-full:1,categorical:2";
-    let told = known_from_data(name, &points, Known::default()).unwrap();
+    let told = known_from_data(name, &points, KnownParameters::default()).unwrap();
     let model = fit_of(name, &told, &x, 4, 2).unwrap().model;
     let value = store::to_json(&model);
     assert_eq!(value["model"], name);
@@ -431,7 +439,7 @@ fn starts_on_mixed_columns_find_the_clusters() {
     }
     let points = Points::from_rows(&x, 4).unwrap();
     let name = "categorical:0,von-mises:1,poisson:2,gaussian-diag:3";
-    let known = known_from_data(name, &points, Known::default()).unwrap();
+    let known = known_from_data(name, &points, KnownParameters::default()).unwrap();
     let family = registry::build_known(name, 4, &known).unwrap();
     let spec = MixtureSpec::new(family, 3).with_init(Init::KMeansPlusPlus);
     let (start, _) = init::start(&spec, &points, &executor(), &Config::default(), 0).unwrap();

@@ -8,7 +8,7 @@ use super::{MODEL, OUTPUT, STOPPING};
 use clap::Args;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use entropysum::em::Config;
-use entropysum::family::Known;
+use entropysum::family::KnownParameters;
 use entropysum::model::Rotation;
 use entropysum::monitor::Monitor;
 use entropysum::selection::Criterion;
@@ -225,10 +225,12 @@ impl KnownArgs {
     }
 
     /// Returns the parameters that were typed.
-    pub fn known(&self) -> Known {
-        self.all().into_iter().fold(Known::default(), |known, (argument, values)| match values {
-            Some(values) => known.with(argument.trim_start_matches('-'), values.clone()),
-            None => known,
+    pub fn known(&self) -> KnownParameters {
+        self.all().into_iter().fold(KnownParameters::default(), |known, (argument, values)| {
+            match values {
+                Some(values) => known.with(argument.trim_start_matches('-'), values.clone()),
+                None => known,
+            }
         })
     }
 }

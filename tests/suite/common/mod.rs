@@ -6,7 +6,9 @@ use entropysum::em::init::{self, Init, MixtureSpec};
 use entropysum::em::{Config, Fit, Fitting, Saved, Spec, StreamConfig};
 use entropysum::error::Result;
 use entropysum::exec::Executor;
-use entropysum::family::{Covariance, ExponentialFamily, Known, Support, product, registry};
+use entropysum::family::{
+    Covariance, ExponentialFamily, KnownParameters, Support, product, registry,
+};
 use entropysum::model::Mixture;
 use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
 use entropysum::scalar::Scalar;
@@ -53,7 +55,7 @@ pub fn example_family(name: &str, dim: usize) -> Arc<dyn ExponentialFamily> {
         }
         false => registry::known_parameters(name).iter().collect::<Vec<_>>(),
     };
-    let known = keys.into_iter().fold(Known::default(), |known, &it| {
+    let known = keys.into_iter().fold(KnownParameters::default(), |known, &it| {
         let value = |d: usize| match it {
             "levels" => 2.0 + d as f64,
             "total" => 12.0,

@@ -1,13 +1,11 @@
 //! E-steps over all points, by covariance, shape, precision and threads. Statistics are checked before they are timed.
 //!
-//! `cargo bench --bench sweep -- diag.*f32` runs a part.
-
-mod common;
+//! `cargo bench --bench suite -- sweep/.*diag.*f32` runs a part.
 
 use std::hint::black_box;
 
-use common::{assert_close, draw, group, mixture};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crate::common::{assert_close, draw, group, mixture};
+use criterion::{Criterion, Throughput};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
 use entropysum::exec::Executor;
@@ -62,5 +60,7 @@ fn sweeps<T: Scalar>(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, sweeps::<f64>, sweeps::<f32>);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    sweeps::<f64>(criterion);
+    sweeps::<f32>(criterion);
+}

@@ -1,12 +1,10 @@
 //! Starts by k-means++. They work on a subsample: time depends on dimension and components, not on the points.
 
-mod common;
-
 use std::hint::black_box;
 use std::sync::Arc;
 
-use common::{draw, group, mixture_of_spread};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crate::common::{draw, group, mixture_of_spread};
+use criterion::{Criterion, Throughput};
 use entropysum::data::memory::Points;
 use entropysum::em::{Config, Init, MixtureSpec, init};
 use entropysum::exec::Executor;
@@ -39,5 +37,7 @@ fn starts<T: Scalar>(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, starts::<f64>, starts::<f32>);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    starts::<f64>(criterion);
+    starts::<f32>(criterion);
+}

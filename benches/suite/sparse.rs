@@ -1,15 +1,13 @@
 //! E-steps over sparse points: their cost by non-zeros, and beside that of dense points. Statistics are checked against those
 //! of the same dense points first.
 //!
-//! `cargo bench --bench sparse -- nonzeros` runs a part. Throughput counts pairs of a non-zero and a component: where it is
+//! `cargo bench --bench suite -- sparse/nonzeros` runs a part. Throughput counts pairs of a non-zero and a component: where it is
 //! the same for all lengths of points, the cost is linear in the non-zeros.
-
-mod common;
 
 use std::hint::black_box;
 
-use common::{assert_close, group};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crate::common::{assert_close, group};
+use criterion::{Criterion, Throughput};
 use entropysum::data::memory::Points;
 use entropysum::data::sparse::SparsePoints;
 use entropysum::em::sweep::Sweeper;
@@ -119,5 +117,7 @@ fn densities(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, nonzeros, densities);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    nonzeros(criterion);
+    densities(criterion);
+}

@@ -1,16 +1,14 @@
 //! Sweeps of sigmoid belief networks: over all states by the number of latents, over sets of states by their size; and what it
 //! costs to watch them. Evidence is checked before it is timed.
 //!
-//! `cargo bench --bench sbn -- truncated` runs a part, `-- rate` compares a sweep over all states with a large product of
+//! `cargo bench --bench suite -- sbn/truncated` runs a part, `-- sbn/rate` compares a sweep over all states with a large product of
 //! matrices: both print floating-point operations a second, the sweep as if it did the 4 N C L of two products with all 2^H
 //! states.
 
-mod common;
-
 use std::hint::black_box;
 
-use common::{assert_close, group};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crate::common::{assert_close, group};
+use criterion::{Criterion, Throughput};
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::{Mergeable, truncated};
@@ -174,13 +172,11 @@ fn monitor(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(
-    benches,
-    all_states::<f64>,
-    all_states::<f32>,
-    truncated,
-    rate::<f64>,
-    rate::<f32>,
-    monitor
-);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    all_states::<f64>(criterion);
+    all_states::<f32>(criterion);
+    truncated(criterion);
+    rate::<f64>(criterion);
+    rate::<f32>(criterion);
+    monitor(criterion);
+}

@@ -1,14 +1,12 @@
 //! Kernels at every level of this CPU. Each answer is compared with the reference before it is timed.
 //!
-//! `cargo bench --bench kernels -- softmax/f64` runs a part.
+//! `cargo bench --bench suite -- kernels/softmax/f64` runs a part.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
-use criterion::{
-    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
-};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use entropysum::kernels::dispatch::Simd;
 use entropysum::kernels::math::{exp_in_place, ln_in_place};
 use entropysum::kernels::reference;
@@ -38,7 +36,7 @@ fn group<'a>(
     name: &str,
     elements: usize,
 ) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = criterion.benchmark_group(name);
+    let mut group = criterion.benchmark_group(format!("kernels/{name}"));
     group
         .throughput(Throughput::Elements(elements as u64))
         .sample_size(20)
@@ -146,5 +144,6 @@ fn kernels(criterion: &mut Criterion) {
     posteriors::<f64>(criterion);
 }
 
-criterion_group!(benches, kernels);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    kernels(criterion);
+}

@@ -1,32 +1,32 @@
-//! Parameters that are given and not learned.
+//! Known parameters, which are given and not learned: trials, shapes, locations.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Named parameters that a family must be told beside its dimension: the trials of a binomial, the shape of a Weibull.
+/// Holds the known parameters that a family needs beside its dimension: the trials of a binomial, the shape of a Weibull.
 ///
-/// Each is a single number, or one for each column.
+/// Each parameter has a single value, or a value for each column.
 ///
 /// ```
-/// use entropysum::family::{Known, registry};
+/// use entropysum::family::{KnownParameters, registry};
 ///
-/// let known = Known::default().with("trials", vec![16.0]);
+/// let known = KnownParameters::default().with("trials", vec![16.0]);
 /// let family = registry::build_known("binomial", 64, &known)?;
 /// assert_eq!(family.known().get("trials").unwrap().len(), 64);
 /// assert!(registry::build("binomial", 64).is_err());
 /// # Ok::<(), entropysum::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Known(BTreeMap<String, Vec<f64>>);
+pub struct KnownParameters(BTreeMap<String, Vec<f64>>);
 
-impl Known {
-    /// The same with one parameter more.
+impl KnownParameters {
+    /// Adds a parameter.
     pub fn with(mut self, name: impl Into<String>, values: Vec<f64>) -> Self {
         self.0.insert(name.into(), values);
         self
     }
 
-    /// The values of a parameter.
+    /// Returns the values of a parameter.
     pub fn get(&self, name: &str) -> Option<&[f64]> {
         self.0.get(name).map(Vec::as_slice)
     }
@@ -36,15 +36,15 @@ impl Known {
         self.0.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
     }
 
-    /// Whether there are none.
+    /// Says whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// One value for each of `dim` columns.
+    /// Returns a value for each of `dim` columns.
     ///
     /// # Errors
-    /// [`Error::Model`] if there is no such parameter, or it has another number of values, or one that is not finite.
+    /// [`Error::Model`] if the parameter is missing, has another number of values, or has a value that is not finite.
     pub fn columns(&self, family: &str, name: &str, dim: usize) -> Result<Vec<f64>> {
         let invalid = |message: String| Err(Error::Model(format!("{family}: {message}")));
         let values = match self.get(name) {

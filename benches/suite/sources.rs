@@ -1,12 +1,10 @@
 //! Reading files of points through `DataSource`, in bytes of the file. Values are checked before reading is timed.
 
-mod common;
-
 use std::hint::black_box;
 use std::path::Path;
 
-use common::{assert_close, group};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crate::common::{assert_close, group};
+use criterion::{Criterion, Throughput};
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions, npy::NpyWriter, text::CsvWriter};
 use entropysum::scalar::Scalar;
@@ -90,5 +88,6 @@ fn sources(criterion: &mut Criterion) {
     bench::<f32>(criterion, "npy u8", &path, &options, &whole);
 }
 
-criterion_group!(benches, sources);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    sources(criterion);
+}

@@ -1,13 +1,11 @@
 //! The scatter of points, as a part of a large product's rate, and iterations of factor analysis. Answers are checked first.
 //!
-//! `cargo bench --bench linear -- scatter/f64` runs a part.
-
-mod common;
+//! `cargo bench --bench suite -- linear/scatter/f64` runs a part.
 
 use std::hint::black_box;
 
-use common::{assert_close, group};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crate::common::{assert_close, group};
+use criterion::{Criterion, Throughput};
 use entropysum::data::memory::Points;
 use entropysum::em::linear_gaussian::Summary;
 use entropysum::em::{Algorithm, Config, LinearGaussianSpec, moments};
@@ -40,7 +38,7 @@ fn scatter<T: Scalar>(criterion: &mut Criterion) {
     let size = 1024;
     let a = Mat::<T>::from_fn(size, size, |i, j| T::from_f64(((i * 31 + j) % 17) as f64 / 17.0));
     let mut product = Mat::<T>::zeros(size, size);
-    let name = format!("scatter/{}", T::NAME);
+    let name = format!("linear/scatter/{}", T::NAME);
     let mut bench = group(criterion, &name, Throughput::Elements(2 * (size as u64).pow(3)));
     bench.bench_function("a large product, 1 thread", |bencher| {
         bencher.iter(|| {
@@ -74,7 +72,7 @@ fn iterations(criterion: &mut Criterion) {
     let values = draw::<f64>(n, dim, latents);
     let points = Points::from_rows(&values, dim).unwrap();
     let executor = Executor::new(None).unwrap();
-    let mut bench = group(criterion, "iterations/64 x 8", Throughput::Elements(count));
+    let mut bench = group(criterion, "linear/iterations/64 x 8", Throughput::Elements(count));
     let config = Config { max_iter: count as usize, tol: 0.0, ..Config::default() };
     for spec in [LinearGaussianSpec::ppca(latents), LinearGaussianSpec::factor_analysis(latents)] {
         for algorithm in [Algorithm::Em, Algorithm::PxEm] {
@@ -95,5 +93,8 @@ fn iterations(criterion: &mut Criterion) {
     bench.finish();
 }
 
-criterion_group!(benches, scatter::<f64>, scatter::<f32>, iterations);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    scatter::<f64>(criterion);
+    scatter::<f32>(criterion);
+    iterations(criterion);
+}

@@ -3,13 +3,11 @@
 //! The log-likelihood falls out of an E-step, but is that of the parameters *before* the M-step. A separate pass gives
 //! that of the new ones, at the price of about half an iteration. The entropy sum gives a bound of it without a point.
 
-mod common;
-
 use std::hint::black_box;
 use std::sync::Arc;
 
-use common::{assert_close, draw, group, mixture};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crate::common::{assert_close, draw, group, mixture};
+use criterion::{Criterion, Throughput};
 use entropysum::block::Block;
 use entropysum::data::memory::Points;
 use entropysum::em::sweep::Sweeper;
@@ -128,7 +126,7 @@ fn minibatches(criterion: &mut Criterion) {
         assert_close(found, pass.log_likelihood, 1e-2);
 
         let name = format!(
-            "minibatch/{family}/{n} x {dim}, {n_components} components, {batch_size} a batch"
+            "monitor/minibatch/{family}/{n} x {dim}, {n_components} components, {batch_size} a batch"
         );
         let mut group = group(criterion, &name, Throughput::Elements(batch_size as u64));
         group.bench_function("a step", |bencher| bencher.iter(|| step(&mut online)));
@@ -141,5 +139,7 @@ fn minibatches(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, monitors, minibatches);
-criterion_main!(benches);
+pub fn benches(criterion: &mut Criterion) {
+    monitors(criterion);
+    minibatches(criterion);
+}

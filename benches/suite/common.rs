@@ -1,5 +1,4 @@
 //! Data and settings that the benches share.
-#![allow(dead_code, reason = "each bench uses some of them")]
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! A block of points on its way from a source to the kernels.
 
+use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
 use faer::MatRef;
 
@@ -18,7 +19,48 @@ pub struct Block<'a, T> {
 }
 
 impl<'a, T: Scalar> Block<'a, T> {
-    /// A block of sparse points.
+    /// Makes a block of all points of a matrix, one row a point, each of weight 1.
+    ///
+    /// ```
+    /// use entropysum::Block;
+    /// use entropysum::faer::Mat;
+    ///
+    /// let points = Mat::from_fn(5, 2, |i, d| (2 * i + d) as f64);
+    /// let block = Block::dense(points.as_ref());
+    /// assert_eq!((block.len(), block.dim()), (5, 2));
+    /// ```
+    pub fn dense(points: MatRef<'a, T>) -> Self {
+        Self { points, sparse: None, weights: None, first: 0 }
+    }
+
+    /// Makes a block of points of dimension `dim` that lie one after another, each of weight 1.
+    ///
+    /// ```
+    /// use entropysum::Block;
+    ///
+    /// let block = Block::from_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3)?;
+    /// assert_eq!((block.len(), block.points[(1, 0)]), (2, 4.0));
+    /// # Ok::<(), entropysum::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`DataError`] if `dim` is 0 or the number of values is not a multiple of it.
+    pub fn from_rows(values: &'a [T], dim: usize) -> Result<Self> {
+        let message = match values.len().checked_rem(dim) {
+            Some(0) => {
+                let rows = values.len() / dim;
+                return Ok(Self::dense(MatRef::from_row_major_slice(values, rows, dim)));
+            }
+            Some(_) => {
+                let found = values.len();
+                format!("found {found} values, expected a multiple of the dimension {dim}")
+            }
+            None => "points have dimension 0, expected at least 1".to_owned(),
+        };
+        Err(DataError::new("memory", message).into())
+    }
+
+    /// Makes a block of sparse points.
     pub fn of_sparse(rows: SparseRows<'a, T>, weights: Option<&'a [f64]>, first: u64) -> Self {
         let points = MatRef::from_row_major_slice(&[], rows.len(), 0);
         Self { points, sparse: Some(rows), weights, first }

@@ -449,20 +449,44 @@ pub fn load<T: Scalar>(source: &dyn DataSource<T>) -> Result<Points<'static, T>>
         Some(weights) => points.with_weights(weights),
     }
 }
-/// Says so where a source has points of another dimension than a model is for.
+
+/// Refuses a source whose points have another dimension than a model.
 pub(crate) fn check_dim<T: Scalar>(source: &dyn DataSource<T>, dim: usize) -> Result<()> {
     if source.dim() == dim {
         return Ok(());
     }
-    let (name, found) = (source.name(), source.dim());
-    Err(Error::Config(format!("{name} has points of {found} dimension(s), the model is for {dim}")))
+    let message = format!(
+        "found points of dimension {}, expected {dim}, that of the model; \
+         choose the columns that the model was made for, or fit a model to these points",
+        source.dim()
+    );
+    Err(DataError::new(source.name(), message).into())
 }
 
-/// Says so where nothing can be learned from a source: it has no points, or [`check_dim`] fails.
+/// Refuses a source from which nothing can be learned: it has no points, or [`check_dim`] fails.
 pub(crate) fn check_source<T: Scalar>(source: &dyn DataSource<T>, dim: usize) -> Result<()> {
     check_dim(source, dim)?;
     if source.is_empty() {
-        return Err(Error::Config(format!("{} has no points", source.name())));
+        return Err(DataError::new(source.name(), "found no points, expected at least 1").into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_of_another_dimension_are_a_fault_of_the_data() {
+        let points = Points::from_rows(&[1.0, 2.0, 3.0], 3).unwrap().named("wide.csv");
+        assert!(check_source(&points, 3).is_ok());
+        let Err(Error::Data(fault)) = check_dim(&points, 2) else { panic!("not a data error") };
+        assert_eq!(fault.source, "wide.csv");
+        let expected =
+            "found points of dimension 3, expected 2, that of the model; choose the columns";
+        assert!(fault.message.starts_with(expected), "{fault}");
+        let none = Points::<f64>::owned(Vec::new(), 2).unwrap();
+        let fault = check_source(&none, 2).unwrap_err().to_string();
+        assert_eq!(fault, "memory: found no points, expected at least 1");
+    }
 }

@@ -13,13 +13,15 @@
 //! | [`mtx`] | `mtx.rs` | Matrix Market coordinates, into sparse points |
 //! | [`npz`] | `npz.rs` | SciPy's sparse matrices, into sparse points |
 //! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
-//! | [`Section`](shuffle::Section) | `shuffle.rs` | some consecutive points of another source |
+//! | [`Section`](shuffle::Section) | `section.rs` | some consecutive points of another source |
 //!
 //! [`identity`] tells sources of the same shape apart. Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
 mod compressed;
 pub mod concat;
+mod csv_writer;
+mod dtype;
 pub mod identity;
 pub mod memory;
 pub mod mtx;
@@ -27,17 +29,18 @@ pub mod npy;
 pub mod npz;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod positioned;
 pub mod prefetch;
 pub mod raw;
+mod section;
 pub mod shuffle;
 pub mod sparse;
 mod spool;
 pub mod subset;
 pub mod text;
-mod values;
 pub mod weights;
 
-pub use values::Dtype;
+pub use dtype::Dtype;
 
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
@@ -336,7 +339,7 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {
             // A file that is not there is the better thing to complain about.
-            values::open_readable(path)?;
+            positioned::open_readable(path)?;
             return refuse(
                 "a raw file says nothing of itself: give the type of its values and the dimension",
             );
@@ -352,7 +355,7 @@ fn open_parquet<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn
 
 #[cfg(not(feature = "parquet"))]
 fn open_parquet<T: Scalar>(path: &Path, _: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
-    values::open_readable(path)?;
+    positioned::open_readable(path)?;
     let message = "a Parquet file, and this build lacks the feature `parquet`: \
                    build with `cargo build --release --features parquet`";
     Err(DataError::new(path.display().to_string(), message).into())
@@ -385,7 +388,7 @@ fn detect_format(path: &Path, raw: bool) -> Result<Format> {
         "txt" | "dat" | "data" | "tab" | "asc" => return Ok(Format::Text),
         _ => {}
     }
-    let (mut file, metadata) = values::open_readable(path)?;
+    let (mut file, metadata) = positioned::open_readable(path)?;
     // What is read from a pipe is gone, and only text can be read from one.
     if !metadata.is_file() {
         return Ok(Format::Text);

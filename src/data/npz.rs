@@ -1,8 +1,8 @@
 //! SciPy's sparse matrices as `scipy.sparse.save_npz` writes them: an archive of the arrays of the CSR format.
 
 use super::npy;
+use super::positioned::open_readable;
 use super::sparse::SparsePoints;
-use super::values::open_readable;
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use std::fs::File;

@@ -144,7 +144,7 @@ pub use exec::Executor;
 /// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].
 pub use faer;
 pub use model::{EntropySum, Mixture, MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
-pub use monitor::{IterRecord, Observer, Silent, StopReason};
+pub use monitor::{IterRecord, Observer, Silent, StopReason, observe};
 pub use scalar::Scalar;
 
 /// The code of the README is compiled and run as a test.

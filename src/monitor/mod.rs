@@ -252,7 +252,7 @@ impl StopReason {
 
 /// Follows a fit, and may end it.
 ///
-/// Any `FnMut(&IterRecord) -> ControlFlow<StopReason>` is one.
+/// Any `FnMut(&IterRecord) -> ControlFlow<StopReason>` is one; [`observe`] makes one of a closure without type annotations.
 pub trait Observer {
     /// Called after each iteration; a break ends the fit with that reason.
     fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason>;
@@ -269,6 +269,55 @@ pub trait Observer {
 impl<F: FnMut(&IterRecord) -> ControlFlow<StopReason>> Observer for F {
     fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason> {
         self(record)
+    }
+}
+
+/// Makes an observer of a closure, which needs no type annotations here.
+///
+/// The closure returns nothing, or a [`ControlFlow`] whose break ends the fit.
+///
+/// ```
+/// use entropysum::{Config, Executor, MixtureSpec, Points, StopReason, family, fit_mixture, observe};
+/// use std::ops::ControlFlow;
+///
+/// let points = Points::<f64>::from_rows(&[1.0, 1.2, 0.9, 1.1, 7.0, 7.4, 6.9, 7.1], 1)?;
+/// let spec = MixtureSpec::new(family::registry::build("gaussian-full", 1)?, 2);
+/// let (config, executor) = (Config::default(), Executor::new(Some(1))?);
+///
+/// let mut bounds = Vec::new();
+/// let mut watch = observe(|record| bounds.push(record.lower_bound));
+/// fit_mixture(&spec, &points, &executor, &config, &mut watch)?;
+/// drop(watch);
+/// assert!(bounds.is_sorted());
+///
+/// let mut stop = observe(|record| match record.iteration {
+///     1 => ControlFlow::Break(StopReason::Observer),
+///     _ => ControlFlow::Continue(()),
+/// });
+/// let fit = fit_mixture(&spec, &points, &executor, &config, &mut stop)?;
+/// assert_eq!(fit.stop, StopReason::Observer);
+/// # Ok::<(), entropysum::Error>(())
+/// ```
+pub fn observe<R: Verdict>(mut closure: impl FnMut(&IterRecord) -> R) -> impl Observer {
+    move |record: &IterRecord| closure(record).into_control_flow()
+}
+
+/// Whether a fit goes on: the return value of closures for [`observe`].
+pub trait Verdict {
+    /// Says whether the fit goes on, or why it ends.
+    fn into_control_flow(self) -> ControlFlow<StopReason>;
+}
+
+/// The fit goes on.
+impl Verdict for () {
+    fn into_control_flow(self) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl Verdict for ControlFlow<StopReason> {
+    fn into_control_flow(self) -> ControlFlow<StopReason> {
+        self
     }
 }
 

@@ -125,7 +125,7 @@ pub mod model;
 pub mod monitor;
 #[cfg(feature = "cli")]
 pub mod picture;
-mod rng;
+pub mod rng;
 pub mod scalar;
 pub mod selection;
 pub mod special;
@@ -145,6 +145,8 @@ pub use exec::Executor;
 pub use faer;
 pub use model::{EntropySum, Mixture, MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
 pub use monitor::{IterRecord, Observer, Silent, StopReason, observe};
+/// The random generator that stands in this crate's interface; [`rng::Rng`] is its name here.
+pub use rand_xoshiro;
 pub use scalar::Scalar;
 
 /// The code of the README is compiled and run as a test.

@@ -125,6 +125,7 @@ pub mod model;
 pub mod monitor;
 #[cfg(feature = "cli")]
 pub mod picture;
+pub mod predictor;
 pub mod rng;
 pub mod scalar;
 pub mod selection;
@@ -145,6 +146,7 @@ pub use exec::Executor;
 pub use faer;
 pub use model::{EntropySum, Mixture, MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
 pub use monitor::{IterRecord, Observer, Silent, StopReason, observe};
+pub use predictor::Predictor;
 /// The random generator that stands in this crate's interface; [`rng::Rng`] is its name here.
 pub use rand_xoshiro;
 pub use scalar::Scalar;

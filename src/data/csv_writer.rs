@@ -72,8 +72,7 @@ impl CsvWriter {
         self.file.commit()
     }
 
-    /// `Debug` of a float is the shortest text that is read back as the same number, with an exponent where
-    /// that is shorter.
+    /// Appends values. `Debug` of a float is the shortest text that reads back to the same bits.
     fn write(&mut self, values: &[impl Debug]) -> Result<()> {
         let columns = self.columns;
         if !values.len().is_multiple_of(columns) {

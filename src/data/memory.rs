@@ -1,4 +1,4 @@
-//! Points that are in memory already.
+//! Points in memory.
 
 use super::DataSource;
 use super::weights::check_weights;
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::scalar::Scalar;
 use faer::MatRef;
 
-/// Points in memory, borrowed or owned; reading them copies nothing.
+/// Holds points in memory, borrowed or owned; reading them copies nothing.
 ///
 /// # Example
 /// ```
@@ -65,7 +65,7 @@ impl<'a, T: Scalar> Points<'a, T> {
         Self { values, dim, weights: None, name: "memory".to_owned(), column_names: None }
     }
 
-    /// The same points, each counted as often as its weight says.
+    /// Gives each point a weight: the number of times that it counts.
     ///
     /// # Errors
     /// As [`check_weights`].
@@ -75,13 +75,13 @@ impl<'a, T: Scalar> Points<'a, T> {
         Ok(self)
     }
 
-    /// The same points under another name in messages.
+    /// Sets the name of the points in messages.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The same points with names for their columns.
+    /// Sets the names of the columns.
     ///
     /// # Panics
     /// If there are not as many names as columns.
@@ -91,7 +91,7 @@ impl<'a, T: Scalar> Points<'a, T> {
         self
     }
 
-    /// All points: one row a point.
+    /// Returns all points, one row a point.
     pub fn view(&self) -> MatRef<'_, T> {
         match &self.values {
             Values::Borrowed(points) => *points,
@@ -101,7 +101,7 @@ impl<'a, T: Scalar> Points<'a, T> {
         }
     }
 
-    /// The weights, if there are any.
+    /// Returns the weights, if there are any.
     pub fn weights(&self) -> Option<&[f64]> {
         self.weights.as_deref()
     }

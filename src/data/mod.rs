@@ -1,4 +1,4 @@
-//! Where points come from: one file per kind of source.
+//! Sources of points, one file per kind.
 //!
 //! | source | file | reads |
 //! |---|---|---|
@@ -56,36 +56,36 @@ use std::str::FromStr;
 /// `read` fails with a [`DataError`] that names the source and the row. It must
 /// return exactly the points asked for, and the same ones each time.
 pub trait DataSource<T: Scalar>: Send + Sync {
-    /// What to call this source in messages: a path, or `"memory"`.
+    /// Returns the name of this source in messages: a path, or `"memory"`.
     fn name(&self) -> String;
 
-    /// Dimension D of the points.
+    /// Returns the dimension D of the points.
     fn dim(&self) -> usize;
 
-    /// Number of points N.
+    /// Returns the number of points N.
     fn len(&self) -> u64;
 
-    /// Whether there are no points.
+    /// Returns whether there are no points.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Points or lines that were left out when the source was opened.
+    /// Returns the number of rows that were skipped when the source was opened.
     fn skipped(&self) -> u64 {
         0
     }
 
-    /// Where messages should say that point `row` is: what to call its file, and its row there.
+    /// Returns the name of the file that holds point `row`, and its row there, for messages.
     fn place(&self, row: u64) -> (String, u64) {
         (self.name(), row)
     }
 
-    /// What the columns are called, where the source says.
+    /// Returns the names of the columns, if the source has names.
     fn column_names(&self) -> Option<&[String]> {
         None
     }
 
-    /// The `count` points from `start` on, borrowed from the source or from `buffer`.
+    /// Reads the `count` points from `start` on; the block borrows from the source or from `buffer`.
     ///
     /// # Panics
     /// May panic if `start + count > len()`.
@@ -96,8 +96,7 @@ pub trait DataSource<T: Scalar>: Send + Sync {
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>>;
 
-    /// The same points as sparse ones, where the source holds all its points so in memory; [`read`](Self::read) fills in
-    /// the zeros.
+    /// Reads the same points as sparse ones, if the source stores them so in memory. [`read`](Self::read) fills in the zeros.
     fn read_sparse<'a>(
         &'a self,
         _start: u64,
@@ -159,12 +158,12 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
     }
 }
 
-/// Whether a source holds its points as sparse ones.
+/// Returns whether a source stores sparse points.
 pub fn is_sparse<T: Scalar>(source: &dyn DataSource<T>) -> bool {
     source.read_sparse(0, 0, &mut BlockBuf::default()).is_some()
 }
 
-/// Reads points: as sparse ones if these will do and the source has such.
+/// Reads points, as sparse ones if `sparse` allows it and the source stores them so.
 pub(crate) fn read<'a, T: Scalar>(
     source: &'a dyn DataSource<T>,
     sparse: bool,
@@ -179,7 +178,7 @@ pub(crate) fn read<'a, T: Scalar>(
     }
 }
 
-/// A format of files of points.
+/// Names a format of files of points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
@@ -218,7 +217,7 @@ impl FromStr for Format {
     }
 }
 
-/// How to open a file of points; the default detects its format.
+/// Says how to open a file of points; the default detects its format.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     /// The format, if it should not be detected.
@@ -229,9 +228,9 @@ pub struct OpenOptions {
     pub weights_column: Option<String>,
     /// A file of weights, one a point.
     pub weights: Option<PathBuf>,
-    /// What to do with lines of text that are no points.
+    /// Treatment of lines of text that are no points.
     pub bad_rows: BadRows,
-    /// Bytes of points that text may become in memory; what is more goes to a temporary file. `None` for any number.
+    /// Largest number of bytes of parsed text in memory; larger files go to a temporary file. `None` sets no limit.
     pub memory: Option<u64>,
     /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
     pub missing: bool,
@@ -290,7 +289,7 @@ pub fn open_all<T: Scalar>(
     }
 }
 
-/// The files that a name stands for: itself, or all that match it as a pattern.
+/// Lists the files that a name stands for: itself, or all that match it as a pattern.
 ///
 /// # Errors
 /// [`Error::Config`] if it is a pattern that cannot be understood or that nothing matches.

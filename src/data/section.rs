@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::scalar::Scalar;
 use std::ops::Range;
 
-/// Some consecutive points of a source, as a source.
+/// Selects consecutive points of a source.
 #[derive(Debug)]
 pub struct Section<'a, T: Scalar> {
     source: &'a dyn DataSource<T>,
@@ -14,7 +14,7 @@ pub struct Section<'a, T: Scalar> {
 }
 
 impl<'a, T: Scalar> Section<'a, T> {
-    /// The points of `range`.
+    /// Selects the points of `range`.
     pub fn new(source: &'a dyn DataSource<T>, range: Range<u64>) -> Self {
         Self { source, range }
     }

@@ -19,23 +19,23 @@ use faer::MatRef;
 use order::shuffle;
 use std::ops::Range;
 
-/// What to do with points that a model is not for, and lines of text that are none.
+/// Sets the treatment of points outside the support of a model, and of lines of text that are no points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadRows {
-    /// End with an error that names the first.
+    /// End with an error that names the first of them.
     #[default]
     Error,
-    /// Leave them out, and count them.
+    /// Skip and count them.
     Skip,
 }
 
-/// Tells whether a point is to be left out.
+/// Returns whether a point is to be skipped.
 pub type IsBad<'a, T> = &'a (dyn Fn(&[T]) -> bool + Sync);
 
 /// Keeps the random numbers of windows apart from those of starts.
 const WITHIN: u64 = 0x7769_7468_696e_2061;
 
-/// The points of some chunks, shuffled: memory that is filled again and again.
+/// Holds the shuffled points of some chunks, in memory that is used again for the next ones.
 #[derive(Debug, Default)]
 pub struct Window<T> {
     values: Vec<T>,
@@ -56,8 +56,8 @@ pub struct Window<T> {
 }
 
 impl<T: Scalar> Window<T> {
-    /// Reads a window of an epoch, without bad points. `go_on` is asked before each chunk, with its number; where it says no,
-    /// so does this, and the window is of no use.
+    /// Reads a window of an epoch, without bad points. Calls `go_on` before each chunk, with its number; if it returns false,
+    /// so does this, and the window is incomplete.
     ///
     /// # Errors
     /// Those of the source.
@@ -183,22 +183,22 @@ impl<T: Scalar> Window<T> {
         self.rows = to;
     }
 
-    /// Which window it is.
+    /// Returns the place of the window in the stream.
     pub fn place(&self) -> Place {
         self.place
     }
 
-    /// Its chunk, in the order of the source; the first if there are several.
+    /// Returns the number of its chunk in the source; that of the first if there are several.
     pub fn chunk(&self) -> u64 {
         self.chunk
     }
 
-    /// Its chunks, as ranges of points of the source.
+    /// Returns its chunks, as ranges of points of the source.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
     }
 
-    /// Where the points of a batch stand among those of the chunks: counted through [`ranges`](Self::ranges), in their order.
+    /// Returns the positions of the points of a batch among those of the chunks, counted through [`ranges`](Self::ranges).
     ///
     /// # Panics
     /// If the order is not [`with_positions`](Order::with_positions), or there are not as many batches.
@@ -206,7 +206,7 @@ impl<T: Scalar> Window<T> {
         &self.positions[self.bounds(index)]
     }
 
-    /// The point of the source that stands at a position.
+    /// Returns the row in the source of the point at a position.
     pub fn row(&self, position: u32) -> u64 {
         let mut left = u64::from(position);
         for range in &self.ranges {
@@ -219,22 +219,22 @@ impl<T: Scalar> Window<T> {
         panic!("position {position} is past the end of the window");
     }
 
-    /// Number of points.
+    /// Returns the number of points.
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there are no points: all were bad.
+    /// Returns whether there are no points, since all were bad.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Bad points that were left out.
+    /// Returns the number of bad points that were skipped.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Number of batches: of about the size asked for, equal to a point.
+    /// Returns the number of batches. Their sizes are about the one asked for, and differ by at most one point.
     pub fn n_batches(&self) -> u64 {
         let rows = self.rows as u64;
         (rows.saturating_add(self.batch / 2) / self.batch).max(u64::from(rows > 0))
@@ -247,10 +247,10 @@ impl<T: Scalar> Window<T> {
         bound(index)..bound(index + 1)
     }
 
-    /// A batch.
+    /// Returns a batch.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If there is no batch of this index.
     pub fn batch(&self, index: u64) -> Block<'_, T> {
         let Range { start, end } = self.bounds(index);
         let values = &self.values[start * self.dim..end * self.dim];
@@ -263,7 +263,7 @@ impl<T: Scalar> Window<T> {
     }
 }
 
-/// Copies a point. A call of `memcpy` takes longer than the copy where points are short.
+/// Copies a point. For short points a call of `memcpy` takes longer than the copy.
 #[inline(always)]
 fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
     let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
@@ -271,7 +271,7 @@ fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
     to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
-/// Where the points of a window's chunks go: in turn, a short run of each chunk.
+/// Deals out the points of a window's chunks in turn, a short run of each chunk.
 ///
 /// Runs and not single points, so that memory is written by several cache lines, and a chunk touches few pages.
 struct Deal {

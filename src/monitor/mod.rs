@@ -1,4 +1,4 @@
-//! Watching a fit: records of iterations, reasons to stop, events.
+//! Watches fits: records of iterations, reasons to stop, events.
 
 pub mod convergence;
 pub mod history;
@@ -14,7 +14,7 @@ use crate::model::EntropySum;
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// What is known after an iteration of EM. All values are nats per point.
+/// Holds what is known after an iteration of EM. All values are nats per point.
 ///
 /// Row `t` describes iteration `t`: [`log_likelihood`](Self::log_likelihood) is that of the parameters before
 /// its M-step, [`entropy_sum`](Self::entropy_sum) and [`lower_bound`](Self::lower_bound) belong to the parameters
@@ -40,13 +40,13 @@ pub struct IterRecord {
     pub change: f64,
     /// Components with positive weight.
     pub active_components: usize,
-    /// What else happened.
+    /// Events of the iteration.
     pub events: Vec<Event>,
-    /// What a fit by minibatches adds.
+    /// Further values of a fit by minibatches.
     pub minibatch: Option<Minibatch>,
 }
 
-/// What a record of a fit by minibatches adds. The other fields are then those of the running statistics: entropy sum and
+/// Holds further values of a fit by minibatches. The other fields are then those of the running statistics: entropy sum and
 /// bound of the parameters after the last step, with posteriors and weights of all steps (theory 1.6). The
 /// log-likelihood is the running mean of those of the batches, each under the parameters of its time; the
 /// [`delta`](IterRecord::delta) from it certifies nothing.
@@ -84,7 +84,7 @@ impl IterRecord {
     }
 }
 
-/// Something about components that the user should know.
+/// Reports an event of a fit that the user should know, such as a discarded component.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -132,7 +132,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether parameters were set by other means than an M-step.
+    /// Returns whether parameters were set by other means than an M-step.
     pub fn is_repair(&self) -> bool {
         matches!(self, Self::Split { .. } | Self::Discarded { .. } | Self::FewerComponents { .. })
     }
@@ -146,7 +146,7 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// The event in words, with the names of the columns where there are any.
+    /// Describes the event in words, with the names of the columns if there are any.
     ///
     /// ```
     /// use entropysum::monitor::Event;
@@ -218,7 +218,7 @@ fn some(columns: &[usize], names: Option<&[String]>) -> String {
     format!("[{}{more}]", shown.join(", "))
 }
 
-/// Why a fit ended. Not converging is a reason, never an error.
+/// Names the reason why a fit ended. A fit that does not converge is no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -230,14 +230,14 @@ pub enum StopReason {
     Epochs,
     /// `max_seconds` had passed.
     MaxSeconds,
-    /// A rule of the observer's own was met.
+    /// The observer ended it by a rule of its own.
     Observer,
-    /// The user asked for it; ends all starts that were still to come.
+    /// The user interrupted the fit, and with it all starts that were still to come.
     Interrupted,
 }
 
 impl StopReason {
-    /// Name in files: `converged`, `max_iter`, `epochs`, `max_seconds`, `observer`, `interrupted`.
+    /// Returns the name in files: `converged`, `max_iter`, `epochs`, `max_seconds`, `observer`, `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Converged => "converged",
@@ -287,7 +287,7 @@ impl<F: FnMut(&IterRecord) -> ControlFlow<StopReason>> Observer for F {
 /// let mut bounds = Vec::new();
 /// let mut watch = observe(|record| bounds.push(record.lower_bound));
 /// fit_mixture(&spec, &points, &executor, &config, &mut watch)?;
-/// drop(watch);
+/// drop(watch); // it borrows the bounds
 /// assert!(bounds.is_sorted());
 ///
 /// let mut stop = observe(|record| match record.iteration {
@@ -295,7 +295,7 @@ impl<F: FnMut(&IterRecord) -> ControlFlow<StopReason>> Observer for F {
 ///     _ => ControlFlow::Continue(()),
 /// });
 /// let fit = fit_mixture(&spec, &points, &executor, &config, &mut stop)?;
-/// assert_eq!(fit.stop, StopReason::Observer);
+/// assert_eq!(fit.stop_reason, StopReason::Observer);
 /// # Ok::<(), entropysum::Error>(())
 /// ```
 pub fn observe<R: Verdict>(mut closure: impl FnMut(&IterRecord) -> R) -> impl Observer {
@@ -321,7 +321,7 @@ impl Verdict for ControlFlow<StopReason> {
     }
 }
 
-/// An observer that looks away.
+/// Ignores all records.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,8 +1,9 @@
-//! Model files: a model on disk, as JSON to read and edit, or as safetensors for everything else.
+//! Model files: safetensors, or JSON to read and edit.
 //!
 //! [`save`] writes JSON if the name ends in `.json`, else safetensors. [`load`] looks at the content, not at the name.
+//! [`to_bytes`] and [`from_bytes`] do the same without a file.
 //! Either way numbers come back as the same bits. Files hold what a model is, not how it was learned: frozen
-//! components and fixed weights of a mixture are settings of a fit and are not saved.
+//! components and fixed weights of a mixture are settings of a fit, and are not saved.
 //!
 //! [`Model`] lists the kinds of model there are; each says in a file of its own, by [`Stored`], what a file holds of it.
 //!
@@ -93,7 +94,7 @@ const FORMAT: &str = "entropysum";
 /// Version of the format that is written, and the newest that is read.
 const VERSION: u64 = 1;
 
-/// Saves a model: as JSON where the name ends in `.json`, else as safetensors.
+/// Saves a model: as JSON if the name ends in `.json`, else as safetensors.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written; whatever was there before is then untouched. [`Error::Model`] if a
@@ -130,7 +131,7 @@ pub fn save(path: impl AsRef<Path>, model: &impl Stored) -> Result<()> {
 
 /// Loads a model that [`save`] wrote, or a person: the content tells which format it is.
 ///
-/// `M` is the kind that is expected, or [`Model`] where any will do.
+/// `M` is the kind that is expected, or [`Model`] for any kind.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read. [`Error::Model`], beginning with the path, if it is empty, damaged, of

@@ -12,7 +12,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// Chunks of a source at least, where there are as many points: windows are then good mixtures of small files too.
 const MIN_CHUNKS: u64 = 4096;
 
-/// In which order, and in which pieces, to read a source.
+/// Sets the order and the pieces in which a source is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     pub(super) len: u64,
@@ -27,7 +27,7 @@ pub struct Order {
     pub(super) positions: bool,
 }
 
-/// A place in a stream of batches: before which batch it stands.
+/// Marks a place in a stream of batches, before one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Passes over the source that are done.
@@ -39,8 +39,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Goes to a window, and tells with which of its batches: with the first, unless this place is in the window already, as after a
-    /// resumption.
+    /// Moves to a window and returns the batch to begin with: the first, unless this place is in the window already, as after
+    /// a checkpoint.
     pub fn enter(&mut self, window: Place) -> u64 {
         if window != (Place { batch: 0, ..*self }) {
             *self = window;
@@ -50,7 +50,7 @@ impl Place {
 }
 
 impl Order {
-    /// Minibatches of about `batch` points, shuffled from windows of at most `window_bytes`, or in the order of the source.
+    /// Makes minibatches of about `batch` points, shuffled from windows of at most `window_bytes`, or in the order of the source.
     ///
     /// A window is a batch at least.
     pub fn minibatches<T: Scalar>(
@@ -79,12 +79,12 @@ impl Order {
         }
     }
 
-    /// The same order in windows that tell where their points come from ([`Window::positions`]), at four bytes a point.
+    /// Lets windows record the positions of their points ([`Window::positions`](super::Window::positions)), at four bytes a point.
     pub fn with_positions(self) -> Self {
         Self { positions: true, ..self }
     }
 
-    /// The same chunks of `batch` consecutive points in every epoch, one a window; their order is random.
+    /// Makes the same chunks of `batch` consecutive points in every epoch, one a window, in random order.
     pub fn fixed_chunks<T: Scalar>(
         source: &(impl DataSource<T> + ?Sized),
         batch: u64,
@@ -104,27 +104,27 @@ impl Order {
         }
     }
 
-    /// Points of a batch, about.
+    /// Returns the approximate number of points of a batch.
     pub fn batch_points(&self) -> f64 {
         self.batch.min(self.window_points()).max(1) as f64
     }
 
-    /// Number of chunks.
+    /// Returns the number of chunks.
     pub fn n_chunks(&self) -> u64 {
         self.len.div_ceil(self.chunk)
     }
 
-    /// Chunks of a window at most.
+    /// Returns the largest number of chunks of a window.
     pub fn chunks_per_window(&self) -> u64 {
         self.chunks_per_window
     }
 
-    /// Windows of an epoch.
+    /// Returns the number of windows of an epoch.
     pub fn n_windows(&self) -> u64 {
         self.n_chunks().div_ceil(self.chunks_per_window)
     }
 
-    /// The place after a batch, of a window that has so many.
+    /// Returns the place after a batch of a window of `n_batches`.
     pub fn after(&self, batch: Place, n_batches: u64) -> Place {
         if batch.batch + 1 < n_batches {
             Place { batch: batch.batch + 1, ..batch }
@@ -135,7 +135,7 @@ impl Order {
         }
     }
 
-    /// Batches of an epoch, if no points are left out.
+    /// Returns the number of batches of an epoch, if no points are skipped.
     pub fn n_batches(&self) -> u64 {
         let chunks = self.n_chunks();
         let (full, rest) = (chunks / self.chunks_per_window, chunks % self.chunks_per_window);
@@ -149,12 +149,12 @@ impl Order {
         (rows.saturating_add(self.batch / 2) / self.batch).max(u64::from(rows > 0))
     }
 
-    /// Points of the largest window.
+    /// Returns the number of points of the largest window.
     pub fn window_points(&self) -> u64 {
         (self.chunks_per_window * self.chunk).min(self.len)
     }
 
-    /// The order of the chunks in an epoch.
+    /// Returns the order of the chunks in an epoch.
     pub fn chunks(&self, epoch: u64) -> Vec<u64> {
         let mut chunks: Vec<u64> = (0..self.n_chunks()).collect();
         if self.shuffle {
@@ -163,7 +163,7 @@ impl Order {
         chunks
     }
 
-    /// The chunks of a window, as ranges of points of the source; `chunks` is the order of the epoch.
+    /// Iterates over the chunks of a window, as ranges of points of the source; `chunks` is the order of the epoch.
     pub fn ranges<'c>(
         &self,
         chunks: &'c [u64],

@@ -175,6 +175,7 @@
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
+//! | use, one point at a time | [`predictor`] | labels, posteriors and densities without allocation |
 //! | the theory's condition | [`criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
 //! | model selection | [`selection`] | candidates on the same points, compared by a criterion |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |

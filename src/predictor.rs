@@ -197,7 +197,10 @@ impl<T: Scalar, M: Density<T>> Predictor<T, M> {
             return Err(DataError::new(SOURCE, message).into());
         }
         if room != n_points * per_point {
-            let message = format!("room for {room} answers, expected {}", n_points * per_point);
+            let message = format!(
+                "the slice for answers has {room} places, expected {}",
+                n_points * per_point
+            );
             return Err(Error::Config(message));
         }
         if !domains.is_empty() {

@@ -181,7 +181,7 @@ fn bad_points_are_errors_that_say_what_to_do() {
         "memory: found 3 values, expected a multiple of 2, the dimension of the model"
     );
     let fault = counts.labels(&[1.0; 4], &mut [0; 3]).unwrap_err().to_string();
-    assert_eq!(fault, "room for 3 answers, expected 2");
+    assert_eq!(fault, "the slice for answers has 3 places, expected 2");
 
     // Any finite number fits a Gaussian, so faults show in its density.
     let model = example_mixture("gaussian-full", 2, 2);

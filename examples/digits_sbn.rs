@@ -12,9 +12,8 @@ use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
 use entropysum::family::registry;
 use entropysum::model::GenerativeModel;
 use entropysum::model::sbn::LatentPosterior;
-use entropysum::monitor::IterRecord;
-use entropysum::{Executor, StopReason, inference, picture};
-use std::ops::ControlFlow;
+use entropysum::observe;
+use entropysum::{Executor, inference, picture};
 use std::path::Path;
 use std::time::Instant;
 
@@ -34,18 +33,23 @@ fn main() -> entropysum::Result<()> {
 
     let config = Config { max_iter: 150, tol: 1e-4, n_init: 1, ..Config::default() };
     let spec = SbnSpec::new(latents).with_posterior(LatentPosterior::Truncated { states });
-    let fit = em::fit(&spec, &train, &executor, &config, &mut |r: &IterRecord| {
-        if r.iteration.is_multiple_of(10) {
-            println!(
-                "{:4} {:8.1} s  bound {:.4}  gap {:.1e}",
-                r.iteration,
-                r.seconds,
-                r.lower_bound,
-                r.gap()
-            );
-        }
-        ControlFlow::<StopReason>::Continue(())
-    })?;
+    let fit = em::fit(
+        &spec,
+        &train,
+        &executor,
+        &config,
+        &mut observe(|r| {
+            if r.iteration.is_multiple_of(10) {
+                println!(
+                    "{:4} {:8.1} s  bound {:.4}  gap {:.1e}",
+                    r.iteration,
+                    r.seconds,
+                    r.lower_bound,
+                    r.gap()
+                );
+            }
+        }),
+    )?;
     let net = &fit.model;
     let begin = Instant::now();
     let score = inference::score(net, &train, &executor)?.log_likelihood;

@@ -52,7 +52,7 @@ impl DataSource<f32> for Shards {
             &buffer.values
         };
         let points = MatRef::from_row_major_slice(values, count, dim);
-        Ok(Block { points, sparse: None, weights: None, first: start })
+        Ok(Block { first: start, ..Block::dense(points) })
     }
 }
 

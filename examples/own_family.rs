@@ -9,21 +9,17 @@ use entropysum::criterion::{self, FactorModel, Statement};
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::{BaseMeasure, Independent, Outcome, Statistic, Support, Univariate};
 use entropysum::monitor::plot;
-use entropysum::{Config, Executor, IterRecord, MixtureSpec, StopReason, em, inference};
+use entropysum::rng::Rng;
+use entropysum::{Config, Executor, MixtureSpec, em, inference, observe};
 use rand_distr::{Distribution, Gamma};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use std::{f64::consts::PI, ops::ControlFlow, sync::Arc};
+use std::{f64::consts::PI, sync::Arc};
 
 #[derive(Clone, Debug)]
 struct Maxwell;
 
 impl Univariate for Maxwell {
-    fn name(&self) -> &'static str {
-        "maxwell"
-    }
-    fn parameters(&self) -> &'static [&'static str] {
-        &["variance"] // a², of each direction of a velocity
-    }
+    const NAME: &'static str = "maxwell";
+    const PARAMETERS: &'static [&'static str] = &["variance"]; // a², of each direction of a velocity
 
     fn support(&self) -> Support {
         Support::Positive
@@ -52,7 +48,7 @@ impl Univariate for Maxwell {
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {
         1.5 * theta[0].ln() + 1.5
     }
-    fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
+    fn sample(&self, theta: &[f64], rng: &mut Rng) -> f64 {
         Gamma::new(1.5, 2.0 * theta[0]).expect("both are positive").sample(rng).sqrt()
     }
 }
@@ -64,12 +60,16 @@ fn main() -> entropysum::Result<()> {
     for n_components in 1..=3 {
         let spec = MixtureSpec::new(Arc::new(Independent::new(vec![Maxwell])), n_components);
         let mut steps = 0;
-        let mut monitor = |record: &IterRecord| -> ControlFlow<StopReason> {
-            assert!(record.gap().abs() < 1e-12, "the entropy sum is the bound");
-            steps += 1;
-            ControlFlow::Continue(())
-        };
-        let fit = em::fit(&spec, &*wind, &executor, &config, &mut monitor)?;
+        let fit = em::fit(
+            &spec,
+            &*wind,
+            &executor,
+            &config,
+            &mut observe(|record| {
+                assert!(record.gap().abs() < 1e-12, "the entropy sum is the bound");
+                steps += 1;
+            }),
+        )?;
         let score = inference::score(&fit.model, &*wind, &executor)?;
         let last = fit.last().expect("there was an iteration").entropy_sum;
         println!("{n_components} components, {steps} iterations: BIC {:.1}, {last}", score.bic());

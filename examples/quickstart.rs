@@ -4,9 +4,8 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
-use entropysum::{Config, Executor, IterRecord, MixtureSpec, StopReason, em};
+use entropysum::{Config, Executor, MixtureSpec, StopReason, em, observe};
 use std::error::Error;
-use std::ops::ControlFlow;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // 299 points: minutes waited before an eruption, and its duration. `open` tells the format by name and content,
@@ -14,9 +13,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/geyser.csv");
     let points = data::load(&*data::open::<f64>(path, &OpenOptions::default())?)?;
 
-    // An observer sees every iteration and may end the fit. All values are nats per point.
+    // An observer sees every iteration, and may end the fit. All values are nats per point.
     println!("iteration  log-likelihood     entropy sum        gap      delta");
-    let mut watch = |row: &IterRecord| {
+    let mut watch = observe(|row| {
         println!(
             "{:9}  {:14.9}  {:14.9}  {:9.1e}  {:9.1e}",
             row.iteration,
@@ -25,8 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             row.gap(),
             row.delta()
         );
-        ControlFlow::<StopReason>::Continue(())
-    };
+    });
 
     let executor = Executor::new(None)?; // as many threads as the machine has; their number changes no bit
     let config = Config { tol: 1e-7, ..Config::default() };

@@ -1,4 +1,4 @@
-//! Output files that are either complete or not there at all.
+//! Output files that are complete, or do not exist.
 
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -14,7 +14,7 @@ const SUFFIX: &str = ".tmp";
 /// A temporary file is locked by its process well before this time has passed.
 const AGE: Duration = Duration::from_secs(2);
 
-/// A buffered output file that takes its name only at [`commit`](Self::commit).
+/// Writes a file, buffered, that gets its name at [`commit`](Self::commit).
 ///
 /// Until then it is a temporary file in the same directory, which goes away when this value is dropped.
 /// A target that exists and is not a regular file (`/dev/stdout`, `/dev/null`, a named pipe) cannot be
@@ -42,7 +42,7 @@ impl AtomicFile {
         Ok(Self { path: path.to_owned(), writer: BufWriter::with_capacity(1 << 16, sink) })
     }
 
-    /// The name the file will have.
+    /// Returns the path that the file will have.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -64,7 +64,7 @@ impl AtomicFile {
     }
 }
 
-/// Writes a whole file through `write`; if that fails, no trace of it is left.
+/// Writes a whole file through `write`; if that fails, there is no file.
 ///
 /// # Errors
 /// [`Error::Io`] with `path`.

@@ -1,30 +1,71 @@
-//! A block of points on its way from a source to the kernels.
+//! Blocks of points, as sources hand them to models.
 
+use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
 use faer::MatRef;
 
-/// A view of some consecutive points of a source, with their weights.
+/// Borrows consecutive points of a source, with their weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a, T> {
-    /// The points: one row a point, one column a dimension, any strides. No columns where they are `sparse`.
+    /// The points: one row a point, one column a dimension, any strides. There are no columns if the points are `sparse`.
     pub points: MatRef<'a, T>,
-    /// The points where zeros are left out. Only who asks for them gets such: see
-    /// [`read_sparse`](crate::data::DataSource::read_sparse).
+    /// The points without their zeros, in blocks from [`read_sparse`](crate::data::DataSource::read_sparse) only.
     pub sparse: Option<SparseRows<'a, T>>,
-    /// Sample weights, one a point; `None` where every point counts once.
+    /// Sample weights, one a point; `None` if every point counts once.
     pub weights: Option<&'a [f64]>,
     /// Index of the first point in its source.
     pub first: u64,
 }
 
 impl<'a, T: Scalar> Block<'a, T> {
-    /// A block of sparse points.
+    /// Makes a block of all points of a matrix, one row a point, each of weight 1.
+    ///
+    /// ```
+    /// use entropysum::Block;
+    /// use entropysum::faer::Mat;
+    ///
+    /// let points = Mat::from_fn(5, 2, |i, d| (2 * i + d) as f64);
+    /// let block = Block::dense(points.as_ref());
+    /// assert_eq!((block.len(), block.dim()), (5, 2));
+    /// ```
+    pub fn dense(points: MatRef<'a, T>) -> Self {
+        Self { points, sparse: None, weights: None, first: 0 }
+    }
+
+    /// Makes a block of points of dimension `dim` that lie one after another, each of weight 1.
+    ///
+    /// ```
+    /// use entropysum::Block;
+    ///
+    /// let block = Block::from_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3)?;
+    /// assert_eq!((block.len(), block.points[(1, 0)]), (2, 4.0));
+    /// # Ok::<(), entropysum::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`DataError`] if `dim` is 0 or the number of values is not a multiple of it.
+    pub fn from_rows(values: &'a [T], dim: usize) -> Result<Self> {
+        let message = match values.len().checked_rem(dim) {
+            Some(0) => {
+                let rows = values.len() / dim;
+                return Ok(Self::dense(MatRef::from_row_major_slice(values, rows, dim)));
+            }
+            Some(_) => {
+                let found = values.len();
+                format!("found {found} values, expected a multiple of the dimension {dim}")
+            }
+            None => "points have dimension 0, expected at least 1".to_owned(),
+        };
+        Err(DataError::new("memory", message).into())
+    }
+
+    /// Makes a block of sparse points.
     pub fn of_sparse(rows: SparseRows<'a, T>, weights: Option<&'a [f64]>, first: u64) -> Self {
         let points = MatRef::from_row_major_slice(&[], rows.len(), 0);
         Self { points, sparse: Some(rows), weights, first }
     }
 
-    /// Calls `visit` with point, dimension and value of all values; of sparse points, of those that are there.
+    /// Calls `visit` with point, dimension and value of each value; sparse points give their stored values only.
     pub fn for_each(&self, mut visit: impl FnMut(usize, usize, T)) {
         for i in 0..self.len() {
             match self.sparse {
@@ -34,22 +75,22 @@ impl<'a, T: Scalar> Block<'a, T> {
         }
     }
 
-    /// Number of points.
+    /// Returns the number of points.
     pub fn len(&self) -> usize {
         self.points.nrows()
     }
 
-    /// Whether there are no points.
+    /// Returns whether there are no points.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Dimension D of the points.
+    /// Returns the dimension D of the points.
     pub fn dim(&self) -> usize {
         self.sparse.map_or(self.points.ncols(), SparseRows::dim)
     }
 
-    /// The `count` points from `start` on.
+    /// Returns the `count` points from `start` on.
     pub fn slice(&self, start: usize, count: usize) -> Self {
         Self {
             points: self.points.subrows(start, count),
@@ -60,7 +101,7 @@ impl<'a, T: Scalar> Block<'a, T> {
     }
 }
 
-/// Points of which only the values that are not zero are there: compressed sparse rows.
+/// Borrows sparse points as compressed rows, which store the values that are not zero.
 #[derive(Clone, Copy, Debug)]
 pub struct SparseRows<'a, T> {
     starts: &'a [usize],
@@ -70,32 +111,32 @@ pub struct SparseRows<'a, T> {
 }
 
 impl<'a, T: Copy> SparseRows<'a, T> {
-    /// Row `i` has the values from `starts[i]` to `starts[i + 1]`, each in its column, which is below `dim`.
+    /// Borrows rows: row `i` has the values from `starts[i]` to `starts[i + 1]`, each with its column, which is below `dim`.
     ///
     /// # Panics
-    /// If there are no `starts`, or not as many columns as values.
+    /// If `starts` is empty, or the numbers of columns and values differ.
     pub fn new(starts: &'a [usize], columns: &'a [u32], values: &'a [T], dim: usize) -> Self {
         assert!(!starts.is_empty(), "one start a row and one end");
         assert_eq!(columns.len(), values.len(), "one column a value");
         Self { starts, columns, values, dim }
     }
 
-    /// Number of points.
+    /// Returns the number of points.
     pub fn len(self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Whether there are no points.
+    /// Returns whether there are no points.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Dimension D of the points.
+    /// Returns the dimension D of the points.
     pub fn dim(self) -> usize {
         self.dim
     }
 
-    /// The values of a point that are there, each with its dimension.
+    /// Iterates over the stored values of a point, each with its dimension.
     #[inline(always)]
     pub fn row(self, i: usize) -> impl ExactSizeIterator<Item = (usize, T)> + Clone + use<'a, T> {
         let range = self.starts[i]..self.starts[i + 1];
@@ -103,7 +144,7 @@ impl<'a, T: Copy> SparseRows<'a, T> {
         columns.zip(self.values[range].iter().copied())
     }
 
-    /// The `count` points from `start` on.
+    /// Returns the `count` points from `start` on.
     pub fn slice(self, start: usize, count: usize) -> Self {
         Self { starts: &self.starts[start..=start + count], ..self }
     }
@@ -120,7 +161,7 @@ pub struct BlockBuf<T> {
     pub weights: Vec<f64>,
     /// Bytes as they stand in a file.
     pub bytes: Vec<u8>,
-    /// Where the rows of sparse points start in `columns` and `values`, and the end.
+    /// Starts of the rows of sparse points in `columns` and `values`, and the end of the last row.
     pub starts: Vec<usize>,
     /// Columns of sparse points.
     pub columns: Vec<u32>,

@@ -1,8 +1,7 @@
-//! What can go wrong, and where.
+//! Errors: what went wrong, where, and what was expected.
 //!
-//! Not converging is not an error: it is a [`StopReason`](crate::monitor::StopReason). Neither is a
-//! degenerate component: it is repaired or discarded and reported as an
-//! [`Event`](crate::monitor::Event).
+//! A fit that does not converge is no error; its [`StopReason`](crate::monitor::StopReason) tells. A degenerate component is no
+//! error either: it is repaired or discarded, and an [`Event`](crate::monitor::Event) reports it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,9 +15,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A file could not be read or written.
     Io {
-        /// The file.
+        /// The file; empty if it is not known.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// Points that are not what a model or a format expects.
@@ -56,6 +55,8 @@ impl DataError {
     }
 }
 
+impl std::error::Error for DataError {}
+
 impl fmt::Display for DataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.source)?;
@@ -83,6 +84,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Io { path, source } if path.as_os_str().is_empty() => write!(f, "{source}"),
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Data(fault) => write!(f, "{fault}"),
             Self::Model(message) | Self::Config(message) => write!(f, "{message}"),
@@ -90,17 +92,48 @@ impl fmt::Display for Error {
     }
 }
 
+/// The message says all; [`source`](std::error::Error::source) gives the [`std::io::Error`] or the [`DataError`] inside.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            _ => None,
+            Self::Data(fault) => Some(fault),
+            Self::Model(_) | Self::Config(_) => None,
         }
+    }
+}
+
+/// An error of a file that is not known, as the sinks of [`inference`](crate::inference) meet. [`Error::io`] names the file.
+impl From<std::io::Error> for Error {
+    fn from(source: std::io::Error) -> Self {
+        Self::io("", source)
     }
 }
 
 impl From<DataError> for Error {
     fn from(fault: DataError) -> Self {
         Self::Data(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+    use std::io;
+
+    #[test]
+    fn sources_are_the_errors_inside() {
+        let write = || -> Result<()> { Err(io::Error::other("the disk is full"))? };
+        let fault = write().unwrap_err();
+        assert_eq!(fault.to_string(), "the disk is full");
+        assert!(fault.source().is_some_and(|source| source.is::<io::Error>()));
+        let fault = Error::io("a.csv", io::Error::other("the disk is full"));
+        assert_eq!(fault.to_string(), "a.csv: the disk is full");
+
+        let fault = Error::from(DataError::new("a.csv", "found no points").at(3, None));
+        let inside = fault.source().and_then(|source| source.downcast_ref::<DataError>());
+        assert_eq!(inside.and_then(|fault| fault.row), Some(3));
+        assert!(Error::Config("no".to_owned()).source().is_none());
     }
 }

@@ -1,18 +1,150 @@
 //! Mixtures of exponential families, learned by fast blocked EM and watched by entropy sums.
 //!
+//! # Cluster the points of a file
+//!
 //! ```
-//! use entropysum::{em, Config, Executor, MixtureSpec, Points, Silent, family};
+//! use entropysum::{Config, Executor, MixtureSpec, Silent, data, family, fit, inference};
 //!
-//! let values = [1.0, 1.2, 0.9, 1.1, 7.0, 7.4, 6.9, 7.1];
-//! let points = Points::<f64>::from_rows(&values, 1)?;
-//! let family = family::registry::build("gaussian-full", 1)?;
-//! let (spec, config) = (MixtureSpec::new(family, 2), Config::default());
-//! let fit = em::fit(&spec, &points, &Executor::new(None)?, &config, &mut Silent)?;
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/geyser.csv");
+//! let points = data::open::<f64>(path, &Default::default())?; // CSV, NumPy, Parquet, ...
+//! let spec = MixtureSpec::new(family::registry::build("gaussian-full", points.dim())?, 2);
+//! let (config, executor) = (Config::default(), Executor::new(None)?);
+//! let fit = fit(&spec, &*points, &executor, &config, &mut Silent)?;
+//! let mut labels = Vec::new();
+//! inference::predict(&fit.model, &*points, &executor, |_, batch| Ok(labels.extend_from_slice(batch)))?;
 //!
-//! let last = fit.last().unwrap();
 //! assert!(fit.converged());
+//! assert_eq!(labels.len() as u64, points.len());
+//! let last = fit.last().unwrap();
 //! assert!(last.gap().abs() < 1e-12); // the entropy sum is the lower bound
-//! assert!(last.delta() > -1e-12); // and never behind the log-likelihood that the E-step yields
+//! # Ok::<(), entropysum::Error>(())
+//! ```
+//!
+//! Points in memory are [`Points`]: [`Points::from_rows`] borrows a slice, [`Points::owned`] takes a vector,
+//! [`Points::from_mat`] borrows a matrix of any strides. [`family::registry`] lists the families.
+//!
+//! # Ask for one point at a time
+//!
+//! A [`Predictor`] answers in less than a microsecond for small models, and allocates nothing.
+//!
+//! ```
+//! use entropysum::family::{Parameters, registry};
+//! use entropysum::{Mixture, Predictor};
+//!
+//! let parameters = Parameters { components: vec![vec![0.5], vec![8.0]], shared: vec![] };
+//! let model = Mixture::new(registry::build("poisson", 1)?, vec![0.5, 0.5], parameters)?;
+//! let mut predictor = Predictor::<f64>::new(&model);
+//! assert_eq!(predictor.label(&[7.0])?, 1);
+//! assert!(predictor.log_density(&[7.0])? > predictor.log_density(&[4.0])?);
+//! assert!(predictor.label(&[0.5]).is_err()); // no count
+//! # Ok::<(), entropysum::Error>(())
+//! ```
+//!
+//! # Learn from a stream
+//!
+//! [`em::Online`] is fed blocks of points from anywhere; here a channel. Files that do not fit into memory go to
+//! [`em::stream`] instead.
+//!
+//! ```
+//! use entropysum::em::Online;
+//! use entropysum::family::{Parameters, registry};
+//! use entropysum::{Block, Executor, Mixture};
+//!
+//! let (sender, receiver) = std::sync::mpsc::channel();
+//! std::thread::spawn(move || {
+//!     for batch in 0..100 {
+//!         let wave = |i: usize| ((64 * batch + i) as f64).sin();
+//!         let values = (0..64).map(|i| wave(i) + if i % 2 == 0 { -4.0 } else { 4.0 });
+//!         sender.send(values.collect::<Vec<f64>>()).unwrap();
+//!     }
+//! });
+//!
+//! let parameters = Parameters { components: vec![vec![-1.0, 1.0], vec![1.0, 1.0]], shared: vec![] };
+//! let start = Mixture::new(registry::build("gaussian-full", 1)?, vec![0.5, 0.5], parameters)?;
+//! let mut online = Online::new(start, Default::default(), Default::default())?;
+//! let executor = Executor::new(Some(1))?;
+//! for values in receiver {
+//!     online.partial_fit(Block::from_rows(&values, 1)?, &executor)?;
+//! }
+//! let means = online.learner().model().parameter("means").unwrap();
+//! assert!((means[0] + 4.0).abs() < 0.2 && (means[1] - 4.0).abs() < 0.2);
+//! # Ok::<(), entropysum::Error>(())
+//! ```
+//!
+//! # Bring a family of your own
+//!
+//! Independent columns of a family are the formulas of one value: [`Univariate`](family::Univariate).
+//!
+//! ```
+//! use entropysum::family::{Independent, Outcome, Statistic, Support, Univariate};
+//! use entropysum::rng::{Rng, uniform};
+//! use entropysum::{Config, Executor, MixtureSpec, Points, Silent, fit};
+//! use std::sync::Arc;
+//!
+//! /// p(x) = exp(-x / m - ln m)
+//! #[derive(Clone, Debug)]
+//! struct Waiting;
+//!
+//! impl Univariate for Waiting {
+//!     fn name(&self) -> &'static str {
+//!         "waiting"
+//!     }
+//!     fn parameters(&self) -> &'static [&'static str] {
+//!         &["means"]
+//!     }
+//!     fn support(&self) -> Support {
+//!         Support::NonNegative
+//!     }
+//!     fn statistics(&self, column: u32) -> Vec<Statistic> {
+//!         vec![Statistic::Value(column)]
+//!     }
+//!     fn check(&self, theta: &[f64]) -> Result<(), String> {
+//!         if theta[0] > 0.0 { Ok(()) } else { Err(format!("the mean is {}", theta[0])) }
+//!     }
+//!     fn natural(&self, theta: &[f64], eta: &mut [f64]) -> f64 {
+//!         eta[0] = -1.0 / theta[0];
+//!         theta[0].ln() // the log-partition
+//!     }
+//!     fn mean(&self, theta: &[f64], mean: &mut [f64]) {
+//!         mean[0] = theta[0];
+//!     }
+//!     fn maximize(&self, mean: &[f64], _: f64, theta: &mut [f64]) -> Outcome {
+//!         theta[0] = mean[0];
+//!         Outcome::Maximized
+//!     }
+//!     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {
+//!         1.0 + theta[0].ln()
+//!     }
+//!     fn sample(&self, theta: &[f64], rng: &mut Rng) -> f64 {
+//!         -theta[0] * (1.0 - uniform(rng)).ln()
+//!     }
+//! }
+//!
+//! let values: Vec<f64> = (0..200).map(|i| if i % 2 == 0 { 0.1 } else { 30.0 } + 0.01 * i as f64).collect();
+//! let spec = MixtureSpec::new(Arc::new(Independent::new(vec![Waiting])), 2);
+//! let (points, config) = (Points::from_rows(&values, 1)?, Config::default());
+//! let fit = fit(&spec, &points, &Executor::new(Some(1))?, &config, &mut Silent)?;
+//! assert!(fit.last().unwrap().gap().abs() < 1e-12);
+//! # Ok::<(), entropysum::Error>(())
+//! ```
+//!
+//! # Take points from other crates
+//!
+//! A matrix of `ndarray` or `nalgebra` is a slice with a shape. Neither crate is needed here.
+//!
+//! ```
+//! use entropysum::Points;
+//! use entropysum::data::DataSource;
+//! use entropysum::faer::MatRef;
+//!
+//! // ndarray, in its standard order: `array.as_slice().unwrap()` and `array.ncols()`.
+//! let slice = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+//! let rows = Points::from_rows(&slice, 3)?;
+//! assert_eq!((rows.len(), rows.view()[(1, 0)]), (2, 4.0));
+//!
+//! // nalgebra, one row a point: `matrix.as_slice()`, `matrix.nrows()` and `matrix.ncols()`. It stores columns.
+//! let columns = Points::from_mat(MatRef::from_column_major_slice(&slice, 2, 3))?;
+//! assert_eq!((columns.len(), columns.view()[(1, 0)]), (2, 2.0));
 //! # Ok::<(), entropysum::Error>(())
 //! ```
 //!
@@ -41,12 +173,12 @@
 //! | E-step | [`model`] | [`EStep`](model::EStep) drives the kernels over a block; [`Mixture`] is the model |
 //! | sufficient statistics | [`stats`] | [`SuffStats`](stats::SuffStats): flat `f64` sums, one per lane, merged in order |
 //! | threads | [`exec`] | an [`Executor`] runs the lanes; their number depends on data and model alone |
-//! | M-step | [`em`] | [`fit`](em::fit) and [`fit_mixture`]: sweep, M-step, repairs, starts, under a [`Config`] |
+//! | M-step | [`em`] | [`fit`], [`Fitting`]: starts, steps, stopping rules, checkpoints, under a [`Config`] |
 //! | minibatches | [`em::stream`], [`em::Online`] | running statistics, an M-step after every batch, checkpoints |
-//! | sets of states | [`em::truncated_stream`] | what points keep between minibatches, in memory or on the disk |
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
+//! | use, one point at a time | [`predictor`] | labels, posteriors and densities without allocation |
 //! | the theory's condition | [`criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
 //! | model selection | [`selection`] | candidates on the same points, compared by a criterion |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
@@ -105,8 +237,8 @@
 //! | `cli` | yes | the command line, and pictures of monitors ([`monitor::plot`]) and images ([`picture`]) |
 //! | `parquet` | no | Parquet files; needs a C compiler |
 //!
-//! `cli`, `compression` and `parquet` imply `files`. A crate that brings its own points takes `default-features = false`:
-//! it builds 60 crates instead of 117, and has models as JSON values. No feature changes a number.
+//! `cli`, `compression` and `parquet` imply `files`. A crate that brings its own points takes `default-features = false`,
+//! and has models as JSON values. No feature changes a number.
 
 #![deny(
     missing_docs,
@@ -135,7 +267,8 @@ pub mod model;
 pub mod monitor;
 #[cfg(feature = "cli")]
 pub mod picture;
-mod rng;
+pub mod predictor;
+pub mod rng;
 pub mod scalar;
 pub mod selection;
 pub mod special;
@@ -152,7 +285,10 @@ pub use exec::Executor;
 /// The linear algebra whose views stand in this crate's interface: [`Block::points`], [`Points::from_mat`].
 pub use faer;
 pub use model::{EntropySum, Mixture, MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
-pub use monitor::{IterRecord, Observer, Silent, StopReason};
+pub use monitor::{IterRecord, Observer, Silent, StopReason, observe};
+pub use predictor::Predictor;
+/// The random generator that stands in this crate's interface; [`rng::Rng`] is its name here.
+pub use rand_xoshiro;
 pub use scalar::Scalar;
 
 /// The code of the README is compiled and run as a test.

@@ -1,37 +1,50 @@
-//! Random streams: one a purpose and block, so that results depend on neither threads nor block order.
+//! Random numbers: one generator, and streams of it.
+//!
+//! Each purpose and each block of points has a stream of its own, so that results depend on neither threads nor the order of
+//! blocks.
 
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use rand_xoshiro::{SplitMix64, Xoshiro256PlusPlus};
+/// The random generator of this crate, xoshiro256++, as it stands in the signatures of traits.
+pub use rand_xoshiro::Xoshiro256PlusPlus as Rng;
 
-/// The `index`-th stream of a seed.
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng as _, SeedableRng};
+
+/// Returns the `index`-th stream of a seed.
 ///
 /// Seed and index are mixed by SplitMix64, as its authors advise for seeding the xoshiro family.
-pub(crate) fn stream(seed: u64, index: u64) -> Xoshiro256PlusPlus {
+///
+/// ```
+/// use entropysum::rng;
+///
+/// let draw = |seed, index| rng::uniform(&mut rng::stream(seed, index));
+/// assert_eq!(draw(1, 0), draw(1, 0));
+/// assert_ne!(draw(1, 0), draw(1, 1));
+/// assert!((0.0..1.0).contains(&draw(2, 0)));
+/// ```
+pub fn stream(seed: u64, index: u64) -> Rng {
     let mut mixer = SplitMix64::seed_from_u64(seed);
     let mixed = mixer.next_u64() ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    Xoshiro256PlusPlus::seed_from_u64(mixed)
+    Rng::seed_from_u64(mixed)
 }
 
-/// A number in [0, 1), a multiple of 2⁻⁵³.
-pub(crate) fn uniform(rng: &mut Xoshiro256PlusPlus) -> f64 {
+/// Draws a number in [0, 1), a multiple of 2⁻⁵³.
+pub fn uniform(rng: &mut Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * 2f64.powi(-53)
 }
 
-/// 64 random bits.
-pub(crate) fn bits(rng: &mut Xoshiro256PlusPlus) -> u64 {
+/// Draws 64 random bits.
+pub(crate) fn bits(rng: &mut Rng) -> u64 {
     rng.next_u64()
 }
 
-/// An index below `n`, by Lemire's multiplication; its bias, below n / 2⁶⁴, is no concern.
-pub(crate) fn below(rng: &mut Xoshiro256PlusPlus, n: u64) -> u64 {
+/// Draws an index below `n`, by Lemire's multiplication; its bias, below n / 2⁶⁴, does not matter.
+pub(crate) fn below(rng: &mut Rng, n: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(n)) >> 64) as u64
 }
 
-/// An index drawn in proportion to non-negative weights; the last positive one takes what rounding leaves.
-pub(crate) fn weighted(
-    rng: &mut Xoshiro256PlusPlus,
-    weights: impl Iterator<Item = f64> + Clone,
-) -> Option<usize> {
+/// Draws an index in proportion to non-negative weights; the last positive weight takes what rounding leaves.
+/// Returns `None` if no weight is positive.
+pub(crate) fn weighted(rng: &mut Rng, weights: impl Iterator<Item = f64> + Clone) -> Option<usize> {
     let total: f64 = weights.clone().sum();
     let mut left = uniform(rng) * total;
     let mut chosen = None;

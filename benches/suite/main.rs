@@ -9,6 +9,7 @@ mod init;
 mod kernels;
 mod linear;
 mod monitor;
+mod predictor;
 mod sbn;
 mod sources;
 mod sparse;
@@ -19,11 +20,12 @@ use criterion::Criterion;
 /// The benches of a module.
 type Benches = fn(&mut Criterion);
 
-const MODULES: [(&str, Benches); 8] = [
+const MODULES: [(&str, Benches); 9] = [
     ("init", init::benches),
     ("kernels", kernels::benches),
     ("linear", linear::benches),
     ("monitor", monitor::benches),
+    ("predictor", predictor::benches),
     ("sbn", sbn::benches),
     ("sources", sources::benches),
     ("sparse", sparse::benches),

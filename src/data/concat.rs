@@ -6,7 +6,7 @@ use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
 use faer::MatRef;
 
-/// The points of several sources of one dimension, one source after the other.
+/// Joins the points of several sources of one dimension, one source after the other.
 ///
 /// ```
 /// use entropysum::block::BlockBuf;
@@ -40,7 +40,7 @@ impl<T: Scalar> Concat<T> {
     /// Joins sources.
     ///
     /// # Errors
-    /// [`DataError`] if there are none, or a dimension is not that of the first.
+    /// [`DataError`] if there are no sources, or their dimensions differ.
     pub fn new(parts: Vec<Box<dyn DataSource<T>>>) -> Result<Self> {
         let Some(first) = parts.first() else {
             return Err(DataError::new("no files", "expected at least one").into());

@@ -1,4 +1,4 @@
-//! What tells one source of points from another of the same shape: hashes of some of its points.
+//! Identities of sources: hashes of some points, which tell apart sources of the same shape.
 //!
 //! Names and times say nothing: files are copied and moved. To hash all points would take as long as a pass over them. So the
 //! points at [`PLACES`] places are hashed, from the first to the last, evenly apart. A file with other points is found
@@ -16,7 +16,7 @@ pub const PLACES: u64 = 16;
 /// Points at a place.
 const POINTS: u64 = 64;
 
-/// Hashes of points at some places of a source; of a place that cannot be read there is none.
+/// Holds hashes of points at some places of a source, except of places that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     len: u64,
@@ -24,7 +24,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of a source.
+    /// Hashes points of a source.
     ///
     /// ```
     /// use entropysum::data::identity::Identity;
@@ -51,7 +51,7 @@ impl Identity {
         Self { len: source.len(), hashes: (0..PLACES).map(hash).collect() }
     }
 
-    /// The first points that differ, among those that could be read in both cases; all, where there are more of one.
+    /// Returns the first points that differ, among those that could be read both times; all points if the numbers differ.
     pub fn difference(&self, other: &Self) -> Option<Range<u64>> {
         if self.len != other.len {
             return Some(0..self.len.max(other.len));

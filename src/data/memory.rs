@@ -1,13 +1,13 @@
-//! Points that are in memory already.
+//! Points in memory.
 
 use super::DataSource;
 use super::weights::check_weights;
 use crate::block::{Block, BlockBuf};
-use crate::error::{DataError, Result};
+use crate::error::Result;
 use crate::scalar::Scalar;
 use faer::MatRef;
 
-/// Points in memory, borrowed or owned; reading them copies nothing.
+/// Holds points in memory, borrowed or owned; reading them copies nothing.
 ///
 /// # Example
 /// ```
@@ -38,27 +38,26 @@ impl<'a, T: Scalar> Points<'a, T> {
     /// Borrows points that lie one after another.
     ///
     /// # Errors
-    /// [`DataError`] if `dim` is 0 or the length is not a multiple of it.
+    /// [`DataError`](crate::error::DataError) if `dim` is 0 or the length is not a multiple of it.
     pub fn from_rows(values: &'a [T], dim: usize) -> Result<Self> {
-        let rows = count_rows(values.len(), dim)?;
-        Ok(Self::new(Values::Borrowed(MatRef::from_row_major_slice(values, rows, dim)), dim))
+        Ok(Self::new(Values::Borrowed(Block::from_rows(values, dim)?.points), dim))
     }
 
     /// Borrows a matrix with one row a point, whatever its strides.
     ///
     /// # Errors
-    /// [`DataError`] if it has no columns.
+    /// [`DataError`](crate::error::DataError) if it has no columns.
     pub fn from_mat(points: MatRef<'a, T>) -> Result<Self> {
-        count_rows(0, points.ncols())?;
+        Block::<T>::from_rows(&[], points.ncols())?;
         Ok(Self::new(Values::Borrowed(points), points.ncols()))
     }
 
     /// Takes over points that lie one after another.
     ///
     /// # Errors
-    /// [`DataError`] if `dim` is 0 or the length is not a multiple of it.
+    /// [`DataError`](crate::error::DataError) if `dim` is 0 or the length is not a multiple of it.
     pub fn owned(values: Vec<T>, dim: usize) -> Result<Self> {
-        count_rows(values.len(), dim)?;
+        Block::from_rows(&values, dim)?;
         Ok(Self::new(Values::Owned(values), dim))
     }
 
@@ -66,7 +65,7 @@ impl<'a, T: Scalar> Points<'a, T> {
         Self { values, dim, weights: None, name: "memory".to_owned(), column_names: None }
     }
 
-    /// The same points, each counted as often as its weight says.
+    /// Gives each point a weight: the number of times that it counts.
     ///
     /// # Errors
     /// As [`check_weights`].
@@ -76,13 +75,13 @@ impl<'a, T: Scalar> Points<'a, T> {
         Ok(self)
     }
 
-    /// The same points under another name in messages.
+    /// Sets the name of the points in messages.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The same points with names for their columns.
+    /// Sets the names of the columns.
     ///
     /// # Panics
     /// If there are not as many names as columns.
@@ -92,7 +91,7 @@ impl<'a, T: Scalar> Points<'a, T> {
         self
     }
 
-    /// All points: one row a point.
+    /// Returns all points, one row a point.
     pub fn view(&self) -> MatRef<'_, T> {
         match &self.values {
             Values::Borrowed(points) => *points,
@@ -102,19 +101,10 @@ impl<'a, T: Scalar> Points<'a, T> {
         }
     }
 
-    /// The weights, if there are any.
+    /// Returns the weights, if there are any.
     pub fn weights(&self) -> Option<&[f64]> {
         self.weights.as_deref()
     }
-}
-
-fn count_rows(values: usize, dim: usize) -> Result<usize> {
-    let message = match values.checked_rem(dim) {
-        Some(0) => return Ok(values / dim),
-        Some(_) => format!("found {values} values, expected a multiple of the dimension {dim}"),
-        None => "points have dimension 0, expected at least 1".to_owned(),
-    };
-    Err(DataError::new("memory", message).into())
 }
 
 impl<T: Scalar> DataSource<T> for Points<'_, T> {
@@ -140,8 +130,8 @@ impl<T: Scalar> DataSource<T> for Points<'_, T> {
         count: usize,
         _: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>> {
-        Ok(Block { points: self.view(), sparse: None, weights: self.weights(), first: 0 }
-            .slice(start as usize, count))
+        let all = Block { weights: self.weights(), ..Block::dense(self.view()) };
+        Ok(all.slice(start as usize, count))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where points come from: one file per kind of source.
+//! Sources of points, one file per kind.
 //!
 //! | source | file | reads |
 //! |---|---|---|
@@ -13,7 +13,7 @@
 //! | [`mtx`] | `mtx.rs` | Matrix Market coordinates, into sparse points |
 //! | [`npz`] | `npz.rs` | SciPy's sparse matrices, into sparse points |
 //! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
-//! | [`Section`](shuffle::Section) | `shuffle.rs` | some consecutive points of another source |
+//! | [`Section`](shuffle::Section) | `section.rs` | some consecutive points of another source |
 //!
 //! Files of points, and with them [`open`], come with the feature `files`; the others are always there.
 //! [`identity`] tells sources of the same shape apart. Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
@@ -23,6 +23,7 @@ pub mod concat;
 pub mod identity;
 pub mod memory;
 pub mod prefetch;
+mod section;
 pub mod shuffle;
 pub mod sparse;
 pub mod subset;
@@ -30,6 +31,10 @@ pub mod weights;
 
 #[cfg(feature = "files")]
 mod compressed;
+#[cfg(feature = "files")]
+mod csv_writer;
+#[cfg(feature = "files")]
+mod dtype;
 #[cfg(feature = "files")]
 pub mod mtx;
 #[cfg(feature = "files")]
@@ -41,22 +46,22 @@ mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
 #[cfg(feature = "files")]
+mod positioned;
+#[cfg(feature = "files")]
 pub mod raw;
 #[cfg(feature = "files")]
 mod spool;
 #[cfg(feature = "files")]
 pub mod text;
-#[cfg(feature = "files")]
-mod values;
 
 #[cfg(feature = "files")]
 pub use {
+    dtype::Dtype,
     open::{Format, OpenOptions, expand, open, open_all},
-    values::Dtype,
 };
 
 use crate::block::{Block, BlockBuf};
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
 use memory::Points;
 
@@ -66,36 +71,36 @@ use memory::Points;
 /// `read` fails with a [`DataError`] that names the source and the row. It must
 /// return exactly the points asked for, and the same ones each time.
 pub trait DataSource<T: Scalar>: Send + Sync {
-    /// What to call this source in messages: a path, or `"memory"`.
+    /// Returns the name of this source in messages: a path, or `"memory"`.
     fn name(&self) -> String;
 
-    /// Dimension D of the points.
+    /// Returns the dimension D of the points.
     fn dim(&self) -> usize;
 
-    /// Number of points N.
+    /// Returns the number of points N.
     fn len(&self) -> u64;
 
-    /// Whether there are no points.
+    /// Returns whether there are no points.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Points or lines that were left out when the source was opened.
+    /// Returns the number of rows that were skipped when the source was opened.
     fn skipped(&self) -> u64 {
         0
     }
 
-    /// Where messages should say that point `row` is: what to call its file, and its row there.
+    /// Returns the name of the file that holds point `row`, and its row there, for messages.
     fn place(&self, row: u64) -> (String, u64) {
         (self.name(), row)
     }
 
-    /// What the columns are called, where the source says.
+    /// Returns the names of the columns, if the source has names.
     fn column_names(&self) -> Option<&[String]> {
         None
     }
 
-    /// The `count` points from `start` on, borrowed from the source or from `buffer`.
+    /// Reads the `count` points from `start` on; the block borrows from the source or from `buffer`.
     ///
     /// # Panics
     /// May panic if `start + count > len()`.
@@ -106,8 +111,7 @@ pub trait DataSource<T: Scalar>: Send + Sync {
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>>;
 
-    /// The same points as sparse ones, where the source holds all its points so in memory; [`read`](Self::read) fills in
-    /// the zeros.
+    /// Reads the same points as sparse ones, if the source stores them so in memory. [`read`](Self::read) fills in the zeros.
     fn read_sparse<'a>(
         &'a self,
         _start: u64,
@@ -169,12 +173,12 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
     }
 }
 
-/// Whether a source holds its points as sparse ones.
+/// Returns whether a source stores sparse points.
 pub fn is_sparse<T: Scalar>(source: &dyn DataSource<T>) -> bool {
     source.read_sparse(0, 0, &mut BlockBuf::default()).is_some()
 }
 
-/// Reads points: as sparse ones if these will do and the source has such.
+/// Reads points, as sparse ones if `sparse` allows it and the source stores them so.
 pub(crate) fn read<'a, T: Scalar>(
     source: &'a dyn DataSource<T>,
     sparse: bool,
@@ -231,20 +235,46 @@ pub fn load<T: Scalar>(source: &dyn DataSource<T>) -> Result<Points<'static, T>>
         Some(weights) => points.with_weights(weights),
     }
 }
-/// Says so where a source has points of another dimension than a model is for.
+
+/// Refuses a source whose points have another dimension than a model.
 pub(crate) fn check_dim<T: Scalar>(source: &dyn DataSource<T>, dim: usize) -> Result<()> {
     if source.dim() == dim {
         return Ok(());
     }
-    let (name, found) = (source.name(), source.dim());
-    Err(Error::Config(format!("{name} has points of {found} dimension(s), the model is for {dim}")))
+    let message = format!(
+        "found points of dimension {}, expected {dim}, that of the model; \
+         choose the columns that the model was made for, or fit a model to these points",
+        source.dim()
+    );
+    Err(DataError::new(source.name(), message).into())
 }
 
-/// Says so where nothing can be learned from a source: it has no points, or [`check_dim`] fails.
+/// Refuses a source from which nothing can be learned: it has no points, or [`check_dim`] fails.
 pub(crate) fn check_source<T: Scalar>(source: &dyn DataSource<T>, dim: usize) -> Result<()> {
     check_dim(source, dim)?;
     if source.is_empty() {
-        return Err(Error::Config(format!("{} has no points", source.name())));
+        return Err(DataError::new(source.name(), "found no points, expected at least 1").into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_of_another_dimension_are_a_fault_of_the_data() {
+        let points = Points::from_rows(&[1.0, 2.0, 3.0], 3).unwrap().named("wide.csv");
+        assert!(check_source(&points, 3).is_ok());
+        let Err(crate::error::Error::Data(fault)) = check_dim(&points, 2) else {
+            panic!("not a data error")
+        };
+        assert_eq!(fault.source, "wide.csv");
+        let expected =
+            "found points of dimension 3, expected 2, that of the model; choose the columns";
+        assert!(fault.message.starts_with(expected), "{fault}");
+        let none = Points::<f64>::owned(Vec::new(), 2).unwrap();
+        let fault = check_source(&none, 2).unwrap_err().to_string();
+        assert_eq!(fault, "memory: found no points, expected at least 1");
+    }
 }

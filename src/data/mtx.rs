@@ -3,8 +3,8 @@
 //! The format is [NIST's](https://math.nist.gov/MatrixMarket/formats.html): a banner, comments, a line with the numbers
 //! of rows, columns and entries, and a line `row column value` for each entry, both counted from 1.
 
+use super::positioned::open_readable;
 use super::sparse::SparsePoints;
-use super::values::open_readable;
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use std::io::{BufRead, BufReader};

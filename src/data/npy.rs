@@ -4,7 +4,8 @@
 //! 1 to 3. Arrays of numbers with one or two dimensions are read; one dimension means points of dimension 1.
 
 use super::DataSource;
-use super::values::{Dtype, Order, PositionedFile, StoredMatrix};
+use super::dtype::Dtype;
+use super::positioned::{Order, PositionedFile, StoredMatrix};
 use crate::atomic::AtomicFile;
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};

@@ -1,8 +1,8 @@
 //! SciPy's sparse matrices as `scipy.sparse.save_npz` writes them: an archive of the arrays of the CSR format.
 
 use super::npy;
+use super::positioned::open_readable;
 use super::sparse::SparsePoints;
-use super::values::open_readable;
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use std::fs::File;
@@ -60,7 +60,7 @@ pub fn read_npz<T: Scalar>(path: impl AsRef<Path>) -> Result<SparsePoints<T>> {
     }
     let columns = indices("indices")?;
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    // What is no column of 32 bits is none of the matrix, and will be said to be none.
+    // A column that does not fit into 32 bits is outside the matrix, and is refused below.
     let columns = columns.into_iter().map(|it| u32::try_from(it).unwrap_or(u32::MAX)).collect();
     let bytes = member(&mut archive, "data").map_err(&fault)?;
     let (values, _) =

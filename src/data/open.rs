@@ -2,7 +2,7 @@
 
 use super::shuffle::BadRows;
 use super::{
-    DataSource, Dtype, compressed, concat, load, mtx, npy, npz, raw, text, values, weights,
+    DataSource, Dtype, compressed, concat, load, mtx, npy, npz, positioned, raw, text, weights,
 };
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
@@ -169,7 +169,7 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {
             // A file that is not there is the better thing to complain about.
-            values::open_readable(path)?;
+            positioned::open_readable(path)?;
             return refuse(
                 "a raw file says nothing of itself: give the type of its values and the dimension",
             );
@@ -185,7 +185,7 @@ fn open_parquet<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn
 
 #[cfg(not(feature = "parquet"))]
 fn open_parquet<T: Scalar>(path: &Path, _: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
-    values::open_readable(path)?;
+    positioned::open_readable(path)?;
     let message = "a Parquet file, and this build lacks the feature `parquet`: \
                    build with `cargo build --release --features parquet`";
     Err(DataError::new(path.display().to_string(), message).into())
@@ -218,7 +218,7 @@ fn detect_format(path: &Path, raw: bool) -> Result<Format> {
         "txt" | "dat" | "data" | "tab" | "asc" => return Ok(Format::Text),
         _ => {}
     }
-    let (mut file, metadata) = values::open_readable(path)?;
+    let (mut file, metadata) = positioned::open_readable(path)?;
     // What is read from a pipe is gone, and only text can be read from one.
     if !metadata.is_file() {
         return Ok(Format::Text);

@@ -4,9 +4,9 @@
 //! and packed, so that points cannot be read in any order; row group by row group they become rows in memory, or in a
 //! temporary file if they are larger than the memory allowed.
 
+use super::positioned::open_readable;
 use super::shuffle::BadRows;
 use super::spool::{Spool, Table, no_room};
-use super::values::open_readable;
 use super::{DataSource, OpenOptions};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;

@@ -45,7 +45,7 @@ impl Pace {
         self.changed.notify_one();
     }
 
-    /// Says that so many batches of the window are done. The next one is read by the time that three quarters are.
+    /// Reports the number of batches of the window that are done. The next window is read by the time that three quarters are.
     pub fn done(&self, batches: u64, of: u64) {
         let part = (4.0 / 3.0 * (batches + 1) as f64 / of.max(1) as f64).min(1.0);
         let next = (part * self.chunks_per_window as f64).ceil() as u64;

@@ -1,7 +1,8 @@
 //! Files of numbers without a header.
 
 use super::DataSource;
-use super::values::{Dtype, Order, PositionedFile, StoredMatrix};
+use super::dtype::Dtype;
+use super::positioned::{Order, PositionedFile, StoredMatrix};
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;

@@ -5,211 +5,39 @@
 //! each chunk, so that every batch has points of all its chunks: files that are sorted do no harm where a window spans
 //! many chunks. Everything follows from the seed, the epoch and the window; so a place in the stream is three numbers.
 
+mod order;
+
+pub use super::section::Section;
+pub use order::{Order, Place};
+
 use super::DataSource;
 use crate::block::{Block, BlockBuf};
 use crate::error::Result;
 use crate::rng;
 use crate::scalar::Scalar;
 use faer::MatRef;
+use order::shuffle;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Bytes of a chunk at most. Larger reads are no faster on solid-state disks, and the shuffled points of a chunk of this
-/// size stay in the level-2 cache.
-const CHUNK_BYTES: u64 = 256 << 10;
-
-/// Chunks of a source at least, where there are as many points: windows are then good mixtures of small files too.
-const MIN_CHUNKS: u64 = 4096;
-
-/// What to do with points that a model is not for, and lines of text that are none.
+/// Sets the treatment of points outside the support of a model, and of lines of text that are no points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BadRows {
-    /// End with an error that names the first.
+    /// End with an error that names the first of them.
     #[default]
     Error,
-    /// Leave them out, and count them.
+    /// Skip and count them.
     Skip,
 }
 
-/// Tells whether a point is to be left out.
+/// Returns whether a point is to be skipped.
 pub type IsBad<'a, T> = &'a (dyn Fn(&[T]) -> bool + Sync);
 
-/// In which order, and in which pieces, to read a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
-    len: u64,
-    chunk: u64,
-    chunks_per_window: u64,
-    batch: u64,
-    seed: u64,
-    /// Whether chunks come in random order, and whether the points of windows do.
-    shuffle: bool,
-    mix: bool,
-    /// Whether windows tell where their points stand in the source.
-    positions: bool,
-}
-
-/// A place in a stream of batches: before which batch it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    /// Passes over the source that are done.
-    pub epoch: u64,
-    /// Windows of this pass that are done.
-    pub window: u64,
-    /// Batches of this window that are done.
-    pub batch: u64,
-}
-
-impl Place {
-    /// Goes to a window, and tells with which of its batches: with the first, unless this place is in the window already, as after a
-    /// resumption.
-    pub fn enter(&mut self, window: Place) -> u64 {
-        if window != (Place { batch: 0, ..*self }) {
-            *self = window;
-        }
-        self.batch
-    }
-}
-
-impl Order {
-    /// Minibatches of about `batch` points, shuffled from windows of at most `window_bytes`, or in the order of the source.
-    ///
-    /// A window is a batch at least.
-    pub fn minibatches<T: Scalar>(
-        source: &(impl DataSource<T> + ?Sized),
-        batch: u64,
-        window_bytes: u64,
-        seed: u64,
-        shuffle: bool,
-    ) -> Self {
-        // Eight bytes more, should there be weights.
-        let (len, row) = (source.len().max(1), (source.dim() * size_of::<T>()) as u64 + 8);
-        let per_window = (window_bytes / row).max(batch).clamp(1, len);
-        let chunk = (CHUNK_BYTES / row).clamp(1, len.div_ceil(MIN_CHUNKS).min(per_window));
-        let n_chunks = len.div_ceil(chunk);
-        // Windows of about the same size.
-        let n_windows = n_chunks.div_ceil(per_window / chunk);
-        Self {
-            len: source.len(),
-            chunk,
-            chunks_per_window: n_chunks.div_ceil(n_windows),
-            batch,
-            seed,
-            shuffle,
-            mix: shuffle,
-            positions: false,
-        }
-    }
-
-    /// The same order in windows that tell where their points come from ([`Window::positions`]), at four bytes a point.
-    pub fn with_positions(self) -> Self {
-        Self { positions: true, ..self }
-    }
-
-    /// The same chunks of `batch` consecutive points in every epoch, one a window; their order is random.
-    pub fn fixed_chunks<T: Scalar>(
-        source: &(impl DataSource<T> + ?Sized),
-        batch: u64,
-        seed: u64,
-        shuffle: bool,
-    ) -> Self {
-        let (len, chunk) = (source.len(), batch);
-        Self {
-            len,
-            chunk,
-            chunks_per_window: 1,
-            batch: u64::MAX,
-            seed,
-            shuffle,
-            mix: false,
-            positions: false,
-        }
-    }
-
-    /// Points of a batch, about.
-    pub fn batch_points(&self) -> f64 {
-        self.batch.min(self.window_points()).max(1) as f64
-    }
-
-    /// Number of chunks.
-    pub fn n_chunks(&self) -> u64 {
-        self.len.div_ceil(self.chunk)
-    }
-
-    /// Chunks of a window at most.
-    pub fn chunks_per_window(&self) -> u64 {
-        self.chunks_per_window
-    }
-
-    /// Windows of an epoch.
-    pub fn n_windows(&self) -> u64 {
-        self.n_chunks().div_ceil(self.chunks_per_window)
-    }
-
-    /// The place after a batch, of a window that has so many.
-    pub fn after(&self, batch: Place, n_batches: u64) -> Place {
-        if batch.batch + 1 < n_batches {
-            Place { batch: batch.batch + 1, ..batch }
-        } else if batch.window + 1 < self.n_windows() {
-            Place { window: batch.window + 1, batch: 0, ..batch }
-        } else {
-            Place { epoch: batch.epoch + 1, window: 0, batch: 0 }
-        }
-    }
-
-    /// Batches of an epoch, if no points are left out.
-    pub fn n_batches(&self) -> u64 {
-        let chunks = self.n_chunks();
-        let (full, rest) = (chunks / self.chunks_per_window, chunks % self.chunks_per_window);
-        let rows = self.chunks_per_window * self.chunk;
-        // Where the short chunk comes moves a batch at most.
-        full * self.batches_of(rows.min(self.len))
-            + if rest > 0 { self.batches_of((rest * self.chunk).min(self.len)) } else { 0 }
-    }
-
-    fn batches_of(&self, rows: u64) -> u64 {
-        (rows.saturating_add(self.batch / 2) / self.batch).max(u64::from(rows > 0))
-    }
-
-    /// Points of the largest window.
-    pub fn window_points(&self) -> u64 {
-        (self.chunks_per_window * self.chunk).min(self.len)
-    }
-
-    /// The order of the chunks in an epoch.
-    pub fn chunks(&self, epoch: u64) -> Vec<u64> {
-        let mut chunks: Vec<u64> = (0..self.n_chunks()).collect();
-        if self.shuffle {
-            shuffle(&mut chunks, &mut rng::stream(self.seed ^ ORDER, epoch));
-        }
-        chunks
-    }
-
-    /// The chunks of a window, as ranges of points of the source; `chunks` is the order of the epoch.
-    pub fn ranges<'c>(
-        &self,
-        chunks: &'c [u64],
-        window: u64,
-    ) -> impl Iterator<Item = Range<u64>> + use<'c> {
-        let first = (window * self.chunks_per_window).min(chunks.len() as u64) as usize;
-        let end = (first + self.chunks_per_window as usize).min(chunks.len());
-        let Self { chunk, len, .. } = *self;
-        chunks[first..end].iter().map(move |c| c * chunk..((c + 1) * chunk).min(len))
-    }
-}
-
-/// Streams of random numbers for orders are other ones than those of starts.
-const ORDER: u64 = 0x6f72_6465_7220_6f66;
+/// Keeps the random numbers of windows apart from those of starts.
 const WITHIN: u64 = 0x7769_7468_696e_2061;
 
-fn shuffle<V>(values: &mut [V], rng: &mut rand_xoshiro::Xoshiro256PlusPlus) {
-    for i in (1..values.len()).rev() {
-        values.swap(i, rng::below(rng, i as u64 + 1) as usize);
-    }
-}
-
-/// The points of some chunks, shuffled: memory that is filled again and again.
+/// Holds the shuffled points of some chunks, in memory that is used again for the next ones.
 #[derive(Debug, Default)]
 pub struct Window<T> {
     values: Vec<T>,
@@ -230,8 +58,8 @@ pub struct Window<T> {
 }
 
 impl<T: Scalar> Window<T> {
-    /// Reads a window of an epoch, without bad points. `go_on` is asked before each chunk, with its number; where it says no,
-    /// so does this, and the window is of no use.
+    /// Reads a window of an epoch, without bad points. Calls `go_on` before each chunk, with its number; if it returns false,
+    /// so does this, and the window is incomplete.
     ///
     /// # Errors
     /// Those of the source.
@@ -357,22 +185,22 @@ impl<T: Scalar> Window<T> {
         self.rows = to;
     }
 
-    /// Which window it is.
+    /// Returns the place of the window in the stream.
     pub fn place(&self) -> Place {
         self.place
     }
 
-    /// Its chunk, in the order of the source; the first if there are several.
+    /// Returns the number of its chunk in the source; that of the first if there are several.
     pub fn chunk(&self) -> u64 {
         self.chunk
     }
 
-    /// Its chunks, as ranges of points of the source.
+    /// Returns its chunks, as ranges of points of the source.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
     }
 
-    /// Where the points of a batch stand among those of the chunks: counted through [`ranges`](Self::ranges), in their order.
+    /// Returns the positions of the points of a batch among those of the chunks, counted through [`ranges`](Self::ranges).
     ///
     /// # Panics
     /// If the order is not [`with_positions`](Order::with_positions), or there are not as many batches.
@@ -380,7 +208,7 @@ impl<T: Scalar> Window<T> {
         &self.positions[self.bounds(index)]
     }
 
-    /// The point of the source that stands at a position.
+    /// Returns the row in the source of the point at a position.
     pub fn row(&self, position: u32) -> u64 {
         let mut left = u64::from(position);
         for range in &self.ranges {
@@ -393,22 +221,22 @@ impl<T: Scalar> Window<T> {
         panic!("position {position} is past the end of the window");
     }
 
-    /// Number of points.
+    /// Returns the number of points.
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there are no points: all were bad.
+    /// Returns whether there are no points, since all were bad.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Bad points that were left out.
+    /// Returns the number of bad points that were skipped.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Number of batches: of about the size asked for, equal to a point.
+    /// Returns the number of batches. Their sizes are about the one asked for, and differ by at most one point.
     pub fn n_batches(&self) -> u64 {
         let rows = self.rows as u64;
         (rows.saturating_add(self.batch / 2) / self.batch).max(u64::from(rows > 0))
@@ -421,10 +249,10 @@ impl<T: Scalar> Window<T> {
         bound(index)..bound(index + 1)
     }
 
-    /// A batch.
+    /// Returns a batch.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If there is no batch of this index.
     pub fn batch(&self, index: u64) -> Block<'_, T> {
         let Range { start, end } = self.bounds(index);
         let values = &self.values[start * self.dim..end * self.dim];
@@ -437,7 +265,7 @@ impl<T: Scalar> Window<T> {
     }
 }
 
-/// Copies a point. A call of `memcpy` takes longer than the copy where points are short.
+/// Copies a point. For short points a call of `memcpy` takes longer than the copy.
 #[inline(always)]
 fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
     let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
@@ -445,7 +273,7 @@ fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
     to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
-/// Where the points of a window's chunks go: in turn, a short run of each chunk.
+/// Deals out the points of a window's chunks in turn, a short run of each chunk.
 ///
 /// Runs and not single points, so that memory is written by several cache lines, and a chunk touches few pages.
 struct Deal {
@@ -480,58 +308,6 @@ impl Deal {
         for i in in_runs..length {
             copy(i..i + 1, i * n_chunks + g);
         }
-    }
-}
-
-/// Some consecutive points of a source, as a source.
-#[derive(Debug)]
-pub struct Section<'a, T: Scalar> {
-    source: &'a dyn DataSource<T>,
-    range: Range<u64>,
-}
-
-impl<'a, T: Scalar> Section<'a, T> {
-    /// The points of `range`.
-    pub fn new(source: &'a dyn DataSource<T>, range: Range<u64>) -> Self {
-        Self { source, range }
-    }
-}
-
-impl<T: Scalar> DataSource<T> for Section<'_, T> {
-    fn name(&self) -> String {
-        self.source.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.source.dim()
-    }
-
-    fn len(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-
-    /// As blocks do, `row` counts the points of the whole source.
-    fn place(&self, row: u64) -> (String, u64) {
-        self.source.place(row)
-    }
-
-    /// Blocks count their points as the source does.
-    fn read<'a>(
-        &'a self,
-        start: u64,
-        count: usize,
-        buffer: &'a mut BlockBuf<T>,
-    ) -> Result<Block<'a, T>> {
-        self.source.read(self.range.start + start, count, buffer)
-    }
-
-    fn read_sparse<'a>(
-        &'a self,
-        start: u64,
-        count: usize,
-        buffer: &'a mut BlockBuf<T>,
-    ) -> Option<Block<'a, T>> {
-        self.source.read_sparse(self.range.start + start, count, buffer)
     }
 }
 

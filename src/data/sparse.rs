@@ -171,7 +171,7 @@ impl<T: Scalar> DataSource<T> for SparsePoints<T> {
         }
         let weights = self.weights.as_ref().map(|weights| &weights[first..first + count]);
         let points = MatRef::from_row_major_slice(&buffer.values, count, self.dim);
-        Ok(Block { points, sparse: None, weights, first: start })
+        Ok(Block { weights, first: start, ..Block::dense(points) })
     }
 
     fn read_sparse<'a>(

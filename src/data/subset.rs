@@ -2,7 +2,7 @@
 
 use super::DataSource;
 use crate::block::{Block, BlockBuf};
-use crate::error::{Error, Result};
+use crate::error::{DataError, Error, Result};
 use crate::rng;
 use crate::scalar::Scalar;
 use faer::MatRef;
@@ -10,7 +10,7 @@ use faer::MatRef;
 /// Stream of the split's random choices; starts of models use small ones.
 const STREAM: u64 = u64::MAX - 1;
 
-/// Some points of another source, in its order. Rows in messages count among these.
+/// Selects points of another source, in its order. Rows in messages count the selected points.
 ///
 /// A read goes through all rows of the source between the first and the last point asked for, so this is for points
 /// that lie densely; where they are read often, [`load`](super::load) them.
@@ -48,8 +48,8 @@ pub fn split<T: Scalar>(
         return Err(Error::Config(message));
     }
     if n < 2 {
-        let message = format!("{} has {n} point(s), too few to hold some out", source.name());
-        return Err(Error::Config(message));
+        let message = format!("found {n} points, too few to hold some out");
+        return Err(DataError::new(source.name(), message).into());
     }
     // Selection sampling (Fan, Muller & Rezucha 1962; Knuth's algorithm S): every subset of this size is as likely.
     let mut left = ((part * n as f64).round() as u64).clamp(1, n - 1);

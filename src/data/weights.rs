@@ -5,7 +5,7 @@ use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
 
-/// A source whose points are weighted by a vector in memory.
+/// Gives the points of a source weights from a vector in memory.
 ///
 /// Weights that the inner source has are replaced.
 #[derive(Clone, Debug)]

@@ -153,9 +153,6 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
     }
 
     fn restore(&mut self, saved: Saved<()>) -> Result<()> {
-        if let Some(settings) = &self.settings {
-            settings.check(&saved.settings)?;
-        }
         let State { progress, accumulators, maximizer } = decode(&saved.state)?;
         if accumulators.len() != self.phases.len() || progress.phase > self.phases.len() {
             return Err(damaged());
@@ -209,7 +206,12 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
                 StopReason::MaxIterations => {
                     return Ok(self.progress.stop_reason.unwrap_or(reason));
                 }
-                StopReason::Converged | StopReason::Epochs => self.end_phase(reason)?,
+                StopReason::Converged | StopReason::Epochs => {
+                    let asked = self.end_phase(reason)?;
+                    if let (Some(asked), true) = (asked, self.progress.phase < self.phases.len()) {
+                        return Ok(asked);
+                    }
+                }
                 // Asked for an end from outside, a fit does no closing iterations now; a resumed one does them.
                 interruption => return Ok(interruption),
             }
@@ -384,13 +386,12 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         Ok(Some(minibatch))
     }
 
-    fn end_phase(&mut self, reason: StopReason) -> Result<()> {
+    /// Ends a phase. Returns what an observer asked for at its last record, if it asked for an end.
+    fn end_phase(&mut self, reason: StopReason) -> Result<Option<StopReason>> {
         let executor = self.setting.executor;
         let accumulator = &mut self.phases[self.progress.phase].accumulator;
         let last = accumulator.finish(self.learner.maximizer_mut(), executor)?;
-        if let Some(step) = last {
-            let _ = self.record(&step, None)?;
-        }
+        let asked = last.map(|step| self.record(&step, None)).transpose()?;
         self.progress.phase += 1;
         (self.progress.iterations, self.progress.place) = (0, Place::default());
         let earlier = self.progress.stop_reason;
@@ -398,7 +399,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             (Some(earlier), StopReason::Epochs) => earlier,
             _ => reason,
         });
-        Ok(())
+        Ok(asked.and_then(ControlFlow::break_value))
     }
 
     /// Finds the row of the source that made a minibatch fail: the same points are read again, in their order.

@@ -273,6 +273,9 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
             let stream = self.stream.as_ref().zip(order.as_ref());
             Settings::of(self.points, &self.config, stream, words)
         });
+        if let (Some(settings), Some(saved)) = (&settings, &self.saved) {
+            settings.check(&saved.settings)?;
+        }
         let mut silent = Silent;
         let mut best: Option<Fit<M>> = None;
         for run in 0..self.config.n_init {

@@ -22,11 +22,11 @@ pub const COLUMNS: [&str; 15] = [
     "active_components",
 ];
 
-/// Names of the columns that follow where records are of minibatches.
+/// Names of the further columns of fits by minibatches.
 pub const MINIBATCH_COLUMNS: [&str; 6] =
     ["step_size", "effective_points", "standard_error", "improvement", "remaining", "audit"];
 
-/// The records of a fit, in order.
+/// Holds the records of a fit, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// One record an iteration.

@@ -1,4 +1,4 @@
-//! Watching a fit: records of iterations, reasons to stop, events.
+//! Watches fits: records of iterations, reasons to stop, events.
 
 pub mod convergence;
 pub mod history;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// What is known after an iteration of EM. All values are nats per point.
+/// Holds what is known after an iteration of EM. All values are nats per point.
 ///
 /// Row `t` describes iteration `t`: [`log_likelihood`](Self::log_likelihood) is that of the parameters before
 /// its M-step, [`entropy_sum`](Self::entropy_sum) and [`lower_bound`](Self::lower_bound) belong to the parameters
@@ -41,13 +41,13 @@ pub struct IterRecord {
     pub change: f64,
     /// Components with positive weight.
     pub active_components: usize,
-    /// What else happened.
+    /// Events of the iteration.
     pub events: Vec<Event>,
-    /// What a fit by minibatches adds.
+    /// Further values of a fit by minibatches.
     pub minibatch: Option<Minibatch>,
 }
 
-/// What a record of a fit by minibatches adds. The other fields are then those of the running statistics: entropy sum and
+/// Holds further values of a fit by minibatches. The other fields are then those of the running statistics: entropy sum and
 /// bound of the parameters after the last step, with posteriors and weights of all steps (theory 1.6). The
 /// log-likelihood is the running mean of those of the batches, each under the parameters of its time; the
 /// [`delta`](IterRecord::delta) from it certifies nothing.
@@ -85,7 +85,7 @@ impl IterRecord {
     }
 }
 
-/// Something about components that the user should know.
+/// Reports an event of a fit that the user should know, such as a discarded component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
@@ -133,7 +133,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether parameters were set by other means than an M-step.
+    /// Returns whether parameters were set by other means than an M-step.
     pub fn is_repair(&self) -> bool {
         matches!(self, Self::Split { .. } | Self::Discarded { .. } | Self::FewerComponents { .. })
     }
@@ -147,7 +147,7 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// The event in words, with the names of the columns where there are any.
+    /// Describes the event in words, with the names of the columns if there are any.
     ///
     /// ```
     /// use entropysum::monitor::Event;
@@ -219,7 +219,7 @@ fn some(columns: &[usize], names: Option<&[String]>) -> String {
     format!("[{}{more}]", shown.join(", "))
 }
 
-/// Why a fit ended. Not converging is a reason, never an error.
+/// Names the reason why a fit ended. A fit that does not converge is no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -231,14 +231,14 @@ pub enum StopReason {
     Epochs,
     /// `max_seconds` had passed.
     MaxSeconds,
-    /// A rule of the observer's own was met.
+    /// The observer ended it by a rule of its own.
     Observer,
-    /// The user asked for it; ends all starts that were still to come.
+    /// The user interrupted the fit, and with it all starts that were still to come.
     Interrupted,
 }
 
 impl StopReason {
-    /// Name in files: `converged`, `max_iter`, `epochs`, `max_seconds`, `observer`, `interrupted`.
+    /// Returns the name in files: `converged`, `max_iter`, `epochs`, `max_seconds`, `observer`, `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Converged => "converged",
@@ -253,7 +253,7 @@ impl StopReason {
 
 /// Follows a fit, and may end it.
 ///
-/// Any `FnMut(&IterRecord) -> ControlFlow<StopReason>` is one.
+/// Any `FnMut(&IterRecord) -> ControlFlow<StopReason>` is one; [`observe`] makes one of a closure without type annotations.
 pub trait Observer {
     /// Called after each iteration; a break ends the fit with that reason.
     fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason>;
@@ -273,7 +273,56 @@ impl<F: FnMut(&IterRecord) -> ControlFlow<StopReason>> Observer for F {
     }
 }
 
-/// An observer that looks away.
+/// Makes an observer of a closure, which needs no type annotations here.
+///
+/// The closure returns nothing, or a [`ControlFlow`] whose break ends the fit.
+///
+/// ```
+/// use entropysum::{em, Config, Executor, MixtureSpec, Points, StopReason, family, observe};
+/// use std::ops::ControlFlow;
+///
+/// let points = Points::<f64>::from_rows(&[1.0, 1.2, 0.9, 1.1, 7.0, 7.4, 6.9, 7.1], 1)?;
+/// let spec = MixtureSpec::new(family::registry::build("gaussian-full", 1)?, 2);
+/// let (config, executor) = (Config::default(), Executor::new(Some(1))?);
+///
+/// let mut bounds = Vec::new();
+/// let mut watch = observe(|record| bounds.push(record.lower_bound));
+/// em::fit(&spec, &points, &executor, &config, &mut watch)?;
+/// drop(watch); // it borrows the bounds
+/// assert!(bounds.is_sorted());
+///
+/// let mut stop = observe(|record| match record.iteration {
+///     1 => ControlFlow::Break(StopReason::Observer),
+///     _ => ControlFlow::Continue(()),
+/// });
+/// let fit = em::fit(&spec, &points, &executor, &config, &mut stop)?;
+/// assert_eq!(fit.stop_reason, StopReason::Observer);
+/// # Ok::<(), entropysum::Error>(())
+/// ```
+pub fn observe<R: Verdict>(mut closure: impl FnMut(&IterRecord) -> R) -> impl Observer {
+    move |record: &IterRecord| closure(record).into_control_flow()
+}
+
+/// Whether a fit goes on: the return value of closures for [`observe`].
+pub trait Verdict {
+    /// Says whether the fit goes on, or why it ends.
+    fn into_control_flow(self) -> ControlFlow<StopReason>;
+}
+
+/// The fit goes on.
+impl Verdict for () {
+    fn into_control_flow(self) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl Verdict for ControlFlow<StopReason> {
+    fn into_control_flow(self) -> ControlFlow<StopReason> {
+        self
+    }
+}
+
+/// Ignores all records.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,4 +1,4 @@
-//! The history of a fit as a picture.
+//! Plots of the history of a fit.
 
 use super::{History, IterRecord};
 use crate::atomic::write_atomically;
@@ -25,8 +25,8 @@ const MAX_MARKERS: usize = 30;
 /// separates them.
 ///
 /// Values at the same place belong to the same parameters: the log-likelihood of a record, which is that before its
-/// M-step, is drawn one iteration earlier. Values that are not finite are left out, and so are gaps and deltas that
-/// are not positive.
+/// M-step, is drawn one iteration earlier. Values that are not finite are not drawn, nor are gaps and deltas that are not
+/// positive.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no records, [`Error::Io`] if the file cannot be written.
@@ -47,7 +47,7 @@ pub fn write_svg(path: impl AsRef<Path>, history: &History, title: &str) -> Resu
     write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 
-/// A named line through points (x, y).
+/// Names a line through points (x, y).
 pub type Curve = (String, Vec<(f64, f64)>);
 
 /// Writes curves over one pair of axes as SVG, the vertical one logarithmic.
@@ -63,7 +63,7 @@ pub fn write_curves(
     write_panels(path, title, &[Axes { labels: [x_label, y_label], is_log: true, curves }])
 }
 
-/// A pair of axes and the curves between them.
+/// Holds a pair of axes and the curves between them.
 #[derive(Clone, Copy, Debug)]
 pub struct Axes<'a> {
     /// What is on the horizontal axis and on the vertical one.
@@ -213,7 +213,7 @@ impl Panel {
         self
     }
 
-    /// The same panel with a logarithmic vertical axis: values that are not positive are left out, values below
+    /// The same panel with a logarithmic vertical axis: values that are not positive are not drawn, values below
     /// `floor` are drawn there.
     pub(crate) fn with_log_y(mut self, floor: f64) -> Self {
         self.log_floor = Some(floor);
@@ -292,10 +292,10 @@ impl Panel {
     }
 }
 
-/// Leaves out points that are within `tolerance`, measured upwards, of the line through those that stay.
+/// Drops points that are within `tolerance`, measured upwards, of the line through those that stay.
 ///
-/// One pass: a cone of slopes from the last point that stays passes all since, and the next one stays when the cone
-/// closes.
+/// kuva draws every point, which makes megabytes of a long history. One pass does: a cone of slopes from the last point that
+/// stays passes all points since, and the next one stays when the cone closes.
 fn thinned(points: &[(f64, f64)], tolerance: f64) -> Vec<(f64, f64)> {
     const ALL: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
     let mut kept: Vec<(f64, f64)> = points.iter().take(1).copied().collect();
@@ -407,26 +407,27 @@ impl Range {
     }
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that is at least `step`.
+/// Returns the smallest of 1, 2, 5 times a power of ten that is at least `step`.
+///
+/// kuva's steps may be 2.5, which is no number of iterations.
 fn nice_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
     [1.0, 2.0, 5.0, 10.0].map(|it| it * power).into_iter().find(|&it| it >= step).unwrap_or(step)
 }
 
-/// Numbers with as many decimals as the step needs; powers of ten where that is too many digits.
+/// Chooses as many decimals as the step needs, or powers of ten if these are too many digits.
+///
+/// kuva's own choice has three decimals at most, fewer than the last iterations of a fit need.
 fn linear_ticks(axis: Axis) -> TickFormat {
     let largest = axis.low.abs().max(axis.high.abs());
     let last = (axis.step.log10() + 1e-9).floor();
     if largest < 1e7 && last > -13.0 {
         return TickFormat::Fixed((-last).max(0.0) as usize);
     }
-    let digits = (largest.log10().floor() - last).clamp(0.0, 15.0) as usize;
-    TickFormat::Custom(Arc::new(move |value| {
-        if value == 0.0 { "0".into() } else { format!("{value:.digits$e}") }
-    }))
+    TickFormat::Sci
 }
 
-/// `10⁻⁸` for -8.
+/// Writes a power of ten: `10⁻⁸` for -8.
 fn power_of_ten(exponent: f64) -> String {
     let superscript = |digit: char| match digit {
         '-' => '⁻',

@@ -67,8 +67,36 @@ pub fn load<M: Stored>(path: impl AsRef<Path>) -> Result<M> {
     from_bytes(&bytes).map_err(|fault| named(path, fault))
 }
 
-/// Reads a model from the bytes of a file of either format.
-pub(super) fn from_bytes<M: Stored>(bytes: &[u8]) -> Result<M> {
+/// Returns the bytes of a model file, as safetensors: for databases, messages and archives of other formats.
+///
+/// The same model always gives the same bytes.
+///
+/// ```
+/// use entropysum::{family::{registry, Parameters}, model::Mixture, store};
+///
+/// let family = registry::build("gaussian-diag", 1)?;
+/// let components = vec![vec![0.0, 1.0], vec![0.1, 0.2]];
+/// let mixture = Mixture::new(family, vec![0.5, 0.5], Parameters { components, shared: vec![] })?;
+/// let bytes = store::to_bytes(&mixture);
+/// let same: Mixture = store::from_bytes(&bytes)?;
+/// assert_eq!(same.parameters(), mixture.parameters());
+/// assert_eq!(store::to_bytes(&same), bytes);
+///
+/// let json = store::to_json(&mixture).to_string();
+/// let same: Mixture = store::from_bytes(json.as_bytes())?;
+/// assert_eq!(same.parameters(), mixture.parameters());
+/// # Ok::<(), entropysum::Error>(())
+/// ```
+pub fn to_bytes(model: &impl Stored) -> Vec<u8> {
+    safetensors::to_bytes(model)
+}
+
+/// Builds a model from the bytes of a file, safetensors or JSON: the content tells which.
+///
+/// # Errors
+/// [`Error::Model`] if they are damaged, describe another kind of model than `M` or are of a newer version, or if arrays are
+/// missing, of the wrong shape, not finite, or no parameters of the model.
+pub fn from_bytes<M: Stored>(bytes: &[u8]) -> Result<M> {
     let text = bytes.trim_ascii_start();
     if text.is_empty() {
         return invalid("the file is empty, expected a model");

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::family::product;
 use serde_json::{Map, Value};
 
-/// A model as a JSON object, as [the module](super) describes it.
+/// Writes a model as a JSON object, as [the module](super) describes it.
 ///
 /// ```
 /// use entropysum::{family::{registry, Parameters}, model::Mixture, store};
@@ -44,7 +44,7 @@ pub fn to_json(model: &impl Stored) -> Value {
     object.into()
 }
 
-/// The model that a JSON object describes, the inverse of [`to_json`].
+/// Builds the model that a JSON object describes, the inverse of [`to_json`].
 ///
 /// # Errors
 /// [`Error::Model`](crate::error::Error::Model) names the key, and the index in its array, of what is missing or wrong.

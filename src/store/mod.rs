@@ -1,8 +1,9 @@
-//! Model files: a model on disk, as JSON to read and edit, or as safetensors for everything else.
+//! Model files: safetensors, or JSON to read and edit.
 //!
 //! [`save`] writes JSON if the name ends in `.json`, else safetensors. [`load`] looks at the content, not at the name.
+//! [`to_bytes`] and [`from_bytes`] do the same without a file.
 //! Either way numbers come back as the same bits. Files hold what a model is, not how it was learned: frozen
-//! components and fixed weights of a mixture are settings of a fit and are not saved.
+//! components and fixed weights of a mixture are settings of a fit, and are not saved.
 //!
 //! [`Model`] lists the kinds of model there are; each says in a file of its own, by [`Stored`], what a file holds of it.
 //!
@@ -89,12 +90,12 @@ pub use stored::{Array, File, Model, NamedArray, Stored};
 #[cfg(feature = "files")]
 pub use {
     checkpoint::{load_checkpoint, save_checkpoint},
-    files::{load, save},
+    files::{from_bytes, load, save, to_bytes},
 };
 
 use crate::error::{Error, Result};
 #[cfg(feature = "files")]
-use files::{from_bytes, named};
+use files::named;
 
 /// Name of the format, in every file.
 const FORMAT: &str = "entropysum";

@@ -102,7 +102,7 @@ pub(super) trait Contents {
     /// The array of this name, if there is one.
     ///
     /// # Errors
-    /// If it is none, or damaged.
+    /// If something else stands there, or the array is damaged.
     fn array(&self, name: &str) -> Result<Option<Array>>;
 
     /// What this format calls an array.

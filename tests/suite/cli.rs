@@ -6,6 +6,7 @@ use crate::common;
 use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::monitor::history;
+use entropysum::rng;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,11 +112,8 @@ impl Place {
 
 /// Uniform numbers in [0, 1).
 fn uniform(n: usize) -> impl Iterator<Item = f64> {
-    let mut state = 12345u64;
-    (0..n).map(move |_| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 11) as f64 * 2f64.powi(-53)
-    })
+    let mut rng = rng::stream(12345, 0);
+    (0..n).map(move |_| rng::uniform(&mut rng))
 }
 
 /// Three clusters on a line, point `i` in cluster `i % 3`.

@@ -201,14 +201,14 @@ fn a_checkpoint_of_another_model_is_refused() {
     let fit = "fit points.npy --batch-size 200 --epochs 2 -q --checkpoint checkpoint --resume";
     place.succeed(&format!("{fit} -k 3"));
     for (other, message) in [
+        ("-k 4", "\"3 components of gaussian-full, exact posteriors\" there and \"4 components"),
+        ("-k 3 --model gaussian-diag", "and \"3 components of gaussian-diag"),
         (
-            "-k 4",
-            "it has 3 components of gaussian-full; this one has 4 components of gaussian-full",
+            "-k 3 --posterior hard",
+            "exact posteriors\" there and \"3 components of gaussian-full, hard posteriors",
         ),
-        ("-k 3 --model gaussian-diag", "this one has 3 components of gaussian-diag"),
-        ("-k 3 --posterior hard", "it has exact posteriors; this one has hard posteriors"),
-        ("-k 3 --step-least 0.1", "least step 0.1"),
-        ("-k 3 --seed 1", "seed 1"),
+        ("-k 3 --step-least 0.1", "least_step null there and 0.1 here"),
+        ("-k 3 --seed 1", "seed 0 there and 1 here"),
     ] {
         let fault = place.fault(&format!("{fit} {other}"));
         assert!(fault.contains("the checkpoint is of another fit"), "{other}: {fault}");
@@ -227,7 +227,7 @@ fn a_checkpoint_is_of_what_was_asked_for_and_not_of_what_became_of_it() {
         place.succeed(&fit);
         place.succeed(&fit);
         let fault = place.fault(&fit.replace("-k 3", "-k 2"));
-        assert!(fault.contains("it has 3 components"), "{fault}");
+        assert!(fault.contains("label \"3 components"), "{fault}");
         fs::remove_file(place.path("state")).unwrap();
     }
     let fit =
@@ -339,8 +339,8 @@ fn bad_lines_and_points_are_named_or_left_out() {
     );
     let report = place.json("fit bad.csv -k 3 --batch-size 300 --epochs 1 --on-bad-row skip");
     let warnings = report["warnings"].to_string();
-    assert!(warnings.contains("2 line(s) were left out"), "{warnings}");
-    assert!(warnings.contains("1 point(s) were left out"), "{warnings}");
+    assert!(warnings.contains("2 lines skipped: not a point"), "{warnings}");
+    assert!(warnings.contains("1 row skipped: "), "{warnings}");
     assert_eq!(report["points_seen"], 2_997);
 
     values[2 * 1234] = f64::INFINITY;
@@ -395,5 +395,5 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(fault.contains("the checkpoint is of another fit"), "{fault}");
     fs::write(place.path("state"), "no checkpoint").unwrap();
     let fault = place.fault(&format!("{fit} --batch-size 300"));
-    assert!(fault.contains("state: neither a checkpoint"), "{fault}");
+    assert!(fault.contains("state: not a checkpoint"), "{fault}");
 }

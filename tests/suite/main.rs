@@ -19,6 +19,7 @@ mod mfa;
 mod mfa_streaming;
 mod missing;
 mod precision;
+mod predictor;
 mod real_data;
 mod robustness;
 mod robustness_families;

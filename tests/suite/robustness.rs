@@ -356,8 +356,9 @@ fn wrong_dimensions_are_refused() {
         inference::score(&model, &points, &executor).unwrap_err(),
         em::fit(&model, &points, &executor, &Config::default(), &mut Silent).unwrap_err(),
     ] {
+        assert!(matches!(error, Error::Data(_)), "{error:?}");
         let text = error.to_string();
-        assert!(text.contains("3 dimension(s)") && text.contains("for 2"), "{text}");
+        assert!(text.contains("found points of dimension 3, expected 2"), "{text}");
     }
 }
 

@@ -3,6 +3,7 @@
 use entropysum::error::Error;
 use entropysum::family::{Covariance, ExponentialFamily, Gaussian, Parameters};
 use entropysum::model::{Mixture, Posterior};
+use entropysum::rng;
 use entropysum::store::{self, save, to_json};
 use serde_json::{Value, json};
 use std::fs;
@@ -18,13 +19,10 @@ fn from_json(value: &Value) -> entropysum::Result<Mixture> {
     store::from_json(value)
 }
 
-/// Numbers with all their digits, in (0, 1).
+/// Numbers in [0, 1) with all their digits.
 fn digits(seed: u64) -> impl FnMut() -> f64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
+    let mut rng = rng::stream(seed, 0);
+    move || rng::uniform(&mut rng)
 }
 
 /// A mixture without a round number in it.

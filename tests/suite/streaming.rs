@@ -548,7 +548,7 @@ fn resumed_fits_hold_what_was_held_and_go_on_without_missing_values() {
         for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
             let settings = StreamConfig { algorithm, ..stream_config() };
             let whole = fit_minibatches(&model, &points, &executor, &config, &settings).unwrap();
-            let ([fit, _], _) = resumed(&model, &points, &executor, &config, Some(&settings), 13);
+            let ([fit, _], _) = resumed(&model, &points, &executor, &config, Some(&settings), 9);
             assert_eq!(bits(&fit), bits(&whole), "{what} {algorithm:?}");
             let moved = fit.model.parameter("means").unwrap();
             match what {

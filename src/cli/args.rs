@@ -216,8 +216,8 @@ pub struct FitArgs {
     /// Rotate the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// Posteriors of the E-step: of mixtures exact or hard, of sbn and sbn3 exact, truncated or mean-field [default: exact, or those of --init FILE]
-    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated", "mean-field"]))]
+    /// Posteriors of the E-step: of mixtures exact or hard, of sbn and sbn3 exact or truncated [default: exact, or those of --init FILE]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated"]))]
     pub posterior: Option<String>,
     /// States of each point that truncated posteriors keep [default: 32, or that of --init FILE]
     #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]

@@ -105,17 +105,9 @@ fn softplus_of<M: MulAdd>(a: f64) -> f64 {
     Transcendental::ln::<M>(1.0 + e) + if a > 0.0 { a } else { 0.0 }
 }
 
-/// `H[σ(a)]`, inside a kernel.
-#[inline(always)]
-pub(crate) fn entropy_of<M: MulAdd, T: Scalar>(a: T) -> T {
-    let e = exp_minus_abs::<M, T>(a);
-    let size = if a > T::ZERO { a } else { -a };
-    Transcendental::ln::<M>(T::ONE + e) + size * (e / (T::ONE + e))
-}
-
 /// `σ(a)`, inside a kernel.
 #[inline(always)]
-pub(crate) fn sigmoid_of<M: MulAdd, T: Scalar>(a: T) -> T {
+fn sigmoid_of<M: MulAdd, T: Scalar>(a: T) -> T {
     let e = exp_minus_abs::<M, T>(a);
     let upper = T::ONE / (T::ONE + e);
     if a > T::ZERO { upper } else { e * upper }

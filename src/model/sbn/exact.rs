@@ -14,7 +14,7 @@
 //! shared out among the `z` by `p(z | y)`, which is the same for all points.
 
 use super::regression::Design;
-use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet, mean_field};
+use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet};
 use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::error::{Error, Result};
@@ -50,7 +50,6 @@ pub struct Packed<T> {
     bias: Vec<T>,
     /// `p(z | y)` of three layers.
     above: Option<Above>,
-    mean_field: bool,
     /// Columns of a slice, which has nothing to do.
     sliced: Option<usize>,
 }
@@ -76,7 +75,6 @@ pub struct Workspace<T> {
     strip_moments: Aligned<T>,
     log_evidence: Vec<f64>,
     sums: Vec<T>,
-    mean_field: Option<mean_field::Scratch<T>>,
     /// Mass of the states that the observables see, since the last flush.
     mass: Vec<f64>,
 }
@@ -88,7 +86,7 @@ pub struct PosteriorTile<'a, T> {
     pub first: u64,
     /// Weights of the points.
     pub weights: Option<&'a [f64]>,
-    /// Log-evidence of each point, in nats; with mean-field posteriors the lower bound of it.
+    /// Log-evidence of each point, in nats.
     pub log_evidence: &'a [f64],
     /// Posterior probability of each state of the layer above the observables, one column a state, `stride` apart. May be
     /// overwritten.
@@ -156,8 +154,7 @@ impl SigmoidBeliefNet {
                 weights[j * dim + d] = T::from_f64(w);
             }
         }
-        let mean_field = self.posterior() == LatentPosterior::MeanField;
-        Packed { simd, latents, dim, weights, bias, above, mean_field, sliced: None }
+        Packed { simd, latents, dim, weights, bias, above, sliced: None }
     }
 
     pub(crate) fn states_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
@@ -171,9 +168,6 @@ impl SigmoidBeliefNet {
             strip_moments: Aligned::zeros(n * WIDE),
             log_evidence: vec![0.0; WIDE],
             sums: vec![T::ZERO; n * packed.dim],
-            mean_field: packed
-                .mean_field
-                .then(|| mean_field::Scratch::new(packed.latents, packed.width())),
             mass: vec![0.0; packed.bias.len()],
         }
     }
@@ -229,9 +223,7 @@ impl SigmoidBeliefNet {
 
 impl<T: Scalar> Workspace<T> {
     fn serves(&self, packed: &Packed<T>) -> bool {
-        self.latents == packed.latents
-            && self.table.len() == packed.bias.len() * packed.width()
-            && self.mean_field.is_some() == packed.mean_field
+        self.latents == packed.latents && self.table.len() == packed.bias.len() * packed.width()
     }
 }
 
@@ -307,26 +299,15 @@ impl<T: Scalar> Packed<T> {
             }
             states::enumerate(self.simd, strip, &self.bias, columns);
             let log_evidence = &mut workspace.log_evidence[..n];
-            let totals = if let Some(scratch) = &mut workspace.mean_field {
-                mean_field::posteriors(
-                    self.simd,
-                    columns,
-                    posterior_weights,
-                    &mut workspace.mass,
-                    log_evidence,
-                    scratch,
-                )
-            } else {
-                softmax::softmax(
-                    self.simd,
-                    columns.as_flattened_mut(),
-                    W,
-                    n,
-                    posterior_weights,
-                    &mut workspace.mass,
-                    Some(log_evidence),
-                )
-            };
+            let totals = softmax::softmax(
+                self.simd,
+                columns.as_flattened_mut(),
+                W,
+                n,
+                posterior_weights,
+                &mut workspace.mass,
+                Some(log_evidence),
+            );
             let log_evidence = std::mem::take(&mut workspace.log_evidence);
             let posterior = PosteriorTile {
                 first: tile.first + start as u64,

@@ -43,10 +43,9 @@ enum Encoder<T> {
 pub struct LatentScratch<T>(Option<Workspace<T>>);
 
 impl SigmoidBeliefNet {
-    /// Whether [`Density::score`] gives lower bounds of log-densities, as it does with truncated and mean-field
-    /// posteriors, and not these themselves.
+    /// Tells whether [`Density::score`] returns lower bounds of log-densities, as it does under truncated posteriors.
     pub fn scores_are_bounds(&self) -> bool {
-        self.posterior() != LatentPosterior::Exact
+        matches!(self.posterior(), LatentPosterior::Truncated { .. })
     }
 
     fn latent_encoder<T: Scalar>(&self, simd: Simd) -> LatentEncoder<T> {
@@ -55,7 +54,7 @@ impl SigmoidBeliefNet {
                 let states = TruncatedStates::largest(self.n_latents(), states);
                 Encoder::Search(self.searcher(simd, states), states)
             }
-            _ => Encoder::States(self.pack_states(simd)),
+            LatentPosterior::Exact => Encoder::States(self.pack_states(simd)),
         };
         LatentEncoder { simd, probabilities: OnceLock::new(), posterior }
     }
@@ -185,7 +184,7 @@ impl<T: Scalar> Density<T> for SigmoidBeliefNet {
         })
     }
 
-    /// Log-densities; with truncated or mean-field posteriors lower bounds of them
+    /// Log-densities; with truncated posteriors lower bounds of them
     /// ([`scores_are_bounds`](SigmoidBeliefNet::scores_are_bounds)). A point with a value that is neither 0 nor 1 has none.
     fn score(
         &self,

@@ -17,13 +17,11 @@
 //! | `mod.rs` | parameters, M-step, bound, entropies |
 //! | `regression.rs` | Newton's method for one output |
 //! | `exact.rs` | E-step over all states: exact posteriors |
-//! | `mean_field.rs` | E-step over all states: factored posteriors |
 //! | `fitted.rs` | scores, latents, reconstructions and samples |
 //! | `truncated.rs` | E-step over a few states a point, improved by evolutionary search |
 
 mod exact;
 mod fitted;
-mod mean_field;
 mod regression;
 mod table;
 mod truncated;
@@ -66,9 +64,6 @@ const MAX_STATES: usize = 1 << MAX_ENUMERATED;
 pub enum LatentPosterior {
     /// All distributions: `q_n` is the exact posterior, by enumeration of all states.
     Exact,
-    /// Factored ones, `q_n(z) = Π_h m_nh^z_h (1 - m_nh)^(1 - z_h)`. The expectation of the log-partition, which has no closed form, is
-    /// taken exactly, over all states; so the bound is the true one, and costs more than the exact posterior.
-    MeanField,
     /// Those that are zero outside a set of `states` states a point, which a search improves in every sweep.
     Truncated {
         /// Size S of the set.
@@ -94,7 +89,6 @@ impl LatentPosterior {
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
-            Self::MeanField => "mean-field",
             Self::Truncated { .. } => "truncated",
         }
     }
@@ -258,10 +252,9 @@ impl SigmoidBeliefNet {
     /// The same network with another variational family.
     ///
     /// # Errors
-    /// If all states are to be enumerated and there are more than 2^[`MAX_ENUMERATED`], or mean-field posteriors are asked
-    /// of three layers, or a set of no states.
+    /// If all states are to be enumerated and there are more than 2^[`MAX_ENUMERATED`], or if a set has no states or too many.
     pub fn with_posterior(mut self, posterior: LatentPosterior) -> Result<Self> {
-        check_posterior(posterior, self.n_latents(), self.layers.len() == 2)?;
+        check_posterior(posterior, self.n_latents())?;
         self.posterior = posterior;
         Ok(self)
     }
@@ -440,7 +433,7 @@ impl SigmoidBeliefNet {
         (prior, layers.map(dot).collect())
     }
 
-    /// Derivatives of the lower bound at these parameters from the statistics of an exact or mean-field E-step.
+    /// Derivatives of the lower bound at these parameters from the statistics of an exact E-step.
     pub fn gradient(&self, stats: &SuffStats) -> Gradient {
         self.gradient_of(&self.latent_stats(stats))
     }
@@ -462,23 +455,13 @@ impl SigmoidBeliefNet {
     }
 }
 
-/// Says what to use instead where posteriors cannot be had.
-pub(crate) fn check_posterior(
-    posterior: LatentPosterior,
-    latents: usize,
-    three_layers: bool,
-) -> Result<()> {
+/// Refuses posteriors that cost too much, and names those to use instead.
+pub(crate) fn check_posterior(posterior: LatentPosterior, latents: usize) -> Result<()> {
     let refuse = |message: String| Err(Error::Config(format!("sbn: {message}")));
     match posterior {
-        LatentPosterior::Exact | LatentPosterior::MeanField if latents > MAX_ENUMERATED => {
-            refuse(format!(
-                "{} posteriors enumerate 2^{latents} states; up to {MAX_ENUMERATED} latents can be: use truncated posteriors",
-                posterior.name()
-            ))
-        }
-        LatentPosterior::MeanField if three_layers => refuse(
-            "mean-field posteriors are for two layers; use exact or truncated posteriors".into(),
-        ),
+        LatentPosterior::Exact if latents > MAX_ENUMERATED => refuse(format!(
+            "exact posteriors enumerate 2^{latents} states; up to {MAX_ENUMERATED} latents can be: use truncated posteriors"
+        )),
         LatentPosterior::Truncated { states: 0 } => {
             refuse("truncated posteriors need at least one state a point".into())
         }

@@ -6,7 +6,7 @@ use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
 use crate::kernels::blocking;
-use crate::model::{Constants, EStep, GenerativeModel};
+use crate::model::{Constants, EStep, GenerativeModel, HalvedEStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 
@@ -55,6 +55,16 @@ pub struct Lanes<T, W> {
     lanes: Vec<Lane<T, W>>,
     lane_memory: usize,
     min_points: u64,
+}
+
+/// What all lanes of a sweep have in common.
+struct Pass<'p, T: Scalar, M: EStep<T>> {
+    executor: &'p Executor,
+    source: &'p dyn DataSource<T>,
+    model: &'p M,
+    packed: &'p M::Packed,
+    /// Whether constants are summed, and points held against the support.
+    first_sweep: bool,
 }
 
 #[derive(Debug)]
@@ -141,10 +151,11 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             model.pack(simd, n_points, Constants::Sum)
         });
         let (empty, first_sweep) = (model.new_stats(&packed), constants.is_none());
-        let mut total = if 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory {
-            self.sweep_lanes(executor, source, model, &packed, empty, first_sweep)?
-        } else {
-            self.sweep_halves(executor, source, model, &packed, empty, first_sweep)?
+        let pass = Pass { executor, source, model, packed: &packed, first_sweep };
+        let fits = 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory;
+        let mut total = match model.halves() {
+            Some(halves) if !fits => self.sweep_halves(&pass, halves, empty)?,
+            _ => self.sweep_lanes(&pass, empty)?,
         };
         model.complete(&packed, &mut total, constants.as_ref());
         if !total.is_finite() {
@@ -167,13 +178,10 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
     /// Each lane goes through its share of the points with statistics of its own.
     fn sweep_lanes<M: EStep<T, Workspace = W>>(
         &mut self,
-        executor: &Executor,
-        source: &dyn DataSource<T>,
-        model: &M,
-        packed: &M::Packed,
+        pass: &Pass<'_, T, M>,
         empty: SuffStats,
-        first_sweep: bool,
     ) -> Result<SuffStats> {
+        let &Pass { executor, source, model, packed, first_sweep } = pass;
         let n = source.len();
         let by_memory = (self.lane_memory / (8 * empty.as_slice().len())) as u64;
         let n_lanes = (n / self.min_points).min(by_memory).clamp(1, MAX_LANES);
@@ -219,13 +227,11 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
     /// components. The sums exist once, and every number is added up in the same order on any number of threads.
     fn sweep_halves<M: EStep<T, Workspace = W>>(
         &mut self,
-        executor: &Executor,
-        source: &dyn DataSource<T>,
-        model: &M,
-        packed: &M::Packed,
+        pass: &Pass<'_, T, M>,
+        halves: &dyn HalvedEStep<T, M::Packed, W>,
         empty: SuffStats,
-        first_sweep: bool,
     ) -> Result<SuffStats> {
+        let &Pass { executor, source, model, packed, first_sweep } = pass;
         let n = source.len();
         let sparse = model.takes_sparse();
         let shape = empty.shape();
@@ -241,7 +247,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         let mut slices: Vec<_> = (0..shape.components)
             .step_by(per_slice)
             .map(|first| {
-                let slice = model.slice(packed, first..(first + per_slice).min(shape.components));
+                let slice = halves.slice(packed, first..(first + per_slice).min(shape.components));
                 let stats = model.new_stats(&slice);
                 let workspace = model.workspace(&slice, None);
                 (first, slice, stats, workspace, BlockBuf::default())
@@ -254,8 +260,8 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                 let start = end.min(part + index as u64 * per_lane);
                 (start, (end.min(start + per_lane) - start) as usize)
             };
-            let mut halves: Vec<_> = self.lanes.iter_mut().zip(&mut responsibilities).collect();
-            executor.for_each(&mut halves, |index, (lane, responsibilities)| {
+            let mut lanes: Vec<_> = self.lanes.iter_mut().zip(&mut responsibilities).collect();
+            executor.for_each(&mut lanes, |index, (lane, responsibilities)| {
                 let (start, count) = range(index);
                 let stats =
                     lane.stats.get_or_insert_with(|| SuffStats::zeros(without_sums, Vec::new()));
@@ -266,7 +272,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                     if first_sweep {
                         check_points(model, source, block)?;
                     }
-                    model.posteriors(packed, block, stats, &mut workspace, responsibilities);
+                    halves.posteriors(packed, block, stats, &mut workspace, responsibilities);
                     if !stats.log_evidence().is_finite() {
                         return Err(first_fault(source, &model.domains(), block).into());
                     }
@@ -282,7 +288,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                     if count > 0 {
                         let block = data::read(source, sparse, start, count, buffer)?;
                         let columns = &responsibilities[*first * count..][..n_columns * count];
-                        model.accumulate(slice, block, columns, stats, workspace);
+                        halves.accumulate(slice, block, columns, stats, workspace);
                     }
                 }
                 Ok(())
@@ -306,7 +312,12 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         }
         for (first, slice, mut stats, mut workspace, _) in slices {
             model.flush(&slice, &mut stats, &mut workspace);
-            model.merge_slice(packed, first, &stats, &mut total);
+            for k in 0..stats.shape().components {
+                let sums = total.sums_mut(halves.component(packed, first + k));
+                sums.iter_mut().zip(stats.sums(k)).for_each(|(total, sum)| *total += sum);
+            }
+            let shared = total.shared_mut().iter_mut().zip(stats.shared());
+            shared.for_each(|(total, sum)| *total += sum);
         }
         Ok(total)
     }

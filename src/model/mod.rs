@@ -166,39 +166,6 @@ pub trait EStep<T: Scalar>: GenerativeModel {
         workspace: &mut Self::Workspace,
     );
 
-    /// The first half of an E-step whose sums are too large to have a copy in every lane: adds all statistics but
-    /// the sums, and writes weighted responsibilities, one column of `block.len()` a column of the logits.
-    fn posteriors(
-        &self,
-        packed: &Self::Packed,
-        block: Block<'_, T>,
-        stats: &mut SuffStats,
-        workspace: &mut Self::Workspace,
-        responsibilities: &mut [T],
-    );
-
-    /// What the second half needs for some columns of the logits.
-    fn slice(&self, packed: &Self::Packed, columns: Range<usize>) -> Self::Packed;
-
-    /// The second half: adds the sums of a block for the columns of a slice.
-    fn accumulate(
-        &self,
-        slice: &Self::Packed,
-        block: Block<'_, T>,
-        responsibilities: &[T],
-        stats: &mut SuffStats,
-        workspace: &mut Self::Workspace,
-    );
-
-    /// Adds the sums of a slice, from column `first` on, to the statistics of the whole.
-    fn merge_slice(
-        &self,
-        packed: &Self::Packed,
-        first: usize,
-        slice: &SuffStats,
-        stats: &mut SuffStats,
-    );
-
     /// Moves what the workspace still holds into the statistics.
     fn flush(&self, packed: &Self::Packed, stats: &mut SuffStats, workspace: &mut Self::Workspace);
 
@@ -211,4 +178,47 @@ pub trait EStep<T: Scalar>: GenerativeModel {
 
     /// Whether these constants are what a sweep with these parameters would sum.
     fn can_reuse(&self, packed: &Self::Packed, constants: &DataConstants) -> bool;
+
+    /// Returns the E-step in two halves, if the model offers it. Called if sums are too large for a copy in every lane.
+    fn halves(&self) -> Option<&dyn HalvedEStep<T, Self::Packed, Self::Workspace>> {
+        None
+    }
+}
+
+/// An E-step in two halves, for models whose sums are too large for a copy in every lane.
+///
+/// The first half is parallel over points and keeps their responsibilities. The second half is parallel over columns of the
+/// logits, so that each sum exists once. `P` and `W` are the model's [`Packed`](EStep::Packed) and
+/// [`Workspace`](EStep::Workspace).
+pub trait HalvedEStep<T: Scalar, P, W>: Sync {
+    /// Adds all statistics of a block but the sums, and writes its weighted responsibilities.
+    ///
+    /// # Shapes
+    /// `responsibilities: B × C`, column-major, in the order of the columns of the logits.
+    fn posteriors(
+        &self,
+        packed: &P,
+        block: Block<'_, T>,
+        stats: &mut SuffStats,
+        workspace: &mut W,
+        responsibilities: &mut [T],
+    );
+
+    /// Packs what the second half needs of some columns of the logits.
+    fn slice(&self, packed: &P, columns: Range<usize>) -> P;
+
+    /// Adds the sums of a block for the columns of a slice. The other arguments are those of the slice, too.
+    fn accumulate(
+        &self,
+        slice: &P,
+        block: Block<'_, T>,
+        responsibilities: &[T],
+        stats: &mut SuffStats,
+        workspace: &mut W,
+    );
+
+    /// Returns the component of a column of the logits.
+    fn component(&self, _packed: &P, column: usize) -> usize {
+        column
+    }
 }

@@ -13,7 +13,7 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
 use crate::kernels::statistics::{self, Tile};
 use crate::kernels::{quadratic, softmax};
-use crate::model::{Constants, Density, EStep, ScoredTile};
+use crate::model::{Constants, Density, EStep, HalvedEStep, ScoredTile};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
@@ -645,6 +645,40 @@ impl<T: Scalar> EStep<T> for Mixture {
         }
     }
 
+    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        packed.flush(stats, workspace);
+    }
+
+    fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&DataConstants>) {
+        if let (Constants::Known, Some(known)) = (packed.constants, known) {
+            *stats.log_base_measure_mut() = known.log_base_measure;
+            if packed.centred.is_empty() {
+                stats.shared_mut().copy_from_slice(&known.shared);
+            }
+        }
+        let shared: f64 =
+            packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
+        *stats.log_evidence_mut() += shared + stats.log_base_measure();
+    }
+
+    fn constants(&self, packed: &Packed<T>, stats: &SuffStats) -> Option<DataConstants> {
+        (packed.shared.is_empty() || packed.centred.is_empty()).then(|| DataConstants {
+            log_base_measure: stats.log_base_measure(),
+            shared: stats.shared().to_vec(),
+            centre: self.shared_centre(packed),
+        })
+    }
+
+    fn can_reuse(&self, packed: &Packed<T>, constants: &DataConstants) -> bool {
+        packed.shared.is_empty() || constants.centre == self.shared_centre(packed)
+    }
+
+    fn halves(&self) -> Option<&dyn HalvedEStep<T, Packed<T>, Workspace<T>>> {
+        Some(self)
+    }
+}
+
+impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for Mixture {
     fn posteriors(
         &self,
         packed: &Packed<T>,
@@ -710,46 +744,8 @@ impl<T: Scalar> EStep<T> for Mixture {
         }
     }
 
-    fn merge_slice(
-        &self,
-        packed: &Packed<T>,
-        first: usize,
-        slice: &SuffStats,
-        stats: &mut SuffStats,
-    ) {
-        for k in 0..slice.shape().components {
-            let sums = stats.sums_mut(packed.order[first + k]);
-            sums.iter_mut().zip(slice.sums(k)).for_each(|(total, sum)| *total += sum);
-        }
-        stats.shared_mut().iter_mut().zip(slice.shared()).for_each(|(total, sum)| *total += sum);
-    }
-
-    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
-        packed.flush(stats, workspace);
-    }
-
-    fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&DataConstants>) {
-        if let (Constants::Known, Some(known)) = (packed.constants, known) {
-            *stats.log_base_measure_mut() = known.log_base_measure;
-            if packed.centred.is_empty() {
-                stats.shared_mut().copy_from_slice(&known.shared);
-            }
-        }
-        let shared: f64 =
-            packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
-        *stats.log_evidence_mut() += shared + stats.log_base_measure();
-    }
-
-    fn constants(&self, packed: &Packed<T>, stats: &SuffStats) -> Option<DataConstants> {
-        (packed.shared.is_empty() || packed.centred.is_empty()).then(|| DataConstants {
-            log_base_measure: stats.log_base_measure(),
-            shared: stats.shared().to_vec(),
-            centre: self.shared_centre(packed),
-        })
-    }
-
-    fn can_reuse(&self, packed: &Packed<T>, constants: &DataConstants) -> bool {
-        packed.shared.is_empty() || constants.centre == self.shared_centre(packed)
+    fn component(&self, packed: &Packed<T>, column: usize) -> usize {
+        packed.order[column]
     }
 }
 

@@ -10,7 +10,9 @@ use crate::kernels::softmax::{padded_stride, softmax};
 use crate::kernels::statistics::{self, Tile};
 use crate::linalg::{product, row_major};
 use crate::model::mixture::cancellation_tolerance;
-use crate::model::{Constants, Density, EStep, GenerativeModel, LatentSpace, ScoredTile};
+use crate::model::{
+    Constants, Density, EStep, GenerativeModel, HalvedEStep, LatentSpace, ScoredTile,
+};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
@@ -526,6 +528,29 @@ impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
         }
     }
 
+    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        packed.flush(stats, workspace);
+    }
+
+    fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, _: Option<&DataConstants>) {
+        packed.complete(stats);
+    }
+
+    /// There are none, and they hold for all parameters.
+    fn constants(&self, _: &Packed<T>, _: &SuffStats) -> Option<DataConstants> {
+        Some(DataConstants { log_base_measure: 0.0, shared: Vec::new(), centre: Vec::new() })
+    }
+
+    fn can_reuse(&self, _: &Packed<T>, _: &DataConstants) -> bool {
+        true
+    }
+
+    fn halves(&self) -> Option<&dyn HalvedEStep<T, Packed<T>, Workspace<T>>> {
+        Some(self)
+    }
+}
+
+impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for MixtureOfFactorAnalyzers {
     fn posteriors(
         &self,
         packed: &Packed<T>,
@@ -582,29 +607,6 @@ impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
             slice.project(tile.points, workspace);
             slice.accumulate(tile.len(), stats, workspace);
         }
-    }
-
-    fn merge_slice(&self, _: &Packed<T>, first: usize, slice: &SuffStats, stats: &mut SuffStats) {
-        for k in 0..slice.shape().components {
-            add(stats.sums_mut(first + k), slice.sums(k));
-        }
-    }
-
-    fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
-        packed.flush(stats, workspace);
-    }
-
-    fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, _: Option<&DataConstants>) {
-        packed.complete(stats);
-    }
-
-    /// There are none, and they hold for all parameters.
-    fn constants(&self, _: &Packed<T>, _: &SuffStats) -> Option<DataConstants> {
-        Some(DataConstants { log_base_measure: 0.0, shared: Vec::new(), centre: Vec::new() })
-    }
-
-    fn can_reuse(&self, _: &Packed<T>, _: &DataConstants) -> bool {
-        true
     }
 }
 

@@ -25,7 +25,6 @@ use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use std::ops::Range;
 
 /// Latents of all layers whose states are enumerated at most. A strip of 8 points then takes 4 MiB in `f64`.
 pub const MAX_ENUMERATED: usize = 16;
@@ -50,8 +49,6 @@ pub struct Packed<T> {
     bias: Vec<T>,
     /// `p(z | y)` of three layers.
     above: Option<Above>,
-    /// Columns of a slice, which has nothing to do.
-    sliced: Option<usize>,
 }
 
 /// The top layer of three, given the one below it.
@@ -154,7 +151,7 @@ impl SigmoidBeliefNet {
                 weights[j * dim + d] = T::from_f64(w);
             }
         }
-        Packed { simd, latents, dim, weights, bias, above, sliced: None }
+        Packed { simd, latents, dim, weights, bias, above }
     }
 
     pub(crate) fn states_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
@@ -449,7 +446,7 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
         let shape = StatsShape {
-            components: packed.sliced.unwrap_or(1 << self.n_latents()),
+            components: 1 << self.n_latents(),
             statistics: 0,
             shared: packed.weights.len(),
             centre: 0,
@@ -466,41 +463,6 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
     ) {
         packed.e_step(block, stats, workspace);
     }
-
-    /// All statistics are small: the first half is the whole.
-    fn posteriors(
-        &self,
-        packed: &Packed<T>,
-        block: Block<'_, T>,
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-        _: &mut [T],
-    ) {
-        packed.e_step(block, stats, workspace);
-        packed.flush(stats, workspace);
-    }
-
-    fn slice(&self, packed: &Packed<T>, columns: Range<usize>) -> Packed<T> {
-        Packed {
-            weights: packed.weights.clone(),
-            bias: Vec::new(),
-            above: None,
-            sliced: Some(columns.len()),
-            ..*packed
-        }
-    }
-
-    fn accumulate(
-        &self,
-        _: &Packed<T>,
-        _: Block<'_, T>,
-        _: &[T],
-        _: &mut SuffStats,
-        _: &mut Workspace<T>,
-    ) {
-    }
-
-    fn merge_slice(&self, _: &Packed<T>, _: usize, _: &SuffStats, _: &mut SuffStats) {}
 
     fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         packed.flush(stats, workspace);

@@ -239,10 +239,10 @@ fn map_points<T: Scalar, M: LatentSpace<T>>(
     executor: &Executor,
     width: usize,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
-    map: impl Fn(&M, &M::Encoder, Block<'_, T>, &mut [f64]) + Sync,
+    map: impl Fn(&M, &M::Packed, Block<'_, T>, &mut [f64]) + Sync,
 ) -> Result<()> {
     data::check_dim(source, model.dim())?;
-    let encoder = model.encoder(executor.simd());
+    let packed = model.pack_for_scores(executor.simd());
     let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
     for_each_chunk(
         model,
@@ -252,7 +252,7 @@ fn map_points<T: Scalar, M: LatentSpace<T>>(
         || (),
         |block, (), values: &mut Vec<f64>| {
             values.resize(block.len() * width, 0.0);
-            map(model, &encoder, block, values);
+            map(model, &packed, block, values);
             values.iter().all(|value| value.is_finite())
         },
         |first, values| sink(first, &values),
@@ -270,16 +270,16 @@ fn for_each_tile<T: Scalar, M: Density<T>, R: Default + Send>(
     sink: impl FnMut(u64, R) -> Result<()>,
 ) -> Result<()> {
     data::check_dim(source, model.dim())?;
-    let scorer = model.scorer(executor.simd());
+    let packed = model.pack_for_scores(executor.simd());
     for_each_chunk(
         model,
         source,
         executor,
         chunk,
-        || model.scratch(&scorer),
-        |block, scratch, result| {
+        || model.workspace(&packed, None),
+        |block, workspace, result| {
             let mut finite = true;
-            model.score(&scorer, block, weighted, scratch, |tile| {
+            model.score(&packed, block, weighted, workspace, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());
                 visit(result, tile);
             });

@@ -124,40 +124,56 @@ pub trait GenerativeModel: Clone + Send + Sync {
     fn active_components(&self) -> usize;
 }
 
-/// Whether an E-step must also sum what does not depend on the parameters.
+/// Whether a sweep must also sum the constants of the data: base measure and shared statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Constants {
-    /// Sum them: base measure, shared statistics.
+    /// The sweep sums the constants. The first sweep over a data set does.
     Sum,
-    /// Leave them; the caller has them from an earlier sweep over the same points.
+    /// The sweep leaves the constants out. The caller has them from an earlier sweep over the same points.
     Known,
 }
 
-/// The data plane of a model: its E-step on blocks of points, in precision `T`.
-pub trait EStep<T: Scalar>: GenerativeModel {
-    /// Parameters as the kernels want them, made once a sweep.
-    type Packed: Send + Sync;
-    /// Scratch memory of one lane, kept between sweeps.
-    type Workspace: Send;
-
-    /// Refuses a model whose posteriors are no function of its parameters and the point.
+/// E-steps of a model on blocks of points, in precision `T`.
+///
+/// A sweep goes through all points once with fixed parameters. The engine calls, in this order:
+///
+/// | call | how often |
+/// |---|---|
+/// | [`check_e_step`](Self::check_e_step) | once |
+/// | [`pack`](Self::pack), then [`new_stats`](Self::new_stats) | once; a second time if constants cannot be reused |
+/// | [`workspace`](Density::workspace) | once for each lane |
+/// | [`e_step`](Self::e_step) | for each block of the lane, in the order of the points |
+/// | [`flush`](Self::flush) | once for each lane, after its last block |
+/// | [`complete`](Self::complete) | once, with the merged statistics of all lanes |
+/// | [`constants`](Self::constants) | once, if the sweep summed constants |
+///
+/// A lane is a share of the points that one thread goes through, with statistics and a workspace of its own. The statistics
+/// of lanes are added as plain numbers, so each must be a sum over points until [`complete`](Self::complete).
+///
+/// A model must implement [`pack`](Self::pack), [`new_stats`](Self::new_stats) and [`e_step`](Self::e_step). All other
+/// methods have defaults for a model without sums in the workspace, without constants and with small sums.
+pub trait EStep<T: Scalar>: Density<T> {
+    /// Refuses a model whose posteriors depend on more than its parameters and the point.
     ///
     /// # Errors
-    /// Says what learns it instead.
+    /// Names the function that learns such a model.
     fn check_e_step(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Packs the parameters for a sweep over `n_points`.
+    /// Packs the parameters for a sweep over `n_points` points.
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Self::Packed;
 
-    /// Scratch memory for sweeps with parameters of this shape; `old` is that of the sweep before.
-    fn workspace(&self, packed: &Self::Packed, old: Option<Self::Workspace>) -> Self::Workspace;
-
-    /// Statistics of no points, as this sweep will fill them.
+    /// Returns the statistics of no points, in the shape that the sweep fills, with the centres that it takes.
     fn new_stats(&self, packed: &Self::Packed) -> SuffStats;
 
-    /// Adds the statistics of a block. Some may stay in the workspace until [`flush`](Self::flush).
+    /// Adds the statistics of a block of B × D points to `stats`.
+    ///
+    /// Add all values of the header (`total_weight`, `n_points`, `posterior_entropy`, `log_evidence`), `mass`, and the sums.
+    /// Weights multiply every value except `n_points`. Sums may stay in the workspace until [`flush`](Self::flush).
+    ///
+    /// A value outside the range of `T` is no reason to panic: it makes `log_evidence` NaN or infinite, and the engine then
+    /// ends the sweep with an error that names the point.
     fn e_step(
         &self,
         packed: &Self::Packed,
@@ -166,20 +182,35 @@ pub trait EStep<T: Scalar>: GenerativeModel {
         workspace: &mut Self::Workspace,
     );
 
-    /// Moves what the workspace still holds into the statistics.
-    fn flush(&self, packed: &Self::Packed, stats: &mut SuffStats, workspace: &mut Self::Workspace);
+    /// Adds the sums that are still in the workspace to `stats`, and sets them to zero.
+    fn flush(
+        &self,
+        _packed: &Self::Packed,
+        _stats: &mut SuffStats,
+        _workspace: &mut Self::Workspace,
+    ) {
+    }
 
-    /// Completes the merged statistics of a sweep, with constants of an earlier sweep over the same points where they
-    /// were to be taken from there.
-    fn complete(&self, packed: &Self::Packed, stats: &mut SuffStats, known: Option<&DataConstants>);
+    /// Completes the merged statistics of a sweep. `known` holds the constants if the sweep left them out.
+    fn complete(
+        &self,
+        _packed: &Self::Packed,
+        _stats: &mut SuffStats,
+        _known: Option<&DataConstants>,
+    ) {
+    }
 
-    /// The constants of a sweep, unless they hold for its parameters only.
-    fn constants(&self, packed: &Self::Packed, stats: &SuffStats) -> Option<DataConstants>;
+    /// Returns the constants that a sweep has summed. `None` if they hold for the parameters of this sweep alone.
+    fn constants(&self, _packed: &Self::Packed, _stats: &SuffStats) -> Option<DataConstants> {
+        Some(DataConstants::default())
+    }
 
-    /// Whether these constants are what a sweep with these parameters would sum.
-    fn can_reuse(&self, packed: &Self::Packed, constants: &DataConstants) -> bool;
+    /// Tells whether a sweep with these parameters would sum the same constants.
+    fn can_reuse(&self, _packed: &Self::Packed, _constants: &DataConstants) -> bool {
+        true
+    }
 
-    /// Returns the E-step in two halves, if the model offers it. Called if sums are too large for a copy in every lane.
+    /// Returns the E-step in two halves, if the model offers it. Called if the sums are too large for a copy in every lane.
     fn halves(&self) -> Option<&dyn HalvedEStep<T, Self::Packed, Self::Workspace>> {
         None
     }
@@ -188,8 +219,8 @@ pub trait EStep<T: Scalar>: GenerativeModel {
 /// An E-step in two halves, for models whose sums are too large for a copy in every lane.
 ///
 /// The first half is parallel over points and keeps their responsibilities. The second half is parallel over columns of the
-/// logits, so that each sum exists once. `P` and `W` are the model's [`Packed`](EStep::Packed) and
-/// [`Workspace`](EStep::Workspace).
+/// logits, so that each sum exists once. `P` and `W` are the model's [`Packed`](Density::Packed) and
+/// [`Workspace`](Density::Workspace).
 pub trait HalvedEStep<T: Scalar, P, W>: Sync {
     /// Adds all statistics of a block but the sums, and writes its weighted responsibilities.
     ///

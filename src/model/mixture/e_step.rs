@@ -598,9 +598,6 @@ impl Mixture {
 }
 
 impl<T: Scalar> EStep<T> for Mixture {
-    type Packed = Packed<T>;
-    type Workspace = Workspace<T>;
-
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Packed<T> {
         self.pack_for(
             simd,
@@ -608,13 +605,6 @@ impl<T: Scalar> EStep<T> for Mixture {
             constants,
             false,
         )
-    }
-
-    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
-        match old {
-            Some(old) if old.key == packed.workspace_key() => old,
-            _ => self.workspace_for(packed),
-        }
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
@@ -750,15 +740,15 @@ impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for Mixture {
 }
 
 impl<T: Scalar> Density<T> for Mixture {
-    type Scorer = Packed<T>;
-    type Scratch = Workspace<T>;
+    type Packed = Packed<T>;
+    type Workspace = Workspace<T>;
 
     fn n_components(&self) -> usize {
         self.n_components()
     }
 
     /// Single points are scored to 1e-5 nats per dimension in `f32`, as far as its packed logits are concerned.
-    fn scorer(&self, simd: Simd) -> Packed<T> {
+    fn pack_for_scores(&self, simd: Simd) -> Packed<T> {
         self.pack_for(
             simd,
             cancellation_tolerance::<T>(self.family.dim(), 5_000),
@@ -767,8 +757,11 @@ impl<T: Scalar> Density<T> for Mixture {
         )
     }
 
-    fn scratch(&self, packed: &Packed<T>) -> Workspace<T> {
-        self.workspace_for(packed)
+    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
+        match old {
+            Some(old) if old.key == packed.workspace_key() => old,
+            _ => self.workspace_for(packed),
+        }
     }
 
     fn score(

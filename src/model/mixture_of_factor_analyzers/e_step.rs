@@ -54,6 +54,8 @@ pub struct Packed<T> {
     centres: Vec<T>,
     residual: Vec<Residual<T>>,
     posteriors: Vec<LatentPosterior>,
+    /// `W_c L_c'⁻¹` of all components side by side, D × C H, column-major. Only scores have it, for reconstructions.
+    decoder: Vec<T>,
 }
 
 /// A component whose logits come from residuals: `|Ψ^-½ (x - μ)|² - |u|² = |Ψ^-½ (x - μ - W E[z])|² + |E[z]|²`.
@@ -158,6 +160,7 @@ impl MixtureOfFactorAnalyzers {
             centres: Vec::with_capacity(shape.components * dim),
             residual: Vec::new(),
             posteriors: Vec::with_capacity(shape.components),
+            decoder: Vec::new(),
             centre,
         };
         for (c, component) in self.components.iter().enumerate() {
@@ -495,18 +498,8 @@ fn add<T: Scalar>(totals: &mut [f64], sums: &[T]) {
 }
 
 impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
-    type Packed = Packed<T>;
-    type Workspace = Workspace<T>;
-
     fn pack(&self, simd: Simd, n_points: u64, _: Constants) -> Packed<T> {
         self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), n_points))
-    }
-
-    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
-        match old {
-            Some(old) if old.key == packed.workspace_key() => old,
-            _ => packed.workspace(),
-        }
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
@@ -534,15 +527,6 @@ impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
 
     fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, _: Option<&DataConstants>) {
         packed.complete(stats);
-    }
-
-    /// There are none, and they hold for all parameters.
-    fn constants(&self, _: &Packed<T>, _: &SuffStats) -> Option<DataConstants> {
-        Some(DataConstants { log_base_measure: 0.0, shared: Vec::new(), centre: Vec::new() })
-    }
-
-    fn can_reuse(&self, _: &Packed<T>, _: &DataConstants) -> bool {
-        true
     }
 
     fn halves(&self) -> Option<&dyn HalvedEStep<T, Packed<T>, Workspace<T>>> {
@@ -584,6 +568,7 @@ impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for MixtureOfFactorAnaly
             centres: of(&packed.centres, dim),
             residual: Vec::new(),
             posteriors: Vec::new(),
+            decoder: Vec::new(),
             ..*packed
         }
     }
@@ -611,71 +596,61 @@ impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for MixtureOfFactorAnaly
 }
 
 impl<T: Scalar> Density<T> for MixtureOfFactorAnalyzers {
-    type Scorer = Packed<T>;
-    type Scratch = Workspace<T>;
+    type Packed = Packed<T>;
+    type Workspace = Workspace<T>;
 
     fn n_components(&self) -> usize {
         self.n_components()
     }
 
-    fn scorer(&self, simd: Simd) -> Packed<T> {
-        self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), SCORED_POINTS))
+    fn pack_for_scores(&self, simd: Simd) -> Packed<T> {
+        let mut packed =
+            self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), SCORED_POINTS));
+        let parts = self.components.iter().zip(&packed.posteriors);
+        let decoder = parts.flat_map(|(component, z)| {
+            let map = product(component.loadings.as_ref(), z.factor.as_ref());
+            column_major(&map).map(T::from_f64).collect::<Vec<_>>()
+        });
+        packed.decoder = decoder.collect();
+        packed
     }
 
-    fn scratch(&self, scorer: &Packed<T>) -> Workspace<T> {
-        scorer.workspace()
+    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
+        match old {
+            Some(old) if old.key == packed.workspace_key() => old,
+            _ => packed.workspace(),
+        }
     }
 
     fn score(
         &self,
-        scorer: &Packed<T>,
+        packed: &Packed<T>,
         block: Block<'_, T>,
         weighted: bool,
-        scratch: &mut Workspace<T>,
+        workspace: &mut Workspace<T>,
         mut visit: impl FnMut(ScoredTile<'_, T>),
     ) {
-        for tile in scorer.tiles(block) {
-            let posterior_entropy = scorer.score(tile, weighted, scratch);
+        for tile in packed.tiles(block) {
+            let posterior_entropy = packed.score(tile, weighted, workspace);
             visit(ScoredTile {
                 first: tile.first,
                 weights: tile.weights,
-                log_density: &scratch.log_density[..tile.len()],
-                responsibilities: &scratch.logits,
-                stride: scorer.stride,
+                log_density: &workspace.log_density[..tile.len()],
+                responsibilities: &workspace.logits,
+                stride: packed.stride,
                 posterior_entropy,
             });
         }
     }
 }
 
-/// The parameters of a mixture of factor analysers as its maps want them.
-#[derive(Debug)]
-pub struct Encoder<T> {
-    packed: Packed<T>,
-    /// `W_c L_c'⁻¹` of all components side by side, D × C H, and the means about the centre, D × C; column-major.
-    decoder: Vec<T>,
-    means: Vec<T>,
-}
-
 impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
-    type Encoder = Encoder<T>;
-
     fn n_latents(&self) -> usize {
         self.n_latents()
     }
 
-    fn encoder(&self, simd: Simd) -> Encoder<T> {
-        let packed = Density::<T>::scorer(self, simd);
-        let decoder = self.components.iter().zip(&packed.posteriors).flat_map(|(component, z)| {
-            let map = product(component.loadings.as_ref(), z.factor.as_ref());
-            column_major(&map).map(T::from_f64).collect::<Vec<_>>()
-        });
-        Encoder { decoder: decoder.collect(), means: packed.means.clone(), packed }
-    }
-
     /// Those given the most probable component of the point: each component has latents of its own.
-    fn transform(&self, encoder: &Encoder<T>, block: Block<'_, T>, latents: &mut [f64]) {
-        let packed = &encoder.packed;
+    fn transform(&self, packed: &Packed<T>, block: Block<'_, T>, latents: &mut [f64]) {
         let mut workspace = packed.workspace();
         let (n_latents, stride) = (packed.latents, packed.stride);
         for tile in packed.tiles(block) {
@@ -699,8 +674,7 @@ impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
     }
 
     /// `Σ_c p(c | x) (μ_c + W_c E[z | x, c])`: the mean of the point without its noise.
-    fn reconstruct(&self, encoder: &Encoder<T>, block: Block<'_, T>, points: &mut [f64]) {
-        let packed = &encoder.packed;
+    fn reconstruct(&self, packed: &Packed<T>, block: Block<'_, T>, points: &mut [f64]) {
         let mut workspace = packed.workspace();
         let (dim, stride) = (packed.shape.centre, packed.stride);
         let mut means = vec![T::ZERO; dim * stride];
@@ -709,8 +683,8 @@ impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
             packed.score(tile, false, &mut workspace);
             packed.weight_projections(n, &mut workspace);
             for (parts, map, accumulate) in [
-                (&workspace.logits, &encoder.means, Accum::Replace),
-                (&workspace.weighted, &encoder.decoder, Accum::Add),
+                (&workspace.logits, &packed.means, Accum::Replace),
+                (&workspace.weighted, &packed.decoder, Accum::Add),
             ] {
                 let n_parts = map.len() / dim;
                 matmul(

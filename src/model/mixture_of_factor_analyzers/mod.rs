@@ -38,7 +38,7 @@
 mod e_step;
 mod m_step;
 
-pub use e_step::{Encoder, Packed, Workspace};
+pub use e_step::{Packed, Workspace};
 
 use super::ladder::{self, Ladder};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};

@@ -14,15 +14,15 @@
 //! shared out among the `z` by `p(z | y)`, which is the same for all points.
 
 use super::regression::Design;
-use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet};
+use super::{LatentPosterior, LatentStats, LayerStats, Packed, SigmoidBeliefNet};
 use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{softmax, states};
-use crate::model::{Constants, EStep, GenerativeModel};
+use crate::model::{Constants, Density, EStep, GenerativeModel};
 use crate::scalar::Scalar;
-use crate::stats::{DataConstants, StatsShape, SuffStats};
+use crate::stats::{StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -37,9 +37,9 @@ const WIDE: usize = 32;
 const NARROW: usize = 8;
 const TABLE_BYTES: usize = 1 << 19;
 
-/// The parameters of a network as the E-step over all states wants them.
+/// Parameters of a network in the layout of the kernels that go through all states.
 #[derive(Debug)]
-pub struct Packed<T> {
+pub(super) struct PackedStates<T> {
     simd: Simd,
     latents: usize,
     dim: usize,
@@ -60,7 +60,7 @@ struct Above {
     entropy: Vec<f64>,
 }
 
-/// Scratch memory of one lane.
+/// Scratch memory of one thread; empty under truncated posteriors.
 #[derive(Debug)]
 pub struct Workspace<T> {
     latents: usize,
@@ -73,12 +73,12 @@ pub struct Workspace<T> {
     log_evidence: Vec<f64>,
     sums: Vec<T>,
     /// Mass of the states that the observables see, since the last flush.
-    mass: Vec<f64>,
+    pub(super) mass: Vec<f64>,
 }
 
 /// Posteriors of a strip of points.
 #[derive(Debug)]
-pub struct PosteriorTile<'a, T> {
+pub(super) struct PosteriorTile<'a, T> {
     /// Index of the first point in the source.
     pub first: u64,
     /// Weights of the points.
@@ -115,7 +115,7 @@ impl SigmoidBeliefNet {
         (0..1usize << n).map(|s| self.log_prior(|j| (s >> (n - 1 - j)) & 1 == 1)).collect()
     }
 
-    pub(crate) fn pack_states<T: Scalar>(&self, simd: Simd) -> Packed<T> {
+    pub(super) fn pack_states<T: Scalar>(&self, simd: Simd) -> PackedStates<T> {
         let (latents, dim) = (self.visible_latents(), self.dim());
         let mut log_prior = self.log_priors(simd);
         let mut above = None;
@@ -151,22 +151,7 @@ impl SigmoidBeliefNet {
                 weights[j * dim + d] = T::from_f64(w);
             }
         }
-        Packed { simd, latents, dim, weights, bias, above }
-    }
-
-    pub(crate) fn states_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
-        let n = packed.latents + 1;
-        Workspace {
-            latents: packed.latents,
-            table: Aligned::zeros(packed.bias.len() * packed.width()),
-            inputs: Aligned::zeros(n * TILE),
-            moments: Aligned::zeros(n * TILE),
-            strip_inputs: Aligned::zeros(n * WIDE),
-            strip_moments: Aligned::zeros(n * WIDE),
-            log_evidence: vec![0.0; WIDE],
-            sums: vec![T::ZERO; n * packed.dim],
-            mass: vec![0.0; packed.bias.len()],
-        }
+        PackedStates { simd, latents, dim, weights, bias, above }
     }
 
     /// What an M-step needs of the statistics of an E-step over all states.
@@ -219,12 +204,42 @@ impl SigmoidBeliefNet {
 }
 
 impl<T: Scalar> Workspace<T> {
-    fn serves(&self, packed: &Packed<T>) -> bool {
+    /// Makes scratch memory without room for states.
+    pub(super) fn empty() -> Self {
+        Self {
+            latents: 0,
+            table: Aligned::default(),
+            inputs: Aligned::default(),
+            moments: Aligned::default(),
+            strip_inputs: Aligned::default(),
+            strip_moments: Aligned::default(),
+            log_evidence: Vec::new(),
+            sums: Vec::new(),
+            mass: Vec::new(),
+        }
+    }
+
+    pub(super) fn serves(&self, packed: &PackedStates<T>) -> bool {
         self.latents == packed.latents && self.table.len() == packed.bias.len() * packed.width()
     }
 }
 
-impl<T: Scalar> Packed<T> {
+impl<T: Scalar> PackedStates<T> {
+    pub(super) fn workspace(&self) -> Workspace<T> {
+        let n = self.latents + 1;
+        Workspace {
+            latents: self.latents,
+            table: Aligned::zeros(self.bias.len() * self.width()),
+            inputs: Aligned::zeros(n * TILE),
+            moments: Aligned::zeros(n * TILE),
+            strip_inputs: Aligned::zeros(n * WIDE),
+            strip_moments: Aligned::zeros(n * WIDE),
+            log_evidence: vec![0.0; WIDE],
+            sums: vec![T::ZERO; n * self.dim],
+            mass: vec![0.0; self.bias.len()],
+        }
+    }
+
     fn width(&self) -> usize {
         if self.bias.len() * WIDE * size_of::<T>() <= TABLE_BYTES { WIDE } else { NARROW }
     }
@@ -240,7 +255,7 @@ impl<T: Scalar> Packed<T> {
 
     /// Posteriors of a block, handed to `visit` strip by strip; times the weights of the points, if `weighted`.
     /// `workspace.mass` receives that of the states.
-    pub(crate) fn posteriors(
+    pub(super) fn posteriors(
         &self,
         block: Block<'_, T>,
         weighted: bool,
@@ -416,9 +431,6 @@ pub(crate) fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
 }
 
 impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
-    type Packed = Packed<T>;
-    type Workspace = Workspace<T>;
-
     fn check_e_step(&self) -> Result<()> {
         match self.posterior() {
             LatentPosterior::Truncated { .. } => Err(Error::Config(
@@ -426,29 +438,19 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
                  learn them, or exact posteriors do without"
                     .into(),
             )),
-            _ => Ok(()),
+            LatentPosterior::Exact => Ok(()),
         }
     }
 
     fn pack(&self, simd: Simd, _: u64, _: Constants) -> Packed<T> {
-        self.pack_states(simd)
-    }
-
-    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
-        match old {
-            Some(mut old) if old.serves(packed) => {
-                old.mass.fill(0.0);
-                old
-            }
-            _ => self.states_workspace(packed),
-        }
+        self.pack_for_scores(simd)
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
         let shape = StatsShape {
             components: 1 << self.n_latents(),
             statistics: 0,
-            shared: packed.weights.len(),
+            shared: packed.states().weights.len(),
             centre: 0,
         };
         SuffStats::zeros(shape, Vec::new())
@@ -461,21 +463,10 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
         stats: &mut SuffStats,
         workspace: &mut Workspace<T>,
     ) {
-        packed.e_step(block, stats, workspace);
+        packed.states().e_step(block, stats, workspace);
     }
 
     fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
-        packed.flush(stats, workspace);
-    }
-
-    fn complete(&self, _: &Packed<T>, _: &mut SuffStats, _: Option<&DataConstants>) {}
-
-    /// There are none; so they are known from the first sweep on.
-    fn constants(&self, _: &Packed<T>, _: &SuffStats) -> Option<DataConstants> {
-        Some(DataConstants { log_base_measure: 0.0, shared: Vec::new(), centre: Vec::new() })
-    }
-
-    fn can_reuse(&self, _: &Packed<T>, _: &DataConstants) -> bool {
-        true
+        packed.states().flush(stats, workspace);
     }
 }

@@ -26,7 +26,7 @@ mod regression;
 mod table;
 mod truncated;
 
-pub use exact::{MAX_ENUMERATED, Packed, PosteriorTile, Workspace};
+pub use exact::{MAX_ENUMERATED, Workspace};
 
 use super::{EntropySum, GenerativeModel};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ use crate::monitor::Event;
 use crate::stats::SuffStats;
 use crate::work::{Alone, Piece, Workers};
 pub(crate) use exact::is_binary;
-pub use fitted::{LatentEncoder, LatentScratch, SEARCH_SWEEPS};
+pub use fitted::{Packed, SEARCH_SWEEPS};
 use regression::{Design, Measure, NewtonRule, Regression};
 pub use truncated::TruncatedStates;
 pub(crate) use truncated::{SearchWorkspace, Searcher, TruncatedSums};

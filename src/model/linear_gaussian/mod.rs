@@ -52,12 +52,12 @@ const NOISE_FLOOR: f64 = 1e-6;
 /// R's `factanal` takes it as the lower limit of uniquenesses.
 const HEYWOOD: f64 = 0.005;
 
-/// The noise of a linear-Gaussian model.
+/// The noise of a single linear-Gaussian model. [`NoiseStructure`](super::NoiseStructure) is that of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Noise {
     /// One variance for all dimensions: probabilistic PCA.
     Isotropic,
-    /// Each dimension its own: factor analysis.
+    /// A variance for each dimension: factor analysis.
     Diagonal,
 }
 
@@ -478,12 +478,6 @@ impl GenerativeModel for LinearGaussian {
             Err(_) => vec![Event::NoiseFloored { variables: (0..self.dim()).collect() }],
         }
     }
-
-    fn repair(&mut self, _: &SuffStats, _: &mut usize) -> Vec<Event> {
-        Vec::new()
-    }
-
-    fn recentre(&mut self) {}
 
     fn finish(&mut self) {
         self.canonicalize();

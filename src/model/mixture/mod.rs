@@ -17,7 +17,7 @@ mod e_step;
 pub(super) use e_step::cancellation_tolerance;
 pub use e_step::{Packed, Workspace};
 
-use super::ladder::{self, Ladder};
+use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::{Domain, ExponentialFamily, Parameters, Regularization, Support, Theta};
@@ -26,13 +26,14 @@ use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
 use std::sync::Arc;
 
-/// The variational family: which distributions over components the E-step chooses from.
+/// The variational family of a mixture: the distributions over components from which the E-step chooses.
+/// [`LatentPosterior`](super::sbn::LatentPosterior) is that of a belief network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Posterior {
-    /// All of them: `q_n` is the exact posterior.
+    /// All distributions: `q_n` is the exact posterior.
     #[default]
     Exact,
-    /// Those that put all mass on one component (classification EM; k-means is the limit).
+    /// Distributions with all mass on one component (classification EM; k-means is the limit).
     Hard,
 }
 
@@ -280,7 +281,10 @@ impl Mixture {
     ///
     /// Their sum is `H[p(c)] + E H[p(x | c)]`: a diffuse or heavy component has a large part, a tight one a small one.
     pub fn entropy_contributions(&self) -> Vec<f64> {
-        ladder::contributions(&self.weights, &self.family.pseudo_entropies(&self.parameters))
+        repair::entropy_contributions(
+            &self.weights,
+            &self.family.pseudo_entropies(&self.parameters),
+        )
     }
 
     fn shape(&self) -> StatsShape {
@@ -334,21 +338,21 @@ impl GenerativeModel for Mixture {
                 *weight = mass / total;
             }
         }
-        let update: Vec<bool> = ladder::defined(stats)
+        let update: Vec<bool> = repair::have_enough_points(stats)
             .iter()
             .zip(&self.frozen)
             .map(|(d, frozen)| *d && !frozen)
             .collect();
         let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
-        ladder::events(&outcomes)
+        repair::events_of(&outcomes)
     }
 
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
-        ladder::repair(self, stats, splits_left)
+        repair::split_or_discard(self, stats, splits_left)
     }
 
     fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
-        ladder::adopt(events, stats, |c, mass, stats| self.expect(c, mass, stats));
+        repair::adopt_repairs(events, stats, |c, mass, stats| self.expect(c, mass, stats));
     }
 
     fn centres(&self) -> Vec<f64> {
@@ -426,10 +430,10 @@ impl GenerativeModel for Mixture {
 
     fn finish(&mut self) {
         let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
-        ladder::retain(&mut self.parameters.components, &keep);
-        ladder::retain(&mut self.frozen, &keep);
-        ladder::retain(&mut self.weights, &keep);
-        ladder::retain(&mut self.discarded, &keep);
+        repair::retain_flagged(&mut self.parameters.components, &keep);
+        repair::retain_flagged(&mut self.frozen, &keep);
+        repair::retain_flagged(&mut self.weights, &keep);
+        repair::retain_flagged(&mut self.discarded, &keep);
         self.recentre();
     }
 
@@ -442,7 +446,7 @@ impl GenerativeModel for Mixture {
     }
 }
 
-impl Ladder for Mixture {
+impl Repairable for Mixture {
     fn weights_mut(&mut self) -> &mut [f64] {
         &mut self.weights
     }

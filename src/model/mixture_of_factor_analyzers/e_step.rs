@@ -53,7 +53,7 @@ pub struct Packed<T> {
     /// Centres of the statistics about that of the tiles, C × D.
     centres: Vec<T>,
     residual: Vec<Residual<T>>,
-    posteriors: Vec<LatentPosterior>,
+    posteriors: Vec<ComponentPosterior>,
     /// `W_c L_c'⁻¹` of all components side by side, D × C H, column-major. Only scores have it, for reconstructions.
     decoder: Vec<T>,
 }
@@ -76,7 +76,7 @@ struct Residual<T> {
 
 /// `z | x, c ~ N(a + K u, K K')`: what completes statistics in `f64`.
 #[derive(Clone, Debug)]
-struct LatentPosterior {
+struct ComponentPosterior {
     mean: Vec<f64>,
     /// `K = R L'⁻¹`, H × H.
     factor: Mat<f64>,
@@ -208,7 +208,7 @@ impl MixtureOfFactorAnalyzers {
             }
             let factor = product(component.latent_factor.as_ref(), form.inverse.transpose());
             let one = (std::f64::consts::TAU * std::f64::consts::E).ln();
-            packed.posteriors.push(LatentPosterior {
+            packed.posteriors.push(ComponentPosterior {
                 mean: component.latent_mean.clone(),
                 factor,
                 entropy: 0.5 * latents as f64 * one + form.half_log_det_posterior,
@@ -451,7 +451,8 @@ impl<T: Scalar> Packed<T> {
     fn complete(&self, stats: &mut SuffStats) {
         let (dim, latents) = (self.shape.centre, self.latents);
         let layout = Layout::new(dim, latents);
-        for (c, LatentPosterior { mean, factor, entropy }) in self.posteriors.iter().enumerate() {
+        for (c, ComponentPosterior { mean, factor, entropy }) in self.posteriors.iter().enumerate()
+        {
             let mass = stats.mass()[c];
             *stats.posterior_entropy_mut() += mass * entropy;
             let sums = stats.sums_mut(c);
@@ -662,7 +663,7 @@ impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
                 let best = columns
                     .enumerate()
                     .fold((0, T::ZERO), |best, (c, r)| if r > best.1 { (c, r) } else { best });
-                let LatentPosterior { mean, factor, .. } = &packed.posteriors[best.0];
+                let ComponentPosterior { mean, factor, .. } = &packed.posteriors[best.0];
                 for (g, (out, mean)) in out.iter_mut().zip(mean).enumerate() {
                     let white = |h: usize| {
                         workspace.projections[(best.0 * n_latents + h) * stride + i].to_f64()

@@ -40,7 +40,7 @@ mod m_step;
 
 pub use e_step::{Packed, Workspace};
 
-use super::ladder::{self, Ladder};
+use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::Regularization;
@@ -56,7 +56,7 @@ use std::f64::consts::{FRAC_2_PI, TAU};
 /// Means may be as large as this: what is larger overflows when it is squared and summed.
 const LARGEST: f64 = 1e140;
 
-/// Structure of the noise of each component.
+/// Structure of the noise of the components. [`Noise`](super::Noise) is that of a single linear-Gaussian model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoiseStructure {
     /// A variance for each dimension: factor analysers.
@@ -401,7 +401,7 @@ impl MixtureOfFactorAnalyzers {
             0.5 * (factorized(component).log_det_2pi + component.mean.len() as f64)
         };
         let entropies: Vec<f64> = self.components.iter().map(entropy).collect();
-        ladder::contributions(&self.weights, &entropies)
+        repair::entropy_contributions(&self.weights, &entropies)
     }
 
     /// `ln π_c - ½ ln det P_c`: up to a constant, the natural parameters of the components in the prior.
@@ -463,16 +463,16 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
             *weight = mass / total;
         }
-        let update = ladder::defined(stats);
-        ladder::events(&self.maximize(stats, &update, regularization))
+        let update = repair::have_enough_points(stats);
+        repair::events_of(&self.maximize(stats, &update, regularization))
     }
 
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
-        ladder::repair(self, stats, splits_left)
+        repair::split_or_discard(self, stats, splits_left)
     }
 
     fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
-        ladder::adopt(events, stats, |c, mass, stats| {
+        repair::adopt_repairs(events, stats, |c, mass, stats| {
             let centre = stats.centre(c).to_vec();
             stats.mass_mut()[c] = mass;
             self.components[c].expected_sums(mass, &centre, stats.sums_mut(c));
@@ -549,9 +549,9 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
 
     fn finish(&mut self) {
         let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
-        ladder::retain(&mut self.components, &keep);
-        ladder::retain(&mut self.weights, &keep);
-        ladder::retain(&mut self.discarded, &keep);
+        repair::retain_flagged(&mut self.components, &keep);
+        repair::retain_flagged(&mut self.weights, &keep);
+        repair::retain_flagged(&mut self.discarded, &keep);
         self.components = self.components.drain(..).map(Component::canonical).collect();
         self.recentre();
     }
@@ -612,7 +612,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     }
 }
 
-impl Ladder for MixtureOfFactorAnalyzers {
+impl Repairable for MixtureOfFactorAnalyzers {
     fn weights_mut(&mut self) -> &mut [f64] {
         &mut self.weights
     }

@@ -59,12 +59,12 @@ const MAX_TRUNCATED: usize = 4096;
 /// States of a set at most: as many as [`MAX_ENUMERATED`] latents have, where exact posteriors cost less.
 const MAX_STATES: usize = 1 << MAX_ENUMERATED;
 
-/// The variational family of a sigmoid belief network.
+/// The variational family of a sigmoid belief network. [`mixture::Posterior`](super::mixture::Posterior) is that of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LatentPosterior {
     /// All distributions: `q_n` is the exact posterior, by enumeration of all states.
     Exact,
-    /// Those that are zero outside a set of `states` states a point, which a search improves in every sweep.
+    /// Distributions that are zero outside a set of `states` states for each point. A search improves the sets in every sweep.
     Truncated {
         /// Size S of the set.
         states: usize,
@@ -503,14 +503,6 @@ impl GenerativeModel for SigmoidBeliefNet {
         self.maximize(&stats, usize::MAX, false, workers);
         Vec::new()
     }
-
-    fn repair(&mut self, _: &SuffStats, _: &mut usize) -> Vec<Event> {
-        Vec::new()
-    }
-
-    fn recentre(&mut self) {}
-
-    fn finish(&mut self) {}
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
         self.entropies_of(&self.latent_stats(stats))

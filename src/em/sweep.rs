@@ -1,4 +1,4 @@
-//! One pass over a source: E-steps of all blocks, merged into the statistics of the whole.
+//! Sweeps: E-steps over all points of a source, merged into the statistics of the whole.
 
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
@@ -49,7 +49,7 @@ pub struct Sweeper<'a, T: Scalar, W> {
     constants: Option<DataConstants>,
 }
 
-/// Scratch memory of sweeps, whatever the source: it grows to what the largest needs and is then reused.
+/// The lanes of sweeps: shares of the points, each with statistics and scratch memory of its own, which are kept between sweeps.
 #[derive(Debug)]
 pub struct Lanes<T, W> {
     lanes: Vec<Lane<T, W>>,
@@ -75,33 +75,33 @@ struct Lane<T, W> {
 }
 
 impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
-    /// Sweeps over `source` on the threads of `executor`.
+    /// Prepares sweeps over `source` on the threads of `executor`.
     pub fn new(source: &'a dyn DataSource<T>, executor: &'a Executor) -> Self {
         Self { source, executor, lanes: Lanes::new(MIN_POINTS_PER_LANE), constants: None }
     }
 
-    /// Another bound, in bytes, for the sums of all lanes together. Sweeps in two halves where it is tight.
+    /// Sets another bound, in bytes, for the sums of all lanes together. Larger sums are swept in two halves, if the model offers it.
     pub fn with_lane_memory(mut self, bytes: usize) -> Self {
         self.lanes.lane_memory = bytes;
         self
     }
 
-    /// The points.
+    /// Returns the points.
     pub(super) fn source(&self) -> &'a dyn DataSource<T> {
         self.source
     }
 
-    /// What earlier sweeps have summed once for all.
+    /// Returns the constants that an earlier sweep has summed.
     pub(super) fn known(&self) -> Option<&DataConstants> {
         self.constants.as_ref()
     }
 
-    /// Goes on with what the sweeps of another sweeper over the same points have summed.
+    /// Sets the constants to those of another sweeper over the same points.
     pub(super) fn know(&mut self, constants: Option<DataConstants>) {
         self.constants = constants;
     }
 
-    /// The statistics of all points under the exact or hard posteriors of `model`.
+    /// Returns the statistics of all points under the exact or hard posteriors of `model`.
     ///
     /// # Errors
     /// If reading fails, or a point has no finite log-evidence: then the first such point is named.
@@ -115,12 +115,12 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         Self { lanes: Vec::new(), lane_memory: LANE_MEMORY, min_points }
     }
 
-    /// Lanes for sweeps over minibatches: each sweep sees other points.
+    /// Makes lanes for sweeps over minibatches, each of other points.
     pub fn for_minibatches() -> Self {
         Self::new(MIN_POINTS_PER_BATCH_LANE)
     }
 
-    /// The statistics of all points of a minibatch.
+    /// Returns the statistics of all points of a minibatch.
     ///
     /// # Errors
     /// As [`Sweeper::sweep`].
@@ -175,7 +175,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         Ok(total)
     }
 
-    /// Each lane goes through its share of the points with statistics of its own.
+    /// Sweeps in lanes: each goes through its share of the points with statistics of its own.
     fn sweep_lanes<M: EStep<T, Workspace = W>>(
         &mut self,
         pass: &Pass<'_, T, M>,
@@ -223,7 +223,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         Ok(total)
     }
 
-    /// Points by the ten thousand: first their posteriors, in parallel over points, then their sums, in parallel over
+    /// Sweeps in two halves, by ten thousand points: first posteriors, in parallel over points, then sums, in parallel over
     /// components. The sums exist once, and every number is added up in the same order on any number of threads.
     fn sweep_halves<M: EStep<T, Workspace = W>>(
         &mut self,
@@ -335,7 +335,7 @@ fn points_of_block<T: Scalar>(source: &dyn DataSource<T>) -> u64 {
     blocking::points_per_read((READ_BYTES / (size_of::<T>() * source.dim())).max(1)) as u64
 }
 
-/// Says which point of a block a model is not for, if there is one.
+/// Refuses a block with a point that the model does not accept.
 pub(crate) fn check_points<T: Scalar, M: GenerativeModel>(
     model: &M,
     source: &dyn DataSource<T>,
@@ -344,8 +344,8 @@ pub(crate) fn check_points<T: Scalar, M: GenerativeModel>(
     check_domains(&model.domains(), source, block)
 }
 
-/// The same for the domains of a family. Sparse points have zeros where they have nothing, which fits the families that
-/// take such.
+/// Refuses a block with a point outside the domains. Values that sparse points do not store are zeros, which all families of
+/// sparse points accept.
 pub(crate) fn check_domains<T: Scalar>(
     domains: &[Domain],
     source: &dyn DataSource<T>,
@@ -381,7 +381,7 @@ pub(crate) fn check_domains<T: Scalar>(
     Ok(())
 }
 
-/// Finds the point that made the log-evidence of a block no finite number.
+/// Finds the point that made the log-evidence of a block NaN or infinite.
 pub(crate) fn first_fault<T: Scalar>(
     source: &dyn DataSource<T>,
     domains: &[Domain],

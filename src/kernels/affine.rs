@@ -40,7 +40,7 @@ impl<T: Scalar> AffineMap<T> {
         Self { coefficients, bias, n_statistics, n_components }
     }
 
-    /// Number of components C.
+    /// Returns the number of components C.
     pub fn n_components(&self) -> usize {
         self.n_components
     }
@@ -100,7 +100,7 @@ impl<T: Scalar> VectorKernel<T> for Affine<'_, T> {
 }
 
 impl<T: Scalar> Affine<'_, T> {
-    /// All components of V vectors of points, whose statistics so stay in the level-1 cache.
+    /// Computes the logits of all components for V vectors of points, whose statistics stay in the level-1 cache.
     #[inline(always)]
     fn points<S: Vectors<Element = T>, const V: usize>(&mut self, simd: S, start: usize) {
         let whole = self.map.n_components / GROUP * GROUP;

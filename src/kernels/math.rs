@@ -26,10 +26,10 @@ pub trait Transcendental: Sized + Copy {
     /// An argument at which [`exp_nonpositive`](Self::exp_nonpositive) is exactly 0, and the lowest it takes.
     const EXP_FLOOR: Self;
 
-    /// `self * b + c` with one rounding, by the hardware.
+    /// Computes `self * b + c` with one rounding, by the hardware.
     fn fused_mul_add(self, b: Self, c: Self) -> Self;
 
-    /// e to the power of `self`.
+    /// Computes e to the power of `self`.
     ///
     /// Valid range: everything. Arguments below -708.05 (f64) or -86.99 (f32) give 0: subnormal results,
     /// and the normal ones within a factor √2 of them. Too large arguments give +∞, NaN gives NaN.
@@ -37,7 +37,7 @@ pub trait Transcendental: Sized + Copy {
     /// Maximal error: 1.02 ULP (f64), 1.01 ULP (f32).
     fn exp<M: MulAdd>(self) -> Self;
 
-    /// e to the power of `self`, cheaper than [`exp`](Self::exp).
+    /// Computes e to the power of `self`, cheaper than [`exp`](Self::exp).
     ///
     /// Valid range: from [`EXP_FLOOR`](Self::EXP_FLOOR) to 0, and NaN, which gives NaN. Arguments below
     /// -708.74 (f64) or -87.68 (f32) give 0.
@@ -45,14 +45,14 @@ pub trait Transcendental: Sized + Copy {
     /// Maximal error: 1.04 ULP (f64), 1.00 ULP (f32), where the result is a normal number.
     fn exp_nonpositive<M: MulAdd>(self) -> Self;
 
-    /// Natural logarithm.
+    /// Computes the natural logarithm.
     ///
     /// Valid range: everything. ±0 gives -∞, negative numbers give NaN, +∞ gives +∞, NaN gives NaN.
     ///
     /// Maximal error: 0.83 ULP (f64), 0.79 ULP (f32), subnormal arguments included.
     fn ln<M: MulAdd>(self) -> Self;
 
-    /// Logarithm of the gamma function of a positive number; `ln n!` at n + 1.
+    /// Computes the logarithm of the gamma function of a positive number; `ln n!` at n + 1.
     ///
     /// Valid range: everything. ±0 and +∞ give +∞, negative numbers and NaN give NaN.
     ///

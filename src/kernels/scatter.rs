@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::kernels::softmax::padded_stride;
 
-    /// Mean and scatter by definition.
+    /// Returns the mean and scatter by definition.
     fn matches_the_definition<T: Scalar>(tolerance: f64) {
         for (level, simd) in Simd::available() {
             for (n, dim) in [(1, 1), (3, 5), (64, 16), (70, 33), (9, 64), (31, 150)] {

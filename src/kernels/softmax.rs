@@ -34,7 +34,7 @@ impl AddAssign for Totals {
     }
 }
 
-/// The least stride of columns of `n_points` that begins no two neighbours in the same cache set.
+/// Returns the least stride of columns of `n_points` that begins no two neighbours in the same cache set.
 pub fn padded_stride<T>(n_points: usize) -> usize {
     const CACHE_LINE: usize = 64;
     let per_line = CACHE_LINE / size_of::<T>();
@@ -149,7 +149,7 @@ trait Strips {
     }
 }
 
-/// The columns of a strip, in order.
+/// Returns the columns of a strip, in order.
 #[inline(always)]
 fn columns<T, const W: usize>(
     logits: &[T],
@@ -198,7 +198,7 @@ fn totals<T: Scalar, const W: usize>(
     Totals { log_evidence: sum(log_evidences), posterior_entropy: sum(entropies) }
 }
 
-/// The number that a point's logits are shifted by: their maximum, or 0 if there is nothing above -∞, so
+/// Returns the number that a point's logits are shifted by: their maximum, or 0 if there is nothing above -∞, so
 /// that the shifted logits are -∞ and not NaN. Passes over NaN, which then shows in the sum.
 #[inline(always)]
 fn strip_shift<'a, T: Scalar, const W: usize>(columns: impl Iterator<Item = &'a [T; W]>) -> [T; W] {
@@ -221,7 +221,7 @@ fn negligible<T: Scalar>() -> T {
     T::from_f64(if size_of::<T>() == 8 { -600.0 } else { -60.0 })
 }
 
-/// The shifted logit, put to where exp is exactly 0 if it is negligible, lest 0 * -∞ be NaN; and its exp.
+/// Returns the shifted logit, put to where exp is exactly 0 if it is negligible, lest 0 * -∞ be NaN; and its exp.
 #[inline(always)]
 fn shifted_exp<M: MulAdd, T: Scalar>(logit: T, shift: T) -> (T, T) {
     let shifted = logit - shift;

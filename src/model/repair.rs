@@ -12,10 +12,10 @@ pub(super) const DEAD_POINTS: f64 = 1e-2;
 
 /// A mixture whose components can be split and discarded.
 pub(super) trait Repairable {
-    /// Mixing weights; 0 for discarded components.
+    /// Returns the mixing weights; 0 for discarded components.
     fn weights_mut(&mut self) -> &mut [f64];
 
-    /// Flags of discarded components.
+    /// Returns the flags of discarded components.
     fn discarded_mut(&mut self) -> &mut [bool];
 
     /// Tells whether a component must stay as it is.

@@ -1,4 +1,4 @@
-//! What a fitted linear-Gaussian model makes of points: densities, latents, reconstructions, samples.
+//! Densities, latents, reconstructions and samples of a linear-Gaussian model.
 //!
 //! With `y = Ψ^-½ (x - μ)`, `V = Ψ^-½ W` and the posterior mean `m = G V' y`, the quadratic form of the density is
 //! `|y - V m|² + |m|²`: sums of squares, which cannot cancel as `y' y - y' V G V' y` does where noise is small.
@@ -87,7 +87,7 @@ impl<T: Scalar> Packed<T> {
         );
     }
 
-    /// `V m` of the latents in the workspace, row-major, times a factor, in place of the tile or added to it.
+    /// Computes `V m` of the latents in the workspace, row-major, times a factor, in place of the tile or added to it.
     fn decode(&self, n: usize, accum: Accum, factor: T, workspace: &mut Workspace<T>) {
         let (dim, latents) = (self.mean.len(), self.decoder.nrows());
         matmul(
@@ -194,7 +194,7 @@ impl<T: Scalar> LatentSpace<T> for LinearGaussian {
 }
 
 impl LinearGaussian {
-    /// `μ + W z`.
+    /// Computes `μ + W z`.
     fn decode(&self, z: &[f64], point: &mut [f64]) {
         point.copy_from_slice(&self.mean);
         for (h, z) in z.iter().enumerate() {

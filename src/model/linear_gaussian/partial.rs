@@ -70,7 +70,7 @@ impl PartialSums {
         add(&mut self.mass, &other.mass);
     }
 
-    /// Mean log-likelihood of the observed entries, in nats per point.
+    /// Returns the mean log-likelihood of the observed entries, in nats per point.
     pub(crate) fn log_likelihood(&self) -> f64 {
         self.log_likelihood / self.weight
     }
@@ -221,7 +221,7 @@ impl LinearGaussian {
         }
     }
 
-    /// M-step of EM, or of parameter-expanded EM, over the observed entries.
+    /// Does the M-step of EM, or of parameter-expanded EM, over the observed entries.
     ///
     /// # Errors
     /// If no noise is left for p-PCA.

@@ -23,7 +23,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::sync::OnceLock;
 
-/// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
+/// Returns the error of packed logits, in nats, beyond which a component takes the centred kernel.
 ///
 /// The error is about `ε (|μ - centre| + σ)² λ_max(Σ⁻¹)`, `σ² = tr Σ`, with the working precision's `ε`. In `f64` 1e-10
 /// keeps trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` the limit is
@@ -34,7 +34,7 @@ pub(in crate::model) fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: 
     if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-5) }
 }
 
-/// The parameters of a mixture as the kernels want them.
+/// Parameters of a mixture in the layout of the kernels.
 #[derive(Debug)]
 pub struct Packed<T> {
     simd: Simd,
@@ -91,7 +91,7 @@ struct WorkspaceKey {
     sums_shared: bool,
 }
 
-/// Scratch memory of one lane.
+/// Scratch memory of one thread.
 #[derive(Debug)]
 pub struct Workspace<T> {
     points: Aligned<T>,
@@ -198,14 +198,14 @@ impl<T: Scalar> Packed<T> {
         );
     }
 
-    /// Whether sums are a matrix of components × statistics, and not the other way round: a matrix product packs what gives the
+    /// Tells whether sums are a matrix of components × statistics, and not the other way round: a matrix product packs what gives the
     /// rows, so the smaller side should. Measured (256 points, f64): 256 × 32 takes 53 µs against 73 the other way, 256 × 16 27
     /// against 46, 152 × 64 68 against 75, 128 × 128 the same, 32 × 64 18 against 15.
     fn component_rows(&self) -> bool {
         self.n_direct > self.n_packed
     }
 
-    /// Where the sum of statistic `l` under the `k`-th packed component stands.
+    /// Returns the index of the sum of statistic `l` under the `k`-th packed component.
     fn sum_at(&self, l: usize, k: usize) -> usize {
         if self.component_rows() { l * self.n_packed + k } else { k * self.n_direct + l }
     }
@@ -359,7 +359,7 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
-    /// `f32` sums run over a thousand points at most before they are added up in `f64`.
+    /// Flushes the workspace if it is due: `f32` sums run over a thousand points at most.
     fn flush_if_due(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         if size_of::<T>() == 4 && workspace.pending >= 1024 {
             self.flush(stats, workspace);
@@ -437,7 +437,7 @@ impl<T: Scalar> Packed<T> {
 }
 
 impl Mixture {
-    /// The point about which shared statistics are summed.
+    /// Returns the point about which shared statistics are summed.
     fn shared_centre<T: Scalar>(&self, packed: &Packed<T>) -> Vec<f64> {
         packed.centre.iter().map(|v| v.to_f64()).collect()
     }

@@ -38,7 +38,7 @@ pub enum Posterior {
 }
 
 impl Posterior {
-    /// Name on the command line and in files.
+    /// Returns the name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -63,7 +63,7 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// A mixture with given parameters.
+    /// Makes a mixture with given parameters.
     ///
     /// # Errors
     /// If shapes differ, weights are no distribution (up to 1e-6, which rounding in a file may cost), or the family
@@ -131,7 +131,7 @@ impl Mixture {
         Ok(mixture)
     }
 
-    /// A mixture from named arrays of parameters, the inverse of [`parameter`](Self::parameter).
+    /// Makes a mixture from named arrays of parameters, the inverse of [`parameter`](Self::parameter).
     ///
     /// # Errors
     /// As [`new`](Self::new); also if an array is missing or of the wrong length.
@@ -167,13 +167,13 @@ impl Mixture {
         Self::new(family, weights, parameters)
     }
 
-    /// The same mixture with another variational family.
+    /// Returns the same mixture with another variational family.
     pub fn with_posterior(mut self, posterior: Posterior) -> Self {
         self.posterior = posterior;
         self
     }
 
-    /// The same mixture with some components' own parameters held where they are. A tied
+    /// Returns the same mixture with some components' own parameters held where they are. A tied
     /// covariance is held only if all are.
     ///
     /// # Panics
@@ -184,13 +184,13 @@ impl Mixture {
         self
     }
 
-    /// The same mixture with its weights held where they are, or free.
+    /// Returns the same mixture with its weights held where they are, or free.
     pub fn with_fixed_weights(mut self, fixed: bool) -> Self {
         self.fixed_weights = fixed;
         self
     }
 
-    /// The family of the components.
+    /// Returns the family of the components.
     pub fn family(&self) -> &dyn ExponentialFamily {
         &*self.family
     }
@@ -210,32 +210,32 @@ impl Mixture {
         self.family.clone()
     }
 
-    /// The variational family.
+    /// Returns the variational family.
     pub fn posterior(&self) -> Posterior {
         self.posterior
     }
 
-    /// Number of components C.
+    /// Returns the number of components C.
     pub fn n_components(&self) -> usize {
         self.weights.len()
     }
 
-    /// Mixing weights `π`; C values that sum to 1.
+    /// Returns the mixing weights `π`; C values that sum to 1.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// Standard parameters.
+    /// Returns the standard parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Parameters of one component.
+    /// Returns the parameters of one component.
     pub fn theta(&self, component: usize) -> Theta<'_> {
         self.parameters.theta(component)
     }
 
-    /// A named array of parameters, row-major: one row a component, or a single one where all share it.
+    /// Returns a named array of parameters, row-major: one row a component, or a single one where all share it.
     ///
     /// ```
     /// # use entropysum::{family::{registry, Parameters}, model::Mixture};
@@ -272,12 +272,12 @@ impl Mixture {
         self.family.domains().iter().any(|domain| domain.missing)
     }
 
-    /// Number of free parameters: C - 1 weights and the family's.
+    /// Returns the number of free parameters: C - 1 weights and the family's.
     pub fn n_parameters(&self) -> usize {
         self.n_components() - 1 + self.family.n_free_parameters(self.n_components())
     }
 
-    /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of prior and observable entropy, in nats.
+    /// Computes the contribution `π_c (H[p(x | c)] - ln π_c)` of each component to prior and observable entropy, in nats.
     ///
     /// Their sum is `H[p(c)] + E H[p(x | c)]`: a diffuse or heavy component has a large part, a tight one a small one.
     pub fn entropy_contributions(&self) -> Vec<f64> {
@@ -400,7 +400,7 @@ impl GenerativeModel for Mixture {
         }
     }
 
-    /// Whether values may be missing, whether the weights are held, which components are, and the centre.
+    /// Returns whether values may be missing, whether the weights are held, which components are, and the centre.
     fn forgotten(&self) -> Vec<f64> {
         let flags = [self.may_be_missing(), self.fixed_weights];
         let flags = flags.iter().chain(&self.frozen).map(|&flag| f64::from(u8::from(flag)));

@@ -40,7 +40,7 @@ impl Component {
         self.loadings.ncols()
     }
 
-    /// `W R`: the loadings of a latent of unit variance.
+    /// Computes `W R`: the loadings of a latent of unit variance.
     pub(super) fn unit_loadings(&self) -> Mat<f64> {
         product(self.loadings.as_ref(), self.latent_factor.as_ref())
     }
@@ -78,12 +78,12 @@ impl Component {
         })
     }
 
-    /// `½ ln det P`.
+    /// Computes `½ ln det P`.
     pub(super) fn half_log_det_prior(&self) -> f64 {
         (0..self.latents()).map(|h| self.latent_factor[(h, h)].ln()).sum()
     }
 
-    /// The same density with the prior `N(0, I)`, and with loadings that are orthogonal in the metric of the noise,
+    /// Returns the same density with the prior `N(0, I)`, and with loadings that are orthogonal in the metric of the noise,
     /// longest first, each with its largest entry positive.
     pub(super) fn canonical(mut self) -> Self {
         let (dim, latents) = (self.mean.len(), self.latents());
@@ -111,7 +111,7 @@ impl Component {
         self
     }
 
-    /// The longest axis of `W W'`, one standard deviation long; that of the noise where there are no loadings.
+    /// Returns the longest axis of `W W'`, one standard deviation long; that of the noise where there are no loadings.
     pub(super) fn longest_axis(&self) -> Vec<f64> {
         let unit = self.unit_loadings();
         let inner = product(unit.transpose(), unit.as_ref());

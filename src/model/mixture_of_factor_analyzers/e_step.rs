@@ -32,7 +32,7 @@ const F32_RUN: usize = 1024;
 /// Single points are scored as accurately as the mean over this many is swept: to 1e-5 nats per dimension in `f32`.
 const SCORED_POINTS: u64 = 5_000;
 
-/// The parameters of a mixture of factor analysers as the kernels want them.
+/// Parameters of a mixture of factor analysers in the layout of the kernels.
 #[derive(Clone, Debug)]
 pub struct Packed<T> {
     simd: Simd,
@@ -85,7 +85,7 @@ struct ComponentPosterior {
     entropy: f64,
 }
 
-/// Scratch memory of one lane.
+/// Scratch memory of one thread.
 #[derive(Debug)]
 pub struct Workspace<T> {
     key: WorkspaceKey,
@@ -125,7 +125,7 @@ fn column_major(matrix: &Mat<f64>) -> impl Iterator<Item = f64> + '_ {
     matrix.col_iter().flat_map(|column| column.iter().copied())
 }
 
-/// A column-major matrix whose columns stand `stride` apart.
+/// Views a slice as a column-major matrix whose columns stand `stride` apart.
 fn columns<T: Scalar>(values: &[T], rows: usize, columns: usize, stride: usize) -> MatRef<'_, T> {
     MatRef::from_column_major_slice_with_stride(values, rows, columns, stride)
 }

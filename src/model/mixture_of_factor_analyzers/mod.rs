@@ -73,7 +73,7 @@ impl NoiseStructure {
     /// Every structure.
     pub const ALL: [Self; 3] = [Self::Diagonal, Self::Tied, Self::Isotropic];
 
-    /// Name of the model on the command line and in files: `mfa`, `mfa-tied` or `mppca`.
+    /// Returns the name of the model on the command line and in files: `mfa`, `mfa-tied` or `mppca`.
     pub fn model_name(self) -> &'static str {
         match self {
             Self::Diagonal => "mfa",
@@ -99,7 +99,7 @@ pub struct MixtureOfFactorAnalyzers {
 }
 
 impl MixtureOfFactorAnalyzers {
-    /// A mixture with given parameters.
+    /// Makes a mixture with given parameters.
     ///
     /// # Shapes
     /// `weights: C`, `means: C × D`, `loadings: C × D × H`, `noise_variances: C × D`, or `C` where the noise is isotropic and
@@ -229,33 +229,33 @@ impl MixtureOfFactorAnalyzers {
         Ok(model)
     }
 
-    /// The same mixture, to be learned with an expanded prior, or by ordinary EM.
+    /// Returns the same mixture, to be learned with an expanded prior, or by ordinary EM.
     pub fn with_parameter_expansion(mut self, expands: bool) -> Self {
         self.expands = expands;
         self
     }
 
-    /// Structure of the noise.
+    /// Returns the structure of the noise.
     pub fn noise(&self) -> NoiseStructure {
         self.noise
     }
 
-    /// Number of components C.
+    /// Returns the number of components C.
     pub fn n_components(&self) -> usize {
         self.weights.len()
     }
 
-    /// Number of latents H of each component.
+    /// Returns the number of latents H of each component.
     pub fn n_latents(&self) -> usize {
         self.components[0].latents()
     }
 
-    /// Mixing weights `π`; C values that sum to 1.
+    /// Returns the mixing weights `π`; C values that sum to 1.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// A named array of parameters, row-major: `means` (C × D), `loadings` (C × D × H) or `noise_variances` (C × D).
+    /// Returns a named array of parameters, row-major: `means` (C × D), `loadings` (C × D × H) or `noise_variances` (C × D).
     ///
     /// The loadings are those of latents with the prior `N(0, I)`.
     pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
@@ -270,7 +270,7 @@ impl MixtureOfFactorAnalyzers {
         }
     }
 
-    /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of the entropies, `H[p(x | c)] = ½ ln|2πe (W_c W_c' + Ψ_c)|`, in nats.
+    /// Computes the contribution `π_c (H[p(x | c)] - ln π_c)` of each component to the entropies, `H[p(x | c)] = ½ ln|2πe (W_c W_c' + Ψ_c)|`, in nats.
     pub fn entropy_contributions(&self) -> Vec<f64> {
         let entropy = |component: &Component| {
             0.5 * (factorized(component).log_det_2pi + component.mean.len() as f64)
@@ -279,13 +279,13 @@ impl MixtureOfFactorAnalyzers {
         repair::entropy_contributions(&self.weights, &entropies)
     }
 
-    /// `ln π_c - ½ ln det P_c`: up to a constant, the natural parameters of the components in the prior.
+    /// Computes `ln π_c - ½ ln det P_c`: up to a constant, the natural parameters of the components in the prior.
     pub(crate) fn prior_levels(&self) -> Vec<f64> {
         let levels = self.weights.iter().zip(&self.components);
         levels.map(|(weight, component)| weight.ln() - component.half_log_det_prior()).collect()
     }
 
-    /// The same with other weights, and with all covariances of priors and of noise times a number.
+    /// Returns the same mixture with other weights, and with all covariances of priors and of noise times a number.
     pub(crate) fn scaled(&self, weights: Vec<f64>, prior: f64, noise: f64) -> Self {
         let mut scaled = Self { weights, ..self.clone() };
         for component in &mut scaled.components {
@@ -379,7 +379,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         self.centres = self.components.iter().map(|component| component.mean.clone()).collect();
     }
 
-    /// Whether priors are learned, the centres, and the priors of all components with the loadings that go with them.
+    /// Returns whether priors are learned, the centres, and the priors of all components with the loadings that go with them.
     fn forgotten(&self) -> Vec<f64> {
         let mut numbers = vec![f64::from(u8::from(self.expands))];
         numbers.extend(&self.centre);
@@ -465,7 +465,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         sum / stats.total_weight()
     }
 
-    /// Number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
+    /// Returns the number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
     /// rotation, and the noise variances.
     fn n_parameters(&self) -> usize {
         let (dim, latents) = (self.dim(), self.n_latents());

@@ -95,12 +95,12 @@ pub(super) struct PosteriorTile<'a, T> {
 }
 
 impl SigmoidBeliefNet {
-    /// Latents that the observables see.
+    /// Returns the number of latents that the observables see.
     fn visible_latents(&self) -> usize {
         self.observables().inputs()
     }
 
-    /// `ln p(s)` of all states of the latents, `z` the leading digits.
+    /// Computes `ln p(s)` of all states of the latents, `z` the leading digits.
     fn log_priors(&self, simd: Simd) -> Vec<f64> {
         let n = self.n_latents();
         if self.hidden().is_none() {
@@ -154,7 +154,7 @@ impl SigmoidBeliefNet {
         PackedStates { simd, latents, dim, weights, bias, above }
     }
 
-    /// What an M-step needs of the statistics of an E-step over all states.
+    /// Turns the statistics of an E-step over all states into those of an M-step.
     ///
     /// # Panics
     /// If the statistics are those of another model.
@@ -244,7 +244,7 @@ impl<T: Scalar> PackedStates<T> {
         if self.bias.len() * WIDE * size_of::<T>() <= TABLE_BYTES { WIDE } else { NARROW }
     }
 
-    /// Conditional probabilities `p(z | y)`, `2^H × 2^J` row-major, of three layers.
+    /// Returns the conditional probabilities `p(z | y)`, `2^H × 2^J` row-major, of three layers.
     pub(crate) fn conditional(&self) -> Option<&[f64]> {
         self.above.as_ref().map(|above| &*above.conditional)
     }
@@ -253,7 +253,7 @@ impl<T: Scalar> PackedStates<T> {
         MatRef::from_column_major_slice(&self.weights, self.dim, self.latents + 1)
     }
 
-    /// Posteriors of a block, handed to `visit` strip by strip; times the weights of the points, if `weighted`.
+    /// Computes the posteriors of a block and hands them to `visit` strip by strip; times the weights of the points, if `weighted`.
     /// `workspace.mass` receives that of the states.
     pub(super) fn posteriors(
         &self,
@@ -335,7 +335,7 @@ impl<T: Scalar> PackedStates<T> {
         }
     }
 
-    /// `E_q[(z, 1)]` of a strip of posteriors, one column a moment, `stride` apart; the table is lost.
+    /// Computes `E_q[(z, 1)]` of a strip of posteriors, one column a moment, `stride` apart; the table is lost.
     pub(crate) fn moments(&self, table: &mut [T], moments: &mut [T], stride: usize) {
         fn fold<T: Scalar, const W: usize>(
             simd: Simd,
@@ -434,8 +434,7 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
     fn check_e_step(&self) -> Result<()> {
         match self.posterior() {
             LatentPosterior::Truncated { .. } => Err(Error::Config(
-                "sbn: truncated posteriors are states that points keep from sweep to sweep: em::fit_sbn and em::truncated_stream \
-                 learn them, or exact posteriors do without"
+                "sbn: sweeps of this kind need exact posteriors; em::fit_sbn and em::truncated_stream learn truncated posteriors"
                     .into(),
             )),
             LatentPosterior::Exact => Ok(()),

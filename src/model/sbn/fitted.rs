@@ -1,4 +1,4 @@
-//! What a fitted network does with points: scores, posteriors of latents, reconstructions, samples.
+//! Scores, posteriors of latents, reconstructions and samples of a network.
 
 use super::exact::{PackedStates, Workspace};
 use super::table::{for_each_on, is_on, words};
@@ -44,7 +44,7 @@ impl SigmoidBeliefNet {
         matches!(self.posterior(), LatentPosterior::Truncated { .. })
     }
 
-    /// The most probable state of all latents given each point, row-major B × (H + I), `z` first; zeros and ones. With
+    /// Returns the most probable state of all latents given each point, row-major B × (H + I), `z` first; zeros and ones. With
     /// truncated posteriors the best state found.
     pub fn most_probable_states<T: Scalar>(
         &self,
@@ -96,7 +96,7 @@ impl SigmoidBeliefNet {
         }
     }
 
-    /// `P(z_j = 1 | y)` of three layers, `2^I × H` row-major.
+    /// Computes `P(z_j = 1 | y)` of three layers, `2^I × H` row-major.
     fn marginals_above<T: Scalar>(&self, packed: &PackedStates<T>) -> Option<Vec<f64>> {
         let conditional = packed.conditional()?;
         let h = self.prior().len();
@@ -112,7 +112,7 @@ impl SigmoidBeliefNet {
         Some(marginals)
     }
 
-    /// Probabilities of the observables in each state that they see.
+    /// Returns the probabilities of the observables in each state that they see.
     fn state_probabilities<T: Scalar>(&self, simd: Simd) -> Vec<T> {
         let layer = self.observables();
         let (n_states, dim) = (1 << layer.inputs(), layer.outputs());
@@ -151,7 +151,7 @@ fn search<T: Scalar>(
 }
 
 impl<T> Packed<T> {
-    /// The parameters for an E-step over all states.
+    /// Returns the parameters for an E-step over all states.
     ///
     /// # Panics
     /// If posteriors are truncated. [`EStep::check_e_step`](crate::model::EStep::check_e_step) refuses these first.
@@ -189,7 +189,7 @@ impl<T: Scalar> Density<T> for SigmoidBeliefNet {
         }
     }
 
-    /// Log-densities; with truncated posteriors lower bounds of them
+    /// Computes log-densities; with truncated posteriors lower bounds of them
     /// ([`scores_are_bounds`](SigmoidBeliefNet::scores_are_bounds)). A point with a value that is neither 0 nor 1 has none.
     fn score(
         &self,
@@ -233,7 +233,7 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
         self.n_latents()
     }
 
-    /// Posterior probabilities `q_n(z_h = 1)` of all latents, top layer first.
+    /// Computes the posterior probabilities `q_n(z_h = 1)` of all latents, top layer first.
     fn transform(&self, packed: &Packed<T>, block: Block<'_, T>, latents: &mut [f64]) {
         let (n, visible) = (self.n_latents(), self.observables().inputs());
         if !super::is_binary(block) {
@@ -277,7 +277,7 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
         latents.iter_mut().for_each(|p| *p = p.min(1.0));
     }
 
-    /// `E_q P(x_d = 1 | z)`: probabilities of the observables, over the posterior of the latents.
+    /// Computes `E_q P(x_d = 1 | z)`: probabilities of the observables, over the posterior of the latents.
     fn reconstruct(&self, packed: &Packed<T>, block: Block<'_, T>, points: &mut [f64]) {
         let dim = self.dim();
         if !super::is_binary(block) {
@@ -326,7 +326,7 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
 }
 
 impl Sample for SigmoidBeliefNet {
-    /// Ancestral draws: `z`, then `y` if there is one, then `x`.
+    /// Draws `z`, then `y` if there is one, then `x`.
     fn sampler(&self) -> BlockSampler<'_> {
         let dim = self.dim();
         Box::new(move |rng, points, _| {

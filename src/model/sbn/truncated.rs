@@ -43,7 +43,7 @@ const NEIGHBOURS: u64 = 4;
 /// Posterior probabilities below this are zero: the rounding of a sum to which 1 belongs.
 const NEGLIGIBLE: f64 = 1e-16;
 
-/// The parameters of a network as the search wants them.
+/// Parameters of a network in the layout of the search.
 #[derive(Debug)]
 pub(crate) struct Searcher<T> {
     simd: Simd,
@@ -101,7 +101,7 @@ pub(crate) struct SearchWorkspace<T> {
 }
 
 impl SigmoidBeliefNet {
-    /// What an M-step needs of the sums under truncated posteriors.
+    /// Turns the sums under truncated posteriors into the statistics of an M-step.
     pub(crate) fn latent_stats_of(&self, sums: &TruncatedSums) -> LatentStats {
         let h = self.prior().len();
         let total: f64 = sums.mass.iter().sum();
@@ -189,7 +189,7 @@ fn add(sum: &mut [f64], column: &[f64]) {
 }
 
 impl<T: Scalar> Searcher<T> {
-    /// Sets to begin with.
+    /// Draws sets of states to begin with.
     pub(crate) fn start(
         &self,
         points: usize,
@@ -234,7 +234,7 @@ impl<T: Scalar> Searcher<T> {
         workspace.sums_of_states.clear();
     }
 
-    /// Logits of the observables in a state.
+    /// Returns the logits of the observables in a state.
     pub(crate) fn observable_logits(&self, state: &[u64], logits: &mut [f64]) {
         logits.copy_from_slice(&self.observables.bias);
         for_each_on(state, |bit| {
@@ -244,7 +244,7 @@ impl<T: Scalar> Searcher<T> {
         });
     }
 
-    /// `ln p(z) + ln p(y | z) - Σ_d softplus(a_d)` of a state.
+    /// Computes `ln p(z) + ln p(y | z) - Σ_d softplus(a_d)` of a state.
     fn own_part(&self, state: &[u64], logits: &mut [f64], hidden_logits: &mut [f64]) -> f64 {
         let mut sum = self.log_none;
         self.observable_logits(state, logits);

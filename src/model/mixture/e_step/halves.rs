@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 impl<T: Scalar> Packed<T> {
-    /// The same parameters for some columns of the logits only, as far as sums need them.
+    /// Returns the same parameters for some columns of the logits only, as far as sums need them.
     fn slice(&self, columns: Range<usize>) -> Self {
         let n_packed = self.n_packed.min(columns.end).saturating_sub(columns.start);
         let products =

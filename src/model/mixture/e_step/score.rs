@@ -16,7 +16,7 @@ impl<T: Scalar> Density<T> for Mixture {
         self.n_components()
     }
 
-    /// Single points are scored to 1e-5 nats per dimension in `f32`, as far as its packed logits are concerned.
+    /// Packs for scores of single points: packed logits are right to 1e-5 nats per dimension in `f32`.
     fn pack_for_scores(&self, simd: Simd) -> Packed<T> {
         self.pack_for(
             simd,

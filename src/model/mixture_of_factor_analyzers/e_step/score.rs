@@ -67,7 +67,7 @@ impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
         self.n_latents()
     }
 
-    /// Those given the most probable component of the point: each component has latents of its own.
+    /// Computes posterior means given the most probable component of each point: each component has latents of its own.
     fn transform(&self, packed: &Packed<T>, block: Block<'_, T>, latents: &mut [f64]) {
         let mut workspace = packed.workspace();
         let (n_latents, stride) = (packed.latents, packed.stride);
@@ -91,7 +91,7 @@ impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
         }
     }
 
-    /// `Σ_c p(c | x) (μ_c + W_c E[z | x, c])`: the mean of the point without its noise.
+    /// Computes `Σ_c p(c | x) (μ_c + W_c E[z | x, c])`: the mean of the point without its noise.
     fn reconstruct(&self, packed: &Packed<T>, block: Block<'_, T>, points: &mut [f64]) {
         let mut workspace = packed.workspace();
         let (dim, stride) = (packed.shape.centre, packed.stride);

@@ -4,7 +4,7 @@ use super::super::table::{StateTable, flip, words};
 use crate::rng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// The variational state of some consecutive points: S distinct states each, the most probable first.
+/// Sets of states of some consecutive points: S distinct states each, the most probable first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TruncatedStates {
     latents: usize,
@@ -52,32 +52,32 @@ impl TruncatedStates {
         Self { latents, states, packed }
     }
 
-    /// As many states as a set of `states` has at most: all, if there are fewer.
+    /// Returns the largest size of a set: `states`, or the number of all states if it is smaller.
     pub(crate) fn largest(latents: usize, states: usize) -> usize {
         if latents < 32 { states.min(1 << latents) } else { states }
     }
 
-    /// Words that a set of `states` states takes, if that is a number.
+    /// Returns the number of words of a set of `states` states, or `None` if it overflows.
     pub(crate) fn words_of_a_set(latents: usize, states: usize) -> Option<usize> {
         states.checked_mul(words(latents)).filter(|words| *words < usize::MAX / 64)
     }
 
-    /// Number of states of a point.
+    /// Returns the number of states of a point.
     pub fn states(&self) -> usize {
         self.states
     }
 
-    /// Number of latents.
+    /// Returns the number of latents.
     pub fn latents(&self) -> usize {
         self.latents
     }
 
-    /// How many words the sets of so many points are.
+    /// Returns the number of words of the sets of so many points.
     pub(crate) fn words_of(points: usize, states: usize, latents: usize) -> usize {
         points * states * words(latents)
     }
 
-    /// All sets, packed.
+    /// Returns all sets, packed.
     pub(crate) fn packed(&self) -> &[u64] {
         &self.packed
     }
@@ -97,7 +97,7 @@ impl TruncatedStates {
         words(self.latents)
     }
 
-    /// The states of a point, packed.
+    /// Returns the states of a point, packed.
     pub(crate) fn of(&self, point: usize) -> &[u64] {
         let len = self.states * self.words();
         &self.packed[point * len..][..len]

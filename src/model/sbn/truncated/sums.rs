@@ -55,7 +55,7 @@ impl TruncatedSums {
         self.targets.iter_mut().zip(&other.targets).for_each(|(sum, t)| *sum += factor * t);
     }
 
-    /// All of it: the states, packed, and the numbers.
+    /// Returns the states, packed, and all numbers.
     pub(crate) fn parts(&self) -> (&[u64], impl Iterator<Item = f64>) {
         let header = [self.total_weight, self.posterior_entropy, self.log_evidence];
         let numbers = header.into_iter().chain(self.mass.iter().chain(&self.targets).copied());

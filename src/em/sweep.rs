@@ -16,7 +16,7 @@ pub(super) const MAX_LANES: u64 = 32;
 /// Points that make a lane worth its merge.
 pub(super) const MIN_POINTS_PER_LANE: u64 = 2048;
 
-/// The same in a minibatch: with fewer, starting the threads costs more than they save.
+/// Points of a minibatch that make a lane worth its merge: with fewer, threads cost more to start than they save.
 const MIN_POINTS_PER_BATCH_LANE: u64 = 512;
 
 /// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
@@ -45,7 +45,7 @@ pub struct Sweeper<'a, T: Scalar, W> {
     source: &'a dyn DataSource<T>,
     executor: &'a Executor,
     lanes: Lanes<T, W>,
-    /// What an earlier sweep summed once for all.
+    /// Constants that an earlier sweep has summed.
     constants: Option<DataConstants>,
 }
 
@@ -57,7 +57,7 @@ pub struct Lanes<T, W> {
     min_points: u64,
 }
 
-/// What all lanes of a sweep have in common.
+/// The arguments of a sweep, common to all lanes.
 struct Pass<'p, T: Scalar, M: EStep<T>> {
     executor: &'p Executor,
     source: &'p dyn DataSource<T>,

@@ -38,8 +38,8 @@ pub fn points_per_read(wanted: usize) -> usize {
 impl Tiling {
     /// Chooses the tiling for a model with `dim` dimensions, `statistics` per component and `components`.
     ///
-    /// Where the statistics of as few as 96 points fit into the cache they are one panel, evaluated once for logits and
-    /// sums; else they are evaluated for each, panel by panel.
+    /// If the statistics of 96 points fit into the cache, they are one panel, evaluated once for logits and sums. Else they are
+    /// evaluated twice, panel by panel.
     pub fn new<T: Scalar>(dim: usize, statistics: usize, components: usize) -> Self {
         let size = size_of::<T>();
         let sizes: &[usize] = if size == 8 { &POINTS_F64 } else { &POINTS_F32 };

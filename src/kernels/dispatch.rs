@@ -35,7 +35,7 @@ pub trait Kernel {
     fn run<M: MulAdd>(self) -> Self::Output;
 }
 
-/// How `a * b + c` is computed: fused where the hardware can, else as two operations.
+/// The way to compute `a * b + c`: fused if the hardware can, else as two operations.
 ///
 /// Without hardware support `f64::mul_add` calls a library function that is hundreds of times slower.
 pub trait MulAdd {

@@ -179,7 +179,7 @@ macro_rules! transcendental {
     };
 }
 
-/// What [`Transcendental::exp`] and its cheaper form share.
+/// Common part of [`Transcendental::exp`] and its cheaper form.
 trait ExpParts: Sized {
     /// With n = round(x / ln 2): the number whose exponent bits are n + `bias`, and exp(x) / 2^n.
     fn exp_parts<M: MulAdd>(x: Self, bias: Self) -> (Self, Self);

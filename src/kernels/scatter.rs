@@ -17,7 +17,7 @@ pub const TILE_POINTS: usize = 128;
 /// Columns of the scatter that are summed together: parts of it begin at multiples.
 pub const PART: usize = 16;
 
-/// What [`centre`] sums besides the tile it writes.
+/// Sums that [`centre`] takes besides the tile that it writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Loaded {
     /// Rows of the tile: points of positive weight.

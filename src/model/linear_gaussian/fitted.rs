@@ -20,7 +20,7 @@ use rand_distr::{Distribution, StandardNormal};
 pub struct Packed<T> {
     simd: Simd,
     mean: Vec<T>,
-    /// What rounding has taken of the mean.
+    /// The mean less its rounded value.
     rest: Vec<T>,
     /// `ψ_d^-½`.
     scale: Vec<T>,

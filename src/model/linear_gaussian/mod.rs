@@ -98,7 +98,7 @@ pub struct LinearGaussian {
     ignores_missing: bool,
 }
 
-/// What an E-step knows of all points: their joint second moments with the latents, and the log-likelihood.
+/// Expectations of an E-step: joint second moments of points and latents, and the log-likelihood.
 #[derive(Clone, Debug)]
 pub struct Expectations {
     /// `⟨(x - μ) z'⟩`, D × H.
@@ -128,7 +128,7 @@ impl Expectations {
     }
 }
 
-/// What an M-step yields besides the parameters.
+/// Values of an M-step besides the parameters.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The entropy sum at the new parameters with the posteriors of the E-step.

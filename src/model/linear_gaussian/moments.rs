@@ -1,4 +1,4 @@
-//! What linear-Gaussian models learn from: the mean of points and a way to multiply by their covariance.
+//! Data of linear-Gaussian models: the mean of points and products with their covariance.
 
 use crate::error::Result;
 use crate::linalg::product;

@@ -91,7 +91,7 @@ struct Seen {
     log_norm: f64,
 }
 
-/// Of some points, one row each.
+/// Posteriors of some points, one row each.
 struct Posteriors {
     /// Standardised points.
     y: Mat<f64>,
@@ -125,7 +125,7 @@ impl Seen {
         }
     }
 
-    /// Of points that have these dimensions alone, one row each.
+    /// Computes the posteriors of points with exactly these dimensions, one row each.
     fn posteriors(&self, rows: MatRef<'_, f64>) -> Posteriors {
         let latents = self.loadings.ncols();
         let covariance = MatRef::from_row_major_slice(&self.covariance, latents, latents);

@@ -44,9 +44,9 @@ pub struct Packed<T> {
     statistics: Vec<Statistic>,
     /// Whether values may be missing; their statistics are 0 then.
     missing: bool,
-    /// What must be known of the points' base measure: nothing where it is 1, or summed already.
+    /// Base measure of the points; `None` if it is 1, or summed already.
     base_measure: Option<BaseMeasure>,
-    /// The same for sparse points, made of the first of them.
+    /// Base measure of sparse points, made when the first of them is seen.
     sparse_measure: OnceLock<sparse::Measure>,
     /// Shared statistics that the sweep must sum about `centre`.
     shared: Vec<Statistic>,
@@ -102,11 +102,11 @@ pub struct Workspace<T> {
     reordered: Aligned<T>,
     labels: Vec<u32>,
     mass: Vec<f64>,
-    /// What the sizes of all this depend on.
+    /// The sizes of this memory.
     key: WorkspaceKey,
     /// Sums of packed components since the last flush, in working precision; [`Packed::sum_at`] says what stands where.
     sums: Vec<T>,
-    /// The same of grouped products, and scratch columns for them.
+    /// Sums of grouped products since the last flush, and scratch columns for these.
     product_sums: Vec<T>,
     products: Aligned<T>,
     pending: usize,

@@ -19,7 +19,7 @@ pub(super) struct Component {
     pub(super) latent_factor: Mat<f64>,
 }
 
-/// What sweeps need of a component, of which `N(μ, W R R' W' + Ψ)` is the density.
+/// Factors of the density `N(μ, W R R' W' + Ψ)` of a component, for sweeps.
 pub(super) struct Factorized {
     /// `W R`, D × H.
     pub(super) loadings: Mat<f64>,

@@ -67,7 +67,7 @@ pub struct Packed<T> {
 struct Residual<T> {
     component: usize,
     mean: Vec<T>,
-    /// What rounding the mean has lost, then H zeros; and the scales of the noise, then H ones.
+    /// The mean less its rounded value, then H zeros; and the scales of the noise, then H ones.
     offset: Vec<T>,
     scales: Vec<T>,
     /// `L⁻¹`, which takes `u'` to `E[z]'`, and the loadings, D × H; both column-major.

@@ -55,17 +55,17 @@ use m_step::Moments;
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::{FRAC_2_PI, TAU};
 
-/// Means may be as large as this: what is larger overflows when it is squared and summed.
+/// Largest mean. Larger numbers overflow when they are squared and summed.
 const LARGEST: f64 = 1e140;
 
 /// Structure of the noise of the components. [`Noise`](super::Noise) is that of a single linear-Gaussian model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoiseStructure {
-    /// A variance for each dimension: factor analysers.
+    /// A variance for each dimension and component: factor analysers.
     Diagonal,
-    /// The same, and one set of them for all components (Ghahramani & Hinton 1996).
+    /// A variance for each dimension, shared by all components (Ghahramani & Hinton 1996).
     Tied,
-    /// One variance: probabilistic PCA.
+    /// One variance for each component: probabilistic PCA.
     Isotropic,
 }
 

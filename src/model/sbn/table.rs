@@ -65,7 +65,7 @@ impl StateTable {
         }
     }
 
-    /// Where to look first: multiplication by 2⁶⁴ / φ, as Knuth advises, word by word.
+    /// Returns the first slot to look at: multiplication by 2⁶⁴ / φ, as Knuth advises, word by word.
     fn slot(&self, key: &[u64]) -> usize {
         let mut hash = 0u64;
         for word in key {

@@ -60,7 +60,7 @@ pub(crate) struct Searcher<T> {
     observables: Columns,
     /// `D × (J + 1)`, column-major; biases last.
     weights: Vec<T>,
-    /// What turning on one visible latent alone changes besides `W'x`.
+    /// Change of the joint, besides `W'x`, if one visible latent alone is turned on.
     alone: Vec<f64>,
 }
 

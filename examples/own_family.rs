@@ -18,8 +18,12 @@ use std::{f64::consts::PI, sync::Arc};
 struct Maxwell;
 
 impl Univariate for Maxwell {
-    const NAME: &'static str = "maxwell";
-    const PARAMETERS: &'static [&'static str] = &["variance"]; // a², of each direction of a velocity
+    fn name(&self) -> &'static str {
+        "maxwell"
+    }
+    fn parameters(&self) -> &'static [&'static str] {
+        &["variance"] // a², of each direction of a velocity
+    }
 
     fn support(&self) -> Support {
         Support::Positive

@@ -1,4 +1,4 @@
-//! Using a model: labels, posteriors, densities, scores and samples, block by block.
+//! Applies a fitted model to a source: labels, posteriors, densities, scores, latents and samples.
 //!
 //! Results are handed to a sink in the order of the points; nothing of size N × C is ever in memory.
 
@@ -20,7 +20,7 @@ const CHUNK_VALUES: usize = 1 << 18;
 /// Lanes of a round; results of a round are in memory together.
 const LANES: usize = 16;
 
-/// How well a model describes a set of points.
+/// Log-likelihood and information criteria of a model on a set of points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// Number of points N.
@@ -36,24 +36,24 @@ pub struct Score {
 }
 
 impl Score {
-    /// Bayesian information criterion `-2 W ℓ + p ln W`; lower is better, as in scikit-learn.
+    /// Computes the Bayesian information criterion `-2 W ℓ + p ln W`; lower is better, as in scikit-learn.
     pub fn bic(&self) -> f64 {
         -2.0 * self.total_weight * self.log_likelihood
             + self.n_parameters as f64 * self.total_weight.ln()
     }
 
-    /// Akaike information criterion `-2 W ℓ + 2 p`; lower is better.
+    /// Computes the Akaike information criterion `-2 W ℓ + 2 p`; lower is better.
     pub fn aic(&self) -> f64 {
         -2.0 * self.total_weight * self.log_likelihood + 2.0 * self.n_parameters as f64
     }
 
-    /// Integrated completed likelihood as `bic + 2 W mean_n H[q_n]` (Biernacki, Celeux & Govaert 2000); lower is better.
+    /// Computes the integrated completed likelihood `bic + 2 W mean_n H[q_n]` (Biernacki, Celeux & Govaert 2000); lower is better.
     pub fn icl(&self) -> f64 {
         self.bic() + 2.0 * self.total_weight * self.posterior_entropy
     }
 }
 
-/// Scores points: mean log-density, and what information criteria need.
+/// Computes the mean log-density of points and the terms of information criteria.
 ///
 /// # Errors
 /// If dimensions differ, there are no points, or a point cannot be read or has no finite density.
@@ -239,10 +239,10 @@ fn map_points<T: Scalar, M: LatentSpace<T>>(
     executor: &Executor,
     width: usize,
     mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
-    map: impl Fn(&M, &M::Encoder, Block<'_, T>, &mut [f64]) + Sync,
+    map: impl Fn(&M, &M::Packed, Block<'_, T>, &mut [f64]) + Sync,
 ) -> Result<()> {
     data::check_dim(source, model.dim())?;
-    let encoder = model.encoder(executor.simd());
+    let packed = model.pack_for_scores(executor.simd());
     let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
     for_each_chunk(
         model,
@@ -252,7 +252,7 @@ fn map_points<T: Scalar, M: LatentSpace<T>>(
         || (),
         |block, (), values: &mut Vec<f64>| {
             values.resize(block.len() * width, 0.0);
-            map(model, &encoder, block, values);
+            map(model, &packed, block, values);
             values.iter().all(|value| value.is_finite())
         },
         |first, values| sink(first, &values),
@@ -270,16 +270,16 @@ fn for_each_tile<T: Scalar, M: Density<T>, R: Default + Send>(
     sink: impl FnMut(u64, R) -> Result<()>,
 ) -> Result<()> {
     data::check_dim(source, model.dim())?;
-    let scorer = model.scorer(executor.simd());
+    let packed = model.pack_for_scores(executor.simd());
     for_each_chunk(
         model,
         source,
         executor,
         chunk,
-        || model.scratch(&scorer),
-        |block, scratch, result| {
+        || model.workspace(&packed, None),
+        |block, workspace, result| {
             let mut finite = true;
-            model.score(&scorer, block, weighted, scratch, |tile| {
+            model.score(&packed, block, weighted, workspace, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());
                 visit(result, tile);
             });

@@ -1,6 +1,6 @@
 //! Labels, posteriors and log-densities of single points, for programs that serve one point at a time.
 //!
-//! [`inference`](crate::inference) goes through whole sources in parallel. A call of it packs the parameters and makes scratch
+//! [`inference`](crate::inference) goes through whole sources in parallel. A call of it packs the parameters and makes workspace
 //! memory anew, which takes longer than scoring one point. A [`Predictor`] does both once.
 
 use crate::block::Block;
@@ -44,31 +44,31 @@ use std::sync::Arc;
 /// ```
 pub struct Predictor<T: Scalar, M: Density<T> = Mixture> {
     packed: Arc<PackedModel<T, M>>,
-    scratch: M::Scratch,
+    workspace: M::Workspace,
 }
 
 struct PackedModel<T: Scalar, M: Density<T>> {
     model: M,
-    scorer: M::Scorer,
+    parameters: M::Packed,
     domains: Vec<Domain>,
 }
 
 impl<T: Scalar, M: Density<T>> Predictor<T, M> {
     /// Packs the parameters of a model. Later changes of the model do not reach the predictor.
     pub fn new(model: &M) -> Self {
-        let (scorer, domains) = (model.scorer(Simd::detect()), model.domains());
-        Self::with_scratch(Arc::new(PackedModel { model: model.clone(), scorer, domains }))
+        let (parameters, domains) = (model.pack_for_scores(Simd::detect()), model.domains());
+        Self::with_workspace(Arc::new(PackedModel { model: model.clone(), parameters, domains }))
     }
 
-    fn with_scratch(packed: Arc<PackedModel<T, M>>) -> Self {
-        let PackedModel { model, scorer, .. } = &*packed;
-        let mut scratch = model.scratch(scorer);
-        // Some scratch memory grows with the first points. So a point whose answer nobody needs goes first.
+    fn with_workspace(packed: Arc<PackedModel<T, M>>) -> Self {
+        let PackedModel { model, parameters, .. } = &*packed;
+        let mut workspace = model.workspace(parameters, None);
+        // Some workspace memory grows with the first points. So a point whose answer nobody needs goes first.
         let origin = vec![T::ZERO; model.dim()];
         if let Ok(block) = Block::from_rows(&origin, model.dim()) {
-            model.score(scorer, block, false, &mut scratch, |_| {});
+            model.score(parameters, block, false, &mut workspace, |_| {});
         }
-        Self { packed, scratch }
+        Self { packed, workspace }
     }
 
     /// Dimension D of the points.
@@ -185,7 +185,7 @@ impl<T: Scalar, M: Density<T>> Predictor<T, M> {
         (room, per_point): (usize, usize),
         mut visit: impl FnMut(&ScoredTile<'_, T>),
     ) -> Result<()> {
-        let PackedModel { model, scorer, domains } = &*self.packed;
+        let PackedModel { model, parameters, domains } = &*self.packed;
         let dim = model.dim();
         let n_points = points.len() / dim;
         if points.len() % dim != 0 || (rows == Rows::One && n_points != 1) {
@@ -211,7 +211,7 @@ impl<T: Scalar, M: Density<T>> Predictor<T, M> {
         }
         let mut bad = None;
         let block = Block::from_rows(points, dim)?;
-        model.score(scorer, block, false, &mut self.scratch, |tile| {
+        model.score(parameters, block, false, &mut self.workspace, |tile| {
             if bad.is_none() {
                 let position = tile.log_density.iter().position(|density| !density.is_finite());
                 bad = position.map(|i| tile.first as usize + i);
@@ -278,10 +278,10 @@ enum Rows {
     Many,
 }
 
-/// A clone shares the parameters and has scratch memory of its own.
+/// A clone shares the parameters and has workspace memory of its own.
 impl<T: Scalar, M: Density<T>> Clone for Predictor<T, M> {
     fn clone(&self) -> Self {
-        Self::with_scratch(self.packed.clone())
+        Self::with_workspace(self.packed.clone())
     }
 }
 

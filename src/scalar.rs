@@ -19,7 +19,7 @@ pub trait Scalar:
     sealed::Sealed
     + faer::traits::RealField
     + crate::kernels::math::Transcendental
-    + crate::kernels::dispatch::InLanes
+    + crate::kernels::dispatch::VectorElement
     + bytemuck::Pod
     + Default
     + Debug

@@ -16,7 +16,7 @@ pub struct StatsShape {
 }
 
 /// What a sweep sums that does not depend on the parameters: worth keeping for the next one over the same points.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataConstants {
     /// Weighted sum of the log base measure.
     pub log_base_measure: f64,

@@ -1,18 +1,20 @@
-//! Pieces of work that are independent of each other, and who does them.
+//! Pieces of an M-step, and the trait of those who do them.
+//!
+//! A long M-step is cut into pieces that do not depend on each other. The driver of a fit decides who does the pieces: the
+//! threads of an [`Executor`](crate::exec::Executor), or the calling thread by itself. So models know no threads.
 
-/// A piece of work that needs no other.
+/// A piece of an M-step. It writes results of its own and reads no results of others.
 pub type Piece<'a> = Box<dyn FnOnce() + Send + 'a>;
 
-/// Whoever does pieces of work: the threads of an [`Executor`](crate::exec::Executor), or the caller [alone](Alone).
+/// A pool of threads that does the pieces of an M-step.
 ///
-/// Models cut long M-steps into pieces and know nothing of threads; each piece writes what is its own, so the results do not
-/// depend on who does them.
+/// The results do not depend on the pool, since each piece has its own.
 pub trait Workers: Sync {
-    /// Does all pieces, in any order.
+    /// Does all pieces, in any order, and returns after the last.
     fn work(&self, pieces: Vec<Piece<'_>>);
 }
 
-/// The caller, who does one piece after another.
+/// The calling thread as a pool: it does the pieces one after another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 

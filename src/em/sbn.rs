@@ -134,7 +134,7 @@ fn random_start<T: Scalar>(
     bad_rows: BadRows,
 ) -> Result<SigmoidBeliefNet> {
     let total = spec.latents + spec.hidden.unwrap_or(0);
-    check_posterior(spec.posterior, total, spec.hidden.is_some())?;
+    check_posterior(spec.posterior, total)?;
     if spec.latents == 0 || spec.hidden == Some(0) {
         return Err(Error::Config("sbn: every layer needs at least one latent".into()));
     }

@@ -1,4 +1,4 @@
-//! One pass over a source: E-steps of all blocks, merged into the statistics of the whole.
+//! Sweeps: E-steps over all points of a source, merged into the statistics of the whole.
 
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
@@ -6,7 +6,7 @@ use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
 use crate::kernels::blocking;
-use crate::model::{Constants, EStep, GenerativeModel};
+use crate::model::{Constants, EStep, GenerativeModel, HalvedEStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 
@@ -16,7 +16,7 @@ pub(super) const MAX_LANES: u64 = 32;
 /// Points that make a lane worth its merge.
 pub(super) const MIN_POINTS_PER_LANE: u64 = 2048;
 
-/// The same in a minibatch: with fewer, starting the threads costs more than they save.
+/// Points of a minibatch that make a lane worth its merge: with fewer, threads cost more to start than they save.
 const MIN_POINTS_PER_BATCH_LANE: u64 = 512;
 
 /// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
@@ -45,16 +45,26 @@ pub struct Sweeper<'a, T: Scalar, W> {
     source: &'a dyn DataSource<T>,
     executor: &'a Executor,
     lanes: Lanes<T, W>,
-    /// What an earlier sweep summed once for all.
+    /// Constants that an earlier sweep has summed.
     constants: Option<DataConstants>,
 }
 
-/// Scratch memory of sweeps, whatever the source: it grows to what the largest needs and is then reused.
+/// The lanes of sweeps: shares of the points, each with statistics and scratch memory of its own, which are kept between sweeps.
 #[derive(Debug)]
 pub struct Lanes<T, W> {
     lanes: Vec<Lane<T, W>>,
     lane_memory: usize,
     min_points: u64,
+}
+
+/// The arguments of a sweep, common to all lanes.
+struct Pass<'p, T: Scalar, M: EStep<T>> {
+    executor: &'p Executor,
+    source: &'p dyn DataSource<T>,
+    model: &'p M,
+    packed: &'p M::Packed,
+    /// Whether constants are summed, and points held against the support.
+    first_sweep: bool,
 }
 
 #[derive(Debug)]
@@ -65,18 +75,18 @@ struct Lane<T, W> {
 }
 
 impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
-    /// Sweeps over `source` on the threads of `executor`.
+    /// Prepares sweeps over `source` on the threads of `executor`.
     pub fn new(source: &'a dyn DataSource<T>, executor: &'a Executor) -> Self {
         Self { source, executor, lanes: Lanes::for_all_points(), constants: None }
     }
 
-    /// Another bound, in bytes, for the sums of all lanes together. Sweeps in two halves where it is tight.
+    /// Sets another bound, in bytes, for the sums of all lanes together. Larger sums are swept in two halves, if the model offers it.
     pub fn with_lane_memory(mut self, bytes: usize) -> Self {
         self.lanes.lane_memory = bytes;
         self
     }
 
-    /// The statistics of all points under the exact or hard posteriors of `model`.
+    /// Returns the statistics of all points under the exact or hard posteriors of `model`.
     ///
     /// # Errors
     /// If reading fails, or a point has no finite log-evidence: then the first such point is named.
@@ -95,12 +105,12 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         Self::new(MIN_POINTS_PER_LANE)
     }
 
-    /// Lanes for sweeps over minibatches: each sweep sees other points.
+    /// Makes lanes for sweeps over minibatches, each of other points.
     pub fn for_minibatches() -> Self {
         Self::new(MIN_POINTS_PER_BATCH_LANE)
     }
 
-    /// The statistics of all points of a minibatch.
+    /// Returns the statistics of all points of a minibatch.
     ///
     /// # Errors
     /// As [`Sweeper::sweep`].
@@ -132,10 +142,11 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             model.pack(simd, n_points, Constants::Sum)
         });
         let (empty, first_sweep) = (model.new_stats(&packed), constants.is_none());
-        let mut total = if 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory {
-            self.sweep_lanes(executor, source, model, &packed, empty, first_sweep)?
-        } else {
-            self.sweep_halves(executor, source, model, &packed, empty, first_sweep)?
+        let pass = Pass { executor, source, model, packed: &packed, first_sweep };
+        let fits = 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory;
+        let mut total = match model.halves() {
+            Some(halves) if !fits => self.sweep_halves(&pass, halves, empty)?,
+            _ => self.sweep_lanes(&pass, empty)?,
         };
         model.complete(&packed, &mut total, constants.as_ref());
         if !total.is_finite() {
@@ -155,16 +166,13 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         Ok(total)
     }
 
-    /// Each lane goes through its share of the points with statistics of its own.
+    /// Sweeps in lanes: each goes through its share of the points with statistics of its own.
     fn sweep_lanes<M: EStep<T, Workspace = W>>(
         &mut self,
-        executor: &Executor,
-        source: &dyn DataSource<T>,
-        model: &M,
-        packed: &M::Packed,
+        pass: &Pass<'_, T, M>,
         empty: SuffStats,
-        first_sweep: bool,
     ) -> Result<SuffStats> {
+        let &Pass { executor, source, model, packed, first_sweep } = pass;
         let n = source.len();
         let by_memory = (self.lane_memory / (8 * empty.as_slice().len())) as u64;
         let n_lanes = (n / self.min_points).min(by_memory).clamp(1, MAX_LANES);
@@ -206,17 +214,15 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         Ok(total)
     }
 
-    /// Points by the ten thousand: first their posteriors, in parallel over points, then their sums, in parallel over
+    /// Sweeps in two halves, by ten thousand points: first posteriors, in parallel over points, then sums, in parallel over
     /// components. The sums exist once, and every number is added up in the same order on any number of threads.
     fn sweep_halves<M: EStep<T, Workspace = W>>(
         &mut self,
-        executor: &Executor,
-        source: &dyn DataSource<T>,
-        model: &M,
-        packed: &M::Packed,
+        pass: &Pass<'_, T, M>,
+        halves: &dyn HalvedEStep<T, M::Packed, W>,
         empty: SuffStats,
-        first_sweep: bool,
     ) -> Result<SuffStats> {
+        let &Pass { executor, source, model, packed, first_sweep } = pass;
         let n = source.len();
         let sparse = model.takes_sparse();
         let shape = empty.shape();
@@ -232,7 +238,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         let mut slices: Vec<_> = (0..shape.components)
             .step_by(per_slice)
             .map(|first| {
-                let slice = model.slice(packed, first..(first + per_slice).min(shape.components));
+                let slice = halves.slice(packed, first..(first + per_slice).min(shape.components));
                 let stats = model.new_stats(&slice);
                 let workspace = model.workspace(&slice, None);
                 (first, slice, stats, workspace, BlockBuf::default())
@@ -245,8 +251,8 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                 let start = end.min(part + index as u64 * per_lane);
                 (start, (end.min(start + per_lane) - start) as usize)
             };
-            let mut halves: Vec<_> = self.lanes.iter_mut().zip(&mut responsibilities).collect();
-            executor.for_each(&mut halves, |index, (lane, responsibilities)| {
+            let mut lanes: Vec<_> = self.lanes.iter_mut().zip(&mut responsibilities).collect();
+            executor.for_each(&mut lanes, |index, (lane, responsibilities)| {
                 let (start, count) = range(index);
                 let stats =
                     lane.stats.get_or_insert_with(|| SuffStats::zeros(without_sums, Vec::new()));
@@ -257,7 +263,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                     if first_sweep {
                         check_points(model, source, block)?;
                     }
-                    model.posteriors(packed, block, stats, &mut workspace, responsibilities);
+                    halves.posteriors(packed, block, stats, &mut workspace, responsibilities);
                     if !stats.log_evidence().is_finite() {
                         return Err(first_fault(source, &model.domains(), block).into());
                     }
@@ -273,7 +279,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                     if count > 0 {
                         let block = data::read(source, sparse, start, count, buffer)?;
                         let columns = &responsibilities[*first * count..][..n_columns * count];
-                        model.accumulate(slice, block, columns, stats, workspace);
+                        halves.accumulate(slice, block, columns, stats, workspace);
                     }
                 }
                 Ok(())
@@ -297,7 +303,12 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         }
         for (first, slice, mut stats, mut workspace, _) in slices {
             model.flush(&slice, &mut stats, &mut workspace);
-            model.merge_slice(packed, first, &stats, &mut total);
+            for k in 0..stats.shape().components {
+                let sums = total.sums_mut(halves.component(packed, first + k));
+                sums.iter_mut().zip(stats.sums(k)).for_each(|(total, sum)| *total += sum);
+            }
+            let shared = total.shared_mut().iter_mut().zip(stats.shared());
+            shared.for_each(|(total, sum)| *total += sum);
         }
         Ok(total)
     }
@@ -315,7 +326,7 @@ fn points_of_block<T: Scalar>(source: &dyn DataSource<T>) -> u64 {
     blocking::points_per_read((READ_BYTES / (size_of::<T>() * source.dim())).max(1)) as u64
 }
 
-/// Says which point of a block a model is not for, if there is one.
+/// Refuses a block with a point that the model does not accept.
 pub(crate) fn check_points<T: Scalar, M: GenerativeModel>(
     model: &M,
     source: &dyn DataSource<T>,
@@ -324,8 +335,8 @@ pub(crate) fn check_points<T: Scalar, M: GenerativeModel>(
     check_domains(&model.domains(), source, block)
 }
 
-/// The same for the domains of a family. Sparse points have zeros where they have nothing, which fits the families that
-/// take such.
+/// Refuses a block with a point outside the domains. Values that sparse points do not store are zeros, which all families of
+/// sparse points accept.
 pub(crate) fn check_domains<T: Scalar>(
     domains: &[Domain],
     source: &dyn DataSource<T>,
@@ -361,7 +372,7 @@ pub(crate) fn check_domains<T: Scalar>(
     Ok(())
 }
 
-/// Finds the point that made the log-evidence of a block no finite number.
+/// Finds the point that made the log-evidence of a block NaN or infinite.
 pub(crate) fn first_fault<T: Scalar>(
     source: &dyn DataSource<T>,
     domains: &[Domain],

@@ -6,7 +6,7 @@ use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-/// `sums += T(X)' w` for one weight a point, panel by panel.
+/// Computes `sums += T(X)' w` for one weight a point, panel by panel.
 ///
 /// # Shapes
 /// `weights: B`, `sums:` one a statistic. `scratch` holds whole panels of `stride` plus as many values as a panel

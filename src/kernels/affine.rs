@@ -4,7 +4,7 @@
 //! points already, and the coefficients are packed once a sweep, so nothing is copied on the way: a general matrix product, which
 //! packs both sides on every call, spends much of its time on that where there are few statistics or few components.
 
-use super::dispatch::{Lanes, LanesKernel, Simd};
+use super::dispatch::{Simd, VectorKernel, Vectors};
 use crate::scalar::Scalar;
 
 /// Components of a group. With three vectors of points they fill 24 of the 32 registers of AVX-512; where there are 16
@@ -40,7 +40,7 @@ impl<T: Scalar> AffineMap<T> {
         Self { coefficients, bias, n_statistics, n_components }
     }
 
-    /// Number of components C.
+    /// Returns the number of components C.
     pub fn n_components(&self) -> usize {
         self.n_components
     }
@@ -69,7 +69,7 @@ pub fn affine<T: Scalar>(
         "whole cache lines"
     );
     assert!(logits.len() >= map.n_components * stride, "too few logits");
-    T::run_in_lanes(simd, Affine { map, statistics, first, count, n_points, stride, logits });
+    T::run_on_vectors(simd, Affine { map, statistics, first, count, n_points, stride, logits });
 }
 
 struct Affine<'a, T> {
@@ -82,61 +82,61 @@ struct Affine<'a, T> {
     logits: &'a mut [T],
 }
 
-impl<T: Scalar> LanesKernel<T> for Affine<'_, T> {
+impl<T: Scalar> VectorKernel<T> for Affine<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes<Element = T>>(mut self, lanes: L) {
+    fn run<S: Vectors<Element = T>>(mut self, simd: S) {
         let mut start = 0;
         while start < self.n_points {
-            match (self.n_points - start).div_ceil(L::COUNT) {
-                1 => self.points::<L, 1>(lanes, start),
-                2 => self.points::<L, 2>(lanes, start),
-                _ => self.points::<L, 3>(lanes, start),
+            match (self.n_points - start).div_ceil(S::COUNT) {
+                1 => self.points::<S, 1>(simd, start),
+                2 => self.points::<S, 2>(simd, start),
+                _ => self.points::<S, 3>(simd, start),
             }
-            start += 3 * L::COUNT;
+            start += 3 * S::COUNT;
         }
     }
 }
 
 impl<T: Scalar> Affine<'_, T> {
-    /// All components of V vectors of points, whose statistics so stay in the level-1 cache.
+    /// Computes the logits of all components for V vectors of points, whose statistics stay in the level-1 cache.
     #[inline(always)]
-    fn points<L: Lanes<Element = T>, const V: usize>(&mut self, lanes: L, start: usize) {
+    fn points<S: Vectors<Element = T>, const V: usize>(&mut self, simd: S, start: usize) {
         let whole = self.map.n_components / GROUP * GROUP;
         for c in (0..whole).step_by(GROUP) {
-            if L::REGISTERS >= 32 {
-                self.block::<L, V, GROUP>(lanes, start, c, GROUP);
+            if S::REGISTERS >= 32 {
+                self.block::<S, V, GROUP>(simd, start, c, GROUP);
             } else {
-                self.block::<L, V, 4>(lanes, start, c, 4);
-                self.block::<L, V, 4>(lanes, start, c + 4, 4);
+                self.block::<S, V, 4>(simd, start, c, 4);
+                self.block::<S, V, 4>(simd, start, c + 4, 4);
             }
         }
         let rest = self.map.n_components - whole;
         if rest > 4 {
-            self.block::<L, V, 4>(lanes, start, whole, 4);
-            self.block::<L, V, 4>(lanes, start, whole + 4, rest - 4);
+            self.block::<S, V, 4>(simd, start, whole, 4);
+            self.block::<S, V, 4>(simd, start, whole + 4, rest - 4);
         } else if rest > 0 {
-            self.block::<L, V, 4>(lanes, start, whole, rest);
+            self.block::<S, V, 4>(simd, start, whole, rest);
         }
     }
 
     /// V vectors of points × K components from `c` on, of which `columns` exist.
     #[inline(always)]
-    fn block<L: Lanes<Element = T>, const V: usize, const K: usize>(
+    fn block<S: Vectors<Element = T>, const V: usize, const K: usize>(
         &mut self,
-        lanes: L,
+        simd: S,
         start: usize,
         c: usize,
         columns: usize,
     ) {
-        let (stride, width) = (self.stride, V * L::COUNT);
-        let mut sums = [[lanes.splat(T::ZERO); V]; K];
+        let (stride, width) = (self.stride, V * S::COUNT);
+        let mut sums = [[simd.splat(T::ZERO); V]; K];
         for k in 0..K {
             if self.first == 0 {
-                sums[k] = [lanes.splat(self.map.bias[c + k]); V];
+                sums[k] = [simd.splat(self.map.bias[c + k]); V];
             } else if k < columns {
-                let column = L::vectors(&self.logits[(c + k) * stride + start..][..width]);
+                let column = S::vectors(&self.logits[(c + k) * stride + start..][..width]);
                 sums[k].copy_from_slice(&column[..V]);
             }
         }
@@ -144,19 +144,19 @@ impl<T: Scalar> Affine<'_, T> {
         let coefficients = self.map.coefficients[group..].chunks_exact(GROUP);
         let columns_of_statistics = self.statistics.chunks_exact(stride).take(self.count);
         for (t, h) in columns_of_statistics.zip(coefficients) {
-            let t = &L::vectors(&t[start..start + width])[..V];
+            let t = &S::vectors(&t[start..start + width])[..V];
             let h = &h[c % GROUP..][..K];
             for k in 0..K {
-                let h = lanes.splat(h[k]);
+                let h = simd.splat(h[k]);
                 for v in 0..V {
-                    sums[k][v] = lanes.mul_add(t[v], h, sums[k][v]);
+                    sums[k][v] = simd.mul_add(t[v], h, sums[k][v]);
                 }
             }
         }
         for k in 0..K {
             if k < columns {
                 let column = &mut self.logits[(c + k) * stride + start..][..width];
-                L::vectors_mut(column)[..V].copy_from_slice(&sums[k]);
+                S::vectors_mut(column)[..V].copy_from_slice(&sums[k]);
             }
         }
     }

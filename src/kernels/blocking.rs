@@ -9,7 +9,7 @@ use crate::scalar::Scalar;
 /// virtual machine says of its cache. 1 MiB is what Zen 4 has, and half of what Sapphire Rapids has.
 const L2_BYTES: usize = 1 << 20;
 
-/// How a sweep cuts a block into tiles of points and the statistics into panels.
+/// Sizes of the tiles into which a sweep cuts a block, and of the panels of statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
     /// Points B of a tile.
@@ -29,17 +29,17 @@ pub struct Tiling {
 const POINTS_F64: [usize; 3] = [192, 144, 96];
 const POINTS_F32: [usize; 4] = [288, 192, 144, 96];
 
-/// Points that a source should be read by: tiles of any size come out even.
+/// Rounds a number of points to read at a time, so that tiles of any size come out even.
 pub fn points_per_read(wanted: usize) -> usize {
     // Where points are so long that few are read, whole tiles of the most points matter more than a bound on bytes.
     wanted.next_multiple_of(if wanted > 384 { 576 } else { 192 })
 }
 
 impl Tiling {
-    /// Tiling for a model with `dim` dimensions, `statistics` per component and `components`.
+    /// Chooses the tiling for a model with `dim` dimensions, `statistics` per component and `components`.
     ///
-    /// Where the statistics of as few as 96 points fit into the cache they are one panel, evaluated once for logits and
-    /// sums; else they are evaluated for each, panel by panel.
+    /// If the statistics of 96 points fit into the cache, they are one panel, evaluated once for logits and sums. Else they are
+    /// evaluated twice, panel by panel.
     pub fn new<T: Scalar>(dim: usize, statistics: usize, components: usize) -> Self {
         let size = size_of::<T>();
         let sizes: &[usize] = if size == 8 { &POINTS_F64 } else { &POINTS_F32 };

@@ -1,4 +1,4 @@
-//! Which vector instructions a kernel is compiled for: chosen once at run time.
+//! Chooses at run time for which vector instructions a kernel is compiled.
 //!
 //! This is the only file that names [`pulp::Arch`]. A kernel is plain branch-free scalar code in a
 //! [`Kernel`]; [`Simd::run`] calls it inside a function compiled for the chosen instruction set, where the
@@ -17,11 +17,11 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, CD, DQ, VL.
     Avx512,
-    /// What the target has where it is not an x86: NEON on AArch64.
+    /// The vectors of a target that is no x86: NEON on AArch64.
     Native,
 }
 
-/// Token of an instruction set that this CPU has.
+/// An instruction set of this CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Simd {
     arch: pulp::Arch,
@@ -29,17 +29,17 @@ pub struct Simd {
 
 /// Work to be compiled for an instruction set.
 pub trait Kernel {
-    /// What it returns.
+    /// Result of the work.
     type Output;
     /// Does the work, with `M::mul_add` for `a * b + c`. Mark it `#[inline(always)]`.
     fn run<M: MulAdd>(self) -> Self::Output;
 }
 
-/// How `a * b + c` is computed: fused where the hardware can, else as two operations.
+/// The way to compute `a * b + c`: fused if the hardware can, else as two operations.
 ///
 /// Without hardware support `f64::mul_add` calls a library function that is hundreds of times slower.
 pub trait MulAdd {
-    /// `a * b + c`.
+    /// Returns `a * b + c`.
     fn mul_add<T: Scalar>(a: T, b: T, c: T) -> T;
 }
 
@@ -68,48 +68,50 @@ impl<K: Kernel> pulp::WithSimd for Vectorized<K> {
     }
 }
 
-/// Vectors of an instruction set, for kernels that hold a block of sums in registers: the one thing that the compiler does
-/// not find in plain code.
-pub trait Lanes: Copy {
-    /// What a lane holds.
+/// Vectors of an instruction set, of any width.
+///
+/// Kernels that hold a block of sums in registers are written on this trait: the compiler does not find such blocks in
+/// plain code.
+pub trait Vectors: Copy {
+    /// Type of the numbers in a vector.
     type Element: Scalar;
-    /// As many lanes as a register has.
+    /// As many numbers as a register holds.
     type Vector: Copy;
-    /// Number of lanes.
+    /// Numbers in a vector.
     const COUNT: usize;
     /// Number of registers.
     const REGISTERS: usize;
 
-    /// The same number in all lanes.
+    /// Returns a vector of copies of a number.
     fn splat(self, value: Self::Element) -> Self::Vector;
-    /// `a * b + c`, fused where the hardware can.
+    /// Returns `a * b + c`, fused if the hardware can.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// The whole vectors that a slice holds.
+    /// Views a slice as vectors. Leaves out the numbers after the last whole vector.
     fn vectors(values: &[Self::Element]) -> &[Self::Vector];
-    /// The same, mutable.
+    /// Views a mutable slice as vectors. Leaves out the numbers after the last whole vector.
     fn vectors_mut(values: &mut [Self::Element]) -> &mut [Self::Vector];
 }
 
 /// Work on vectors of `T`, to be compiled for an instruction set.
-pub trait LanesKernel<T> {
-    /// What it returns.
+pub trait VectorKernel<T> {
+    /// Result of the work.
     type Output;
     /// Does the work. Mark it `#[inline(always)]`.
-    fn run<L: Lanes<Element = T>>(self, lanes: L) -> Self::Output;
+    fn run<S: Vectors<Element = T>>(self, simd: S) -> Self::Output;
 }
 
-/// Types that registers hold.
-pub trait InLanes: Sized {
+/// Numbers that vectors hold.
+pub trait VectorElement: Sized {
     /// Runs a kernel compiled for an instruction set.
-    fn run_in_lanes<K: LanesKernel<Self>>(simd: Simd, kernel: K) -> K::Output;
+    fn run_on_vectors<K: VectorKernel<Self>>(simd: Simd, kernel: K) -> K::Output;
 }
 
-macro_rules! lanes {
-    ($type:ident, $lanes:ident, $vector:ident, $count:ident, $splat:ident, $mul_add:ident, $as_simd:ident, $as_mut_simd:ident) => {
+macro_rules! vectors {
+    ($type:ident, $name:ident, $vector:ident, $count:ident, $splat:ident, $mul_add:ident, $as_simd:ident, $as_mut_simd:ident) => {
         #[derive(Clone, Copy)]
-        struct $lanes<S>(S);
+        struct $name<S>(S);
 
-        impl<S: pulp::Simd> Lanes for $lanes<S> {
+        impl<S: pulp::Simd> Vectors for $name<S> {
             type Element = $type;
             type Vector = S::$vector;
             const COUNT: usize = S::$count;
@@ -133,15 +135,15 @@ macro_rules! lanes {
             }
         }
 
-        impl InLanes for $type {
+        impl VectorElement for $type {
             #[inline]
-            fn run_in_lanes<K: LanesKernel<$type>>(simd: Simd, kernel: K) -> K::Output {
+            fn run_on_vectors<K: VectorKernel<$type>>(simd: Simd, kernel: K) -> K::Output {
                 struct Adapter<K>(K);
-                impl<K: LanesKernel<$type>> pulp::WithSimd for Adapter<K> {
+                impl<K: VectorKernel<$type>> pulp::WithSimd for Adapter<K> {
                     type Output = K::Output;
                     #[inline(always)]
                     fn with_simd<S: pulp::Simd>(self, simd: S) -> K::Output {
-                        self.0.run($lanes(simd))
+                        self.0.run($name(simd))
                     }
                 }
                 simd.arch.dispatch(Adapter(kernel))
@@ -149,16 +151,34 @@ macro_rules! lanes {
         }
     };
 }
-lanes!(f32, F32Lanes, f32s, F32_LANES, splat_f32s, mul_add_e_f32s, as_simd_f32s, as_mut_simd_f32s);
-lanes!(f64, F64Lanes, f64s, F64_LANES, splat_f64s, mul_add_e_f64s, as_simd_f64s, as_mut_simd_f64s);
+vectors!(
+    f32,
+    F32Vectors,
+    f32s,
+    F32_LANES,
+    splat_f32s,
+    mul_add_e_f32s,
+    as_simd_f32s,
+    as_mut_simd_f32s
+);
+vectors!(
+    f64,
+    F64Vectors,
+    f64s,
+    F64_LANES,
+    splat_f64s,
+    mul_add_e_f64s,
+    as_simd_f64s,
+    as_mut_simd_f64s
+);
 
 impl Simd {
-    /// The widest instruction set of this CPU.
+    /// Returns the widest instruction set of this CPU.
     pub fn detect() -> Self {
         Self { arch: pulp::Arch::new() }
     }
 
-    /// A chosen instruction set, or `None` where the CPU lacks it. For tests and comparisons.
+    /// Returns the instruction set of a level, or `None` if the CPU lacks it. For tests and comparisons.
     pub fn forced(level: Level) -> Option<Self> {
         let arch = match level {
             Level::Scalar => Some(pulp::Arch::Scalar),
@@ -174,7 +194,7 @@ impl Simd {
         arch.map(|arch| Self { arch })
     }
 
-    /// Every level this CPU has, the scalar one first.
+    /// Lists the levels of this CPU, the scalar one first.
     pub fn available() -> impl Iterator<Item = (Level, Self)> {
         [Level::Scalar, Level::Avx2, Level::Avx512, Level::Native]
             .into_iter()

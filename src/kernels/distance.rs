@@ -3,7 +3,7 @@
 use super::dispatch::{Kernel, MulAdd, Simd};
 use crate::scalar::Scalar;
 
-/// `out_i = min(nearest_i, |x_i - centre|²)` for each point of a tile.
+/// Computes `out_i = min(nearest_i, |x_i - centre|²)` for each point of a tile.
 ///
 /// # Shapes
 /// `tile: D` columns of `out.len()` points, `stride` apart; `centre: D`.

@@ -1,4 +1,4 @@
-//! What mixtures of factor analysers need beside matrix products: for each component a diagonal quadratic form about
+//! Kernels of mixtures of factor analysers beside matrix products: for each component a diagonal quadratic form about
 //! its mean, less the squared norm of its projections, and the moments that go with them.
 //!
 //! All of it passes over columns of a tile, one value a point, with as many operations as a matrix product with two or
@@ -9,7 +9,7 @@ use super::dispatch::{Kernel, MulAdd, Simd};
 use super::statistics::Tile;
 use crate::scalar::Scalar;
 
-/// `out_nc = bias_c - ½ Σ_d ((x_nd - mean_cd) scale_cd)² + ½ Σ_h u_nch²`.
+/// Computes `out_nc = bias_c - ½ Σ_d ((x_nd - mean_cd) scale_cd)² + ½ Σ_h u_nch²`.
 ///
 /// # Shapes
 /// `means, scales: C × D`, row-major; `bias: C`; `projections: C H` columns and `out: C` columns, `tile.stride` apart.
@@ -79,7 +79,7 @@ impl<T: Scalar> Logits<'_, T> {
     }
 }
 
-/// `first_cd = Σ_n r_nc (x_nd - centre_cd)` and `second_cd = Σ_n r_nc (x_nd - centre_cd)²`.
+/// Computes `first_cd = Σ_n r_nc (x_nd - centre_cd)` and `second_cd = Σ_n r_nc (x_nd - centre_cd)²`.
 ///
 /// # Shapes
 /// `centres, first, second: C × D`, row-major; `responsibilities: C` columns, `tile.stride` apart.
@@ -149,7 +149,7 @@ impl<T: Scalar> Kernel for Moments<'_, T> {
     }
 }
 
-/// Projections times the responsibility of their component: `out_nch = r_nc u_nch`.
+/// Multiplies projections by the responsibility of their component: `out_nch = r_nc u_nch`.
 ///
 /// # Shapes
 /// `projections, out: C H` columns, `responsibilities: C`, `stride` apart.

@@ -9,7 +9,7 @@
 use super::dispatch::MulAdd;
 use super::math::Transcendental;
 
-/// `x^k`.
+/// Computes `x^k`.
 ///
 /// Valid range: x ≥ 0, and any x for k = 1 and 2. Relative error: 3e-16 · (4 + |k ln x|); k of 1, 2 and ½ are exact to
 /// rounding.
@@ -18,19 +18,19 @@ pub fn power<M: MulAdd>(x: f64, k: f64) -> f64 {
     Transcendental::exp::<M>(k * Transcendental::ln::<M>(x))
 }
 
-/// `sin x`, absolute error below 3e-16 for |x| ≤ 1e6.
+/// Computes `sin x`, absolute error below 3e-16 for |x| ≤ 1e6.
 #[inline(always)]
 pub fn sin<M: MulAdd>(x: f64) -> f64 {
     sin_of_quadrants::<M>(x, 0)
 }
 
-/// `cos x`, absolute error below 3e-16 for |x| ≤ 1e6.
+/// Computes `cos x`, absolute error below 3e-16 for |x| ≤ 1e6.
 #[inline(always)]
 pub fn cos<M: MulAdd>(x: f64) -> f64 {
     sin_of_quadrants::<M>(x, 1)
 }
 
-/// `sin(x + quadrants π/2)`
+/// Computes `sin(x + quadrants π/2)`
 #[inline(always)]
 fn sin_of_quadrants<M: MulAdd>(x: f64, quadrants: u64) -> f64 {
     // Adding 1.5 · 2^52 rounds to an integer and leaves it in the lowest bits.

@@ -10,7 +10,7 @@ use crate::scalar::Scalar;
 /// Partial sums, so that the sums vectorise.
 const LANES: usize = 16;
 
-/// `Σ_s m_s softplus(a_s)`; also `slope_s = m_s σ(a_s)` and `curvature_s = m_s σ(a_s) σ(-a_s)`.
+/// Computes `Σ_s m_s softplus(a_s)`; also `slope_s = m_s σ(a_s)` and `curvature_s = m_s σ(a_s) σ(-a_s)`.
 ///
 /// `slope` may hold the logits themselves: they are replaced. Errors are a few units in the last place of each term.
 ///
@@ -21,7 +21,7 @@ pub fn derivatives(simd: Simd, mass: &[f64], slope: &mut [f64], curvature: &mut 
     simd.run(Derivatives { mass, slope, curvature })
 }
 
-/// `Σ_s m_s softplus(a_s)` and `Σ_s m_s H[σ(a_s)]`, entropies of Bernoulli variables in nats: both from one exponential and
+/// Computes `Σ_s m_s softplus(a_s)` and `Σ_s m_s H[σ(a_s)]`, entropies of Bernoulli variables in nats: both from one exponential and
 /// one logarithm.
 ///
 /// # Panics
@@ -31,7 +31,7 @@ pub fn partition_and_entropy(simd: Simd, mass: &[f64], logits: &[f64]) -> (f64, 
     simd.run(PartitionAndEntropy { mass, logits })
 }
 
-/// `Σ_d softplus(a_d)`.
+/// Computes `Σ_d softplus(a_d)`.
 pub fn softplus_sum(simd: Simd, logits: &[f64]) -> f64 {
     simd.run(SoftplusSum(logits))
 }
@@ -50,18 +50,18 @@ pub fn sigmoid_in_place<T: Scalar>(simd: Simd, logits: &mut [T]) {
     simd.run(Sigmoid(logits));
 }
 
-/// `σ(a)` for one number.
+/// Computes `σ(a)` for one number.
 pub fn sigmoid(logit: f64) -> f64 {
     let e = (-logit.abs()).exp();
     if logit >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
 }
 
-/// `ln(1 + exp(a))` for one number.
+/// Computes `ln(1 + exp(a))` for one number.
 pub fn softplus(logit: f64) -> f64 {
     logit.max(0.0) + (-logit.abs()).exp().ln_1p()
 }
 
-/// `exp(-|a|)`, 0 where it would be subnormal.
+/// Computes `exp(-|a|)`, 0 where it would be subnormal.
 #[inline(always)]
 fn exp_minus_abs<M: MulAdd, T: Scalar>(logit: T) -> T {
     let negative = if logit > T::ZERO { -logit } else { logit };
@@ -98,24 +98,16 @@ impl Kernel for Derivatives<'_> {
     }
 }
 
-/// `softplus(a)`, inside a kernel.
+/// Computes `softplus(a)`, inside a kernel.
 #[inline(always)]
 fn softplus_of<M: MulAdd>(a: f64) -> f64 {
     let e = exp_minus_abs::<M, f64>(a);
     Transcendental::ln::<M>(1.0 + e) + if a > 0.0 { a } else { 0.0 }
 }
 
-/// `H[σ(a)]`, inside a kernel.
+/// Computes `σ(a)`, inside a kernel.
 #[inline(always)]
-pub(crate) fn entropy_of<M: MulAdd, T: Scalar>(a: T) -> T {
-    let e = exp_minus_abs::<M, T>(a);
-    let size = if a > T::ZERO { a } else { -a };
-    Transcendental::ln::<M>(T::ONE + e) + size * (e / (T::ONE + e))
-}
-
-/// `σ(a)`, inside a kernel.
-#[inline(always)]
-pub(crate) fn sigmoid_of<M: MulAdd, T: Scalar>(a: T) -> T {
+fn sigmoid_of<M: MulAdd, T: Scalar>(a: T) -> T {
     let e = exp_minus_abs::<M, T>(a);
     let upper = T::ONE / (T::ONE + e);
     if a > T::ZERO { upper } else { e * upper }

@@ -1,4 +1,4 @@
-//! Asking for memory before it is read.
+//! Fetches memory to the caches before it is read.
 
 use faer::MatRef;
 
@@ -18,7 +18,7 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// What follows points that lie row by row in memory, and is as long: most likely the points that are read next.
+    /// Plans to fetch the memory behind points that lie row by row. It is as long as theirs and most likely read next.
     pub fn behind<T>(points: MatRef<'_, T>) -> Self {
         let bytes =
             points.row_stride().saturating_mul(points.nrows() as isize * size_of::<T>() as isize);
@@ -31,12 +31,12 @@ impl Ahead {
         }
     }
 
-    /// The same in so many steps.
+    /// Spreads the same memory over `steps` steps.
     pub fn in_steps(self, steps: usize) -> Self {
         Self { steps: steps.max(1), credit: 0, ..self }
     }
 
-    /// A step: asks for a line, without waiting for it, if one is due.
+    /// Takes a step: asks for a cache line, if one is due, and does not wait for it.
     #[inline(always)]
     pub fn step(&mut self) {
         self.credit += self.lines;

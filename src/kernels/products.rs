@@ -23,7 +23,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 /// 1 % and 4 % longer and twice the scratch.
 const GROUP_COLUMNS: usize = 128;
 
-/// How the products of D dimensions are grouped for C components.
+/// Grouping of the products of D dimensions for C components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProductGroups {
     dim: usize,
@@ -33,7 +33,7 @@ pub struct ProductGroups {
 }
 
 impl ProductGroups {
-    /// The grouping, or `None` where evaluating the products is the cheaper way.
+    /// Returns the grouping, or `None` if it is cheaper to evaluate the products.
     ///
     /// Element-wise work is B × D × C here against B × D²/2 there; a margin of 1.5 pays for the zeros inside groups. The
     /// margin is an estimate, not a measurement: far from it, at D = 128 to 512 and C = 8 and 16, grouping wins clearly.
@@ -42,7 +42,7 @@ impl ProductGroups {
         (components > 0 && 3 * components <= dim).then_some(Self { dim, components, width })
     }
 
-    /// The same grouping of dimensions for another number of components.
+    /// Returns the same grouping of dimensions for another number of components.
     pub fn with_components(self, components: usize) -> Self {
         Self { components, ..self }
     }
@@ -64,17 +64,17 @@ impl ProductGroups {
         })
     }
 
-    /// Length of a buffer of coefficients or sums.
+    /// Returns the length of a buffer of coefficients or sums.
     pub fn len(self) -> usize {
         self.groups().map(|g| g.rows * g.columns).sum()
     }
 
-    /// Whether there are no products.
+    /// Tells whether there are no products.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Columns of scratch, each as long as a tile's.
+    /// Returns the number of columns of scratch, each as long as a tile's.
     pub fn scratch_columns(self) -> usize {
         self.width * self.components
     }

@@ -21,7 +21,7 @@ pub enum Whitening<T> {
 }
 
 impl Whitening<f64> {
-    /// The same factor, rounded to a working precision.
+    /// Returns the same factor, rounded to a working precision.
     pub fn rounded<T: Scalar>(&self) -> Whitening<T> {
         let round = |values: &[f64]| values.iter().map(|&v| T::from_f64(v)).collect();
         match self {
@@ -32,7 +32,7 @@ impl Whitening<f64> {
     }
 }
 
-/// `out_i = bias - ½ |F (y_i - offset)|²` for each point of a tile.
+/// Computes `out_i = bias - ½ |F (y_i - offset)|²` for each point of a tile.
 ///
 /// # Shapes
 /// `y: D` columns of `n_points`, `stride` apart; `offset: D`; `scratch:` as large as `y`; `out: n_points`.

@@ -1,8 +1,8 @@
-//! What the kernels compute, written slowly and obviously, in f64, with std's functions.
+//! Slow reference versions of the kernels, in f64, with std's functions.
 
 use super::statistics::Statistic;
 
-/// A sufficient statistic of one point, by definition.
+/// Computes a sufficient statistic of one point by its definition.
 pub fn statistic(statistic: Statistic, x: &[f64]) -> f64 {
     match statistic {
         Statistic::Value(i) => x[i as usize],
@@ -29,7 +29,7 @@ pub fn statistic(statistic: Statistic, x: &[f64]) -> f64 {
     }
 }
 
-/// `ln Γ(x)` for x > 0: the recurrence up to 20, then five terms of Stirling's series, exact to rounding there.
+/// Computes `ln Γ(x)` for x > 0: the recurrence up to 20, then five terms of Stirling's series, exact to rounding there.
 pub fn ln_gamma(x: f64) -> f64 {
     let (mut z, mut product) = (x, 0.0);
     while z < 20.0 {
@@ -55,7 +55,7 @@ pub struct Posterior {
     pub mass: Vec<f64>,
 }
 
-/// Posterior over components of each point.
+/// Computes the posterior over components of each point.
 pub fn softmax(logits: &[Vec<f64>], weights: &[f64]) -> Posterior {
     let n_components = logits.first().map_or(0, Vec::len);
     let mut posterior = Posterior {
@@ -84,7 +84,7 @@ pub fn softmax(logits: &[Vec<f64>], weights: &[f64]) -> Posterior {
     posterior
 }
 
-/// ln sum exp; -∞ where every logit is, NaN where any logit is.
+/// Computes ln sum exp: -∞ if every logit is, NaN if any logit is.
 pub fn log_sum_exp(logits: &[f64]) -> f64 {
     let max = argmax(logits).1;
     if max == f64::NEG_INFINITY {
@@ -93,7 +93,7 @@ pub fn log_sum_exp(logits: &[f64]) -> f64 {
     max + logits.iter().map(|logit| (logit - max).exp()).sum::<f64>().ln()
 }
 
-/// The first index of the largest logit, and that logit; NaN wins.
+/// Returns the first index of the largest logit, and that logit; NaN wins.
 pub fn argmax(logits: &[f64]) -> (usize, f64) {
     let mut best = (0, f64::NEG_INFINITY);
     for (index, &logit) in logits.iter().enumerate() {

@@ -4,7 +4,7 @@
 //! block of the triangle stays in registers while the points pass.
 
 use super::affine::GROUP;
-use super::dispatch::{Kernel, Lanes, LanesKernel, MulAdd, Simd};
+use super::dispatch::{Kernel, MulAdd, Simd, VectorKernel, Vectors};
 use super::prefetch::Ahead;
 use crate::scalar::Scalar;
 use faer::MatRef;
@@ -17,7 +17,7 @@ pub const TILE_POINTS: usize = 128;
 /// Columns of the scatter that are summed together: parts of it begin at multiples.
 pub const PART: usize = 16;
 
-/// What [`centre`] sums besides the tile it writes.
+/// Sums that [`centre`] takes besides the tile that it writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Loaded {
     /// Rows of the tile: points of positive weight.
@@ -140,7 +140,7 @@ pub fn scatter<T: Scalar>(
     assert!(stride >= dim && (stride * size_of::<T>()).is_multiple_of(64), "whole cache lines");
     assert!(columns.start.is_multiple_of(PART) && columns.end <= dim, "whole parts");
     assert!(out.len() >= columns.len() * (stride - columns.start), "too few sums");
-    T::run_in_lanes(simd, Triangle { tile, dim, stride, columns, ahead, out });
+    T::run_on_vectors(simd, Triangle { tile, dim, stride, columns, ahead, out });
 }
 
 struct Triangle<'a, T> {
@@ -152,28 +152,28 @@ struct Triangle<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Scalar> LanesKernel<T> for Triangle<'_, T> {
+impl<T: Scalar> VectorKernel<T> for Triangle<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes<Element = T>>(mut self, lanes: L) {
+    fn run<S: Vectors<Element = T>>(mut self, simd: S) {
         let groups = self.columns.clone().step_by(GROUP);
         // The first vector of rows that a group of columns needs.
-        let first_row = |j: usize| j / L::COUNT * L::COUNT;
-        let vectors = |j: usize| (self.dim - first_row(j)).div_ceil(L::COUNT);
+        let first_row = |j: usize| j / S::COUNT * S::COUNT;
+        let vectors = |j: usize| (self.dim - first_row(j)).div_ceil(S::COUNT);
         let blocks: usize = groups.clone().map(|j| vectors(j).div_ceil(3)).sum();
-        let halves = if L::REGISTERS >= 32 { 1 } else { 2 };
+        let halves = if S::REGISTERS >= 32 { 1 } else { 2 };
         self.ahead = self.ahead.in_steps(blocks * halves * (self.tile.len() / self.stride));
         for j in groups {
             let mut i = first_row(j);
             while i < self.dim {
-                let left = (self.dim - i).div_ceil(L::COUNT);
+                let left = (self.dim - i).div_ceil(S::COUNT);
                 // Four are two and two: a single vector leaves the units idle.
-                i += L::COUNT
+                i += S::COUNT
                     * match left {
-                        1 => self.rows::<L, 1>(lanes, i, j),
-                        2 | 4 => self.rows::<L, 2>(lanes, i, j),
-                        _ => self.rows::<L, 3>(lanes, i, j),
+                        1 => self.rows::<S, 1>(simd, i, j),
+                        2 | 4 => self.rows::<S, 2>(simd, i, j),
+                        _ => self.rows::<S, 3>(simd, i, j),
                     };
             }
         }
@@ -183,47 +183,47 @@ impl<T: Scalar> LanesKernel<T> for Triangle<'_, T> {
 impl<T: Scalar> Triangle<'_, T> {
     /// V vectors of rows from `i` on × a group of columns from `j` on; returns V.
     #[inline(always)]
-    fn rows<L: Lanes<Element = T>, const V: usize>(
+    fn rows<S: Vectors<Element = T>, const V: usize>(
         &mut self,
-        lanes: L,
+        simd: S,
         i: usize,
         j: usize,
     ) -> usize {
-        if L::REGISTERS >= 32 {
-            self.block::<L, V, GROUP>(lanes, i, j);
+        if S::REGISTERS >= 32 {
+            self.block::<S, V, GROUP>(simd, i, j);
         } else {
-            self.block::<L, V, 4>(lanes, i, j);
-            self.block::<L, V, 4>(lanes, i, j + 4);
+            self.block::<S, V, 4>(simd, i, j);
+            self.block::<S, V, 4>(simd, i, j + 4);
         }
         V
     }
 
     /// V vectors of rows × K columns, as far as they exist.
     #[inline(always)]
-    fn block<L: Lanes<Element = T>, const V: usize, const K: usize>(
+    fn block<S: Vectors<Element = T>, const V: usize, const K: usize>(
         &mut self,
-        lanes: L,
+        simd: S,
         i: usize,
         j: usize,
     ) {
         let first = self.columns.start;
-        let (width, apart) = (V * L::COUNT, self.stride - first);
+        let (width, apart) = (V * S::COUNT, self.stride - first);
         let count = K.min(self.columns.end.saturating_sub(j));
-        let mut sums = [[lanes.splat(T::ZERO); V]; K];
+        let mut sums = [[simd.splat(T::ZERO); V]; K];
         for k in 0..K {
             if k < count {
-                let column = L::vectors(&self.out[(j - first + k) * apart + i - first..][..width]);
+                let column = S::vectors(&self.out[(j - first + k) * apart + i - first..][..width]);
                 sums[k].copy_from_slice(&column[..V]);
             }
         }
         let mut ahead = self.ahead;
         for y in self.tile.chunks_exact(self.stride) {
-            let rows = &L::vectors(&y[i..i + width])[..V];
+            let rows = &S::vectors(&y[i..i + width])[..V];
             let columns = &y[j..j + K];
             for k in 0..K {
-                let y = lanes.splat(columns[k]);
+                let y = simd.splat(columns[k]);
                 for v in 0..V {
-                    sums[k][v] = lanes.mul_add(rows[v], y, sums[k][v]);
+                    sums[k][v] = simd.mul_add(rows[v], y, sums[k][v]);
                 }
             }
             ahead.step();
@@ -232,7 +232,7 @@ impl<T: Scalar> Triangle<'_, T> {
         for k in 0..K {
             if k < count {
                 let column = &mut self.out[(j - first + k) * apart + i - first..][..width];
-                L::vectors_mut(column)[..V].copy_from_slice(&sums[k]);
+                S::vectors_mut(column)[..V].copy_from_slice(&sums[k]);
             }
         }
     }
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::kernels::softmax::padded_stride;
 
-    /// Mean and scatter by definition.
+    /// Returns the mean and scatter by definition.
     fn matches_the_definition<T: Scalar>(tolerance: f64) {
         for (level, simd) in Simd::available() {
             for (n, dim) in [(1, 1), (3, 5), (64, 16), (70, 33), (9, 64), (31, 150)] {

@@ -56,12 +56,12 @@ impl<T: Scalar> Kernel for Affine<'_, T> {
     }
 }
 
-/// Length of the sums of so many dimensions and components.
+/// Returns the length of the sums of so many dimensions and components.
 pub fn sums_len(dim: usize, n_components: usize) -> usize {
     dim * n_components.next_multiple_of(GROUP)
 }
 
-/// Where the sum of dimension `d` under component `c` stands.
+/// Returns the index of the sum of dimension `d` under component `c`.
 #[inline]
 pub fn sum_at(dim: usize, d: usize, c: usize) -> usize {
     (c / GROUP * dim + d) * GROUP + c % GROUP

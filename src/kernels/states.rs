@@ -48,7 +48,7 @@ pub fn linear(simd: Simd, weights: &[f64], table: &mut [f64]) {
     simd.run(Linear { weights, table });
 }
 
-/// First moments `m_h = Σ_s z_h(s) v_s` and, last, `Σ_s v_s` of a table `v`, which is lost.
+/// Computes the first moments `m_h = Σ_s z_h(s) v_s` and, last, `Σ_s v_s` of a table `v`, which is lost.
 ///
 /// # Panics
 /// If the sizes differ.
@@ -57,7 +57,7 @@ pub fn first_moments(simd: Simd, table: &mut [f64], moments: &mut [f64]) {
     simd.run(FirstMoments { table, moments });
 }
 
-/// Second moments `M_hk = Σ_s z_h(s) z_k(s) v_s`, with `z_0 = 1` last, of a table `v`, which is lost.
+/// Computes the second moments `M_hk = Σ_s z_h(s) z_k(s) v_s`, with `z_0 = 1` last, of a table `v`, which is lost.
 ///
 /// The moments of the states with one latent on are first moments of half the table; then the latent is summed out. So
 /// all H² of them cost a few passes over the table.

@@ -30,7 +30,7 @@ pub struct EntropySum {
 }
 
 impl EntropySum {
-    /// The sum: posterior - prior - hidden - observable + base measure.
+    /// Returns the sum: posterior - prior - hidden - observable + base measure.
     pub fn total(&self) -> f64 {
         self.posterior - self.prior - self.hidden - self.observable + self.base_measure
     }
@@ -53,7 +53,7 @@ impl fmt::Display for EntropySum {
     }
 }
 
-/// Entropy `-Σ_c π_c ln π_c` of a categorical distribution, in nats; `0 ln 0 = 0`.
+/// Returns the entropy `-Σ_c π_c ln π_c` of a categorical distribution, in nats; `0 ln 0 = 0`.
 pub fn entropy_of_weights(weights: &[f64]) -> f64 {
     // Subtracted from zero, so that a single component has entropy 0 and not -0.
     0.0 - weights.iter().map(|&w| if w > 0.0 { w * w.ln() } else { 0.0 }).sum::<f64>()

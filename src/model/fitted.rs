@@ -1,7 +1,7 @@
-//! What a fitted model can do with points; [`inference`](crate::inference) drives it over whole sources.
+//! Traits of fitted models: densities, latents and samples of points.
 //!
-//! A model implements what it can: all have a [`Density`] and [`Sample`], models with continuous or distributed
-//! latents a [`LatentSpace`].
+//! All models implement [`Density`] and [`Sample`]; models with a vector of latents also implement [`LatentSpace`].
+//! [`inference`](crate::inference) calls these traits for whole sources.
 
 use super::GenerativeModel;
 use crate::block::Block;
@@ -9,7 +9,7 @@ use crate::kernels::dispatch::Simd;
 use crate::scalar::Scalar;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// What a scored tile of points yields.
+/// Log-densities and posteriors of a tile of points.
 #[derive(Debug)]
 pub struct ScoredTile<'a, T> {
     /// Index of the first point in the source.
@@ -18,17 +18,17 @@ pub struct ScoredTile<'a, T> {
     pub weights: Option<&'a [f64]>,
     /// Log-density of each point, in nats.
     pub log_density: &'a [f64],
-    /// Posterior probability of each component, one column a component, `stride` apart; in the order of the model. Empty
-    /// where there are no components.
+    /// Posterior probabilities of the components, in the order of the model: one column for each component, `stride` apart.
+    /// Empty for a model without components.
     pub responsibilities: &'a [T],
-    /// Distance between columns of the responsibilities.
+    /// Distance between the first elements of two columns of the responsibilities.
     pub stride: usize,
-    /// Sum of the posterior entropies over components, weighted where asked for; 0 where there are none.
+    /// Sum over the points of the entropy of their posteriors; 0 for a model without components.
     pub posterior_entropy: f64,
 }
 
 impl<'a, T: Scalar> ScoredTile<'a, T> {
-    /// Of a model without components.
+    /// Makes a scored tile of a model without components.
     pub(crate) fn without_components(points: Block<'a, T>, log_density: &'a [f64]) -> Self {
         Self {
             first: points.first,
@@ -41,58 +41,72 @@ impl<'a, T: Scalar> ScoredTile<'a, T> {
     }
 }
 
-/// The density of a model at points, and what its components make of them.
+/// The density of a model at points, and the posterior of its components.
+///
+/// Every model for points implements this trait. A model that learns in sweeps implements [`EStep`](super::EStep) on top of it.
+///
+/// A caller packs the parameters once, makes a workspace for each thread, and scores blocks in any order. The packed
+/// parameters are shared by all threads; a workspace belongs to one thread at a time.
 pub trait Density<T: Scalar>: GenerativeModel {
-    /// Parameters as scoring wants them.
-    type Scorer: Send + Sync;
-    /// Scratch memory of one lane.
-    type Scratch: Send;
+    /// Parameters in the layout and precision of the kernels. Made once for many blocks.
+    type Packed: Send + Sync;
 
-    /// Number of components that posteriors of points are about; 0 where there are none.
-    fn n_components(&self) -> usize;
+    /// Scratch memory of one thread.
+    type Workspace: Send;
 
-    /// Packs the parameters.
-    fn scorer(&self, simd: Simd) -> Self::Scorer;
+    /// Returns the number of components C that posteriors of points are about; 0 for a model without components.
+    fn n_components(&self) -> usize {
+        0
+    }
 
-    /// Scratch memory.
-    fn scratch(&self, scorer: &Self::Scorer) -> Self::Scratch;
+    /// Packs the parameters for [`score`](Self::score) and for the maps of [`LatentSpace`]. Called once for each data set.
+    fn pack_for_scores(&self, simd: Simd) -> Self::Packed;
 
-    /// Log-densities and exact posteriors of a block, handed to `visit` tile by tile; responsibilities and
-    /// entropies times the weights of their points where `weighted`.
+    /// Makes scratch memory for blocks under these packed parameters. Called once for each thread before its first block.
+    ///
+    /// `old` is memory that the thread used before, perhaps with other parameters or after an error. Return `old` if its
+    /// sizes fit and no part of an earlier sum is left in it.
+    fn workspace(&self, packed: &Self::Packed, old: Option<Self::Workspace>) -> Self::Workspace;
+
+    /// Computes log-densities and exact posteriors of a block, and hands them to `visit` tile by tile. Called once for each
+    /// block.
+    ///
+    /// Tiles come in the order of the points and cover the block. If `weighted` is true, responsibilities and entropies are
+    /// multiplied by the weights of their points. A point without a density gets a log-density of NaN or -∞, and no panic.
     fn score(
         &self,
-        scorer: &Self::Scorer,
+        packed: &Self::Packed,
         block: Block<'_, T>,
         weighted: bool,
-        scratch: &mut Self::Scratch,
+        workspace: &mut Self::Workspace,
         visit: impl FnMut(ScoredTile<'_, T>),
     );
 }
 
-/// A model whose latents are numbers: points have a place in their space, and come back from it.
-pub trait LatentSpace<T: Scalar>: GenerativeModel {
-    /// Parameters as the maps want them.
-    type Encoder: Send + Sync;
-
-    /// Number of latents H.
+/// A model with a vector of latents: maps points to latents and back.
+pub trait LatentSpace<T: Scalar>: Density<T> {
+    /// Returns the number of latents H.
     fn n_latents(&self) -> usize;
 
-    /// Packs the parameters.
-    fn encoder(&self, simd: Simd) -> Self::Encoder;
+    /// Computes the posterior means `E[z | x]` of the latents of each point of a block.
+    ///
+    /// # Shapes
+    /// `latents: B × H`, row-major.
+    fn transform(&self, packed: &Self::Packed, block: Block<'_, T>, latents: &mut [f64]);
 
-    /// Posterior means `E[z | x]` of the latents of each point, row-major B × H.
-    fn transform(&self, encoder: &Self::Encoder, block: Block<'_, T>, latents: &mut [f64]);
-
-    /// Means `E[x | E[z | x]]` of the observables given these latents, row-major B × D.
-    fn reconstruct(&self, encoder: &Self::Encoder, block: Block<'_, T>, points: &mut [f64]);
+    /// Computes the means of the observables of each point of a block, given the posterior of its latents.
+    ///
+    /// # Shapes
+    /// `points: B × D`, row-major.
+    fn reconstruct(&self, packed: &Self::Packed, block: Block<'_, T>, points: &mut [f64]);
 }
 
-/// Draws points, row-major, into all of a slice, and appends their components where there are any.
+/// Fills a slice with points, row-major, and appends the component of each point if the model has components.
 pub type BlockSampler<'a> =
     Box<dyn Fn(&mut Xoshiro256PlusPlus, &mut [f64], &mut Vec<u32>) + Send + Sync + 'a>;
 
-/// A model that draws points.
+/// A model from which points can be drawn.
 pub trait Sample: GenerativeModel {
-    /// Prepares to draw.
+    /// Returns a function that draws points. Called once; the function may then be called from any thread.
     fn sampler(&self) -> BlockSampler<'_>;
 }

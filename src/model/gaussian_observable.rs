@@ -20,7 +20,7 @@
 use super::EntropySum;
 use std::f64::consts::{E, PI};
 
-/// Entropy `½ Σ_d ln 2πe σ_d²` of a diagonal Gaussian, in nats.
+/// Returns the entropy `½ Σ_d ln 2πe σ_d²` of a diagonal Gaussian, in nats.
 ///
 /// ```
 /// use entropysum::model::gaussian_observable::{diagonal_entropy, isotropic_entropy};
@@ -31,27 +31,27 @@ pub fn diagonal_entropy(variances: &[f64]) -> f64 {
     0.5 * variances.iter().map(|v| (2.0 * PI * E * v).ln()).sum::<f64>()
 }
 
-/// Entropy `D/2 ln 2πe σ²` of a Gaussian with one variance, in nats.
+/// Returns the entropy `D/2 ln 2πe σ²` of a Gaussian with one variance, in nats.
 pub fn isotropic_entropy(dim: usize, variance: f64) -> f64 {
     0.5 * dim as f64 * (2.0 * PI * E * variance).ln()
 }
 
-/// Entropy `H/2 ln 2πe` of a standard normal prior, in nats.
+/// Returns the entropy `H/2 ln 2πe` of a standard normal prior, in nats.
 pub fn standard_entropy(latents: usize) -> f64 {
     isotropic_entropy(latents, 1.0)
 }
 
-/// Entropy `½ ln |2πe Σ|` of a Gaussian from `ln |Σ|`, in nats.
+/// Returns the entropy `½ ln |2πe Σ|` of a Gaussian from `ln |Σ|`, in nats.
 pub fn entropy_of_log_det(dim: usize, log_det: f64) -> f64 {
     0.5 * (dim as f64 * (2.0 * PI * E).ln() + log_det)
 }
 
-/// Half of the gap that a standard normal prior leaves: `½ (H - ⟨|z|²⟩)`.
+/// Computes the half of the gap that a standard normal prior leaves: `½ (H - ⟨|z|²⟩)`.
 pub fn prior_gap(latents: usize, second_moment: f64) -> f64 {
     0.5 * (latents as f64 - second_moment)
 }
 
-/// Half of the gap that the noise leaves: `½ Σ_d (1 - R_d / σ_d²)`, with one variance for all dimensions or one each.
+/// Computes the half of the gap that the noise leaves: `½ Σ_d (1 - R_d / σ_d²)`, with one variance for all dimensions or one each.
 ///
 /// # Panics
 /// If there is neither one variance nor one a residual.
@@ -102,14 +102,14 @@ pub struct GaussianReport {
 }
 
 impl GaussianReport {
-    /// The lower bound `F`: the entropy sum and both halves of the gap.
+    /// Returns the lower bound `F`: the entropy sum and both halves of the gap.
     pub fn lower_bound(&self) -> f64 {
         self.entropy_sum.total() + self.prior_gap + self.noise_gap
     }
 }
 
 impl GaussianMonitor {
-    /// A monitor that has seen nothing, for H latents and D dimensions.
+    /// Makes a monitor of no points, for H latents and D dimensions.
     pub fn new(latents: usize, dim: usize) -> Self {
         Self {
             weight: 0.0,
@@ -169,44 +169,44 @@ impl GaussianMonitor {
         add(&mut self.residuals, &other.residuals);
     }
 
-    /// Scales all that was seen, so that what follows counts more: `0.9` between minibatches forgets in about ten.
+    /// Scales the weights of all points so far, so that later ones count more. `0.9` between minibatches forgets in about ten.
     pub fn decay(&mut self, factor: f64) {
         self.weight *= factor;
         self.posterior_entropy *= factor;
         self.latent_moments.iter_mut().chain(&mut self.residuals).for_each(|sum| *sum *= factor);
     }
 
-    /// Total weight seen.
+    /// Returns the total weight of the points so far.
     pub fn weight(&self) -> f64 {
         self.weight
     }
 
-    /// Mean entropy of the posteriors, in nats.
+    /// Returns the mean entropy of the posteriors, in nats.
     pub fn mean_posterior_entropy(&self) -> f64 {
         self.posterior_entropy / self.weight
     }
 
-    /// `⟨z_h²⟩`, H values.
+    /// Computes `⟨z_h²⟩`, H values.
     pub fn latent_moments(&self) -> Vec<f64> {
         self.latent_moments.iter().map(|sum| sum / self.weight).collect()
     }
 
-    /// `R_d = ⟨(x_d - μ_d(z))²⟩`, D values: the noise variances that close their half of the gap.
+    /// Computes `R_d = ⟨(x_d - μ_d(z))²⟩`, D values: the noise variances that close their half of the gap.
     pub fn residuals(&self) -> Vec<f64> {
         self.residuals.iter().map(|sum| sum / self.weight).collect()
     }
 
-    /// `σ² = mean_d R_d`: the one noise variance that closes its half of the gap.
+    /// Computes `σ² = mean_d R_d`: the one noise variance that closes its half of the gap.
     pub fn best_noise_variance(&self) -> f64 {
         self.residuals.iter().sum::<f64>() / (self.weight * self.residuals.len() as f64)
     }
 
-    /// `τ = ⟨|z|²⟩ / H`: the prior variance that closes its half of the gap.
+    /// Computes `τ = ⟨|z|²⟩ / H`: the prior variance that closes its half of the gap.
     pub fn best_prior_variance(&self) -> f64 {
         self.latent_moments.iter().sum::<f64>() / (self.weight * self.latent_moments.len() as f64)
     }
 
-    /// Entropy sum and gap with prior variance `τ` (1 where the prior is standard normal) and one noise variance, or one
+    /// Returns the entropy sum and gap with prior variance `τ` (1 where the prior is standard normal) and one noise variance, or one
     /// a dimension.
     ///
     /// # Panics

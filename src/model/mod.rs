@@ -1,12 +1,20 @@
-//! Generative models: parameters, M-steps and entropies; the control plane.
+//! Generative models: parameters, M-steps, entropies, and the traits that the engine calls.
+//!
+//! | trait | for |
+//! |---|---|
+//! | [`GenerativeModel`] | parameters and M-steps, in `f64` |
+//! | [`Density`] | densities and posteriors of points |
+//! | [`EStep`] | sweeps over points; implement it for a model that learns |
+//! | [`HalvedEStep`] | optional, for sums too large for a copy in every lane |
+//! | [`Sample`], [`LatentSpace`] | draws of points; latents of points |
 
 mod entropy;
 mod fitted;
 pub mod gaussian_observable;
-mod ladder;
 pub mod linear_gaussian;
 pub mod mixture;
 pub mod mixture_of_factor_analyzers;
+mod repair;
 pub mod sbn;
 
 pub use entropy::{EntropySum, entropy_of_weights};
@@ -26,36 +34,53 @@ use crate::stats::{DataConstants, SuffStats};
 use crate::work::Workers;
 use std::ops::Range;
 
-/// A model `p(z) p(x | z)` learned by EM from sufficient statistics.
+/// A model `p(z) p(x | z)` that EM learns from sufficient statistics.
 ///
-/// No method here sees a point. Every value is a mean over the weighted points, in nats.
+/// No method here sees a point: sweeps over the points are in [`EStep`], densities of points in [`Density`]. All values are
+/// means over the weighted points, in nats. C is the number of components, D the dimension of a point.
+///
+/// Each iteration of EM calls, in this order:
+///
+/// | call | when |
+/// |---|---|
+/// | [`m_step_by`](Self::m_step_by) | after the sweep, with its statistics |
+/// | [`recentre`](Self::recentre) | after the first M-step |
+/// | [`bound_and_entropies_by`](Self::bound_and_entropies_by) | after the M-step, with the same statistics |
+/// | [`repair`](Self::repair) | last, with the same statistics |
+///
+/// [`finish`](Self::finish) is called once, when the fit ends. A model must implement the methods without a default;
+/// the others are for models with components, centres, missing values or long M-steps.
 pub trait GenerativeModel: Clone + Send + Sync {
-    /// Dimension D of the points.
+    /// Returns the dimension D of the points.
     fn dim(&self) -> usize;
 
-    /// Which points the model is for, beyond that their values are finite numbers. Looked at once for a data set.
+    /// Returns which values the model accepts in which columns, beyond finite numbers. Called in the first sweep over a data
+    /// set, for each block of points.
     fn domains(&self) -> Vec<Domain> {
         Vec::new()
     }
 
-    /// The same model for points with missing values, which are NaN: their density is that of the values that are there.
+    /// Returns the same model for points with missing values, which are NaN. Their density is that of the observed values.
     ///
     /// # Errors
-    /// If the model does not offer it: that takes dimensions that are independent given the latents.
+    /// If the dimensions are not independent given the latents.
     fn ignoring_missing(self) -> Result<Self> {
         let message = "missing values can be ignored by ppca, factor-analysis and mixtures of independent dimensions only";
         Err(Error::Model(message.to_owned()))
     }
 
-    /// Whether its E-step takes blocks of sparse points, at a cost of the values that they store.
+    /// Tells whether the E-step takes blocks of sparse points, at a cost in proportion to their stored values.
     fn takes_sparse(&self) -> bool {
         false
     }
 
-    /// M-step: sets the parameters that maximise the bound given the statistics.
+    /// Sets the parameters to those that maximise the bound given the statistics: the M-step.
+    ///
+    /// Returns the events that a user should know of, such as floored variances. A component with too few points keeps its
+    /// parameters.
     fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event>;
 
-    /// The same M-step by `workers`, with the same bits; models whose M-steps take long cut them into pieces.
+    /// Does the same M-step on the threads of `workers`, with the same bits. Models with long M-steps cut them into pieces.
     fn m_step_by(
         &mut self,
         stats: &SuffStats,
@@ -65,50 +90,60 @@ pub trait GenerativeModel: Clone + Send + Sync {
         self.m_step(stats, regularization)
     }
 
-    /// Repairs what the M-step could not: splits, discards. Not an M-step; the bound may fall.
-    fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event>;
+    /// Splits or discards components that have too few points for an M-step. Called after an M-step with its statistics; the
+    /// bound may fall. A split takes one from `splits_left`.
+    fn repair(&mut self, _stats: &SuffStats, _splits_left: &mut usize) -> Vec<Event> {
+        Vec::new()
+    }
 
-    /// Makes statistics that will be used again agree with what a repair did: those of a split component become the
-    /// expected ones of its halves, those of a discarded one go. Needed where statistics outlive an M-step.
+    /// Changes statistics as [`repair`](Self::repair) has changed the components. Called if statistics outlive an M-step.
+    ///
+    /// The halves of a split component get their expected statistics; a discarded component loses its own.
     fn adopt(&self, _events: &[Event], _stats: &mut SuffStats) {}
 
-    /// The centres, C × D, about which statistics that outlive an M-step lose no digits: the components' means. Empty
-    /// for models whose statistics have none.
+    /// Returns the points about which statistics lose no digits: the means of the components. Called if statistics outlive an
+    /// M-step. Empty for a model without centres.
+    ///
+    /// # Shapes
+    /// C × D, row-major, or empty.
     fn centres(&self) -> Vec<f64> {
         Vec::new()
     }
 
-    /// Moves statistics to other centres. Models that have [`centres`](Self::centres) must provide it.
+    /// Moves statistics to other centres, without a change of what they describe. A model with
+    /// [`centres`](Self::centres) must implement it.
+    ///
+    /// # Shapes
+    /// `centres: C × D`, row-major.
     fn translate(&self, _stats: &mut SuffStats, centres: &[f64]) {
         assert!(centres.is_empty(), "a model with centres must translate statistics");
     }
 
-    /// Chooses anew about which point statistics are taken, from the next E-step on: the middle of what the model
-    /// now knows of the data.
-    fn recentre(&mut self);
+    /// Chooses anew about which points later sweeps take their statistics: the means under the present parameters.
+    fn recentre(&mut self) {}
 
-    /// What a file forgets of a model in the middle of a fit, as numbers: what is held, whether values may be missing.
+    /// Returns the state of a fit that a model file leaves out, as numbers. Called for each checkpoint.
     fn forgotten(&self) -> Vec<f64> {
         Vec::new()
     }
 
-    /// Takes back what [`forgotten`](Self::forgotten) gave, into a model from a file; components of weight zero are out of use
-    /// again. Tells whether the numbers are those of such a model.
+    /// Restores the state that [`forgotten`](Self::forgotten) returned. Called on a model read from the file of a checkpoint.
+    /// Returns false if the numbers are not those of such a model.
     fn remind(&mut self, forgotten: &[f64]) -> bool {
         forgotten.is_empty()
     }
 
-    /// Puts the model into the state that a file of its parameters would give back: called when a fit ends.
-    fn finish(&mut self);
+    /// Brings the parameters into the form in which files hold them, and drops discarded components. Called when a fit ends.
+    fn finish(&mut self) {}
 
-    /// The entropy sum (Eqns 3, 50) of these parameters with the posteriors that made the statistics.
+    /// Computes the entropy sum (Eqns 3, 50) of these parameters, with the posteriors that made the statistics.
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum;
 
-    /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
+    /// Computes the lower bound `F(q, Θ)` (Eqn 2) of these parameters, with the posteriors that made the statistics.
     fn lower_bound(&self, stats: &SuffStats) -> f64;
 
-    /// Lower bound and entropy sum by `workers`, with the same bits as [`lower_bound`](Self::lower_bound) and
-    /// [`entropy_sum`](Self::entropy_sum).
+    /// Computes [`lower_bound`](Self::lower_bound) and [`entropy_sum`](Self::entropy_sum) on the threads of `workers`, with the
+    /// same bits.
     fn bound_and_entropies_by(
         &self,
         stats: &SuffStats,
@@ -117,47 +152,63 @@ pub trait GenerativeModel: Clone + Send + Sync {
         (self.lower_bound(stats), self.entropy_sum(stats))
     }
 
-    /// Number of free parameters, as information criteria count them.
+    /// Returns the number of free parameters, as information criteria count them.
     fn n_parameters(&self) -> usize;
 
-    /// Number of components with positive weight.
+    /// Returns the number of components with positive weight.
     fn active_components(&self) -> usize;
 }
 
-/// Whether an E-step must also sum what does not depend on the parameters.
+/// Whether a sweep must also sum the constants of the data: base measure and shared statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Constants {
-    /// Sum them: base measure, shared statistics.
+    /// The sweep sums the constants. The first sweep over a data set does.
     Sum,
-    /// Leave them; the caller has them from an earlier sweep over the same points.
+    /// The sweep leaves the constants out. The caller has them from an earlier sweep over the same points.
     Known,
 }
 
-/// The data plane of a model: its E-step on blocks of points, in precision `T`.
-pub trait EStep<T: Scalar>: GenerativeModel {
-    /// Parameters as the kernels want them, made once a sweep.
-    type Packed: Send + Sync;
-    /// Scratch memory of one lane, kept between sweeps.
-    type Workspace: Send;
-
-    /// Refuses a model whose posteriors are no function of its parameters and the point.
+/// E-steps of a model on blocks of points, in precision `T`.
+///
+/// A sweep goes through all points once with fixed parameters. The engine calls, in this order:
+///
+/// | call | how often |
+/// |---|---|
+/// | [`check_e_step`](Self::check_e_step) | once |
+/// | [`pack`](Self::pack), then [`new_stats`](Self::new_stats) | once; a second time if constants cannot be reused |
+/// | [`workspace`](Density::workspace) | once for each lane |
+/// | [`e_step`](Self::e_step) | for each block of the lane, in the order of the points |
+/// | [`flush`](Self::flush) | once for each lane, after its last block |
+/// | [`complete`](Self::complete) | once, with the merged statistics of all lanes |
+/// | [`constants`](Self::constants) | once, if the sweep summed constants |
+///
+/// A lane is a share of the points that one thread goes through, with statistics and a workspace of its own. The statistics
+/// of lanes are added as plain numbers, so each must be a sum over points until [`complete`](Self::complete).
+///
+/// A model must implement [`pack`](Self::pack), [`new_stats`](Self::new_stats) and [`e_step`](Self::e_step). All other
+/// methods have defaults for a model without sums in the workspace, without constants and with small sums.
+pub trait EStep<T: Scalar>: Density<T> {
+    /// Refuses a model whose posteriors depend on more than its parameters and the point.
     ///
     /// # Errors
-    /// Says what learns it instead.
+    /// Names the function that learns such a model.
     fn check_e_step(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Packs the parameters for a sweep over `n_points`.
+    /// Packs the parameters for a sweep over `n_points` points.
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Self::Packed;
 
-    /// Scratch memory for sweeps with parameters of this shape; `old` is that of the sweep before.
-    fn workspace(&self, packed: &Self::Packed, old: Option<Self::Workspace>) -> Self::Workspace;
-
-    /// Statistics of no points, as this sweep will fill them.
+    /// Returns the statistics of no points, in the shape that the sweep fills, with the centres that it takes.
     fn new_stats(&self, packed: &Self::Packed) -> SuffStats;
 
-    /// Adds the statistics of a block. Some may stay in the workspace until [`flush`](Self::flush).
+    /// Adds the statistics of a block of B × D points to `stats`.
+    ///
+    /// Add all values of the header (`total_weight`, `n_points`, `posterior_entropy`, `log_evidence`), `mass`, and the sums.
+    /// Weights multiply every value except `n_points`. Sums may stay in the workspace until [`flush`](Self::flush).
+    ///
+    /// A value outside the range of `T` is no reason to panic: it makes `log_evidence` NaN or infinite, and the engine then
+    /// ends the sweep with an error that names the point.
     fn e_step(
         &self,
         packed: &Self::Packed,
@@ -166,49 +217,74 @@ pub trait EStep<T: Scalar>: GenerativeModel {
         workspace: &mut Self::Workspace,
     );
 
-    /// The first half of an E-step whose sums are too large to have a copy in every lane: adds all statistics but
-    /// the sums, and writes weighted responsibilities, one column of `block.len()` a column of the logits.
+    /// Adds the sums that are still in the workspace to `stats`, and sets them to zero.
+    fn flush(
+        &self,
+        _packed: &Self::Packed,
+        _stats: &mut SuffStats,
+        _workspace: &mut Self::Workspace,
+    ) {
+    }
+
+    /// Completes the merged statistics of a sweep. `known` holds the constants if the sweep left them out.
+    fn complete(
+        &self,
+        _packed: &Self::Packed,
+        _stats: &mut SuffStats,
+        _known: Option<&DataConstants>,
+    ) {
+    }
+
+    /// Returns the constants that a sweep has summed. `None` if they hold for the parameters of this sweep alone.
+    fn constants(&self, _packed: &Self::Packed, _stats: &SuffStats) -> Option<DataConstants> {
+        Some(DataConstants::default())
+    }
+
+    /// Tells whether a sweep with these parameters would sum the same constants.
+    fn can_reuse(&self, _packed: &Self::Packed, _constants: &DataConstants) -> bool {
+        true
+    }
+
+    /// Returns the E-step in two halves, if the model offers it. Called if the sums are too large for a copy in every lane.
+    fn halves(&self) -> Option<&dyn HalvedEStep<T, Self::Packed, Self::Workspace>> {
+        None
+    }
+}
+
+/// An E-step in two halves, for models whose sums are too large for a copy in every lane.
+///
+/// The first half is parallel over points and keeps their responsibilities. The second half is parallel over columns of the
+/// logits, so that each sum exists once. `P` and `W` are the model's [`Packed`](Density::Packed) and
+/// [`Workspace`](Density::Workspace).
+pub trait HalvedEStep<T: Scalar, P, W>: Sync {
+    /// Adds all statistics of a block but the sums, and writes its weighted responsibilities.
+    ///
+    /// # Shapes
+    /// `responsibilities: B × C`, column-major, in the order of the columns of the logits.
     fn posteriors(
         &self,
-        packed: &Self::Packed,
+        packed: &P,
         block: Block<'_, T>,
         stats: &mut SuffStats,
-        workspace: &mut Self::Workspace,
+        workspace: &mut W,
         responsibilities: &mut [T],
     );
 
-    /// What the second half needs for some columns of the logits.
-    fn slice(&self, packed: &Self::Packed, columns: Range<usize>) -> Self::Packed;
+    /// Packs what the second half needs of some columns of the logits.
+    fn slice(&self, packed: &P, columns: Range<usize>) -> P;
 
-    /// The second half: adds the sums of a block for the columns of a slice.
+    /// Adds the sums of a block for the columns of a slice. The other arguments are those of the slice, too.
     fn accumulate(
         &self,
-        slice: &Self::Packed,
+        slice: &P,
         block: Block<'_, T>,
         responsibilities: &[T],
         stats: &mut SuffStats,
-        workspace: &mut Self::Workspace,
+        workspace: &mut W,
     );
 
-    /// Adds the sums of a slice, from column `first` on, to the statistics of the whole.
-    fn merge_slice(
-        &self,
-        packed: &Self::Packed,
-        first: usize,
-        slice: &SuffStats,
-        stats: &mut SuffStats,
-    );
-
-    /// Moves what the workspace still holds into the statistics.
-    fn flush(&self, packed: &Self::Packed, stats: &mut SuffStats, workspace: &mut Self::Workspace);
-
-    /// Completes the merged statistics of a sweep, with constants of an earlier sweep over the same points where they
-    /// were to be taken from there.
-    fn complete(&self, packed: &Self::Packed, stats: &mut SuffStats, known: Option<&DataConstants>);
-
-    /// The constants of a sweep, unless they hold for its parameters only.
-    fn constants(&self, packed: &Self::Packed, stats: &SuffStats) -> Option<DataConstants>;
-
-    /// Whether these constants are what a sweep with these parameters would sum.
-    fn can_reuse(&self, packed: &Self::Packed, constants: &DataConstants) -> bool;
+    /// Returns the component of a column of the logits.
+    fn component(&self, _packed: &P, column: usize) -> usize {
+        column
+    }
 }

@@ -88,15 +88,12 @@ impl Stored for SigmoidBeliefNet {
         let posterior = match file.text("posterior")?.as_deref() {
             None => LatentPosterior::default_for(net.n_latents()),
             Some("exact") => LatentPosterior::Exact,
-            Some("mean-field") => LatentPosterior::MeanField,
             Some("truncated") => {
                 let states = file.count("n_states")?.unwrap_or(LatentPosterior::DEFAULT_STATES);
                 LatentPosterior::Truncated { states }
             }
             Some(other) => {
-                return invalid(format!(
-                    "the posterior is {other:?}, expected exact, mean-field or truncated"
-                ));
+                return invalid(format!("the posterior is {other:?}, expected exact or truncated"));
             }
         };
         net.with_posterior(posterior)

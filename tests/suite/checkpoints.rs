@@ -130,7 +130,6 @@ fn resumed_networks_end_with_the_same_bits_and_keep_their_sets_of_states() {
     let config = Config { tol: 0.0, max_iter: 30, ..Config::default() };
     for (hidden, posterior) in [
         (None, LatentPosterior::Exact),
-        (None, LatentPosterior::MeanField),
         (None, LatentPosterior::Truncated { states: 3 }),
         (Some(3), LatentPosterior::Truncated { states: 5 }),
     ] {

@@ -624,7 +624,6 @@ fn belief_networks_are_fitted_saved_used_and_drawn() {
     place.write("x.csv", pictures(400));
     for (name, latent, options, n_latents) in [
         ("sbn", "2", "", 2),
-        ("sbn", "2", "--posterior mean-field", 2),
         ("sbn", "3", "--posterior truncated --states 4", 3),
         ("sbn", "2", "--posterior exact --ridge 1e-3", 2),
         ("sbn3", "1,2", "", 3),
@@ -648,7 +647,7 @@ fn belief_networks_are_fitted_saved_used_and_drawn() {
         let total = term("posterior") - term("prior") - term("hidden") - term("observable");
         assert!((term("total") - total).abs() < 1e-12);
         let bound = report.get("log_likelihood_is_lower_bound").is_some();
-        assert_eq!(bound, options.contains("mean-field") || options.contains("truncated"));
+        assert_eq!(bound, options.contains("truncated"));
 
         let info = place.json("info m.json");
         assert_eq!(
@@ -687,16 +686,16 @@ fn belief_networks_refuse_what_they_cannot_do() {
     let place = Place::new();
     place.write("x.csv", pictures(20));
     place.write("counts.csv", "0,1\n1,2\n");
+    place.succeed("fit x.csv --model sbn --latent 2 --max-iter 1 -o exact.json");
+    let exact = String::from_utf8(place.read("exact.json")).unwrap();
+    place.write("mean_field.json", exact.replace("\"exact\"", "\"mean-field\""));
     for (arguments, message) in [
         ("fit x.csv --model sbn", "give the number of latents with --latent H"),
         ("fit x.csv --model sbn --latent 2,3", "give the number of latents with --latent H"),
         ("fit x.csv --model sbn3 --latent 2", "--latent H,I, the top layer first"),
         ("fit x.csv --model sbn --latent 40", "use --posterior truncated"),
-        ("fit x.csv --model sbn3 --latent 9,9 --posterior mean-field", "use --posterior truncated"),
-        (
-            "fit x.csv --model sbn --latent 2 --posterior hard",
-            "expected exact, truncated or mean-field",
-        ),
+        ("fit x.csv --model sbn3 --latent 9,9 --posterior exact", "use --posterior truncated"),
+        ("fit x.csv --model sbn --latent 2 --posterior hard", "expected exact or truncated"),
         ("fit x.csv --model sbn --latent 2 --states 4", "--states is for truncated posteriors"),
         ("fit x.csv --model sbn --latent 2 -k 3", "--components is no argument of sbn"),
         ("fit x.csv -k 2 --posterior truncated", "expected exact or hard"),
@@ -708,6 +707,7 @@ fn belief_networks_refuse_what_they_cannot_do() {
             "fit counts.csv --model sbn --latent 2",
             "row 1, column 1: the value is 2, expected 0 or 1",
         ),
+        ("info mean_field.json", "the posterior is \"mean-field\", expected exact or truncated"),
     ] {
         let outcome = place.run(arguments);
         assert_ne!(outcome.code, Some(0), "{arguments}");

@@ -551,7 +551,7 @@ fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
     let x = numbers(&digits["data"]["x"]);
     let points = Points::from_rows(&x, 8).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
-    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+    for posterior in [LatentPosterior::Exact, TRUNCATED] {
         let spec = SbnSpec::new(3).with_posterior(posterior);
         let config = Config { max_iter: 3000, tol: 1e-12, seed: 1, ..Config::default() };
         let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
@@ -560,50 +560,6 @@ fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
         assert!(last.gap().abs() < 1e-8, "{posterior:?}: {}", last.gap());
         assert!(last.lower_bound - last.log_likelihood > -1e-11, "{posterior:?}");
         assert!(last.delta().abs() < 1e-7, "{posterior:?}: {}", last.delta());
-    }
-}
-
-/// Mean-field posteriors are factored, below the exact bound, and stationary.
-#[test]
-fn mean_field_posteriors_are_stationary_points_below_the_log_likelihood() {
-    let mut u = Uniforms::new(21);
-    for latents in [1, 3, 5] {
-        let dim = 4;
-        let net = random_net(&mut u, latents, 0, dim);
-        let factored = net.clone().with_posterior(LatentPosterior::MeanField).unwrap();
-        for x in binary(&mut u, 7 * dim).chunks(dim) {
-            let (exact, found) = (sweep::<f64>(&net, x, None), sweep::<f64>(&factored, x, None));
-            let q = found.mass();
-            assert_close(q.iter().sum(), 1.0, 1e-12, "mass");
-            let mean = |h: usize| -> f64 {
-                (0..q.len()).filter(|&s| digits(s, latents)[h] == 1.0).map(|s| q[s]).sum()
-            };
-            let joint = |s: usize| log_joint(&net, x, &digits(s, latents));
-            for s in 0..q.len() {
-                let z = digits(s, latents);
-                let product: f64 = (0..latents)
-                    .map(|h| if z[h] == 1.0 { mean(h) } else { 1.0 - mean(h) })
-                    .product();
-                assert_close(q[s], product, 1e-12, "factored");
-            }
-            for h in 0..latents {
-                // logit m_h = E[l | z_h = 1] - E[l | z_h = 0]
-                let given = |value: f64| -> f64 {
-                    let of = (0..q.len()).filter(|&s| digits(s, latents)[h] == value);
-                    let weight = if value == 1.0 { mean(h) } else { 1.0 - mean(h) };
-                    of.map(|s| q[s] * joint(s)).sum::<f64>() / weight
-                };
-                let expected = given(1.0) - given(0.0);
-                assert_close((mean(h) / (1.0 - mean(h))).ln(), expected, 1e-8, "stationary");
-            }
-            let elbo: f64 =
-                (0..q.len()).filter(|&s| q[s] > 0.0).map(|s| q[s] * (joint(s) - q[s].ln())).sum();
-            assert_close(found.log_evidence(), elbo, 1e-10, "bound");
-            assert!(elbo <= exact.log_evidence() + 1e-12);
-            if latents == 1 {
-                assert_close(elbo, exact.log_evidence(), 1e-10, "one latent is always factored");
-            }
-        }
     }
 }
 
@@ -639,11 +595,8 @@ fn bits_of_a_fit<T: Scalar>(
 
 #[test]
 fn fits_and_their_use_have_the_same_bits_on_1_2_and_7_threads() {
-    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+    for posterior in [LatentPosterior::Exact, TRUNCATED] {
         for hidden in [None, Some(3)] {
-            if hidden.is_some() && posterior == LatentPosterior::MeanField {
-                continue;
-            }
             let one = bits_of_a_fit::<f64>(posterior, hidden, 1);
             assert!(one.len() > 50_000);
             for threads in [2, 7] {
@@ -762,7 +715,6 @@ fn constant_pixels_empty_rows_and_idle_latents_leave_numbers() {
     for (posterior, hidden) in [
         (LatentPosterior::Exact, None),
         (TRUNCATED, None),
-        (LatentPosterior::MeanField, None),
         (LatentPosterior::Exact, Some(3)),
         (TRUNCATED, Some(3)),
     ] {
@@ -807,7 +759,7 @@ fn bad_input_is_told_what_and_where() {
             assert!(fault.to_string().starts_with(place), "{fault}");
         }
     }
-    for posterior in [LatentPosterior::Exact, TRUNCATED, LatentPosterior::MeanField] {
+    for posterior in [LatentPosterior::Exact, TRUNCATED] {
         let spec = SbnSpec::new(2).with_posterior(posterior);
         let fault = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap_err();
         assert!(fault.to_string().starts_with(place), "{fault}");
@@ -827,8 +779,6 @@ fn bad_input_is_told_what_and_where() {
     assert!(text.ends_with("use truncated posteriors"), "{text}");
     let text = fault(SbnSpec::new(10).with_hidden(7).with_posterior(LatentPosterior::Exact));
     assert!(text.contains("2^17 states"), "{text}");
-    let text = fault(SbnSpec::new(2).with_hidden(2).with_posterior(LatentPosterior::MeanField));
-    assert!(text.contains("for two layers"), "{text}");
     let text = fault(SbnSpec::new(2).with_posterior(LatentPosterior::Truncated { states: 0 }));
     assert!(text.contains("at least one state"), "{text}");
     let text = fault(SbnSpec::new(5000).with_posterior(TRUNCATED));

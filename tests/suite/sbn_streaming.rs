@@ -58,7 +58,6 @@ fn the_entropy_sum_is_the_smoothed_surrogate_at_every_step() {
     for (hidden, posterior, ridge) in [
         (false, LatentPosterior::Exact, 0.0),
         (false, LatentPosterior::Exact, 1e-3),
-        (false, LatentPosterior::MeanField, 0.0),
         (true, LatentPosterior::Exact, 0.0),
     ] {
         let net = start(&x, hidden, posterior, ridge);
@@ -175,11 +174,9 @@ fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let executor = Executor::new(Some(1)).unwrap();
     let config = Config { tol: 1e-6, ..Config::default() };
     for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
-        for (hidden, posterior, ridge) in [
-            (false, LatentPosterior::Exact, 1e-3),
-            (false, LatentPosterior::MeanField, 0.0),
-            (true, LatentPosterior::Exact, 0.0),
-        ] {
+        for (hidden, posterior, ridge) in
+            [(false, LatentPosterior::Exact, 1e-3), (true, LatentPosterior::Exact, 0.0)]
+        {
             let settings = StreamConfig { epochs: 3, polish: 2, ..stream_config(algorithm) };
             let net = start(&x, hidden, posterior, ridge);
             let whole = fit_stream::<f64>(net.clone(), &x, 1, &settings);
@@ -274,7 +271,7 @@ fn on_the_command_line_networks_stream_stop_and_resume() {
     };
     for (kind, algorithm) in [
         ("--model sbn --latent 4 --ridge 1e-3", "stepwise"),
-        ("--model sbn --latent 4 --posterior mean-field", "incremental"),
+        ("--model sbn --latent 4 --posterior exact", "incremental"),
         ("--model sbn3 --latent 2,4", "stepwise"),
     ] {
         let fit = format!(

@@ -97,7 +97,7 @@ pub struct FitArgs {
     pub rotation: Option<Rotation>,
     /// Posteriors of the E-step: exact or hard for mixtures, exact or truncated for sbn and sbn3 [default: exact, or those
     /// of --init FILE]
-    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated", "mean-field"]))]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated"]))]
     pub posterior: Option<String>,
     /// Number of states that truncated posteriors keep for each point [default: 32, or that of --init FILE]
     #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]

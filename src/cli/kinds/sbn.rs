@@ -27,20 +27,19 @@ fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPos
     let truncated = |before: usize| LatentPosterior::Truncated { states: states.unwrap_or(before) };
     let chosen = match (args.posterior.as_deref(), given) {
         (Some("exact"), _) => LatentPosterior::Exact,
-        (Some("mean-field"), _) => LatentPosterior::MeanField,
         (Some("truncated") | None, Some(LatentPosterior::Truncated { states })) => {
             truncated(states)
         }
         (Some("truncated"), _) => truncated(LatentPosterior::DEFAULT_STATES),
         (Some(other), _) => {
             return Err(Error::Config(format!(
-                "--posterior {other} is for mixtures, expected exact, truncated or mean-field"
+                "--posterior {other} is for mixtures, expected exact or truncated"
             )));
         }
         (None, given) => given.unwrap_or(LatentPosterior::Exact),
     };
     match chosen {
-        LatentPosterior::Exact | LatentPosterior::MeanField if states.is_some() => {
+        LatentPosterior::Exact if states.is_some() => {
             let message = "--states is for truncated posteriors (--posterior truncated)";
             Err(Error::Config(message.to_owned()))
         }
@@ -104,17 +103,9 @@ impl Kind for SigmoidBeliefNet {
             LatentPosterior::Truncated { .. } if args.stream.polish.is_some_and(|n| n > 0) => refuse(
                 "--polish needs the states of all points at once: leave it out, and go on from the file with fit --init FILE".into(),
             ),
-            LatentPosterior::Exact | LatentPosterior::MeanField
-                if total > MAX_ENUMERATED as u64 =>
-            {
-                refuse(format!(
-                    "--posterior {} goes through all states of {total} latents, and can for up to {MAX_ENUMERATED}; use --posterior truncated",
-                    chosen.name()
-                ))
-            }
-            LatentPosterior::MeanField if three => {
-                refuse("--posterior mean-field is for two layers; use exact or truncated".into())
-            }
+            LatentPosterior::Exact if total > MAX_ENUMERATED as u64 => refuse(format!(
+                "--posterior exact goes through all states of {total} latents, and can for up to {MAX_ENUMERATED}; use --posterior truncated"
+            )),
             _ => Ok(()),
         }
     }

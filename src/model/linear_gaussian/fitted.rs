@@ -1,4 +1,4 @@
-//! What a fitted linear-Gaussian model makes of points: densities, latents, reconstructions, samples.
+//! Densities, latents, reconstructions and samples of a linear-Gaussian model.
 //!
 //! With `y = Ψ^-½ (x - μ)`, `V = Ψ^-½ W` and the posterior mean `m = G V' y`, the quadratic form of the density is
 //! `|y - V m|² + |m|²`: sums of squares, which cannot cancel as `y' y - y' V G V' y` does where noise is small.
@@ -15,12 +15,12 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rand_distr::{Distribution, StandardNormal};
 
-/// The parameters of a model as projections of points want them.
+/// Parameters in the layout of the kernels that score and project points.
 #[derive(Debug)]
-pub struct Projector<T> {
+pub struct Packed<T> {
     simd: Simd,
     mean: Vec<T>,
-    /// What rounding has taken of the mean.
+    /// The mean less its rounded value.
     rest: Vec<T>,
     /// `ψ_d^-½`.
     scale: Vec<T>,
@@ -32,15 +32,15 @@ pub struct Projector<T> {
     log_norm: f64,
 }
 
-/// Scratch memory of one lane.
+/// Workspace memory of one lane.
 #[derive(Debug)]
-pub struct Scratch<T> {
+pub struct Workspace<T> {
     tile: Vec<T>,
     latents: Vec<T>,
     log_density: Vec<f64>,
 }
 
-impl<T: Scalar> Projector<T> {
+impl<T: Scalar> Packed<T> {
     fn new(model: &LinearGaussian, simd: Simd) -> Self {
         let (scaled, precision) = model.precision();
         let latents = model.latents();
@@ -65,35 +65,35 @@ impl<T: Scalar> Projector<T> {
         }
     }
 
-    fn scratch(&self) -> Scratch<T> {
-        Scratch {
+    fn workspace(&self) -> Workspace<T> {
+        Workspace {
             tile: vec![T::ZERO; TILE_POINTS * self.mean.len()],
             latents: vec![T::ZERO; TILE_POINTS * self.decoder.nrows()],
             log_density: vec![0.0; TILE_POINTS],
         }
     }
 
-    /// Fills the scratch with the standardised points of a tile and their latents, both row-major.
-    fn encode(&self, points: MatRef<'_, T>, scratch: &mut Scratch<T>) {
+    /// Fills the workspace with the standardised points of a tile and their latents, both row-major.
+    fn encode(&self, points: MatRef<'_, T>, workspace: &mut Workspace<T>) {
         let (n, dim, latents) = (points.nrows(), self.mean.len(), self.decoder.nrows());
-        standardize(self.simd, points, &self.mean, &self.rest, &self.scale, &mut scratch.tile);
+        standardize(self.simd, points, &self.mean, &self.rest, &self.scale, &mut workspace.tile);
         matmul(
-            MatMut::from_row_major_slice_mut(&mut scratch.latents[..n * latents], n, latents),
+            MatMut::from_row_major_slice_mut(&mut workspace.latents[..n * latents], n, latents),
             Accum::Replace,
-            MatRef::from_row_major_slice(&scratch.tile[..n * dim], n, dim),
+            MatRef::from_row_major_slice(&workspace.tile[..n * dim], n, dim),
             self.encoder.as_ref(),
             T::ONE,
             Par::Seq,
         );
     }
 
-    /// `V m` of the latents in the scratch, row-major, times a factor, in place of the tile or added to it.
-    fn decode(&self, n: usize, accum: Accum, factor: T, scratch: &mut Scratch<T>) {
+    /// Computes `V m` of the latents in the workspace, row-major, times a factor, in place of the tile or added to it.
+    fn decode(&self, n: usize, accum: Accum, factor: T, workspace: &mut Workspace<T>) {
         let (dim, latents) = (self.mean.len(), self.decoder.nrows());
         matmul(
-            MatMut::from_row_major_slice_mut(&mut scratch.tile[..n * dim], n, dim),
+            MatMut::from_row_major_slice_mut(&mut workspace.tile[..n * dim], n, dim),
             accum,
-            MatRef::from_row_major_slice(&scratch.latents[..n * latents], n, latents),
+            MatRef::from_row_major_slice(&workspace.latents[..n * latents], n, latents),
             self.decoder.as_ref(),
             factor,
             Par::Seq,
@@ -108,63 +108,53 @@ fn tiles<T: Scalar>(block: Block<'_, T>) -> impl Iterator<Item = Block<'_, T>> {
 }
 
 impl<T: Scalar> Density<T> for LinearGaussian {
-    type Scorer = Projector<T>;
-    type Scratch = Scratch<T>;
+    type Packed = Packed<T>;
+    type Workspace = Workspace<T>;
 
-    fn n_components(&self) -> usize {
-        0
+    fn pack_for_scores(&self, simd: Simd) -> Packed<T> {
+        Packed::new(self, simd)
     }
 
-    fn scorer(&self, simd: Simd) -> Projector<T> {
-        Projector::new(self, simd)
-    }
-
-    fn scratch(&self, projector: &Projector<T>) -> Scratch<T> {
-        projector.scratch()
+    fn workspace(&self, packed: &Packed<T>, _: Option<Workspace<T>>) -> Workspace<T> {
+        packed.workspace()
     }
 
     fn score(
         &self,
-        projector: &Projector<T>,
+        packed: &Packed<T>,
         block: Block<'_, T>,
         _weighted: bool,
-        scratch: &mut Scratch<T>,
+        workspace: &mut Workspace<T>,
         mut visit: impl FnMut(ScoredTile<'_, T>),
     ) {
         let (dim, latents) = (self.dim(), self.latents());
         for tile in tiles(block) {
             let n = tile.len();
             if self.ignores_missing {
-                let out = &mut scratch.log_density[..n];
+                let out = &mut workspace.log_density[..n];
                 self.visit_observed(tile, |i, log_density, _| out[i] = log_density);
                 visit(ScoredTile::without_components(tile, out));
                 continue;
             }
-            projector.encode(tile.points, scratch);
-            projector.decode(n, Accum::Add, T::from_f64(-1.0), scratch);
-            let Scratch { tile: residuals, latents: means, log_density } = scratch;
+            packed.encode(tile.points, workspace);
+            packed.decode(n, Accum::Add, T::from_f64(-1.0), workspace);
+            let Workspace { tile: residuals, latents: means, log_density } = workspace;
             let out = &mut log_density[..n];
-            out.fill(projector.log_norm);
-            add_squared_norms(projector.simd, &residuals[..n * dim], dim, -0.5, out);
-            add_squared_norms(projector.simd, &means[..n * latents], latents, -0.5, out);
+            out.fill(packed.log_norm);
+            add_squared_norms(packed.simd, &residuals[..n * dim], dim, -0.5, out);
+            add_squared_norms(packed.simd, &means[..n * latents], latents, -0.5, out);
             visit(ScoredTile::without_components(tile, out));
         }
     }
 }
 
 impl<T: Scalar> LatentSpace<T> for LinearGaussian {
-    type Encoder = Projector<T>;
-
     fn n_latents(&self) -> usize {
         self.latents()
     }
 
-    fn encoder(&self, simd: Simd) -> Projector<T> {
-        Projector::new(self, simd)
-    }
-
-    fn transform(&self, projector: &Projector<T>, block: Block<'_, T>, latents: &mut [f64]) {
-        let mut scratch = projector.scratch();
+    fn transform(&self, packed: &Packed<T>, block: Block<'_, T>, latents: &mut [f64]) {
+        let mut workspace = packed.workspace();
         let (latents, mut rest) = (self.latents(), latents);
         for tile in tiles(block) {
             let (out, after) = rest.split_at_mut(tile.len() * latents);
@@ -175,15 +165,15 @@ impl<T: Scalar> LatentSpace<T> for LinearGaussian {
                 });
                 continue;
             }
-            projector.encode(tile.points, &mut scratch);
-            out.iter_mut().zip(&scratch.latents).for_each(|(out, z)| *out = z.to_f64());
+            packed.encode(tile.points, &mut workspace);
+            out.iter_mut().zip(&workspace.latents).for_each(|(out, z)| *out = z.to_f64());
         }
     }
 
-    fn reconstruct(&self, projector: &Projector<T>, block: Block<'_, T>, points: &mut [f64]) {
+    fn reconstruct(&self, packed: &Packed<T>, block: Block<'_, T>, points: &mut [f64]) {
         let dim = self.dim();
         let deviations: Vec<f64> = self.noise_variances.iter().map(|v| v.sqrt()).collect();
-        let mut scratch = projector.scratch();
+        let mut workspace = packed.workspace();
         let mut rest = points;
         for tile in tiles(block) {
             let (out, after) = rest.split_at_mut(tile.len() * dim);
@@ -192,9 +182,9 @@ impl<T: Scalar> LatentSpace<T> for LinearGaussian {
                 self.visit_observed(tile, |i, _, z| self.decode(z, &mut out[i * dim..][..dim]));
                 continue;
             }
-            projector.encode(tile.points, &mut scratch);
-            projector.decode(tile.len(), Accum::Replace, T::ONE, &mut scratch);
-            for (out, row) in out.chunks_mut(dim).zip(scratch.tile.chunks(dim)) {
+            packed.encode(tile.points, &mut workspace);
+            packed.decode(tile.len(), Accum::Replace, T::ONE, &mut workspace);
+            for (out, row) in out.chunks_mut(dim).zip(workspace.tile.chunks(dim)) {
                 for d in 0..dim {
                     out[d] = self.mean[d] + deviations[d] * row[d].to_f64();
                 }
@@ -204,7 +194,7 @@ impl<T: Scalar> LatentSpace<T> for LinearGaussian {
 }
 
 impl LinearGaussian {
-    /// `μ + W z`.
+    /// Computes `μ + W z`.
     fn decode(&self, z: &[f64], point: &mut [f64]) {
         point.copy_from_slice(&self.mean);
         for (h, z) in z.iter().enumerate() {

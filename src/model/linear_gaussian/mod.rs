@@ -27,7 +27,7 @@ mod moments;
 mod partial;
 mod rotation;
 
-pub use fitted::Projector;
+pub use fitted::{Packed, Workspace};
 pub use moments::{Factor, Moments, SecondMoments};
 pub(crate) use partial::PartialSums;
 pub use rotation::Rotation;
@@ -52,12 +52,12 @@ const NOISE_FLOOR: f64 = 1e-6;
 /// R's `factanal` takes it as the lower limit of uniquenesses.
 const HEYWOOD: f64 = 0.005;
 
-/// The noise of a linear-Gaussian model.
+/// The noise of a single linear-Gaussian model. [`NoiseStructure`](super::NoiseStructure) is that of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Noise {
     /// One variance for all dimensions: probabilistic PCA.
     Isotropic,
-    /// Each dimension its own: factor analysis.
+    /// A variance for each dimension: factor analysis.
     Diagonal,
 }
 
@@ -65,7 +65,7 @@ impl Noise {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Isotropic, Self::Diagonal];
 
-    /// Name of the model with this noise on the command line and in files: `ppca`, `factor-analysis`.
+    /// Returns the name of the model with this noise on the command line and in files: `ppca`, `factor-analysis`.
     pub fn model_name(self) -> &'static str {
         match self {
             Self::Isotropic => "ppca",
@@ -98,7 +98,7 @@ pub struct LinearGaussian {
     ignores_missing: bool,
 }
 
-/// What an E-step knows of all points: their joint second moments with the latents, and the log-likelihood.
+/// Expectations of an E-step: joint second moments of points and latents, and the log-likelihood.
 #[derive(Clone, Debug)]
 pub struct Expectations {
     /// `⟨(x - μ) z'⟩`, D × H.
@@ -113,12 +113,12 @@ pub struct Expectations {
 }
 
 impl Expectations {
-    /// Log-likelihood of the parameters that made the posteriors, in nats per point.
+    /// Returns the log-likelihood of the parameters that made the posteriors, in nats per point.
     pub fn log_likelihood(&self) -> f64 {
         self.log_likelihood
     }
 
-    /// `⟨z z'⟩`: second moments of the latents over all points and posteriors, `H × H`.
+    /// Computes `⟨z z'⟩`: second moments of the latents over all points and posteriors, `H × H`.
     pub fn latent_moments(&self) -> MatRef<'_, f64> {
         self.second.as_ref()
     }
@@ -128,7 +128,7 @@ impl Expectations {
     }
 }
 
-/// What an M-step yields besides the parameters.
+/// Values of an M-step besides the parameters.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The entropy sum at the new parameters with the posteriors of the E-step.
@@ -140,7 +140,7 @@ pub struct Step {
 }
 
 impl LinearGaussian {
-    /// A model from its parameters.
+    /// Makes a model from its parameters.
     ///
     /// # Shapes
     /// `mean: D`; `loadings: D × H`, row-major; `noise_variances:` one value if isotropic, else D.
@@ -185,7 +185,7 @@ impl LinearGaussian {
         Ok(Self { noise, mean, loadings, noise_variances, ignores_missing: false })
     }
 
-    /// p-PCA at its maximum likelihood (Tipping & Bishop 1999), from the leading eigenvalues of the covariance, in
+    /// Makes a p-PCA of maximum likelihood (Tipping & Bishop 1999) from the leading eigenvalues of the covariance, in
     /// descending order, their eigenvectors (`D × H`), and its trace.
     ///
     /// `σ² = (tr S - Σ_h λ_h) / (D - H)`, `W = U (Λ - σ²)^½`.
@@ -213,44 +213,44 @@ impl LinearGaussian {
         Ok(model)
     }
 
-    /// The kind of noise.
+    /// Returns the kind of noise.
     pub fn noise(&self) -> Noise {
         self.noise
     }
 
-    /// Dimension D of the points.
+    /// Returns the dimension D of the points.
     pub fn dim(&self) -> usize {
         self.mean.len()
     }
 
-    /// Number of latents H.
+    /// Returns the number of latents H.
     pub fn latents(&self) -> usize {
         self.loadings.ncols()
     }
 
-    /// Mean `μ`, D values.
+    /// Returns the mean `μ`, D values.
     pub fn mean(&self) -> &[f64] {
         &self.mean
     }
 
-    /// Loadings `W`, `D × H`.
+    /// Returns the loadings `W`, `D × H`.
     pub fn loadings(&self) -> MatRef<'_, f64> {
         self.loadings.as_ref()
     }
 
-    /// Noise variances, one a dimension; all equal for p-PCA.
+    /// Returns the noise variances, one for each dimension; all equal for p-PCA.
     pub fn noise_variances(&self) -> &[f64] {
         &self.noise_variances
     }
 
-    /// Number of free parameters: mean, loadings up to a rotation, noise.
+    /// Returns the number of free parameters: mean, loadings up to a rotation, noise.
     pub fn n_parameters(&self) -> usize {
         let (d, h) = (self.dim(), self.latents());
         let noise = if self.noise == Noise::Isotropic { 1 } else { d };
         d + d * h - h * (h - 1) / 2 + noise
     }
 
-    /// `Ψ⁻¹ W`, and the Cholesky factor of `G⁻¹ = 1 + W' Ψ⁻¹ W`.
+    /// Computes `Ψ⁻¹ W`, and the Cholesky factor of `G⁻¹ = 1 + W' Ψ⁻¹ W`.
     pub(crate) fn precision(&self) -> (Mat<f64>, Cholesky) {
         let scaled = Mat::from_fn(self.dim(), self.latents(), |d, h| {
             self.loadings[(d, h)] / self.noise_variances[d]
@@ -264,17 +264,17 @@ impl LinearGaussian {
         (scaled, cholesky.expect("1 + a positive semi-definite matrix of finite numbers"))
     }
 
-    /// Posterior covariance `G` of the latents, the same for every point; `H × H`, row-major.
+    /// Computes the posterior covariance `G` of the latents, the same for every point; `H × H`, row-major.
     pub fn posterior_covariance(&self) -> Vec<f64> {
         self.precision().1.inverse()
     }
 
-    /// `ln |2 π (W W' + Ψ)|`, from H × H matrices.
+    /// Computes `ln |2 π (W W' + Ψ)|`, from H × H matrices.
     pub(crate) fn log_det(&self, precision: &Cholesky) -> f64 {
         self.noise_variances.iter().map(|v| (2.0 * PI * v).ln()).sum::<f64>() + precision.log_det()
     }
 
-    /// Posteriors of all points at these parameters, as what EM needs of them.
+    /// Computes the expectations that an M-step needs, under the posteriors of all points at these parameters.
     ///
     /// # Errors
     /// Those of the product, if it reads points.
@@ -303,7 +303,7 @@ impl LinearGaussian {
         Ok(Expectations { cross, second, log_det: -precision.log_det(), variances, log_likelihood })
     }
 
-    /// `R_d = ⟨(x_d - μ_d - w_d · z)²⟩` for these loadings; D values.
+    /// Computes `R_d = ⟨(x_d - μ_d - w_d · z)²⟩` for these loadings; D values.
     fn residuals(&self, e: &Expectations) -> Vec<f64> {
         let images = product(self.loadings.as_ref(), e.second.as_ref());
         let row = |d: usize| {
@@ -314,7 +314,7 @@ impl LinearGaussian {
         (0..self.dim()).map(|d| (e.variances[d] + row(d)).max(0.0)).collect()
     }
 
-    /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters, whatever parameters made the posteriors.
+    /// Returns the lower bound `F(q, Θ)` (Eqn 2) of these parameters, whatever parameters made the posteriors.
     pub fn lower_bound(&self, e: &Expectations) -> f64 {
         let trace = (0..self.latents()).map(|h| e.second[(h, h)]).sum::<f64>();
         let sum = self.entropy_sum(e);
@@ -325,7 +325,7 @@ impl LinearGaussian {
         gaussian::noise_gap(&self.residuals(e), &self.noise_variances)
     }
 
-    /// The entropy sum (Eqn 3) of these parameters, whatever parameters made the posteriors. No bound by itself:
+    /// Returns the entropy sum (Eqn 3) of these parameters, whatever parameters made the posteriors. No bound by itself:
     /// `F - ES = ½ (H - tr ⟨z z'⟩) + ½ Σ_d (1 - R_d / ψ_d)`.
     pub fn entropy_sum(&self, e: &Expectations) -> EntropySum {
         EntropySum {
@@ -337,7 +337,7 @@ impl LinearGaussian {
         }
     }
 
-    /// The entropy sum with exact posteriors, from the parameters alone, in O(D H²) (Eqn 29, with the sign of its
+    /// Returns the entropy sum with exact posteriors, from the parameters alone, in O(D H²) (Eqn 29, with the sign of its
     /// determinant corrected): `-½ ln |1 + W' Ψ⁻¹ W| - ½ Σ_d ln 2πe ψ_d`.
     ///
     /// It is the log-likelihood at stationary points, and minus the entropy of the model's density at all.
@@ -352,7 +352,7 @@ impl LinearGaussian {
         }
     }
 
-    /// M-step of EM, or of parameter-expanded EM, for posteriors about the mean of the points.
+    /// Does the M-step of EM, or of parameter-expanded EM, for posteriors about the mean of the points.
     ///
     /// # Errors
     /// If no noise is left for p-PCA: as [`from_principal_components`](Self::from_principal_components).
@@ -402,7 +402,7 @@ impl LinearGaussian {
         Ok(floored)
     }
 
-    /// Dimensions whose noise is below half a percent of their variance: Heywood cases, in which a factor explains one
+    /// Finds the dimensions with noise below half a percent of their variance: Heywood cases, in which a factor explains one
     /// variable entirely, and the likelihood has no maximum inside.
     pub fn heywood_cases(&self, variances: &[f64]) -> Vec<usize> {
         let is_case = |d: &usize| {
@@ -423,7 +423,7 @@ impl LinearGaussian {
         self.fix_signs();
     }
 
-    /// The largest loading of each latent becomes positive.
+    /// Makes the largest loading of each latent positive.
     fn fix_signs(&mut self) {
         let larger = |a: f64, b: &f64| if b.abs() > a.abs() { *b } else { a };
         for column in self.loadings.col_iter_mut() {
@@ -479,12 +479,6 @@ impl GenerativeModel for LinearGaussian {
         }
     }
 
-    fn repair(&mut self, _: &SuffStats, _: &mut usize) -> Vec<Event> {
-        Vec::new()
-    }
-
-    fn recentre(&mut self) {}
-
     fn finish(&mut self) {
         self.canonicalize();
     }
@@ -506,7 +500,7 @@ impl GenerativeModel for LinearGaussian {
     }
 }
 
-/// What is wrong with a number of latents, if anything.
+/// Refuses a number of latents; returns the reason, or `None` if the number is possible.
 pub(crate) fn latents_fault(latents: usize, dim: usize) -> Option<String> {
     if latents == 0 {
         Some("0 latents, expected at least 1".into())

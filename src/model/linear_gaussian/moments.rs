@@ -1,4 +1,4 @@
-//! What linear-Gaussian models learn from: the mean of points and a way to multiply by their covariance.
+//! Data of linear-Gaussian models: the mean of points and products with their covariance.
 
 use crate::error::Result;
 use crate::linalg::product;
@@ -11,13 +11,13 @@ use faer::{Mat, MatRef};
 /// products `S A` with a thin matrix. So they do not know whether `S` is a matrix ([`Moments`], O(D² K) a product), a
 /// factor of it ([`Factor`], O(N D K)), or a pass over points that never form it.
 pub trait SecondMoments {
-    /// Mean of the points, D values.
+    /// Returns the mean of the points, D values.
     fn mean(&self) -> &[f64];
 
-    /// Variances of the dimensions, the diagonal of `S`.
+    /// Returns the variances of the dimensions, the diagonal of `S`.
     fn variances(&self) -> &[f64];
 
-    /// `S A` for a `D × K` matrix.
+    /// Computes `S A` for a `D × K` matrix.
     ///
     /// # Errors
     /// If points have to be read for it, and cannot be.
@@ -46,7 +46,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Empty sums for points about `centre`: `T(x) = (x, x_i x_j for j ≥ i)` of one component, the statistics of
+    /// Makes empty sums for points about `centre`: `T(x) = (x, x_i x_j for j ≥ i)` of one component, the statistics of
     /// `gaussian-full`.
     pub fn stats(centre: Vec<f64>) -> SuffStats {
         let dim = centre.len();
@@ -59,7 +59,7 @@ impl Moments {
         SuffStats::zeros(shape, centre)
     }
 
-    /// Mean and covariance from sums, as [`stats`](Self::stats) lays them out.
+    /// Returns the mean and covariance from sums, as [`stats`](Self::stats) lays them out.
     ///
     /// # Panics
     /// If the statistics are others.
@@ -90,7 +90,7 @@ impl Moments {
         Self { total_weight, n_points, mean, covariance, variances }
     }
 
-    /// Moments of these and other points together (Chan, Golub & LeVeque 1979), whatever they were summed about.
+    /// Computes the moments of these and other points together (Chan, Golub & LeVeque 1979), whatever they were summed about.
     ///
     /// # Panics
     /// If dimensions differ.
@@ -107,27 +107,27 @@ impl Moments {
         Self::new(weight, self.n_points + other.n_points, mean, covariance)
     }
 
-    /// Total weight of the points.
+    /// Returns the total weight of the points.
     pub fn total_weight(&self) -> f64 {
         self.total_weight
     }
 
-    /// Number of points of positive weight.
+    /// Returns the number of points of positive weight.
     pub fn n_points(&self) -> f64 {
         self.n_points
     }
 
-    /// Mean, D values.
+    /// Returns the mean, D values.
     pub fn mean(&self) -> &[f64] {
         &self.mean
     }
 
-    /// Covariance, `D × D`.
+    /// Returns the covariance, `D × D`.
     pub fn covariance(&self) -> MatRef<'_, f64> {
         self.covariance.as_ref()
     }
 
-    /// Variances, D values.
+    /// Returns the variances, D values.
     pub fn variances(&self) -> &[f64] {
         &self.variances
     }
@@ -156,13 +156,13 @@ pub struct Factor {
 }
 
 impl Factor {
-    /// The second moments of these points about a mean.
+    /// Returns the second moments of these points about a mean.
     pub(crate) fn new(mean: Vec<f64>, rows: Mat<f64>) -> Self {
         let variances = rows.col_iter().map(|column| column.squared_norm_l2()).collect();
         Self { mean, rows, variances }
     }
 
-    /// The factor `Y`, `N × D`.
+    /// Returns the factor `Y`, `N × D`.
     pub fn rows(&self) -> MatRef<'_, f64> {
         self.rows.as_ref()
     }

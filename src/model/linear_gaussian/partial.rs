@@ -70,7 +70,7 @@ impl PartialSums {
         add(&mut self.mass, &other.mass);
     }
 
-    /// Mean log-likelihood of the observed entries, in nats per point.
+    /// Returns the mean log-likelihood of the observed entries, in nats per point.
     pub(crate) fn log_likelihood(&self) -> f64 {
         self.log_likelihood / self.weight
     }
@@ -91,7 +91,7 @@ struct Seen {
     log_norm: f64,
 }
 
-/// Of some points, one row each.
+/// Posteriors of some points, one row each.
 struct Posteriors {
     /// Standardised points.
     y: Mat<f64>,
@@ -125,7 +125,7 @@ impl Seen {
         }
     }
 
-    /// Of points that have these dimensions alone, one row each.
+    /// Computes the posteriors of points with exactly these dimensions, one row each.
     fn posteriors(&self, rows: MatRef<'_, f64>) -> Posteriors {
         let latents = self.loadings.ncols();
         let covariance = MatRef::from_row_major_slice(&self.covariance, latents, latents);
@@ -221,7 +221,7 @@ impl LinearGaussian {
         }
     }
 
-    /// M-step of EM, or of parameter-expanded EM, over the observed entries.
+    /// Does the M-step of EM, or of parameter-expanded EM, over the observed entries.
     ///
     /// # Errors
     /// If no noise is left for p-PCA.

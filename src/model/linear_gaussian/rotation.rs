@@ -24,7 +24,7 @@ impl Rotation {
     /// Every rotation.
     pub const ALL: [Self; 2] = [Self::Varimax, Self::Quartimax];
 
-    /// Name on the command line.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Varimax => "varimax",

@@ -1,5 +1,8 @@
-//! The data plane of mixtures: E-steps and scores of blocks.
+//! E-steps of a mixture on blocks of points.
 
+mod halves;
+mod pack;
+mod score;
 mod sparse;
 
 use super::{Mixture, Posterior};
@@ -13,15 +16,14 @@ use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
 use crate::kernels::statistics::{self, Tile};
 use crate::kernels::{quadratic, softmax};
-use crate::model::{Constants, Density, EStep, ScoredTile};
+use crate::model::{Constants, EStep, HalvedEStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Components whose packed logits may be off by more than this, in nats, take the centred kernel.
+/// Returns the error of packed logits, in nats, beyond which a component takes the centred kernel.
 ///
 /// The error is about `ε (|μ - centre| + σ)² λ_max(Σ⁻¹)`, `σ² = tr Σ`, with the working precision's `ε`. In `f64` 1e-10
 /// keeps trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` the limit is
@@ -32,7 +34,7 @@ pub(in crate::model) fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: 
     if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-5) }
 }
 
-/// The parameters of a mixture as the kernels want them.
+/// Parameters of a mixture in the layout of the kernels.
 #[derive(Debug)]
 pub struct Packed<T> {
     simd: Simd,
@@ -42,9 +44,9 @@ pub struct Packed<T> {
     statistics: Vec<Statistic>,
     /// Whether values may be missing; their statistics are 0 then.
     missing: bool,
-    /// What must be known of the points' base measure: nothing where it is 1, or summed already.
+    /// Base measure of the points; `None` if it is 1, or summed already.
     base_measure: Option<BaseMeasure>,
-    /// The same for sparse points, made of the first of them.
+    /// Base measure of sparse points, made when the first of them is seen.
     sparse_measure: OnceLock<sparse::Measure>,
     /// Shared statistics that the sweep must sum about `centre`.
     shared: Vec<Statistic>,
@@ -89,7 +91,7 @@ struct WorkspaceKey {
     sums_shared: bool,
 }
 
-/// Scratch memory of one lane.
+/// Scratch memory of one thread.
 #[derive(Debug)]
 pub struct Workspace<T> {
     points: Aligned<T>,
@@ -100,11 +102,11 @@ pub struct Workspace<T> {
     reordered: Aligned<T>,
     labels: Vec<u32>,
     mass: Vec<f64>,
-    /// What the sizes of all this depend on.
+    /// The sizes of this memory.
     key: WorkspaceKey,
     /// Sums of packed components since the last flush, in working precision; [`Packed::sum_at`] says what stands where.
     sums: Vec<T>,
-    /// The same of grouped products, and scratch columns for them.
+    /// Sums of grouped products since the last flush, and scratch columns for these.
     product_sums: Vec<T>,
     products: Aligned<T>,
     pending: usize,
@@ -116,134 +118,6 @@ pub struct Workspace<T> {
     log_density: Vec<f64>,
     log_base_measure: Vec<f64>,
     wide: Vec<f64>,
-}
-
-impl Mixture {
-    fn pack_for<T: Scalar>(
-        &self,
-        simd: Simd,
-        tolerance: f64,
-        constants: Constants,
-        scoring: bool,
-    ) -> Packed<T> {
-        let shape = self.shape();
-        let (n_components, n_statistics) = (shape.components, shape.statistics);
-        let round = |values: &[f64]| values.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>();
-        let centre = round(&self.centre);
-        let exact_centre: Vec<f64> = centre.iter().map(|v| v.to_f64()).collect();
-        let mut natural = vec![0.0; n_components * n_statistics];
-        let centres = exact_centre.repeat(n_components);
-        let packings = self.family.natural(&self.parameters, &centres, &mut natural);
-
-        let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
-        let mut needs_centre: Vec<bool> =
-            (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
-        if shape.shared > 0 && needs_centre.contains(&true) {
-            // Shared statistics are summed about one centre, or about each component's own: not mixed.
-            needs_centre.fill(true);
-        }
-        let mut order: Vec<usize> = (0..n_components).filter(|&c| !needs_centre[c]).collect();
-        let n_packed = order.len();
-        order.extend((0..n_components).filter(|&c| needs_centre[c]));
-
-        let statistics = self.family.statistics();
-        let run = match self.posterior {
-            Posterior::Exact => statistics::all_products_from(&statistics, self.family.dim()),
-            Posterior::Hard => None, // labels are summed point by point, from evaluated statistics
-        };
-        let products = run.and(ProductGroups::new(self.family.dim(), n_packed));
-        let n_direct = if products.is_some() { run.unwrap_or(n_statistics) } else { n_statistics };
-        let mut product_coefficients = vec![T::ZERO; products.map_or(0, ProductGroups::len)];
-        if let Some(groups) = products {
-            groups.for_each(|k, product, at| {
-                product_coefficients[at] =
-                    T::from_f64(natural[order[k] * n_statistics + n_direct + product]);
-            });
-        }
-
-        let bias: Vec<T> = order[..n_packed]
-            .iter()
-            .map(|&c| T::from_f64(self.weights[c].ln() - packings[c].log_partition))
-            .collect();
-        let natural = AffineMap::new(n_direct, &bias, |l, k| {
-            T::from_f64(natural[order[k] * n_statistics + l])
-        });
-        let centred = order[n_packed..]
-            .iter()
-            .map(|&c| {
-                let form =
-                    self.family.centred(self.theta(c)).expect("only location families cancel");
-                let centre = round(&form.mean);
-                let offset = form
-                    .mean
-                    .iter()
-                    .zip(&centre)
-                    .map(|(m, c)| T::from_f64(m - c.to_f64()))
-                    .collect();
-                let bias = T::from_f64(self.weights[c].ln() + form.bias);
-                Centred { centre, offset, whitening: form.whitening.rounded(), bias }
-            })
-            .collect();
-
-        let tied = shape.shared > 0 && n_packed > 0;
-        let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
-        if tied {
-            self.family.shared_natural(&self.parameters.shared, &mut shared_natural);
-        }
-        let shared_form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
-        Packed {
-            simd,
-            tiling: Tiling::new::<T>(self.family.dim(), n_direct, n_components),
-            posterior: self.posterior,
-            shape,
-            missing: statistics::may_be_missing(&statistics),
-            base_measure: Some(self.family.log_base_measure())
-                .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
-            sparse_measure: OnceLock::new(),
-            statistics,
-            shared: self.family.shared_statistics(),
-            shared_natural,
-            zeros: vec![T::ZERO; self.family.dim()],
-            shared_whitening: shared_form.map(|form| form.whitening.rounded()),
-            constants,
-            centre,
-            order,
-            n_packed,
-            n_direct,
-            natural,
-            products,
-            product_coefficients,
-            centred,
-        }
-    }
-
-    fn workspace_for<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
-        let key = packed.workspace_key();
-        let Tiling { points, stride, panel } = key.tiling;
-        let dim = self.family.dim();
-        let columns = |n: usize| Aligned::zeros(n * stride);
-        let panels = |n: usize| Aligned::zeros(n * panel * (stride + 1));
-        Workspace {
-            key,
-            points: Aligned::default(),
-            scratch: columns(if key.centres { dim } else { 0 }),
-            statistics: panels(1),
-            logits: columns(key.components),
-            reordered: Aligned::default(),
-            labels: vec![0; points],
-            mass: vec![0.0; key.components],
-            sums: Vec::new(),
-            product_sums: Vec::new(),
-            products: columns(key.products.map_or(0, ProductGroups::scratch_columns)),
-            pending: 0,
-            sparse_sums: Vec::new(),
-            weights: vec![T::ZERO; if key.sums_shared { points } else { 0 }],
-            shared_scratch: panels(usize::from(key.sums_shared)),
-            log_density: vec![0.0; points],
-            log_base_measure: Vec::new(),
-            wide: Vec::new(),
-        }
-    }
 }
 
 impl<T: Scalar> Packed<T> {
@@ -324,14 +198,14 @@ impl<T: Scalar> Packed<T> {
         );
     }
 
-    /// Whether sums are a matrix of components × statistics, and not the other way round: a matrix product packs what gives the
+    /// Tells whether sums are a matrix of components × statistics, and not the other way round: a matrix product packs what gives the
     /// rows, so the smaller side should. Measured (256 points, f64): 256 × 32 takes 53 µs against 73 the other way, 256 × 16 27
     /// against 46, 152 × 64 68 against 75, 128 × 128 the same, 32 × 64 18 against 15.
     fn component_rows(&self) -> bool {
         self.n_direct > self.n_packed
     }
 
-    /// Where the sum of statistic `l` under the `k`-th packed component stands.
+    /// Returns the index of the sum of statistic `l` under the `k`-th packed component.
     fn sum_at(&self, l: usize, k: usize) -> usize {
         if self.component_rows() { l * self.n_packed + k } else { k * self.n_direct + l }
     }
@@ -485,35 +359,7 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
-    /// The same parameters for some columns of the logits only, as far as sums need them.
-    fn slice(&self, columns: Range<usize>) -> Self {
-        let n_packed = self.n_packed.min(columns.end).saturating_sub(columns.start);
-        let products =
-            self.products.map(|groups| groups.with_components(n_packed)).filter(|_| n_packed > 0);
-        let centred = columns.start.max(self.n_packed) - self.n_packed
-            ..columns.end.max(self.n_packed) - self.n_packed;
-        Self {
-            shape: StatsShape { components: columns.len(), ..self.shape },
-            posterior: Posterior::Exact,
-            statistics: self.statistics.clone(),
-            base_measure: None,
-            sparse_measure: OnceLock::new(),
-            shared: self.shared.clone(),
-            shared_natural: Vec::new(),
-            shared_whitening: None,
-            zeros: Vec::new(),
-            centre: self.centre.clone(),
-            order: (0..columns.len()).collect(),
-            n_packed,
-            natural: AffineMap::default(),
-            products,
-            product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
-            centred: self.centred[centred].to_vec(),
-            ..*self
-        }
-    }
-
-    /// `f32` sums run over a thousand points at most before they are added up in `f64`.
+    /// Flushes the workspace if it is due: `f32` sums run over a thousand points at most.
     fn flush_if_due(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         if size_of::<T>() == 4 && workspace.pending >= 1024 {
             self.flush(stats, workspace);
@@ -591,16 +437,13 @@ impl<T: Scalar> Packed<T> {
 }
 
 impl Mixture {
-    /// The point about which shared statistics are summed.
+    /// Returns the point about which shared statistics are summed.
     fn shared_centre<T: Scalar>(&self, packed: &Packed<T>) -> Vec<f64> {
         packed.centre.iter().map(|v| v.to_f64()).collect()
     }
 }
 
 impl<T: Scalar> EStep<T> for Mixture {
-    type Packed = Packed<T>;
-    type Workspace = Workspace<T>;
-
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Packed<T> {
         self.pack_for(
             simd,
@@ -608,13 +451,6 @@ impl<T: Scalar> EStep<T> for Mixture {
             constants,
             false,
         )
-    }
-
-    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
-        match old {
-            Some(old) if old.key == packed.workspace_key() => old,
-            _ => self.workspace_for(packed),
-        }
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
@@ -645,85 +481,6 @@ impl<T: Scalar> EStep<T> for Mixture {
         }
     }
 
-    fn posteriors(
-        &self,
-        packed: &Packed<T>,
-        block: Block<'_, T>,
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-        responsibilities: &mut [T],
-    ) {
-        let stride = packed.tiling.stride;
-        for tile in packed.tiles(block) {
-            packed.posteriors(tile, stats, workspace);
-            let start = (tile.first - block.first) as usize;
-            for (k, out) in responsibilities.chunks_mut(block.len()).enumerate() {
-                let out = &mut out[start..start + tile.len()];
-                match packed.posterior {
-                    Posterior::Exact => {
-                        out.copy_from_slice(&workspace.logits[k * stride..][..tile.len()])
-                    }
-                    Posterior::Hard => {
-                        for (i, (out, &label)) in out.iter_mut().zip(&workspace.labels).enumerate()
-                        {
-                            let weight = tile.weights.map_or(1.0, |weights| weights[i]);
-                            *out = T::from_f64(if label as usize == k { weight } else { 0.0 });
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn slice(&self, packed: &Packed<T>, columns: Range<usize>) -> Packed<T> {
-        packed.slice(columns)
-    }
-
-    fn accumulate(
-        &self,
-        slice: &Packed<T>,
-        block: Block<'_, T>,
-        responsibilities: &[T],
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-    ) {
-        let stride = slice.tiling.stride;
-        for tile in slice.tiles(block) {
-            let start = (tile.first - block.first) as usize;
-            for (column, out) in
-                responsibilities.chunks(block.len()).zip(workspace.logits.chunks_mut(stride))
-            {
-                out[..tile.len()].copy_from_slice(&column[start..start + tile.len()]);
-            }
-            let dense = tile.sparse.is_none() && slice.n_packed > 0;
-            if dense {
-                slice.load(tile.points, &slice.centre, &mut workspace.points);
-            }
-            if dense && slice.n_direct <= slice.tiling.panel {
-                let statistics = &slice.statistics[..slice.n_direct];
-                let (dim, n_points) = (tile.dim(), tile.len());
-                let points = Tile { values: &workspace.points, dim, n_points, stride };
-                slice.evaluate(statistics, points, &mut workspace.statistics);
-            }
-            slice.accumulate(tile, stats, workspace);
-            slice.flush_if_due(stats, workspace);
-        }
-    }
-
-    fn merge_slice(
-        &self,
-        packed: &Packed<T>,
-        first: usize,
-        slice: &SuffStats,
-        stats: &mut SuffStats,
-    ) {
-        for k in 0..slice.shape().components {
-            let sums = stats.sums_mut(packed.order[first + k]);
-            sums.iter_mut().zip(slice.sums(k)).for_each(|(total, sum)| *total += sum);
-        }
-        stats.shared_mut().iter_mut().zip(slice.shared()).for_each(|(total, sum)| *total += sum);
-    }
-
     fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         packed.flush(stats, workspace);
     }
@@ -751,90 +508,8 @@ impl<T: Scalar> EStep<T> for Mixture {
     fn can_reuse(&self, packed: &Packed<T>, constants: &DataConstants) -> bool {
         packed.shared.is_empty() || constants.centre == self.shared_centre(packed)
     }
-}
 
-impl<T: Scalar> Density<T> for Mixture {
-    type Scorer = Packed<T>;
-    type Scratch = Workspace<T>;
-
-    fn n_components(&self) -> usize {
-        self.n_components()
-    }
-
-    /// Single points are scored to 1e-5 nats per dimension in `f32`, as far as its packed logits are concerned.
-    fn scorer(&self, simd: Simd) -> Packed<T> {
-        self.pack_for(
-            simd,
-            cancellation_tolerance::<T>(self.family.dim(), 5_000),
-            Constants::Known,
-            true,
-        )
-    }
-
-    fn scratch(&self, packed: &Packed<T>) -> Workspace<T> {
-        self.workspace_for(packed)
-    }
-
-    fn score(
-        &self,
-        packed: &Packed<T>,
-        block: Block<'_, T>,
-        weighted: bool,
-        workspace: &mut Workspace<T>,
-        mut visit: impl FnMut(ScoredTile<'_, T>),
-    ) {
-        let stride = packed.tiling.stride;
-        for tile in packed.tiles(block) {
-            let n = tile.len();
-            packed.logits(tile, workspace);
-            workspace.mass.fill(0.0);
-            let totals = softmax::softmax(
-                packed.simd,
-                &mut workspace.logits,
-                stride,
-                n,
-                if weighted { tile.weights } else { None },
-                &mut workspace.mass,
-                Some(&mut workspace.log_density[..n]),
-            );
-            if let Some(whitening) = &packed.shared_whitening {
-                let shared = &mut workspace.statistics[..n];
-                quadratic::quadratic(
-                    packed.simd,
-                    &mut workspace.points,
-                    n,
-                    stride,
-                    &packed.zeros,
-                    whitening,
-                    T::ZERO,
-                    &mut workspace.scratch,
-                    shared,
-                );
-                for (density, shared) in workspace.log_density.iter_mut().zip(shared) {
-                    *density += shared.to_f64();
-                }
-            }
-            if let Some(measure) = &packed.base_measure {
-                packed.log_base_measure(measure, tile, workspace);
-                let values = &workspace.log_base_measure[..n];
-                workspace.log_density.iter_mut().zip(values).for_each(|(l, h)| *l += h);
-            }
-            let mut responsibilities = &workspace.logits;
-            if !packed.centred.is_empty() {
-                workspace.reordered.resize(workspace.logits.len());
-                for (column, &c) in workspace.logits.chunks(stride).zip(&packed.order) {
-                    workspace.reordered[c * stride..][..stride].copy_from_slice(column);
-                }
-                responsibilities = &workspace.reordered;
-            }
-            visit(ScoredTile {
-                first: tile.first,
-                weights: tile.weights,
-                log_density: &workspace.log_density[..n],
-                responsibilities,
-                stride,
-                posterior_entropy: totals.posterior_entropy,
-            });
-        }
+    fn halves(&self) -> Option<&dyn HalvedEStep<T, Packed<T>, Workspace<T>>> {
+        Some(self)
     }
 }

@@ -17,7 +17,7 @@ mod e_step;
 pub(super) use e_step::cancellation_tolerance;
 pub use e_step::{Packed, Workspace};
 
-use super::ladder::{self, Ladder};
+use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::{Domain, ExponentialFamily, Parameters, Regularization, Support, Theta};
@@ -26,18 +26,19 @@ use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
 use std::sync::Arc;
 
-/// The variational family: which distributions over components the E-step chooses from.
+/// The variational family of a mixture: the distributions over components from which the E-step chooses.
+/// [`LatentPosterior`](super::sbn::LatentPosterior) is that of a belief network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Posterior {
-    /// All of them: `q_n` is the exact posterior.
+    /// All distributions: `q_n` is the exact posterior.
     #[default]
     Exact,
-    /// Those that put all mass on one component (classification EM; k-means is the limit).
+    /// Distributions with all mass on one component (classification EM; k-means is the limit).
     Hard,
 }
 
 impl Posterior {
-    /// Name on the command line and in files.
+    /// Returns the name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -62,7 +63,7 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// A mixture with given parameters.
+    /// Makes a mixture with given parameters.
     ///
     /// # Errors
     /// If shapes differ, weights are no distribution (up to 1e-6, which rounding in a file may cost), or the family
@@ -130,7 +131,7 @@ impl Mixture {
         Ok(mixture)
     }
 
-    /// A mixture from named arrays of parameters, the inverse of [`parameter`](Self::parameter).
+    /// Makes a mixture from named arrays of parameters, the inverse of [`parameter`](Self::parameter).
     ///
     /// # Errors
     /// As [`new`](Self::new); also if an array is missing or of the wrong length.
@@ -166,13 +167,13 @@ impl Mixture {
         Self::new(family, weights, parameters)
     }
 
-    /// The same mixture with another variational family.
+    /// Returns the same mixture with another variational family.
     pub fn with_posterior(mut self, posterior: Posterior) -> Self {
         self.posterior = posterior;
         self
     }
 
-    /// The same mixture with some components' own parameters held where they are. A tied
+    /// Returns the same mixture with some components' own parameters held where they are. A tied
     /// covariance is held only if all are.
     ///
     /// # Panics
@@ -183,13 +184,13 @@ impl Mixture {
         self
     }
 
-    /// The same mixture with its weights held where they are, or free.
+    /// Returns the same mixture with its weights held where they are, or free.
     pub fn with_fixed_weights(mut self, fixed: bool) -> Self {
         self.fixed_weights = fixed;
         self
     }
 
-    /// The family of the components.
+    /// Returns the family of the components.
     pub fn family(&self) -> &dyn ExponentialFamily {
         &*self.family
     }
@@ -209,32 +210,32 @@ impl Mixture {
         self.family.clone()
     }
 
-    /// The variational family.
+    /// Returns the variational family.
     pub fn posterior(&self) -> Posterior {
         self.posterior
     }
 
-    /// Number of components C.
+    /// Returns the number of components C.
     pub fn n_components(&self) -> usize {
         self.weights.len()
     }
 
-    /// Mixing weights `π`; C values that sum to 1.
+    /// Returns the mixing weights `π`; C values that sum to 1.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// Standard parameters.
+    /// Returns the standard parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Parameters of one component.
+    /// Returns the parameters of one component.
     pub fn theta(&self, component: usize) -> Theta<'_> {
         self.parameters.theta(component)
     }
 
-    /// A named array of parameters, row-major: one row a component, or a single one where all share it.
+    /// Returns a named array of parameters, row-major: one row a component, or a single one where all share it.
     ///
     /// ```
     /// # use entropysum::{family::{registry, Parameters}, model::Mixture};
@@ -271,16 +272,19 @@ impl Mixture {
         self.family.domains().iter().any(|domain| domain.missing)
     }
 
-    /// Number of free parameters: C - 1 weights and the family's.
+    /// Returns the number of free parameters: C - 1 weights and the family's.
     pub fn n_parameters(&self) -> usize {
         self.n_components() - 1 + self.family.n_free_parameters(self.n_components())
     }
 
-    /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of prior and observable entropy, in nats.
+    /// Computes the contribution `π_c (H[p(x | c)] - ln π_c)` of each component to prior and observable entropy, in nats.
     ///
     /// Their sum is `H[p(c)] + E H[p(x | c)]`: a diffuse or heavy component has a large part, a tight one a small one.
     pub fn entropy_contributions(&self) -> Vec<f64> {
-        ladder::contributions(&self.weights, &self.family.pseudo_entropies(&self.parameters))
+        repair::entropy_contributions(
+            &self.weights,
+            &self.family.pseudo_entropies(&self.parameters),
+        )
     }
 
     fn shape(&self) -> StatsShape {
@@ -334,21 +338,21 @@ impl GenerativeModel for Mixture {
                 *weight = mass / total;
             }
         }
-        let update: Vec<bool> = ladder::defined(stats)
+        let update: Vec<bool> = repair::have_enough_points(stats)
             .iter()
             .zip(&self.frozen)
             .map(|(d, frozen)| *d && !frozen)
             .collect();
         let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
-        ladder::events(&outcomes)
+        repair::events_of(&outcomes)
     }
 
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
-        ladder::repair(self, stats, splits_left)
+        repair::split_or_discard(self, stats, splits_left)
     }
 
     fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
-        ladder::adopt(events, stats, |c, mass, stats| self.expect(c, mass, stats));
+        repair::adopt_repairs(events, stats, |c, mass, stats| self.expect(c, mass, stats));
     }
 
     fn centres(&self) -> Vec<f64> {
@@ -396,7 +400,7 @@ impl GenerativeModel for Mixture {
         }
     }
 
-    /// Whether values may be missing, whether the weights are held, which components are, and the centre.
+    /// Returns whether values may be missing, whether the weights are held, which components are, and the centre.
     fn forgotten(&self) -> Vec<f64> {
         let flags = [self.may_be_missing(), self.fixed_weights];
         let flags = flags.iter().chain(&self.frozen).map(|&flag| f64::from(u8::from(flag)));
@@ -426,10 +430,10 @@ impl GenerativeModel for Mixture {
 
     fn finish(&mut self) {
         let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
-        ladder::retain(&mut self.parameters.components, &keep);
-        ladder::retain(&mut self.frozen, &keep);
-        ladder::retain(&mut self.weights, &keep);
-        ladder::retain(&mut self.discarded, &keep);
+        repair::retain_flagged(&mut self.parameters.components, &keep);
+        repair::retain_flagged(&mut self.frozen, &keep);
+        repair::retain_flagged(&mut self.weights, &keep);
+        repair::retain_flagged(&mut self.discarded, &keep);
         self.recentre();
     }
 
@@ -442,7 +446,7 @@ impl GenerativeModel for Mixture {
     }
 }
 
-impl Ladder for Mixture {
+impl Repairable for Mixture {
     fn weights_mut(&mut self) -> &mut [f64] {
         &mut self.weights
     }

@@ -1,21 +1,24 @@
-//! The data plane of mixtures of factor analysers: E-steps, scores and posterior means of blocks.
+//! E-steps of a mixture of factor analysers on blocks of points.
 
+mod halves;
+mod pack;
+mod score;
+
+use super::MixtureOfFactorAnalyzers;
 use super::m_step::Layout;
-use super::{MixtureOfFactorAnalyzers, factorized};
 use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::factors;
-use crate::kernels::softmax::{padded_stride, softmax};
+use crate::kernels::softmax::softmax;
 use crate::kernels::statistics::{self, Tile};
 use crate::linalg::{product, row_major};
 use crate::model::mixture::cancellation_tolerance;
-use crate::model::{Constants, Density, EStep, GenerativeModel, LatentSpace, ScoredTile};
+use crate::model::{Constants, EStep, GenerativeModel, HalvedEStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
-use std::ops::Range;
 
 /// Bytes of projections of a tile: half a level-2 cache, as tiles of mixtures have it (kernels/blocking.rs).
 const PROJECTION_BYTES: usize = 1 << 19;
@@ -29,7 +32,7 @@ const F32_RUN: usize = 1024;
 /// Single points are scored as accurately as the mean over this many is swept: to 1e-5 nats per dimension in `f32`.
 const SCORED_POINTS: u64 = 5_000;
 
-/// The parameters of a mixture of factor analysers as the kernels want them.
+/// Parameters of a mixture of factor analysers in the layout of the kernels.
 #[derive(Clone, Debug)]
 pub struct Packed<T> {
     simd: Simd,
@@ -51,7 +54,9 @@ pub struct Packed<T> {
     /// Centres of the statistics about that of the tiles, C × D.
     centres: Vec<T>,
     residual: Vec<Residual<T>>,
-    posteriors: Vec<LatentPosterior>,
+    posteriors: Vec<ComponentPosterior>,
+    /// `W_c L_c'⁻¹` of all components side by side, D × C H, column-major. Only scores have it, for reconstructions.
+    decoder: Vec<T>,
 }
 
 /// A component whose logits come from residuals: `|Ψ^-½ (x - μ)|² - |u|² = |Ψ^-½ (x - μ - W E[z])|² + |E[z]|²`.
@@ -62,7 +67,7 @@ pub struct Packed<T> {
 struct Residual<T> {
     component: usize,
     mean: Vec<T>,
-    /// What rounding the mean has lost, then H zeros; and the scales of the noise, then H ones.
+    /// The mean less its rounded value, then H zeros; and the scales of the noise, then H ones.
     offset: Vec<T>,
     scales: Vec<T>,
     /// `L⁻¹`, which takes `u'` to `E[z]'`, and the loadings, D × H; both column-major.
@@ -72,7 +77,7 @@ struct Residual<T> {
 
 /// `z | x, c ~ N(a + K u, K K')`: what completes statistics in `f64`.
 #[derive(Clone, Debug)]
-struct LatentPosterior {
+struct ComponentPosterior {
     mean: Vec<f64>,
     /// `K = R L'⁻¹`, H × H.
     factor: Mat<f64>,
@@ -80,7 +85,7 @@ struct LatentPosterior {
     entropy: f64,
 }
 
-/// Scratch memory of one lane.
+/// Scratch memory of one thread.
 #[derive(Debug)]
 pub struct Workspace<T> {
     key: WorkspaceKey,
@@ -120,7 +125,7 @@ fn column_major(matrix: &Mat<f64>) -> impl Iterator<Item = f64> + '_ {
     matrix.col_iter().flat_map(|column| column.iter().copied())
 }
 
-/// A column-major matrix whose columns stand `stride` apart.
+/// Views a slice as a column-major matrix whose columns stand `stride` apart.
 fn columns<T: Scalar>(values: &[T], rows: usize, columns: usize, stride: usize) -> MatRef<'_, T> {
     MatRef::from_column_major_slice_with_stride(values, rows, columns, stride)
 }
@@ -132,85 +137,6 @@ fn columns_mut<T: Scalar>(
     stride: usize,
 ) -> MatMut<'_, T> {
     MatMut::from_column_major_slice_with_stride_mut(values, rows, columns, stride)
-}
-
-impl MixtureOfFactorAnalyzers {
-    fn pack_for<T: Scalar>(&self, simd: Simd, tolerance: f64) -> Packed<T> {
-        let shape = self.shape();
-        let (dim, latents) = (shape.centre, self.n_latents());
-        let per_point = size_of::<T>() * shape.components * latents;
-        let points = (PROJECTION_BYTES / per_point).clamp(TILE_POINTS[0], TILE_POINTS[1]);
-        let points = 1 << points.ilog2();
-        let centre: Vec<T> = rounded(self.centre.iter().copied());
-        let mut packed = Packed {
-            simd,
-            points,
-            stride: padded_stride::<T>(points),
-            shape,
-            latents,
-            projections: Vec::with_capacity(shape.components * dim * latents),
-            shifts: Vec::with_capacity(shape.components * latents),
-            means: Vec::with_capacity(shape.components * dim),
-            scales: Vec::with_capacity(shape.components * dim),
-            bias: Vec::with_capacity(shape.components),
-            centres: Vec::with_capacity(shape.components * dim),
-            residual: Vec::new(),
-            posteriors: Vec::with_capacity(shape.components),
-            centre,
-        };
-        for (c, component) in self.components.iter().enumerate() {
-            let form = factorized(component);
-            let about_centre = |point: &[f64]| -> Vec<f64> {
-                point.iter().zip(&packed.centre).map(|(v, k)| v - k.to_f64()).collect()
-            };
-            let mean = about_centre(&component.mean);
-            let scales: Vec<f64> = component.noise.iter().map(|v| v.sqrt().recip()).collect();
-            // Sizes of the terms that cancel: squares as large as the loadings against the noise, and projections
-            // as large as the distance of the mean from the centre.
-            let distance =
-                mean.iter().zip(&scales).map(|(m, s)| (m * s).powi(2)).sum::<f64>().sqrt();
-            let typical = dim as f64 - latents as f64 + form.trace;
-            let cancels = |size: f64| T::EPSILON * size > tolerance;
-            // The mean may have left the point about which statistics were to be taken.
-            let steps = component.mean.iter().zip(&self.centres[c]).zip(&scales);
-            let far = steps.map(|((m, k), s)| ((m - k) * s).powi(2)).fold(0.0, f64::max);
-            let about = if cancels(far) { &component.mean } else { &self.centres[c] };
-
-            let shift = product(
-                form.projection.transpose(),
-                MatRef::from_column_major_slice(&mean, dim, 1),
-            );
-            packed.shifts.extend(column_major(&shift).map(|v| T::from_f64(-v)));
-            packed.projections.extend(column_major(&form.projection).map(T::from_f64));
-            packed.means.extend(mean.iter().map(|&v| T::from_f64(v)));
-            packed.scales.extend(scales.iter().map(|&v| T::from_f64(v)));
-            packed.bias.push(T::from_f64(self.weights[c].ln() - 0.5 * form.log_det_2pi));
-            let about: Vec<T> = rounded(about_centre(about));
-            packed.centres.extend(about);
-            if self.weights[c] > 0.0 && cancels(typical + distance * form.trace.sqrt()) {
-                let mean: Vec<T> = rounded(component.mean.iter().copied());
-                let lost = component.mean.iter().zip(&mean).map(|(m, k)| m - k.to_f64());
-                let zeros = std::iter::repeat_n(0.0, latents);
-                let ones = std::iter::repeat_n(1.0, latents);
-                packed.residual.push(Residual {
-                    component: c,
-                    offset: rounded(lost.chain(zeros)),
-                    scales: rounded(scales.into_iter().chain(ones)),
-                    to_latents: rounded(column_major(&form.inverse)),
-                    loadings: rounded(column_major(&form.loadings)),
-                    mean,
-                });
-            }
-            let factor = product(component.latent_factor.as_ref(), form.inverse.transpose());
-            let one = (std::f64::consts::TAU * std::f64::consts::E).ln();
-            packed.posteriors.push(LatentPosterior {
-                mean: component.latent_mean.clone(),
-                factor,
-                entropy: 0.5 * latents as f64 * one + form.half_log_det_posterior,
-            });
-        }
-        packed
-    }
 }
 
 impl<T: Scalar> Packed<T> {
@@ -446,7 +372,8 @@ impl<T: Scalar> Packed<T> {
     fn complete(&self, stats: &mut SuffStats) {
         let (dim, latents) = (self.shape.centre, self.latents);
         let layout = Layout::new(dim, latents);
-        for (c, LatentPosterior { mean, factor, entropy }) in self.posteriors.iter().enumerate() {
+        for (c, ComponentPosterior { mean, factor, entropy }) in self.posteriors.iter().enumerate()
+        {
             let mass = stats.mass()[c];
             *stats.posterior_entropy_mut() += mass * entropy;
             let sums = stats.sums_mut(c);
@@ -493,18 +420,8 @@ fn add<T: Scalar>(totals: &mut [f64], sums: &[T]) {
 }
 
 impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
-    type Packed = Packed<T>;
-    type Workspace = Workspace<T>;
-
     fn pack(&self, simd: Simd, n_points: u64, _: Constants) -> Packed<T> {
         self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), n_points))
-    }
-
-    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
-        match old {
-            Some(old) if old.key == packed.workspace_key() => old,
-            _ => packed.workspace(),
-        }
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
@@ -526,70 +443,6 @@ impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
         }
     }
 
-    fn posteriors(
-        &self,
-        packed: &Packed<T>,
-        block: Block<'_, T>,
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-        responsibilities: &mut [T],
-    ) {
-        for tile in packed.tiles(block) {
-            packed.posteriors(tile, stats, workspace);
-            let start = (tile.first - block.first) as usize;
-            let columns = responsibilities.chunks_mut(block.len());
-            for (out, column) in columns.zip(workspace.logits.chunks(packed.stride)) {
-                out[start..start + tile.len()].copy_from_slice(&column[..tile.len()]);
-            }
-        }
-    }
-
-    fn slice(&self, packed: &Packed<T>, columns: Range<usize>) -> Packed<T> {
-        let (dim, latents) = (packed.shape.centre, packed.latents);
-        let of =
-            |values: &[T], each: usize| values[columns.start * each..columns.end * each].to_vec();
-        Packed {
-            shape: StatsShape { components: columns.len(), ..packed.shape },
-            centre: packed.centre.clone(),
-            projections: of(&packed.projections, dim * latents),
-            shifts: of(&packed.shifts, latents),
-            means: Vec::new(),
-            scales: Vec::new(),
-            bias: Vec::new(),
-            centres: of(&packed.centres, dim),
-            residual: Vec::new(),
-            posteriors: Vec::new(),
-            ..*packed
-        }
-    }
-
-    /// Projects the points again: to keep the projections of all components would take H times the memory of the
-    /// responsibilities.
-    fn accumulate(
-        &self,
-        slice: &Packed<T>,
-        block: Block<'_, T>,
-        responsibilities: &[T],
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-    ) {
-        for tile in slice.tiles(block) {
-            let start = (tile.first - block.first) as usize;
-            let columns = responsibilities.chunks(block.len());
-            for (column, out) in columns.zip(workspace.logits.chunks_mut(slice.stride)) {
-                out[..tile.len()].copy_from_slice(&column[start..start + tile.len()]);
-            }
-            slice.project(tile.points, workspace);
-            slice.accumulate(tile.len(), stats, workspace);
-        }
-    }
-
-    fn merge_slice(&self, _: &Packed<T>, first: usize, slice: &SuffStats, stats: &mut SuffStats) {
-        for k in 0..slice.shape().components {
-            add(stats.sums_mut(first + k), slice.sums(k));
-        }
-    }
-
     fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         packed.flush(stats, workspace);
     }
@@ -598,134 +451,7 @@ impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
         packed.complete(stats);
     }
 
-    /// There are none, and they hold for all parameters.
-    fn constants(&self, _: &Packed<T>, _: &SuffStats) -> Option<DataConstants> {
-        Some(DataConstants { log_base_measure: 0.0, shared: Vec::new(), centre: Vec::new() })
-    }
-
-    fn can_reuse(&self, _: &Packed<T>, _: &DataConstants) -> bool {
-        true
-    }
-}
-
-impl<T: Scalar> Density<T> for MixtureOfFactorAnalyzers {
-    type Scorer = Packed<T>;
-    type Scratch = Workspace<T>;
-
-    fn n_components(&self) -> usize {
-        self.n_components()
-    }
-
-    fn scorer(&self, simd: Simd) -> Packed<T> {
-        self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), SCORED_POINTS))
-    }
-
-    fn scratch(&self, scorer: &Packed<T>) -> Workspace<T> {
-        scorer.workspace()
-    }
-
-    fn score(
-        &self,
-        scorer: &Packed<T>,
-        block: Block<'_, T>,
-        weighted: bool,
-        scratch: &mut Workspace<T>,
-        mut visit: impl FnMut(ScoredTile<'_, T>),
-    ) {
-        for tile in scorer.tiles(block) {
-            let posterior_entropy = scorer.score(tile, weighted, scratch);
-            visit(ScoredTile {
-                first: tile.first,
-                weights: tile.weights,
-                log_density: &scratch.log_density[..tile.len()],
-                responsibilities: &scratch.logits,
-                stride: scorer.stride,
-                posterior_entropy,
-            });
-        }
-    }
-}
-
-/// The parameters of a mixture of factor analysers as its maps want them.
-#[derive(Debug)]
-pub struct Encoder<T> {
-    packed: Packed<T>,
-    /// `W_c L_c'⁻¹` of all components side by side, D × C H, and the means about the centre, D × C; column-major.
-    decoder: Vec<T>,
-    means: Vec<T>,
-}
-
-impl<T: Scalar> LatentSpace<T> for MixtureOfFactorAnalyzers {
-    type Encoder = Encoder<T>;
-
-    fn n_latents(&self) -> usize {
-        self.n_latents()
-    }
-
-    fn encoder(&self, simd: Simd) -> Encoder<T> {
-        let packed = Density::<T>::scorer(self, simd);
-        let decoder = self.components.iter().zip(&packed.posteriors).flat_map(|(component, z)| {
-            let map = product(component.loadings.as_ref(), z.factor.as_ref());
-            column_major(&map).map(T::from_f64).collect::<Vec<_>>()
-        });
-        Encoder { decoder: decoder.collect(), means: packed.means.clone(), packed }
-    }
-
-    /// Those given the most probable component of the point: each component has latents of its own.
-    fn transform(&self, encoder: &Encoder<T>, block: Block<'_, T>, latents: &mut [f64]) {
-        let packed = &encoder.packed;
-        let mut workspace = packed.workspace();
-        let (n_latents, stride) = (packed.latents, packed.stride);
-        for tile in packed.tiles(block) {
-            packed.score(tile, false, &mut workspace);
-            let start = (tile.first - block.first) as usize * n_latents;
-            let out = latents[start..][..tile.len() * n_latents].chunks_mut(n_latents);
-            for (i, out) in out.enumerate() {
-                let columns = workspace.logits.chunks(stride).map(|column| column[i]);
-                let best = columns
-                    .enumerate()
-                    .fold((0, T::ZERO), |best, (c, r)| if r > best.1 { (c, r) } else { best });
-                let LatentPosterior { mean, factor, .. } = &packed.posteriors[best.0];
-                for (g, (out, mean)) in out.iter_mut().zip(mean).enumerate() {
-                    let white = |h: usize| {
-                        workspace.projections[(best.0 * n_latents + h) * stride + i].to_f64()
-                    };
-                    *out = mean + (0..n_latents).map(|h| factor[(g, h)] * white(h)).sum::<f64>();
-                }
-            }
-        }
-    }
-
-    /// `Σ_c p(c | x) (μ_c + W_c E[z | x, c])`: the mean of the point without its noise.
-    fn reconstruct(&self, encoder: &Encoder<T>, block: Block<'_, T>, points: &mut [f64]) {
-        let packed = &encoder.packed;
-        let mut workspace = packed.workspace();
-        let (dim, stride) = (packed.shape.centre, packed.stride);
-        let mut means = vec![T::ZERO; dim * stride];
-        for tile in packed.tiles(block) {
-            let n = tile.len();
-            packed.score(tile, false, &mut workspace);
-            packed.weight_projections(n, &mut workspace);
-            for (parts, map, accumulate) in [
-                (&workspace.logits, &encoder.means, Accum::Replace),
-                (&workspace.weighted, &encoder.decoder, Accum::Add),
-            ] {
-                let n_parts = map.len() / dim;
-                matmul(
-                    columns_mut(&mut means, n, dim, stride),
-                    accumulate,
-                    columns(parts, n, n_parts, stride),
-                    columns(map, dim, n_parts, dim).transpose(),
-                    T::ONE,
-                    Par::Seq,
-                );
-            }
-            let start = (tile.first - block.first) as usize * dim;
-            for (i, point) in points[start..][..n * dim].chunks_mut(dim).enumerate() {
-                for (d, value) in point.iter_mut().enumerate() {
-                    *value = means[d * stride + i].to_f64() + packed.centre[d].to_f64();
-                }
-            }
-        }
+    fn halves(&self) -> Option<&dyn HalvedEStep<T, Packed<T>, Workspace<T>>> {
+        Some(self)
     }
 }

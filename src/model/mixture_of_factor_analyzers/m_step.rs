@@ -43,7 +43,7 @@ impl Layout {
     }
 }
 
-/// Number of statistics L of a component.
+/// Returns the number of statistics L of a component.
 pub(super) fn n_statistics(dim: usize, latents: usize) -> usize {
     Layout::new(dim, latents).latent_second.end
 }
@@ -93,7 +93,7 @@ impl Moments {
         (mass > 0.0 && finite).then_some(moments)
     }
 
-    /// Mean squares of `x - μ - W (z - a)` in each dimension.
+    /// Returns the mean squares of `x - μ - W (z - a)` in each dimension.
     fn residuals(&self, mean: &[f64], loadings: MatRef<'_, f64>, latent_mean: &[f64]) -> Vec<f64> {
         let explained = product(loadings, self.latent_covariance.as_ref());
         let latents = loadings.ncols();
@@ -109,7 +109,7 @@ impl Moments {
             .collect()
     }
 
-    /// `E[ln p(z | c) + ln p(x | z, c)]` under the posteriors that made the moments.
+    /// Computes `E[ln p(z | c) + ln p(x | z, c)]` under the posteriors that made the moments.
     pub(super) fn log_likelihood(&self, component: &Component) -> f64 {
         let latents = component.latents();
         let log_tau = TAU.ln();
@@ -139,7 +139,7 @@ impl Moments {
     }
 }
 
-/// Inverse of a small lower triangular matrix.
+/// Inverts a small lower triangular matrix.
 fn lower_inverse(factor: MatRef<'_, f64>) -> Mat<f64> {
     let n = factor.nrows();
     let mut inverse = Mat::zeros(n, n);
@@ -168,7 +168,7 @@ pub(super) fn translate(sums: &mut [f64], mass: f64, shift: &[f64], latents: usi
 }
 
 impl Component {
-    /// The expected sums of `mass` points of this component about `centre`.
+    /// Returns the expected sums of `mass` points of this component about `centre`.
     pub(super) fn expected_sums(&self, mass: f64, centre: &[f64], sums: &mut [f64]) {
         let (dim, latents) = (self.mean.len(), self.latents());
         let layout = Layout::new(dim, latents);
@@ -243,7 +243,7 @@ impl MixtureOfFactorAnalyzers {
         outcomes
     }
 
-    /// The component of these moments, with its residual variances as they are.
+    /// Returns the component of these moments, with its residual variances as they are.
     fn regression(&self, component: usize, moments: &Moments) -> Option<Component> {
         let (dim, latents) = (self.dim(), self.n_latents());
         let covariance = row_major(moments.latent_covariance.as_ref());
@@ -267,7 +267,7 @@ impl MixtureOfFactorAnalyzers {
         Some(Component { mean, loadings, noise, latent_mean, latent_factor })
     }
 
-    /// Gives all components the average noise of those that were found; others stay as they are but for it.
+    /// Sets the noise of all components to the average over those that were found. Other parameters stay as they are.
     fn tie(&self, mass: &[f64], found: &mut [Option<Component>]) {
         let mut noise = vec![0.0; self.dim()];
         let mut total = 0.0;
@@ -285,7 +285,7 @@ impl MixtureOfFactorAnalyzers {
         }
     }
 
-    /// Lower limits of the noise variances: a small part of the pooled within-component variance, as for Gaussians.
+    /// Computes lower limits of the noise variances: a small part of the pooled within-component variance, as for Gaussians.
     ///
     /// Residuals are differences of H + 1 terms as large as that.
     fn floors(

@@ -35,35 +35,37 @@
 //! converged. Parameter expansion (Liu, Rubin & Wu 1998) maximises over `a_c` and `P_c` too, which closes the gap after
 //! every M-step; what it adds to the loadings, `W_c chol(P_c)`, is what the model is then told by.
 
+mod component;
 mod e_step;
 mod m_step;
 
-pub use e_step::{Encoder, Packed, Workspace};
+pub use e_step::{Packed, Workspace};
 
-use super::ladder::{self, Ladder};
+use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::Regularization;
-use crate::linalg::{Cholesky, product, row_major, symmetric_eigen};
+use crate::linalg::row_major;
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
+use component::{Component, factorized};
 use faer::{Mat, MatRef};
 use m_step::Moments;
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::{FRAC_2_PI, TAU};
 
-/// Means may be as large as this: what is larger overflows when it is squared and summed.
+/// Largest mean. Larger numbers overflow when they are squared and summed.
 const LARGEST: f64 = 1e140;
 
-/// Structure of the noise of each component.
+/// Structure of the noise of the components. [`Noise`](super::Noise) is that of a single linear-Gaussian model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoiseStructure {
-    /// A variance for each dimension: factor analysers.
+    /// A variance for each dimension and component: factor analysers.
     Diagonal,
-    /// The same, and one set of them for all components (Ghahramani & Hinton 1996).
+    /// A variance for each dimension, shared by all components (Ghahramani & Hinton 1996).
     Tied,
-    /// One variance: probabilistic PCA.
+    /// One variance for each component: probabilistic PCA.
     Isotropic,
 }
 
@@ -71,140 +73,13 @@ impl NoiseStructure {
     /// Every structure.
     pub const ALL: [Self; 3] = [Self::Diagonal, Self::Tied, Self::Isotropic];
 
-    /// Name of the model on the command line and in files: `mfa`, `mfa-tied` or `mppca`.
+    /// Returns the name of the model on the command line and in files: `mfa`, `mfa-tied` or `mppca`.
     pub fn model_name(self) -> &'static str {
         match self {
             Self::Diagonal => "mfa",
             Self::Tied => "mfa-tied",
             Self::Isotropic => "mppca",
         }
-    }
-}
-
-/// One component: `z ~ N(a, P)`, `x | z ~ N(μ + W (z - a), Ψ)`.
-#[derive(Clone, Debug)]
-struct Component {
-    /// `μ`, D values: the mean of the points.
-    mean: Vec<f64>,
-    /// `W`, D × H.
-    loadings: Mat<f64>,
-    /// `Ψ`, D values, the same ones where it is isotropic.
-    noise: Vec<f64>,
-    /// `a`, H values; 0 but in a fit with an expanded prior.
-    latent_mean: Vec<f64>,
-    /// Lower factor of `P`; the unit matrix but in a fit with an expanded prior.
-    latent_factor: Mat<f64>,
-}
-
-/// What sweeps need of a component, of which `N(μ, W R R' W' + Ψ)` is the density.
-struct Factorized {
-    /// `W R`, D × H.
-    loadings: Mat<f64>,
-    /// `L⁻¹`, lower.
-    inverse: Mat<f64>,
-    /// `A = Ψ⁻¹ W R L'⁻¹`, D × H.
-    projection: Mat<f64>,
-    /// `tr(I + R' W' Ψ⁻¹ W R)`.
-    trace: f64,
-    /// `ln det(2π (W R R' W' + Ψ))`.
-    log_det_2pi: f64,
-    /// `ln det(R L'⁻¹)`: half the log-determinant of the posterior covariance of `z`.
-    half_log_det_posterior: f64,
-}
-
-impl Component {
-    fn latents(&self) -> usize {
-        self.loadings.ncols()
-    }
-
-    /// `W R`: the loadings of a latent of unit variance.
-    fn unit_loadings(&self) -> Mat<f64> {
-        product(self.loadings.as_ref(), self.latent_factor.as_ref())
-    }
-
-    /// `None` where variances are not positive, or numbers leave the range of `f64`.
-    fn factorize(&self) -> Option<Factorized> {
-        let (dim, latents) = (self.mean.len(), self.latents());
-        let valid = |v: f64| v > 0.0 && v.is_finite() && v.recip().is_finite();
-        self.noise.iter().all(|&v| valid(v)).then_some(())?;
-        let loadings = self.unit_loadings();
-        let white = Mat::from_fn(dim, latents, |d, h| loadings[(d, h)] / self.noise[d].sqrt());
-        let mut inner = product(white.transpose(), white.as_ref());
-        for h in 0..latents {
-            inner[(h, h)] += 1.0;
-        }
-        let trace = (0..latents).map(|h| inner[(h, h)]).sum();
-        let cholesky = Cholesky::new(&row_major(inner.as_ref()), latents)?;
-        let inverse = cholesky.inverse_factor();
-        let mut projection = product(white.as_ref(), inverse.transpose());
-        for h in 0..latents {
-            for d in 0..dim {
-                projection[(d, h)] /= self.noise[d].sqrt();
-            }
-        }
-        let log_det_noise: f64 = self.noise.iter().map(|v| v.ln()).sum();
-        let log_det_2pi = dim as f64 * TAU.ln() + log_det_noise + cholesky.log_det();
-        let half_log_det_posterior = self.half_log_det_prior() - 0.5 * cholesky.log_det();
-        (log_det_2pi.is_finite() && half_log_det_posterior.is_finite()).then_some(Factorized {
-            loadings,
-            inverse,
-            projection,
-            trace,
-            log_det_2pi,
-            half_log_det_posterior,
-        })
-    }
-
-    /// `½ ln det P`.
-    fn half_log_det_prior(&self) -> f64 {
-        (0..self.latents()).map(|h| self.latent_factor[(h, h)].ln()).sum()
-    }
-
-    /// The same density with the prior `N(0, I)`, and with loadings that are orthogonal in the metric of the noise,
-    /// longest first, each with its largest entry positive.
-    fn canonical(mut self) -> Self {
-        let (dim, latents) = (self.mean.len(), self.latents());
-        let unit = self.unit_loadings();
-        let white = Mat::from_fn(dim, latents, |d, h| unit[(d, h)] / self.noise[d].sqrt());
-        let inner = product(white.transpose(), white.as_ref());
-        self.loadings = match symmetric_eigen(&row_major(inner.as_ref()), latents) {
-            Some((_, vectors)) => {
-                let mut rotated = product(unit.as_ref(), vectors.as_ref());
-                rotated = Mat::from_fn(dim, latents, |d, h| rotated[(d, latents - 1 - h)]);
-                for h in 0..latents {
-                    let largest = (0..dim)
-                        .map(|d| rotated[(d, h)])
-                        .fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
-                    if largest < 0.0 {
-                        rotated.col_mut(h).iter_mut().for_each(|v| *v = -*v);
-                    }
-                }
-                rotated
-            }
-            None => unit,
-        };
-        self.latent_mean = vec![0.0; latents];
-        self.latent_factor = Mat::identity(latents, latents);
-        self
-    }
-
-    /// The longest axis of `W W'`, one standard deviation long; that of the noise where there are no loadings.
-    fn longest_axis(&self) -> Vec<f64> {
-        let unit = self.unit_loadings();
-        let inner = product(unit.transpose(), unit.as_ref());
-        let mut axis = vec![0.0; self.mean.len()];
-        if let Some((_, vectors)) = symmetric_eigen(&row_major(inner.as_ref()), self.latents()) {
-            let last = vectors.subcols(self.latents() - 1, 1);
-            let along = product(unit.as_ref(), last);
-            axis.iter_mut().enumerate().for_each(|(d, a)| *a = along[(d, 0)]);
-        }
-        if axis.iter().all(|&a| a == 0.0) {
-            let widest = (0..axis.len()).max_by(|&i, &j| self.noise[i].total_cmp(&self.noise[j]));
-            if let Some(d) = widest {
-                axis[d] = self.noise[d].sqrt();
-            }
-        }
-        axis
     }
 }
 
@@ -224,7 +99,7 @@ pub struct MixtureOfFactorAnalyzers {
 }
 
 impl MixtureOfFactorAnalyzers {
-    /// A mixture with given parameters.
+    /// Makes a mixture with given parameters.
     ///
     /// # Shapes
     /// `weights: C`, `means: C × D`, `loadings: C × D × H`, `noise_variances: C × D`, or `C` where the noise is isotropic and
@@ -354,33 +229,33 @@ impl MixtureOfFactorAnalyzers {
         Ok(model)
     }
 
-    /// The same mixture, to be learned with an expanded prior, or by ordinary EM.
+    /// Returns the same mixture, to be learned with an expanded prior, or by ordinary EM.
     pub fn with_parameter_expansion(mut self, expands: bool) -> Self {
         self.expands = expands;
         self
     }
 
-    /// Structure of the noise.
+    /// Returns the structure of the noise.
     pub fn noise(&self) -> NoiseStructure {
         self.noise
     }
 
-    /// Number of components C.
+    /// Returns the number of components C.
     pub fn n_components(&self) -> usize {
         self.weights.len()
     }
 
-    /// Number of latents H of each component.
+    /// Returns the number of latents H of each component.
     pub fn n_latents(&self) -> usize {
         self.components[0].latents()
     }
 
-    /// Mixing weights `π`; C values that sum to 1.
+    /// Returns the mixing weights `π`; C values that sum to 1.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// A named array of parameters, row-major: `means` (C × D), `loadings` (C × D × H) or `noise_variances` (C × D).
+    /// Returns a named array of parameters, row-major: `means` (C × D), `loadings` (C × D × H) or `noise_variances` (C × D).
     ///
     /// The loadings are those of latents with the prior `N(0, I)`.
     pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
@@ -395,22 +270,22 @@ impl MixtureOfFactorAnalyzers {
         }
     }
 
-    /// Each component's part `π_c (H[p(x | c)] - ln π_c)` of the entropies, `H[p(x | c)] = ½ ln|2πe (W_c W_c' + Ψ_c)|`, in nats.
+    /// Computes the contribution `π_c (H[p(x | c)] - ln π_c)` of each component to the entropies, `H[p(x | c)] = ½ ln|2πe (W_c W_c' + Ψ_c)|`, in nats.
     pub fn entropy_contributions(&self) -> Vec<f64> {
         let entropy = |component: &Component| {
             0.5 * (factorized(component).log_det_2pi + component.mean.len() as f64)
         };
         let entropies: Vec<f64> = self.components.iter().map(entropy).collect();
-        ladder::contributions(&self.weights, &entropies)
+        repair::entropy_contributions(&self.weights, &entropies)
     }
 
-    /// `ln π_c - ½ ln det P_c`: up to a constant, the natural parameters of the components in the prior.
+    /// Computes `ln π_c - ½ ln det P_c`: up to a constant, the natural parameters of the components in the prior.
     pub(crate) fn prior_levels(&self) -> Vec<f64> {
         let levels = self.weights.iter().zip(&self.components);
         levels.map(|(weight, component)| weight.ln() - component.half_log_det_prior()).collect()
     }
 
-    /// The same with other weights, and with all covariances of priors and of noise times a number.
+    /// Returns the same mixture with other weights, and with all covariances of priors and of noise times a number.
     pub(crate) fn scaled(&self, weights: Vec<f64>, prior: f64, noise: f64) -> Self {
         let mut scaled = Self { weights, ..self.clone() };
         for component in &mut scaled.components {
@@ -449,10 +324,6 @@ pub(crate) fn check_latents(latents: usize, dim: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn factorized(component: &Component) -> Factorized {
-    component.factorize().expect("components of a model have a density")
-}
-
 impl GenerativeModel for MixtureOfFactorAnalyzers {
     fn dim(&self) -> usize {
         self.components[0].mean.len()
@@ -463,16 +334,16 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
             *weight = mass / total;
         }
-        let update = ladder::defined(stats);
-        ladder::events(&self.maximize(stats, &update, regularization))
+        let update = repair::have_enough_points(stats);
+        repair::events_of(&self.maximize(stats, &update, regularization))
     }
 
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
-        ladder::repair(self, stats, splits_left)
+        repair::split_or_discard(self, stats, splits_left)
     }
 
     fn adopt(&self, events: &[Event], stats: &mut SuffStats) {
-        ladder::adopt(events, stats, |c, mass, stats| {
+        repair::adopt_repairs(events, stats, |c, mass, stats| {
             let centre = stats.centre(c).to_vec();
             stats.mass_mut()[c] = mass;
             self.components[c].expected_sums(mass, &centre, stats.sums_mut(c));
@@ -508,7 +379,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         self.centres = self.components.iter().map(|component| component.mean.clone()).collect();
     }
 
-    /// Whether priors are learned, the centres, and the priors of all components with the loadings that go with them.
+    /// Returns whether priors are learned, the centres, and the priors of all components with the loadings that go with them.
     fn forgotten(&self) -> Vec<f64> {
         let mut numbers = vec![f64::from(u8::from(self.expands))];
         numbers.extend(&self.centre);
@@ -549,9 +420,9 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
 
     fn finish(&mut self) {
         let keep: Vec<bool> = self.discarded.iter().map(|&discarded| !discarded).collect();
-        ladder::retain(&mut self.components, &keep);
-        ladder::retain(&mut self.weights, &keep);
-        ladder::retain(&mut self.discarded, &keep);
+        repair::retain_flagged(&mut self.components, &keep);
+        repair::retain_flagged(&mut self.weights, &keep);
+        repair::retain_flagged(&mut self.discarded, &keep);
         self.components = self.components.drain(..).map(Component::canonical).collect();
         self.recentre();
     }
@@ -594,7 +465,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         sum / stats.total_weight()
     }
 
-    /// Number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
+    /// Returns the number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
     /// rotation, and the noise variances.
     fn n_parameters(&self) -> usize {
         let (dim, latents) = (self.dim(), self.n_latents());
@@ -612,7 +483,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     }
 }
 
-impl Ladder for MixtureOfFactorAnalyzers {
+impl Repairable for MixtureOfFactorAnalyzers {
     fn weights_mut(&mut self) -> &mut [f64] {
         &mut self.weights
     }

@@ -14,18 +14,17 @@
 //! shared out among the `z` by `p(z | y)`, which is the same for all points.
 
 use super::regression::Design;
-use super::{LatentPosterior, LatentStats, LayerStats, SigmoidBeliefNet, mean_field};
+use super::{LatentPosterior, LatentStats, LayerStats, Packed, SigmoidBeliefNet};
 use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{softmax, states};
-use crate::model::{Constants, EStep, GenerativeModel};
+use crate::model::{Constants, Density, EStep, GenerativeModel};
 use crate::scalar::Scalar;
-use crate::stats::{DataConstants, StatsShape, SuffStats};
+use crate::stats::{StatsShape, SuffStats};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use std::ops::Range;
 
 /// Latents of all layers whose states are enumerated at most. A strip of 8 points then takes 4 MiB in `f64`.
 pub const MAX_ENUMERATED: usize = 16;
@@ -38,9 +37,9 @@ const WIDE: usize = 32;
 const NARROW: usize = 8;
 const TABLE_BYTES: usize = 1 << 19;
 
-/// The parameters of a network as the E-step over all states wants them.
+/// Parameters of a network in the layout of the kernels that go through all states.
 #[derive(Debug)]
-pub struct Packed<T> {
+pub(super) struct PackedStates<T> {
     simd: Simd,
     latents: usize,
     dim: usize,
@@ -50,9 +49,6 @@ pub struct Packed<T> {
     bias: Vec<T>,
     /// `p(z | y)` of three layers.
     above: Option<Above>,
-    mean_field: bool,
-    /// Columns of a slice, which has nothing to do.
-    sliced: Option<usize>,
 }
 
 /// The top layer of three, given the one below it.
@@ -64,7 +60,7 @@ struct Above {
     entropy: Vec<f64>,
 }
 
-/// Scratch memory of one lane.
+/// Scratch memory of one thread; empty under truncated posteriors.
 #[derive(Debug)]
 pub struct Workspace<T> {
     latents: usize,
@@ -76,19 +72,18 @@ pub struct Workspace<T> {
     strip_moments: Aligned<T>,
     log_evidence: Vec<f64>,
     sums: Vec<T>,
-    mean_field: Option<mean_field::Scratch<T>>,
     /// Mass of the states that the observables see, since the last flush.
-    mass: Vec<f64>,
+    pub(super) mass: Vec<f64>,
 }
 
 /// Posteriors of a strip of points.
 #[derive(Debug)]
-pub struct PosteriorTile<'a, T> {
+pub(super) struct PosteriorTile<'a, T> {
     /// Index of the first point in the source.
     pub first: u64,
     /// Weights of the points.
     pub weights: Option<&'a [f64]>,
-    /// Log-evidence of each point, in nats; with mean-field posteriors the lower bound of it.
+    /// Log-evidence of each point, in nats.
     pub log_evidence: &'a [f64],
     /// Posterior probability of each state of the layer above the observables, one column a state, `stride` apart. May be
     /// overwritten.
@@ -100,12 +95,12 @@ pub struct PosteriorTile<'a, T> {
 }
 
 impl SigmoidBeliefNet {
-    /// Latents that the observables see.
+    /// Returns the number of latents that the observables see.
     fn visible_latents(&self) -> usize {
         self.observables().inputs()
     }
 
-    /// `ln p(s)` of all states of the latents, `z` the leading digits.
+    /// Computes `ln p(s)` of all states of the latents, `z` the leading digits.
     fn log_priors(&self, simd: Simd) -> Vec<f64> {
         let n = self.n_latents();
         if self.hidden().is_none() {
@@ -120,7 +115,7 @@ impl SigmoidBeliefNet {
         (0..1usize << n).map(|s| self.log_prior(|j| (s >> (n - 1 - j)) & 1 == 1)).collect()
     }
 
-    pub(crate) fn pack_states<T: Scalar>(&self, simd: Simd) -> Packed<T> {
+    pub(super) fn pack_states<T: Scalar>(&self, simd: Simd) -> PackedStates<T> {
         let (latents, dim) = (self.visible_latents(), self.dim());
         let mut log_prior = self.log_priors(simd);
         let mut above = None;
@@ -156,29 +151,10 @@ impl SigmoidBeliefNet {
                 weights[j * dim + d] = T::from_f64(w);
             }
         }
-        let mean_field = self.posterior() == LatentPosterior::MeanField;
-        Packed { simd, latents, dim, weights, bias, above, mean_field, sliced: None }
+        PackedStates { simd, latents, dim, weights, bias, above }
     }
 
-    pub(crate) fn states_workspace<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
-        let n = packed.latents + 1;
-        Workspace {
-            latents: packed.latents,
-            table: Aligned::zeros(packed.bias.len() * packed.width()),
-            inputs: Aligned::zeros(n * TILE),
-            moments: Aligned::zeros(n * TILE),
-            strip_inputs: Aligned::zeros(n * WIDE),
-            strip_moments: Aligned::zeros(n * WIDE),
-            log_evidence: vec![0.0; WIDE],
-            sums: vec![T::ZERO; n * packed.dim],
-            mean_field: packed
-                .mean_field
-                .then(|| mean_field::Scratch::new(packed.latents, packed.width())),
-            mass: vec![0.0; packed.bias.len()],
-        }
-    }
-
-    /// What an M-step needs of the statistics of an E-step over all states.
+    /// Turns the statistics of an E-step over all states into those of an M-step.
     ///
     /// # Panics
     /// If the statistics are those of another model.
@@ -228,19 +204,47 @@ impl SigmoidBeliefNet {
 }
 
 impl<T: Scalar> Workspace<T> {
-    fn serves(&self, packed: &Packed<T>) -> bool {
-        self.latents == packed.latents
-            && self.table.len() == packed.bias.len() * packed.width()
-            && self.mean_field.is_some() == packed.mean_field
+    /// Makes scratch memory without room for states.
+    pub(super) fn empty() -> Self {
+        Self {
+            latents: 0,
+            table: Aligned::default(),
+            inputs: Aligned::default(),
+            moments: Aligned::default(),
+            strip_inputs: Aligned::default(),
+            strip_moments: Aligned::default(),
+            log_evidence: Vec::new(),
+            sums: Vec::new(),
+            mass: Vec::new(),
+        }
+    }
+
+    pub(super) fn serves(&self, packed: &PackedStates<T>) -> bool {
+        self.latents == packed.latents && self.table.len() == packed.bias.len() * packed.width()
     }
 }
 
-impl<T: Scalar> Packed<T> {
+impl<T: Scalar> PackedStates<T> {
+    pub(super) fn workspace(&self) -> Workspace<T> {
+        let n = self.latents + 1;
+        Workspace {
+            latents: self.latents,
+            table: Aligned::zeros(self.bias.len() * self.width()),
+            inputs: Aligned::zeros(n * TILE),
+            moments: Aligned::zeros(n * TILE),
+            strip_inputs: Aligned::zeros(n * WIDE),
+            strip_moments: Aligned::zeros(n * WIDE),
+            log_evidence: vec![0.0; WIDE],
+            sums: vec![T::ZERO; n * self.dim],
+            mass: vec![0.0; self.bias.len()],
+        }
+    }
+
     fn width(&self) -> usize {
         if self.bias.len() * WIDE * size_of::<T>() <= TABLE_BYTES { WIDE } else { NARROW }
     }
 
-    /// Conditional probabilities `p(z | y)`, `2^H × 2^J` row-major, of three layers.
+    /// Returns the conditional probabilities `p(z | y)`, `2^H × 2^J` row-major, of three layers.
     pub(crate) fn conditional(&self) -> Option<&[f64]> {
         self.above.as_ref().map(|above| &*above.conditional)
     }
@@ -249,9 +253,9 @@ impl<T: Scalar> Packed<T> {
         MatRef::from_column_major_slice(&self.weights, self.dim, self.latents + 1)
     }
 
-    /// Posteriors of a block, handed to `visit` strip by strip; times the weights of the points, if `weighted`.
+    /// Computes the posteriors of a block and hands them to `visit` strip by strip; times the weights of the points, if `weighted`.
     /// `workspace.mass` receives that of the states.
-    pub(crate) fn posteriors(
+    pub(super) fn posteriors(
         &self,
         block: Block<'_, T>,
         weighted: bool,
@@ -307,26 +311,15 @@ impl<T: Scalar> Packed<T> {
             }
             states::enumerate(self.simd, strip, &self.bias, columns);
             let log_evidence = &mut workspace.log_evidence[..n];
-            let totals = if let Some(scratch) = &mut workspace.mean_field {
-                mean_field::posteriors(
-                    self.simd,
-                    columns,
-                    posterior_weights,
-                    &mut workspace.mass,
-                    log_evidence,
-                    scratch,
-                )
-            } else {
-                softmax::softmax(
-                    self.simd,
-                    columns.as_flattened_mut(),
-                    W,
-                    n,
-                    posterior_weights,
-                    &mut workspace.mass,
-                    Some(log_evidence),
-                )
-            };
+            let totals = softmax::softmax(
+                self.simd,
+                columns.as_flattened_mut(),
+                W,
+                n,
+                posterior_weights,
+                &mut workspace.mass,
+                Some(log_evidence),
+            );
             let log_evidence = std::mem::take(&mut workspace.log_evidence);
             let posterior = PosteriorTile {
                 first: tile.first + start as u64,
@@ -342,7 +335,7 @@ impl<T: Scalar> Packed<T> {
         }
     }
 
-    /// `E_q[(z, 1)]` of a strip of posteriors, one column a moment, `stride` apart; the table is lost.
+    /// Computes `E_q[(z, 1)]` of a strip of posteriors, one column a moment, `stride` apart; the table is lost.
     pub(crate) fn moments(&self, table: &mut [T], moments: &mut [T], stride: usize) {
         fn fold<T: Scalar, const W: usize>(
             simd: Simd,
@@ -438,9 +431,6 @@ pub(crate) fn is_binary<T: Scalar>(block: Block<'_, T>) -> bool {
 }
 
 impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
-    type Packed = Packed<T>;
-    type Workspace = Workspace<T>;
-
     fn check_e_step(&self) -> Result<()> {
         match self.posterior() {
             LatentPosterior::Truncated { .. } => Err(Error::Config(
@@ -448,29 +438,19 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
                  learns them, or exact posteriors do without"
                     .into(),
             )),
-            _ => Ok(()),
+            LatentPosterior::Exact => Ok(()),
         }
     }
 
     fn pack(&self, simd: Simd, _: u64, _: Constants) -> Packed<T> {
-        self.pack_states(simd)
-    }
-
-    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
-        match old {
-            Some(mut old) if old.serves(packed) => {
-                old.mass.fill(0.0);
-                old
-            }
-            _ => self.states_workspace(packed),
-        }
+        self.pack_for_scores(simd)
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
         let shape = StatsShape {
-            components: packed.sliced.unwrap_or(1 << self.n_latents()),
+            components: 1 << self.n_latents(),
             statistics: 0,
-            shared: packed.weights.len(),
+            shared: packed.states().weights.len(),
             centre: 0,
         };
         SuffStats::zeros(shape, Vec::new())
@@ -483,56 +463,10 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
         stats: &mut SuffStats,
         workspace: &mut Workspace<T>,
     ) {
-        packed.e_step(block, stats, workspace);
+        packed.states().e_step(block, stats, workspace);
     }
-
-    /// All statistics are small: the first half is the whole.
-    fn posteriors(
-        &self,
-        packed: &Packed<T>,
-        block: Block<'_, T>,
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-        _: &mut [T],
-    ) {
-        packed.e_step(block, stats, workspace);
-        packed.flush(stats, workspace);
-    }
-
-    fn slice(&self, packed: &Packed<T>, columns: Range<usize>) -> Packed<T> {
-        Packed {
-            weights: packed.weights.clone(),
-            bias: Vec::new(),
-            above: None,
-            sliced: Some(columns.len()),
-            ..*packed
-        }
-    }
-
-    fn accumulate(
-        &self,
-        _: &Packed<T>,
-        _: Block<'_, T>,
-        _: &[T],
-        _: &mut SuffStats,
-        _: &mut Workspace<T>,
-    ) {
-    }
-
-    fn merge_slice(&self, _: &Packed<T>, _: usize, _: &SuffStats, _: &mut SuffStats) {}
 
     fn flush(&self, packed: &Packed<T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
-        packed.flush(stats, workspace);
-    }
-
-    fn complete(&self, _: &Packed<T>, _: &mut SuffStats, _: Option<&DataConstants>) {}
-
-    /// There are none; so they are known from the first sweep on.
-    fn constants(&self, _: &Packed<T>, _: &SuffStats) -> Option<DataConstants> {
-        Some(DataConstants { log_base_measure: 0.0, shared: Vec::new(), centre: Vec::new() })
-    }
-
-    fn can_reuse(&self, _: &Packed<T>, _: &DataConstants) -> bool {
-        true
+        packed.states().flush(stats, workspace);
     }
 }

@@ -1,6 +1,6 @@
-//! What a fitted network does with points: scores, posteriors of latents, reconstructions, samples.
+//! Scores, posteriors of latents, reconstructions and samples of a network.
 
-use super::exact::{Packed, Workspace};
+use super::exact::{PackedStates, Workspace};
 use super::table::{for_each_on, is_on, words};
 use super::truncated::{SearchWorkspace, Searcher, TruncatedStates};
 use super::{LatentPosterior, SigmoidBeliefNet};
@@ -20,12 +20,12 @@ pub const SEARCH_SWEEPS: usize = 30;
 /// Seed of the search for new points; with the index of the first point of a block it makes a stream.
 const SEARCH_SEED: u64 = 0x5b4e;
 
-/// A network packed to find the posteriors of new points.
+/// Parameters of a network in the layout of the kernels.
 ///
-/// Truncated posteriors start from random sets and are as good as the search that follows, seeded by the index of the
-/// first point of a block; the bound that they give is below the log-density.
+/// Truncated posteriors of new points start from random sets, which a search improves. The index of the first point of a
+/// block seeds the search. The bounds that such posteriors give are below the log-densities.
 #[derive(Debug)]
-pub struct LatentEncoder<T> {
+pub struct Packed<T> {
     simd: Simd,
     /// `P(x_d = 1 | s)` of all states that the observables see, `2^J × D` row-major; made when first needed.
     probabilities: OnceLock<Vec<T>>,
@@ -34,42 +34,26 @@ pub struct LatentEncoder<T> {
 
 #[derive(Debug)]
 enum Encoder<T> {
-    States(Packed<T>),
+    States(PackedStates<T>),
     Search(Searcher<T>, usize),
 }
 
-/// Scratch memory of scores.
-#[derive(Debug)]
-pub struct LatentScratch<T>(Option<Workspace<T>>);
-
 impl SigmoidBeliefNet {
-    /// Whether [`Density::score`] gives lower bounds of log-densities, as it does with truncated and mean-field
-    /// posteriors, and not these themselves.
+    /// Tells whether [`Density::score`] returns lower bounds of log-densities, as it does under truncated posteriors.
     pub fn scores_are_bounds(&self) -> bool {
-        self.posterior() != LatentPosterior::Exact
+        matches!(self.posterior(), LatentPosterior::Truncated { .. })
     }
 
-    fn latent_encoder<T: Scalar>(&self, simd: Simd) -> LatentEncoder<T> {
-        let posterior = match self.posterior() {
-            LatentPosterior::Truncated { states } => {
-                let states = TruncatedStates::largest(self.n_latents(), states);
-                Encoder::Search(self.searcher(simd, states), states)
-            }
-            _ => Encoder::States(self.pack_states(simd)),
-        };
-        LatentEncoder { simd, probabilities: OnceLock::new(), posterior }
-    }
-
-    /// The most probable state of all latents given each point, row-major B × (H + I), `z` first; zeros and ones. With
+    /// Returns the most probable state of all latents given each point, row-major B × (H + I), `z` first; zeros and ones. With
     /// truncated posteriors the best state found.
     pub fn most_probable_states<T: Scalar>(
         &self,
-        encoder: &LatentEncoder<T>,
+        packed: &Packed<T>,
         block: Block<'_, T>,
         latents: &mut [f64],
     ) {
         let n = self.n_latents();
-        match &encoder.posterior {
+        match &packed.posterior {
             Encoder::Search(searcher, states) => {
                 search(searcher, *states, block, |i, _, _, set| {
                     let state = &set[..words(n)];
@@ -78,11 +62,11 @@ impl SigmoidBeliefNet {
                     }
                 });
             }
-            Encoder::States(packed) => {
+            Encoder::States(table) => {
                 // Given y the best z is the same for all points.
                 let n_visible = 1usize << self.observables().inputs();
                 let best_above: Vec<(f64, usize)> = (0..n_visible)
-                    .map(|y| match packed.conditional() {
+                    .map(|y| match table.conditional() {
                         None => (1.0, 0),
                         Some(conditional) => conditional
                             .chunks(n_visible)
@@ -91,8 +75,8 @@ impl SigmoidBeliefNet {
                             .fold((-1.0, 0), |best, it| if it.0 > best.0 { it } else { best }),
                     })
                     .collect();
-                let mut workspace = self.states_workspace(packed);
-                packed.posteriors(block, false, &mut workspace, |strip, _| {
+                let mut workspace = table.workspace();
+                table.posteriors(block, false, &mut workspace, |strip, _| {
                     let first = (strip.first - block.first) as usize;
                     for i in 0..strip.log_evidence.len() {
                         let mut best = (-1.0, 0);
@@ -112,8 +96,8 @@ impl SigmoidBeliefNet {
         }
     }
 
-    /// `P(z_j = 1 | y)` of three layers, `2^I × H` row-major.
-    fn marginals_above<T: Scalar>(&self, packed: &Packed<T>) -> Option<Vec<f64>> {
+    /// Computes `P(z_j = 1 | y)` of three layers, `2^I × H` row-major.
+    fn marginals_above<T: Scalar>(&self, packed: &PackedStates<T>) -> Option<Vec<f64>> {
         let conditional = packed.conditional()?;
         let h = self.prior().len();
         let n_visible = conditional.len() >> h;
@@ -128,7 +112,7 @@ impl SigmoidBeliefNet {
         Some(marginals)
     }
 
-    /// Probabilities of the observables in each state that they see.
+    /// Returns the probabilities of the observables in each state that they see.
     fn state_probabilities<T: Scalar>(&self, simd: Simd) -> Vec<T> {
         let layer = self.observables();
         let (n_states, dim) = (1 << layer.inputs(), layer.outputs());
@@ -166,33 +150,53 @@ fn search<T: Scalar>(
     }
 }
 
+impl<T> Packed<T> {
+    /// Returns the parameters for an E-step over all states.
+    ///
+    /// # Panics
+    /// If posteriors are truncated. [`EStep::check_e_step`](crate::model::EStep::check_e_step) refuses these first.
+    pub(super) fn states(&self) -> &PackedStates<T> {
+        match &self.posterior {
+            Encoder::States(states) => states,
+            Encoder::Search(..) => panic!("truncated posteriors have an E-step of their own"),
+        }
+    }
+}
+
 impl<T: Scalar> Density<T> for SigmoidBeliefNet {
-    type Scorer = LatentEncoder<T>;
-    type Scratch = LatentScratch<T>;
+    type Packed = Packed<T>;
+    type Workspace = Workspace<T>;
 
-    fn n_components(&self) -> usize {
-        0
+    fn pack_for_scores(&self, simd: Simd) -> Packed<T> {
+        let posterior = match self.posterior() {
+            LatentPosterior::Truncated { states } => {
+                let states = TruncatedStates::largest(self.n_latents(), states);
+                Encoder::Search(self.searcher(simd, states), states)
+            }
+            LatentPosterior::Exact => Encoder::States(self.pack_states(simd)),
+        };
+        Packed { simd, probabilities: OnceLock::new(), posterior }
     }
 
-    fn scorer(&self, simd: Simd) -> LatentEncoder<T> {
-        self.latent_encoder(simd)
+    fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {
+        match (&packed.posterior, old) {
+            (Encoder::Search(..), _) => Workspace::empty(),
+            (Encoder::States(states), Some(mut old)) if old.serves(states) => {
+                old.mass.fill(0.0);
+                old
+            }
+            (Encoder::States(states), _) => states.workspace(),
+        }
     }
 
-    fn scratch(&self, scorer: &LatentEncoder<T>) -> LatentScratch<T> {
-        LatentScratch(match &scorer.posterior {
-            Encoder::States(packed) => Some(self.states_workspace(packed)),
-            Encoder::Search(..) => None,
-        })
-    }
-
-    /// Log-densities; with truncated or mean-field posteriors lower bounds of them
+    /// Computes log-densities; with truncated posteriors lower bounds of them
     /// ([`scores_are_bounds`](SigmoidBeliefNet::scores_are_bounds)). A point with a value that is neither 0 nor 1 has none.
     fn score(
         &self,
-        scorer: &LatentEncoder<T>,
+        packed: &Packed<T>,
         block: Block<'_, T>,
         _: bool,
-        scratch: &mut LatentScratch<T>,
+        workspace: &mut Workspace<T>,
         mut visit: impl FnMut(ScoredTile<'_, T>),
     ) {
         let mut visit = |first: u64, log_density: &[f64]| {
@@ -209,41 +213,34 @@ impl<T: Scalar> Density<T> for SigmoidBeliefNet {
         if !super::is_binary(block) {
             return visit(block.first, &vec![f64::NAN; block.len()]);
         }
-        match (&scorer.posterior, &mut scratch.0) {
-            (Encoder::States(packed), Some(workspace)) => {
-                packed.posteriors(block, false, workspace, |strip, _| {
+        match &packed.posterior {
+            Encoder::States(states) => {
+                states.posteriors(block, false, workspace, |strip, _| {
                     visit(strip.first, strip.log_evidence);
                 });
             }
-            (Encoder::Search(searcher, states), _) => {
+            Encoder::Search(searcher, states) => {
                 let mut bounds = vec![0.0; block.len()];
                 search(searcher, *states, block, |i, bound, _, _| bounds[i] = bound);
                 visit(block.first, &bounds);
             }
-            (Encoder::States(_), None) => unreachable!("scratch memory is made for the scorer"),
         }
     }
 }
 
 impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
-    type Encoder = LatentEncoder<T>;
-
     fn n_latents(&self) -> usize {
         self.n_latents()
     }
 
-    fn encoder(&self, simd: Simd) -> LatentEncoder<T> {
-        self.latent_encoder(simd)
-    }
-
-    /// Posterior probabilities `q_n(z_h = 1)` of all latents, top layer first.
-    fn transform(&self, encoder: &LatentEncoder<T>, block: Block<'_, T>, latents: &mut [f64]) {
+    /// Computes the posterior probabilities `q_n(z_h = 1)` of all latents, top layer first.
+    fn transform(&self, packed: &Packed<T>, block: Block<'_, T>, latents: &mut [f64]) {
         let (n, visible) = (self.n_latents(), self.observables().inputs());
         if !super::is_binary(block) {
             return latents.fill(f64::NAN);
         }
         latents.fill(0.0);
-        match &encoder.posterior {
+        match &packed.posterior {
             Encoder::Search(searcher, states) => {
                 search(searcher, *states, block, |i, _, q, set| {
                     let row = &mut latents[i * n..][..n];
@@ -252,12 +249,12 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
                     }
                 });
             }
-            Encoder::States(packed) => {
-                let above = self.marginals_above(packed).unwrap_or_default();
+            Encoder::States(table) => {
+                let above = self.marginals_above(table).unwrap_or_default();
                 let h = n - visible;
-                let mut workspace = self.states_workspace(packed);
+                let mut workspace = table.workspace();
                 let mut moments = vec![T::ZERO; (visible + 1) * 32];
-                packed.posteriors(block, false, &mut workspace, |strip, _| {
+                table.posteriors(block, false, &mut workspace, |strip, _| {
                     let first = (strip.first - block.first) as usize;
                     for i in 0..strip.log_evidence.len() {
                         let row = &mut latents[(first + i) * n..][..h];
@@ -267,7 +264,7 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
                             row.iter_mut().zip(given).for_each(|(sum, p)| *sum += r * p);
                         }
                     }
-                    packed.moments(strip.responsibilities, &mut moments, strip.stride);
+                    table.moments(strip.responsibilities, &mut moments, strip.stride);
                     for (j, column) in moments.chunks(strip.stride).take(visible).enumerate() {
                         for i in 0..strip.log_evidence.len() {
                             latents[(first + i) * n + h + j] = column[i].to_f64();
@@ -280,14 +277,14 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
         latents.iter_mut().for_each(|p| *p = p.min(1.0));
     }
 
-    /// `E_q P(x_d = 1 | z)`: probabilities of the observables, over the posterior of the latents.
-    fn reconstruct(&self, encoder: &LatentEncoder<T>, block: Block<'_, T>, points: &mut [f64]) {
+    /// Computes `E_q P(x_d = 1 | z)`: probabilities of the observables, over the posterior of the latents.
+    fn reconstruct(&self, packed: &Packed<T>, block: Block<'_, T>, points: &mut [f64]) {
         let dim = self.dim();
         if !super::is_binary(block) {
             return points.fill(f64::NAN);
         }
         points.fill(0.0);
-        match &encoder.posterior {
+        match &packed.posterior {
             Encoder::Search(searcher, states) => {
                 let n_words = words(self.n_latents());
                 let mut probabilities = vec![0.0; dim];
@@ -295,19 +292,19 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
                     let row = &mut points[i * dim..][..dim];
                     for (state, &q) in set.chunks(n_words).zip(q).filter(|(_, q)| **q > 0.0) {
                         searcher.observable_logits(state, &mut probabilities);
-                        logistic::sigmoid_in_place(encoder.simd, &mut probabilities);
+                        logistic::sigmoid_in_place(packed.simd, &mut probabilities);
                         row.iter_mut().zip(&probabilities).for_each(|(sum, p)| *sum += q * p);
                     }
                 });
             }
-            Encoder::States(packed) => {
+            Encoder::States(table) => {
                 let probabilities =
-                    encoder.probabilities.get_or_init(|| self.state_probabilities(encoder.simd));
+                    packed.probabilities.get_or_init(|| self.state_probabilities(packed.simd));
                 let n_states = probabilities.len() / dim;
                 let probabilities = MatRef::from_row_major_slice(probabilities, n_states, dim);
-                let mut workspace = self.states_workspace(packed);
+                let mut workspace = table.workspace();
                 let mut out = vec![T::ZERO; 32 * dim];
-                packed.posteriors(block, false, &mut workspace, |strip, _| {
+                table.posteriors(block, false, &mut workspace, |strip, _| {
                     let (n, first) = (strip.log_evidence.len(), strip.first - block.first);
                     let responsibilities = MatRef::from_column_major_slice_with_stride(
                         strip.responsibilities,
@@ -329,7 +326,7 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
 }
 
 impl Sample for SigmoidBeliefNet {
-    /// Ancestral draws: `z`, then `y` if there is one, then `x`.
+    /// Draws `z`, then `y` if there is one, then `x`.
     fn sampler(&self) -> BlockSampler<'_> {
         let dim = self.dim();
         Box::new(move |rng, points, _| {

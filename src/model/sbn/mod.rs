@@ -17,18 +17,16 @@
 //! | `mod.rs` | parameters, M-step, bound, entropies |
 //! | `regression.rs` | Newton's method for one output |
 //! | `exact.rs` | E-step over all states: exact posteriors |
-//! | `mean_field.rs` | E-step over all states: factored posteriors |
 //! | `fitted.rs` | scores, latents, reconstructions and samples |
 //! | `truncated.rs` | E-step over a few states a point, improved by evolutionary search |
 
 mod exact;
 mod fitted;
-mod mean_field;
 mod regression;
 mod table;
 mod truncated;
 
-pub use exact::{MAX_ENUMERATED, Packed, PosteriorTile, Workspace};
+pub use exact::{MAX_ENUMERATED, Workspace};
 
 use super::{EntropySum, GenerativeModel};
 use crate::error::{Error, Result};
@@ -40,7 +38,7 @@ use crate::monitor::Event;
 use crate::stats::SuffStats;
 use crate::work::{Alone, Piece, Workers};
 pub(crate) use exact::is_binary;
-pub use fitted::{LatentEncoder, LatentScratch, SEARCH_SWEEPS};
+pub use fitted::{Packed, SEARCH_SWEEPS};
 use regression::{Design, Measure, NewtonRule, Regression};
 pub use truncated::TruncatedStates;
 pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
@@ -61,15 +59,12 @@ const MAX_TRUNCATED: usize = 4096;
 /// States of a set at most: as many as [`MAX_ENUMERATED`] latents have, where exact posteriors cost less.
 const MAX_STATES: usize = 1 << MAX_ENUMERATED;
 
-/// The variational family of a sigmoid belief network.
+/// The variational family of a sigmoid belief network. [`mixture::Posterior`](super::mixture::Posterior) is that of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LatentPosterior {
     /// All distributions: `q_n` is the exact posterior, by enumeration of all states.
     Exact,
-    /// Factored ones, `q_n(z) = Π_h m_nh^z_h (1 - m_nh)^(1 - z_h)`. The expectation of the log-partition, which has no closed form, is
-    /// taken exactly, over all states; so the bound is the true one, and costs more than the exact posterior.
-    MeanField,
-    /// Those that are zero outside a set of `states` states a point, which a search improves in every sweep.
+    /// Distributions that are zero outside a set of `states` states for each point. A search improves the sets in every sweep.
     Truncated {
         /// Size S of the set.
         states: usize,
@@ -81,7 +76,7 @@ impl LatentPosterior {
     /// (`examples/bars.rs`), not tuned for others; time and memory are in proportion to it.
     pub const DEFAULT_STATES: usize = 32;
 
-    /// Exact where `latents` latents can be enumerated, else truncated.
+    /// Returns exact posteriors if `latents` latents can be enumerated, else truncated ones.
     pub fn default_for(latents: usize) -> Self {
         if latents <= MAX_ENUMERATED {
             Self::Exact
@@ -90,11 +85,10 @@ impl LatentPosterior {
         }
     }
 
-    /// Name on the command line and in files.
+    /// Returns the name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
-            Self::MeanField => "mean-field",
             Self::Truncated { .. } => "truncated",
         }
     }
@@ -109,7 +103,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A layer from `outputs × inputs` weights, row-major, and one bias an output.
+    /// Makes a layer from `outputs × inputs` weights, row-major, and one bias an output.
     ///
     /// # Errors
     /// If there are no outputs or inputs, sizes differ, or a value is no finite number.
@@ -132,32 +126,32 @@ impl Layer {
         Ok(Self { inputs, rows: rows.flat_map(|(w, b)| w.iter().chain([b])).copied().collect() })
     }
 
-    /// Number of inputs.
+    /// Returns the number of inputs.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Number of outputs.
+    /// Returns the number of outputs.
     pub fn outputs(&self) -> usize {
         self.rows.len() / (self.inputs + 1)
     }
 
-    /// Weights, `outputs × inputs`, row-major.
+    /// Returns the weights, `outputs × inputs`, row-major.
     pub fn weights(&self) -> Vec<f64> {
         self.rows().flat_map(|row| &row[..self.inputs]).copied().collect()
     }
 
-    /// Biases, one an output.
+    /// Returns the biases, one an output.
     pub fn biases(&self) -> Vec<f64> {
         self.rows().map(|row| row[self.inputs]).collect()
     }
 
-    /// Weights and bias of each output.
+    /// Returns the weights and bias of each output.
     pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.rows.chunks(self.inputs + 1)
     }
 
-    /// Probability of each output given states of the inputs.
+    /// Returns the probability of each output given states of the inputs.
     fn probabilities<'a>(&'a self, inputs: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
         self.rows().map(move |row| {
             let (bias, weights) = row.split_last().expect("rows end in a bias");
@@ -166,7 +160,7 @@ impl Layer {
         })
     }
 
-    /// `Σ_outputs softplus(a(s))` for all `2^inputs` states `s`.
+    /// Computes `Σ_outputs softplus(a(s))` for all `2^inputs` states `s`.
     fn log_partitions(&self, simd: Simd) -> Vec<f64> {
         let n_states = 1 << self.inputs;
         let mut sums = vec![0.0; n_states];
@@ -210,7 +204,7 @@ pub struct Gradient {
     pub layers: Vec<Layer>,
 }
 
-/// What an M-step of a network needs of the data: all of it per unit of weight.
+/// Statistics of an M-step of a network, per unit of weight.
 #[derive(Clone, Debug)]
 pub struct LatentStats {
     /// Mean entropy of the posteriors.
@@ -228,7 +222,7 @@ pub(crate) struct LayerStats {
 }
 
 impl SigmoidBeliefNet {
-    /// A network with given parameters, and exact posteriors where its latents are few enough to enumerate.
+    /// Makes a network with given parameters, and exact posteriors where its latents are few enough to enumerate.
     ///
     /// # Errors
     /// If sizes do not match from layer to layer, or a prior probability is outside [0, 1].
@@ -255,18 +249,17 @@ impl SigmoidBeliefNet {
         Ok(Self { prior, layers, posterior: LatentPosterior::Exact, ridge: 0.0 })
     }
 
-    /// The same network with another variational family.
+    /// Returns the same network with another variational family.
     ///
     /// # Errors
-    /// If all states are to be enumerated and there are more than 2^[`MAX_ENUMERATED`], or mean-field posteriors are asked
-    /// of three layers, or a set of no states.
+    /// If all states are to be enumerated and there are more than 2^[`MAX_ENUMERATED`], or if a set has no states or too many.
     pub fn with_posterior(mut self, posterior: LatentPosterior) -> Result<Self> {
-        check_posterior(posterior, self.n_latents(), self.layers.len() == 2)?;
+        check_posterior(posterior, self.n_latents())?;
         self.posterior = posterior;
         Ok(self)
     }
 
-    /// The same network with a ridge: M-steps maximise `F - λ/2 |W|²`, per point. The gap after them is `λ |W|²`.
+    /// Returns the same network with a ridge: M-steps maximise `F - λ/2 |W|²`, per point. The gap after them is `λ |W|²`.
     ///
     /// # Panics
     /// If `ridge` is negative or no number.
@@ -276,37 +269,37 @@ impl SigmoidBeliefNet {
         self
     }
 
-    /// The ridge λ.
+    /// Returns the ridge λ.
     pub fn ridge(&self) -> f64 {
         self.ridge
     }
 
-    /// Prior probabilities `π` of the top latents; H values.
+    /// Returns the prior probabilities `π` of the top latents; H values.
     pub fn prior(&self) -> &[f64] {
         &self.prior
     }
 
-    /// The layer that draws `y` from `z`, if there are three layers.
+    /// Returns the layer that draws `y` from `z`, if there are three layers.
     pub fn hidden(&self) -> Option<&Layer> {
         (self.layers.len() == 2).then(|| &self.layers[0])
     }
 
-    /// The layer that draws the observables.
+    /// Returns the layer that draws the observables.
     pub fn observables(&self) -> &Layer {
         self.layers.last().expect("every network has observables")
     }
 
-    /// The variational family.
+    /// Returns the variational family.
     pub fn posterior(&self) -> LatentPosterior {
         self.posterior
     }
 
-    /// Number of latents of all layers, `H` or `H + I`.
+    /// Returns the number of latents of all layers, `H` or `H + I`.
     pub fn n_latents(&self) -> usize {
         self.prior.len() + self.hidden().map_or(0, Layer::outputs)
     }
 
-    /// A named array of parameters: `prior` (H), `weights` D × H, `biases` (D), and of three layers `hidden_weights` I × H and
+    /// Returns a named array of parameters: `prior` (H), `weights` D × H, `biases` (D), and of three layers `hidden_weights` I × H and
     /// `hidden_biases` (I), with `weights` D × I.
     pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
         Some(match name {
@@ -319,7 +312,7 @@ impl SigmoidBeliefNet {
         })
     }
 
-    /// A network from named arrays, the inverse of [`parameter`](Self::parameter).
+    /// Makes a network from named arrays, the inverse of [`parameter`](Self::parameter).
     ///
     /// # Errors
     /// As [`new`](Self::new); also if an array is missing or of the wrong length.
@@ -360,7 +353,7 @@ impl SigmoidBeliefNet {
         workers.work(pieces);
     }
 
-    /// What the layers' outputs contribute to bound and entropy sum, in the order of the outputs.
+    /// Computes the contributions of the outputs to bound and entropy sum, in the order of the outputs.
     fn measures<'a>(&'a self, stats: &'a LatentStats, workers: &dyn Workers) -> Vec<Measure<'a>> {
         let mut measures = Vec::new();
         for (layer, LayerStats { design, targets }) in self.layers.iter().zip(&stats.layers) {
@@ -374,7 +367,7 @@ impl SigmoidBeliefNet {
         measures
     }
 
-    /// The lower bound, and the entropy sum, of these parameters with the posteriors that made the statistics.
+    /// Returns the lower bound, and the entropy sum, of these parameters with the posteriors that made the statistics.
     pub(crate) fn bound_and_entropies(
         &self,
         stats: &LatentStats,
@@ -399,17 +392,17 @@ impl SigmoidBeliefNet {
         (bound, sum)
     }
 
-    /// The lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
+    /// Returns the lower bound `F(q, Θ)` (Eqn 2) of these parameters with the posteriors that made the statistics.
     pub fn bound_of(&self, stats: &LatentStats) -> f64 {
         self.bound_and_entropies(stats, &Alone).0
     }
 
-    /// The entropy sum (Eqns 10 and 21).
+    /// Returns the entropy sum (Eqns 10 and 21).
     pub fn entropies_of(&self, stats: &LatentStats) -> EntropySum {
         self.bound_and_entropies(stats, &Alone).1
     }
 
-    /// Derivatives of the lower bound at these parameters, with the posteriors that made the statistics.
+    /// Returns the derivatives of the lower bound at these parameters, with the posteriors that made the statistics.
     pub fn gradient_of(&self, stats: &LatentStats) -> Gradient {
         let simd = Simd::detect();
         let prior = stats.marginals.iter().zip(&self.prior);
@@ -428,7 +421,7 @@ impl SigmoidBeliefNet {
         }
     }
 
-    /// The gap by theory 1.2: `α · ∂F/∂Ψ` of the prior, `α_h = π_h (1 - π_h) logit π_h`, and `β · ∂F/∂θ` of each layer from the top down,
+    /// Returns the gap by theory 1.2: `α · ∂F/∂Ψ` of the prior, `α_h = π_h (1 - π_h) logit π_h`, and `β · ∂F/∂θ` of each layer from the top down,
     /// `β` the weights and biases themselves. Their sum is lower bound minus entropy sum, at any parameters.
     pub fn certified_gap(&self, gradient: &Gradient) -> (f64, Vec<f64>) {
         let alpha = |p: f64| p * (1.0 - p) * (p.ln() - (-p).ln_1p());
@@ -440,12 +433,12 @@ impl SigmoidBeliefNet {
         (prior, layers.map(dot).collect())
     }
 
-    /// Derivatives of the lower bound at these parameters from the statistics of an exact or mean-field E-step.
+    /// Returns the derivatives of the lower bound at these parameters from the statistics of an exact E-step.
     pub fn gradient(&self, stats: &SuffStats) -> Gradient {
         self.gradient_of(&self.latent_stats(stats))
     }
 
-    /// `ln p` of a state of all latents; `state` is asked for each latent, `z` first.
+    /// Computes `ln p` of a state of all latents; `state` is asked for each latent, `z` first.
     pub(crate) fn log_prior(&self, on: impl Fn(usize) -> bool) -> f64 {
         let h = self.prior.len();
         let mut sum = 0.0;
@@ -462,31 +455,21 @@ impl SigmoidBeliefNet {
     }
 }
 
-/// Says what to use instead where posteriors cannot be had.
-pub(crate) fn check_posterior(
-    posterior: LatentPosterior,
-    latents: usize,
-    three_layers: bool,
-) -> Result<()> {
+/// Refuses posteriors that cost too much, and names those to use instead.
+pub(crate) fn check_posterior(posterior: LatentPosterior, latents: usize) -> Result<()> {
     let refuse = |message: String| Err(Error::Config(format!("sbn: {message}")));
     match posterior {
-        LatentPosterior::Exact | LatentPosterior::MeanField if latents > MAX_ENUMERATED => {
-            refuse(format!(
-                "{} posteriors enumerate 2^{latents} states; up to {MAX_ENUMERATED} latents can be: use truncated posteriors",
-                posterior.name()
-            ))
-        }
-        LatentPosterior::MeanField if three_layers => refuse(
-            "mean-field posteriors are for two layers; use exact or truncated posteriors".into(),
-        ),
+        LatentPosterior::Exact if latents > MAX_ENUMERATED => refuse(format!(
+            "exact posteriors enumerate 2^{latents} states, which is possible for up to {MAX_ENUMERATED} latents; use truncated posteriors"
+        )),
         LatentPosterior::Truncated { states: 0 } => {
             refuse("truncated posteriors need at least one state a point".into())
         }
         LatentPosterior::Truncated { .. } if latents > MAX_TRUNCATED => refuse(format!(
-            "an M-step keeps matrices of the size of latents x latents; there are {latents}, up to {MAX_TRUNCATED} can be"
+            "{latents} latents, expected up to {MAX_TRUNCATED}: an M-step keeps matrices of latents x latents"
         )),
         LatentPosterior::Truncated { states } if states > MAX_STATES => refuse(format!(
-            "{states} states for each point; up to {MAX_STATES} can be, and 8 to 64 are common"
+            "{states} states for each point, expected up to {MAX_STATES}; 8 to 64 are common"
         )),
         _ => Ok(()),
     }
@@ -509,7 +492,7 @@ impl GenerativeModel for SigmoidBeliefNet {
         self.m_step_by(stats, regularization, &Alone)
     }
 
-    /// One piece of work for some outputs: they are independent of each other.
+    /// Cuts the M-step into a piece for every few outputs, which are independent of each other.
     fn m_step_by(
         &mut self,
         stats: &SuffStats,
@@ -520,14 +503,6 @@ impl GenerativeModel for SigmoidBeliefNet {
         self.maximize(&stats, usize::MAX, false, workers);
         Vec::new()
     }
-
-    fn repair(&mut self, _: &SuffStats, _: &mut usize) -> Vec<Event> {
-        Vec::new()
-    }
-
-    fn recentre(&mut self) {}
-
-    fn finish(&mut self) {}
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
         self.entropies_of(&self.latent_stats(stats))
@@ -545,7 +520,7 @@ impl GenerativeModel for SigmoidBeliefNet {
         self.bound_and_entropies(&self.latent_stats(stats), workers)
     }
 
-    /// Number of top latents that are sometimes on.
+    /// Returns the number of top latents that are sometimes on.
     fn active_components(&self) -> usize {
         self.prior.iter().filter(|&&p| p > PRIOR_FLOOR).count()
     }

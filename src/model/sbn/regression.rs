@@ -62,12 +62,12 @@ struct Point {
 }
 
 impl Design {
-    /// All states, with the mass of each.
+    /// Returns all states, with the mass of each.
     pub(crate) fn all(mass: Vec<f64>) -> Self {
         Self { latents: mass.len().ilog2() as usize, patterns: Patterns::All, mass }
     }
 
-    /// States listed by the latents that are on.
+    /// Makes a design of states that are listed by the latents that are on.
     pub(crate) fn listed(
         latents: usize,
         starts: Vec<usize>,
@@ -78,13 +78,13 @@ impl Design {
         Self { latents, patterns: Patterns::Listed { starts, active }, mass }
     }
 
-    /// Scratch memory for this design.
+    /// Returns the scratch memory for this design.
     pub(crate) fn scratch(&self) -> Scratch {
         let n = self.mass.len();
         Scratch { slope: vec![0.0; n], curvature: vec![0.0; n], table: vec![0.0; n] }
     }
 
-    /// `w · z_s + w_0` for all states.
+    /// Computes `w · z_s + w_0` for all states.
     pub(crate) fn logits(&self, simd: Simd, weights: &[f64], logits: &mut [f64]) {
         match &self.patterns {
             Patterns::All => states::linear(simd, weights, logits),
@@ -100,7 +100,7 @@ impl Design {
         }
     }
 
-    /// `Σ_s v_s z_s`, and last `Σ_s v_s`; `v` may be lost.
+    /// Computes `Σ_s v_s z_s`, and last `Σ_s v_s`; `v` may be lost.
     fn first_moments(&self, simd: Simd, values: &mut [f64], moments: &mut [f64]) {
         match &self.patterns {
             Patterns::All => states::first_moments(simd, values, moments),
@@ -116,7 +116,7 @@ impl Design {
         }
     }
 
-    /// `Σ_s v_s z̃_s z̃_s'`, upper triangle; `v` may be lost.
+    /// Computes `Σ_s v_s z̃_s z̃_s'`, upper triangle; `v` may be lost.
     fn second_moments(
         &self,
         simd: Simd,
@@ -147,7 +147,7 @@ impl Design {
         }
     }
 
-    /// Marginal probabilities of the latents, `Σ_s m_s z_s`.
+    /// Returns the marginal probabilities of the latents, `Σ_s m_s z_s`.
     pub(crate) fn marginals(&self, simd: Simd) -> Vec<f64> {
         let mut moments = vec![0.0; self.latents + 1];
         self.first_moments(simd, &mut self.mass.clone(), &mut moments);
@@ -155,7 +155,7 @@ impl Design {
         moments
     }
 
-    /// `∂Q/∂w` without the ridge.
+    /// Computes `∂Q/∂w` without the ridge.
     pub(crate) fn gradient(
         &self,
         simd: Simd,
@@ -171,7 +171,7 @@ impl Design {
         gradient
     }
 
-    /// Value and gradient of `Q`; the scratch memory then holds what [`curvature`](Self::curvature) needs.
+    /// Computes value and gradient of `Q`; the scratch memory then holds what [`curvature`](Self::curvature) needs.
     fn evaluate(
         &self,
         simd: Simd,
@@ -197,7 +197,7 @@ impl Design {
         }
     }
 
-    /// `-∂²Q`, upper triangle, where `Q` was last evaluated.
+    /// Computes `-∂²Q`, upper triangle, where `Q` was last evaluated.
     fn curvature(&self, simd: Simd, ridge: f64, scratch: &mut Scratch, moments: &mut [f64]) {
         let Scratch { curvature, table, .. } = scratch;
         self.second_moments(simd, curvature, table, moments);
@@ -279,7 +279,7 @@ impl Design {
 /// their curvature: at 1e-10 steps overshot there, and gaps near convergence stayed at 1e-8 (`tests/suite/sbn.rs`, digits).
 const NEGLIGIBLE_CURVATURE: f64 = 1e-14;
 
-/// When Newton's method ends.
+/// Rule for the end of Newton's method.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewtonRule {
     /// Largest element of the gradient, per point.
@@ -310,7 +310,7 @@ impl Regression<'_> {
     }
 }
 
-/// What some outputs of a layer contribute to the bound and the entropy sum.
+/// Contribution of some outputs of a layer to the bound and the entropy sum.
 #[derive(Debug)]
 pub(crate) struct Measure<'a> {
     pub(super) design: &'a Design,

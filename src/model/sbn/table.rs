@@ -25,7 +25,7 @@ impl StateTable {
         &self.keys[index * self.words..][..self.words]
     }
 
-    /// All states, in order of arrival.
+    /// Returns all states, in order of arrival.
     pub(crate) fn keys(&self) -> &[u64] {
         &self.keys
     }
@@ -35,7 +35,7 @@ impl StateTable {
         self.slots.fill(EMPTY);
     }
 
-    /// The index of a state, which is put into the table if it is not there.
+    /// Returns the index of a state, which is put into the table if it is not there.
     pub(crate) fn intern(&mut self, key: &[u64]) -> usize {
         let mut slot = self.slot(key);
         loop {
@@ -65,7 +65,7 @@ impl StateTable {
         }
     }
 
-    /// Where to look first: multiplication by 2⁶⁴ / φ, as Knuth advises, word by word.
+    /// Returns the first slot to look at: multiplication by 2⁶⁴ / φ, as Knuth advises, word by word.
     fn slot(&self, key: &[u64]) -> usize {
         let mut hash = 0u64;
         for word in key {
@@ -75,7 +75,7 @@ impl StateTable {
     }
 }
 
-/// Words that hold so many bits.
+/// Returns the number of words that hold `bits` bits.
 pub(crate) fn words(bits: usize) -> usize {
     bits.div_ceil(64).max(1)
 }

@@ -12,7 +12,13 @@
 //! What a state contributes by itself, prior and log-partition, is computed once for all points of a lane that try it.
 //! What a point adds to it is `x · (W z + μ)`, a few additions once `W'x` is known.
 
-use super::regression::Design;
+mod states;
+mod sums;
+
+pub use states::TruncatedStates;
+pub(crate) use sums::TruncatedSums;
+use sums::design;
+
 use super::table::{StateTable, flip, for_each_on, is_on, words};
 use super::{LatentStats, LayerStats, SigmoidBeliefNet};
 use crate::block::Block;
@@ -37,112 +43,7 @@ const NEIGHBOURS: u64 = 4;
 /// Posterior probabilities below this are zero: the rounding of a sum to which 1 belongs.
 const NEGLIGIBLE: f64 = 1e-16;
 
-/// The variational state of some consecutive points: S distinct states each, the most probable first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TruncatedStates {
-    latents: usize,
-    states: usize,
-    packed: Vec<u64>,
-}
-
-impl TruncatedStates {
-    /// Sets of `states` states (all, if there are fewer) for `points` points, drawn at random with each latent on with its
-    /// probability in `rates`.
-    pub(crate) fn random(
-        points: usize,
-        rates: &[f64],
-        states: usize,
-        rng: &mut Xoshiro256PlusPlus,
-    ) -> Self {
-        let latents = rates.len();
-        let states = Self::largest(latents, states);
-        let words = words(latents);
-        let mut packed = Vec::with_capacity(points * states * words);
-        let mut seen = StateTable::new(words);
-        let mut state = vec![0; words];
-        for _ in 0..points {
-            seen.clear();
-            // The zero state is always worth a place.
-            seen.intern(&vec![0; words]);
-            let mut tries = 0;
-            while seen.len() < states {
-                state.fill(0);
-                if tries < 4 * states {
-                    for (j, &rate) in rates.iter().enumerate() {
-                        if rng::uniform(rng) < rate {
-                            flip(&mut state, j);
-                        }
-                    }
-                } else {
-                    // Where draws repeat themselves, count.
-                    state[0] = (tries - 4 * states) as u64;
-                }
-                tries += 1;
-                seen.intern(&state);
-            }
-            (0..states).for_each(|s| packed.extend_from_slice(seen.key(s)));
-        }
-        Self { latents, states, packed }
-    }
-
-    /// As many states as a set of `states` has at most: all, if there are fewer.
-    pub(crate) fn largest(latents: usize, states: usize) -> usize {
-        if latents < 32 { states.min(1 << latents) } else { states }
-    }
-
-    /// Words that a set of `states` states takes, if that is a number.
-    pub(crate) fn words_of_a_set(latents: usize, states: usize) -> Option<usize> {
-        states.checked_mul(words(latents)).filter(|words| *words < usize::MAX / 64)
-    }
-
-    /// Number of states of a point.
-    pub fn states(&self) -> usize {
-        self.states
-    }
-
-    /// Number of latents.
-    pub fn latents(&self) -> usize {
-        self.latents
-    }
-
-    /// How many words the sets of so many points are.
-    pub(crate) fn words_of(points: usize, states: usize, latents: usize) -> usize {
-        points * states * words(latents)
-    }
-
-    /// All sets, packed.
-    pub(crate) fn packed(&self) -> &[u64] {
-        &self.packed
-    }
-
-    /// Sets of points, packed as [`packed`](Self::packed) gave them; nothing where they are not so many.
-    pub(crate) fn from_packed(
-        points: usize,
-        states: usize,
-        latents: usize,
-        packed: Vec<u64>,
-    ) -> Option<Self> {
-        let fits = packed.len() == Self::words_of(points, states, latents);
-        fits.then_some(Self { latents, states, packed })
-    }
-
-    fn words(&self) -> usize {
-        words(self.latents)
-    }
-
-    /// The states of a point, packed.
-    pub(crate) fn of(&self, point: usize) -> &[u64] {
-        let len = self.states * self.words();
-        &self.packed[point * len..][..len]
-    }
-
-    fn of_mut(&mut self, point: usize) -> &mut [u64] {
-        let len = self.states * self.words();
-        &mut self.packed[point * len..][..len]
-    }
-}
-
-/// The parameters of a network as the search wants them.
+/// Parameters of a network in the layout of the search.
 #[derive(Debug)]
 pub(crate) struct Searcher<T> {
     simd: Simd,
@@ -159,7 +60,7 @@ pub(crate) struct Searcher<T> {
     observables: Columns,
     /// `D × (J + 1)`, column-major; biases last.
     weights: Vec<T>,
-    /// What turning on one visible latent alone changes besides `W'x`.
+    /// Change of the joint, besides `W'x`, if one visible latent alone is turned on.
     alone: Vec<f64>,
 }
 
@@ -199,124 +100,8 @@ pub(crate) struct SearchWorkspace<T> {
     pub(crate) sums_of_states: TruncatedSums,
 }
 
-/// Sums over points under truncated posteriors.
-#[derive(Clone, Debug)]
-pub(crate) struct TruncatedSums {
-    pub(crate) total_weight: f64,
-    pub(crate) posterior_entropy: f64,
-    pub(crate) log_evidence: f64,
-    states: StateTable,
-    mass: Vec<f64>,
-    /// `⟨x (z, 1)'⟩`, D × (J + 1).
-    targets: Vec<f64>,
-}
-
-impl TruncatedSums {
-    pub(crate) fn new(latents: usize, targets: usize) -> Self {
-        Self {
-            total_weight: 0.0,
-            posterior_entropy: 0.0,
-            log_evidence: 0.0,
-            states: StateTable::new(words(latents)),
-            mass: Vec::new(),
-            targets: vec![0.0; targets],
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.total_weight = 0.0;
-        self.posterior_entropy = 0.0;
-        self.log_evidence = 0.0;
-        self.states.clear();
-        self.mass.clear();
-        self.targets.fill(0.0);
-    }
-
-    fn add_mass(&mut self, state: &[u64], mass: f64) {
-        let index = self.states.intern(state);
-        if index == self.mass.len() {
-            self.mass.push(0.0);
-        }
-        self.mass[index] += mass;
-    }
-
-    /// Adds the sums over other points, times `factor`.
-    pub(crate) fn add(&mut self, factor: f64, other: &Self) {
-        self.total_weight += factor * other.total_weight;
-        self.posterior_entropy += factor * other.posterior_entropy;
-        self.log_evidence += factor * other.log_evidence;
-        for (index, &mass) in other.mass.iter().enumerate() {
-            self.add_mass(other.states.key(index), factor * mass);
-        }
-        self.targets.iter_mut().zip(&other.targets).for_each(|(sum, t)| *sum += factor * t);
-    }
-
-    /// All of it: the states, packed, and the numbers.
-    pub(crate) fn parts(&self) -> (&[u64], impl Iterator<Item = f64>) {
-        let header = [self.total_weight, self.posterior_entropy, self.log_evidence];
-        let numbers = header.into_iter().chain(self.mass.iter().chain(&self.targets).copied());
-        (self.states.keys(), numbers)
-    }
-
-    /// Sums from their [`parts`](Self::parts); nothing, unless these fit each other and the network's sizes.
-    pub(crate) fn from_parts(
-        latents: usize,
-        targets: usize,
-        states: &[u64],
-        numbers: &[f64],
-    ) -> Option<Self> {
-        let mut sums = Self::new(latents, targets);
-        let n = states.len() / words(latents);
-        if numbers.len() != 3 + n + targets || !states.len().is_multiple_of(words(latents)) {
-            return None;
-        }
-        for (index, state) in states.chunks(words(latents)).enumerate() {
-            if sums.states.intern(state) != index {
-                return None;
-            }
-        }
-        [sums.total_weight, sums.posterior_entropy, sums.log_evidence] =
-            [numbers[0], numbers[1], numbers[2]];
-        sums.mass = numbers[3..3 + n].to_vec();
-        sums.targets.copy_from_slice(&numbers[3 + n..]);
-        Some(sums)
-    }
-
-    pub(crate) fn is_finite(&self) -> bool {
-        self.log_evidence.is_finite()
-            && self.mass.iter().chain(&self.targets).all(|v| v.is_finite())
-    }
-}
-
-/// Lists the states of some latents of a table, merged, with their masses as parts of `total`.
-fn design(sums: &TruncatedSums, latents: std::ops::Range<usize>, total: f64) -> Design {
-    let n = latents.len();
-    let mut table = StateTable::new(words(n));
-    let mut mass: Vec<f64> = Vec::new();
-    let mut key = vec![0; words(n)];
-    for (index, m) in sums.mass.iter().enumerate() {
-        key.fill(0);
-        for_each_on(sums.states.key(index), |bit| {
-            if latents.contains(&bit) {
-                flip(&mut key, bit - latents.start);
-            }
-        });
-        let index = table.intern(&key);
-        if index == mass.len() {
-            mass.push(0.0);
-        }
-        mass[index] += m / total;
-    }
-    let (mut starts, mut active) = (vec![0], Vec::new());
-    for index in 0..table.len() {
-        for_each_on(table.key(index), |bit| active.push(bit as u32));
-        starts.push(active.len());
-    }
-    Design::listed(n, starts, active, mass)
-}
-
 impl SigmoidBeliefNet {
-    /// What an M-step needs of the sums under truncated posteriors.
+    /// Turns the sums under truncated posteriors into the statistics of an M-step.
     pub(crate) fn latent_stats_of(&self, sums: &TruncatedSums) -> LatentStats {
         let h = self.prior().len();
         let total: f64 = sums.mass.iter().sum();
@@ -404,7 +189,7 @@ fn add(sum: &mut [f64], column: &[f64]) {
 }
 
 impl<T: Scalar> Searcher<T> {
-    /// Sets to begin with.
+    /// Draws sets of states to begin with.
     pub(crate) fn start(
         &self,
         points: usize,
@@ -449,7 +234,7 @@ impl<T: Scalar> Searcher<T> {
         workspace.sums_of_states.clear();
     }
 
-    /// Logits of the observables in a state.
+    /// Returns the logits of the observables in a state.
     pub(crate) fn observable_logits(&self, state: &[u64], logits: &mut [f64]) {
         logits.copy_from_slice(&self.observables.bias);
         for_each_on(state, |bit| {
@@ -459,7 +244,7 @@ impl<T: Scalar> Searcher<T> {
         });
     }
 
-    /// `ln p(z) + ln p(y | z) - Σ_d softplus(a_d)` of a state.
+    /// Computes `ln p(z) + ln p(y | z) - Σ_d softplus(a_d)` of a state.
     fn own_part(&self, state: &[u64], logits: &mut [f64], hidden_logits: &mut [f64]) -> f64 {
         let mut sum = self.log_none;
         self.observable_logits(state, logits);

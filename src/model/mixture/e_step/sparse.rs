@@ -46,7 +46,7 @@ impl Measure {
         Self { at_zero, of_values, starts, of_sums }
     }
 
-    /// `ln h` of a point.
+    /// Computes `ln h` of a point.
     fn of(&self, row: impl Iterator<Item = (usize, f64)> + Clone) -> f64 {
         let mut sum = self.at_zero;
         for (d, x) in row.clone() {

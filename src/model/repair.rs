@@ -1,39 +1,41 @@
-//! The ladder for components that their statistics no longer define: split another one while splits are left, then
-//! discard; and what the M-step tells of components.
+//! Repairs of components with too few points for an M-step.
+//!
+//! Such a component takes half of the component with the largest entropy contribution, while splits are left. After that it
+//! is discarded.
 
 use crate::family::Outcome;
 use crate::monitor::Event;
 use crate::stats::SuffStats;
 
-/// A component with less than this many points' worth of mass is dead: its statistics define nothing.
+/// A component with a smaller mass, in points, is dead: its statistics define no parameters.
 pub(super) const DEAD_POINTS: f64 = 1e-2;
 
-/// A mixture whose components can take each other's places.
-pub(super) trait Ladder {
-    /// Mixing weights; 0 for discarded components.
+/// A mixture whose components can be split and discarded.
+pub(super) trait Repairable {
+    /// Returns the mixing weights; 0 for discarded components.
     fn weights_mut(&mut self) -> &mut [f64];
 
-    /// Components out of use.
+    /// Returns the flags of discarded components.
     fn discarded_mut(&mut self) -> &mut [bool];
 
-    /// Whether a component must stay as it is.
+    /// Tells whether a component must stay as it is.
     fn is_held(&self, component: usize) -> bool;
 
-    /// Each component's part of the prior and observable entropy; the donor of a split has the largest.
+    /// Returns the contribution of each component to prior and observable entropy. The donor of a split has the largest.
     fn entropy_contributions(&self) -> Vec<f64>;
 
-    /// Puts `component` and `donor` side by side in the place of `donor`. False where that cannot be.
+    /// Splits `donor` into two halves, `component` and `donor`. Returns false if that is impossible.
     fn split(&mut self, donor: usize, component: usize) -> bool;
 }
 
-/// Which components the statistics define.
-pub(super) fn defined(stats: &SuffStats) -> Vec<bool> {
+/// Tells for each component whether it has enough points for an M-step.
+pub(super) fn have_enough_points(stats: &SuffStats) -> Vec<bool> {
     let points = points_per_mass(stats);
     stats.mass().iter().map(|mass| mass * points >= DEAD_POINTS).collect()
 }
 
-/// What an M-step tells of the components.
-pub(super) fn events(outcomes: &[Outcome]) -> Vec<Event> {
+/// Turns the outcomes of an M-step into events.
+pub(super) fn events_of(outcomes: &[Outcome]) -> Vec<Event> {
     let those =
         |outcome| (0..outcomes.len()).filter(|&c| outcomes[c] == outcome).collect::<Vec<_>>();
     let (floored, kept) = (those(Outcome::Floored), those(Outcome::Degenerate));
@@ -51,10 +53,9 @@ fn points_per_mass(stats: &SuffStats) -> f64 {
     stats.n_points() / stats.mass().iter().sum::<f64>()
 }
 
-/// Moves dead components to the place of the one with the largest entropy contribution while splits are left, then
-/// discards them.
-pub(super) fn repair(
-    model: &mut impl Ladder,
+/// Splits another component for each dead one while splits are left, then discards the dead ones.
+pub(super) fn split_or_discard(
+    model: &mut impl Repairable,
     stats: &SuffStats,
     splits_left: &mut usize,
 ) -> Vec<Event> {
@@ -99,19 +100,22 @@ pub(super) fn repair(
     events
 }
 
-/// Keeps the values of the components still in use.
-pub(super) fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
+/// Removes the values of components without a flag in `keep`.
+pub(super) fn retain_flagged<V>(values: &mut Vec<V>, keep: &[bool]) {
     let mut flags = keep.iter();
     values.retain(|_| *flags.next().expect("one flag a component"));
 }
 
-/// Each component's part `π_c (H_c - ln π_c)` of the entropies, from its weight and its entropy `H_c`.
-pub(super) fn contributions(weights: &[f64], entropies: &[f64]) -> Vec<f64> {
+/// Computes the contribution `π_c (H_c - ln π_c)` of each component to prior and observable entropy, from its weight and its
+/// entropy `H_c`.
+pub(super) fn entropy_contributions(weights: &[f64], entropies: &[f64]) -> Vec<f64> {
     let part = |(&w, h): (&f64, &f64)| if w > 0.0 { w * (h - w.ln()) } else { 0.0 };
     weights.iter().zip(entropies).map(part).collect()
 }
-/// Makes statistics agree with repairs. `expect` sets those of a component to the expected ones of so much mass of it.
-pub(super) fn adopt(
+
+/// Changes statistics as repairs have changed the components. `expect` sets the statistics of a component to their expectation
+/// for a given mass.
+pub(super) fn adopt_repairs(
     events: &[Event],
     stats: &mut SuffStats,
     expect: impl Fn(usize, f64, &mut SuffStats),

@@ -1,0 +1,141 @@
+//! Packs the parameters of a mixture for the kernels.
+
+use super::super::{Mixture, Posterior};
+use super::{Centred, Packed, Workspace};
+use crate::aligned::Aligned;
+use crate::kernels::affine::AffineMap;
+use crate::kernels::blocking::Tiling;
+use crate::kernels::dispatch::Simd;
+use crate::kernels::products::ProductGroups;
+use crate::kernels::statistics;
+use crate::model::Constants;
+use crate::scalar::Scalar;
+use std::sync::OnceLock;
+
+impl Mixture {
+    pub(super) fn pack_for<T: Scalar>(
+        &self,
+        simd: Simd,
+        tolerance: f64,
+        constants: Constants,
+        scoring: bool,
+    ) -> Packed<T> {
+        let shape = self.shape();
+        let (n_components, n_statistics) = (shape.components, shape.statistics);
+        let round = |values: &[f64]| values.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>();
+        let centre = round(&self.centre);
+        let exact_centre: Vec<f64> = centre.iter().map(|v| v.to_f64()).collect();
+        let mut natural = vec![0.0; n_components * n_statistics];
+        let centres = exact_centre.repeat(n_components);
+        let packings = self.family.natural(&self.parameters, &centres, &mut natural);
+
+        let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
+        let mut needs_centre: Vec<bool> =
+            (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
+        if shape.shared > 0 && needs_centre.contains(&true) {
+            // Shared statistics are summed about one centre, or about each component's own: not mixed.
+            needs_centre.fill(true);
+        }
+        let mut order: Vec<usize> = (0..n_components).filter(|&c| !needs_centre[c]).collect();
+        let n_packed = order.len();
+        order.extend((0..n_components).filter(|&c| needs_centre[c]));
+
+        let statistics = self.family.statistics();
+        let run = match self.posterior {
+            Posterior::Exact => statistics::all_products_from(&statistics, self.family.dim()),
+            Posterior::Hard => None, // labels are summed point by point, from evaluated statistics
+        };
+        let products = run.and(ProductGroups::new(self.family.dim(), n_packed));
+        let n_direct = if products.is_some() { run.unwrap_or(n_statistics) } else { n_statistics };
+        let mut product_coefficients = vec![T::ZERO; products.map_or(0, ProductGroups::len)];
+        if let Some(groups) = products {
+            groups.for_each(|k, product, at| {
+                product_coefficients[at] =
+                    T::from_f64(natural[order[k] * n_statistics + n_direct + product]);
+            });
+        }
+
+        let bias: Vec<T> = order[..n_packed]
+            .iter()
+            .map(|&c| T::from_f64(self.weights[c].ln() - packings[c].log_partition))
+            .collect();
+        let natural = AffineMap::new(n_direct, &bias, |l, k| {
+            T::from_f64(natural[order[k] * n_statistics + l])
+        });
+        let centred = order[n_packed..]
+            .iter()
+            .map(|&c| {
+                let form =
+                    self.family.centred(self.theta(c)).expect("only location families cancel");
+                let centre = round(&form.mean);
+                let offset = form
+                    .mean
+                    .iter()
+                    .zip(&centre)
+                    .map(|(m, c)| T::from_f64(m - c.to_f64()))
+                    .collect();
+                let bias = T::from_f64(self.weights[c].ln() + form.bias);
+                Centred { centre, offset, whitening: form.whitening.rounded(), bias }
+            })
+            .collect();
+
+        let tied = shape.shared > 0 && n_packed > 0;
+        let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
+        if tied {
+            self.family.shared_natural(&self.parameters.shared, &mut shared_natural);
+        }
+        let shared_form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
+        Packed {
+            simd,
+            tiling: Tiling::new::<T>(self.family.dim(), n_direct, n_components),
+            posterior: self.posterior,
+            shape,
+            missing: statistics::may_be_missing(&statistics),
+            base_measure: Some(self.family.log_base_measure())
+                .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
+            sparse_measure: OnceLock::new(),
+            statistics,
+            shared: self.family.shared_statistics(),
+            shared_natural,
+            zeros: vec![T::ZERO; self.family.dim()],
+            shared_whitening: shared_form.map(|form| form.whitening.rounded()),
+            constants,
+            centre,
+            order,
+            n_packed,
+            n_direct,
+            natural,
+            products,
+            product_coefficients,
+            centred,
+        }
+    }
+
+    pub(super) fn workspace_for<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {
+        let key = packed.workspace_key();
+        let Tiling { points, stride, panel } = key.tiling;
+        let dim = self.family.dim();
+        let columns = |n: usize| Aligned::zeros(n * stride);
+        let panels = |n: usize| Aligned::zeros(n * panel * (stride + 1));
+        Workspace {
+            key,
+            points: Aligned::default(),
+            scratch: columns(if key.centres { dim } else { 0 }),
+            statistics: panels(1),
+            logits: columns(key.components),
+            reordered: Aligned::default(),
+            labels: vec![0; points],
+            mass: vec![0.0; key.components],
+            sums: Vec::new(),
+            product_sums: Vec::new(),
+            products: columns(key.products.map_or(0, ProductGroups::scratch_columns)),
+            pending: 0,
+            sparse_sums: Vec::new(),
+            weights: vec![T::ZERO; if key.sums_shared { points } else { 0 }],
+            shared_scratch: panels(usize::from(key.sums_shared)),
+            log_density: vec![0.0; points],
+            log_base_measure: Vec::new(),
+            wide: Vec::new(),
+        }
+    }
+}

@@ -221,6 +221,25 @@ mod tests {
     }
 
     #[test]
+    fn files_that_killed_processes_left_go_with_the_next_save_and_no_others_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - 10 * AGE;
+        let make = |name: &str, modified| {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(modified).unwrap();
+            file
+        };
+        drop(make(".entropysum-killed.tmp", old));
+        drop(make(".entropysum-begins.tmp", std::time::SystemTime::now()));
+        drop(make("a user's.tmp", old));
+        let running = make(".entropysum-runs.tmp", old);
+        running.lock().unwrap();
+        write_atomically(folder.path().join("out"), |file| file.write_all(b"new")).unwrap();
+        let left = [".entropysum-begins.tmp", ".entropysum-runs.tmp", "a user's.tmp", "out"];
+        assert_eq!(names(folder.path()), left);
+    }
+
+    #[test]
     fn a_failed_or_dropped_file_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");

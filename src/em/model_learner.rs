@@ -40,6 +40,11 @@ impl<M: GenerativeModel> ModelMaximizer<M> {
         Self { model, regularization, splits_left, is_centred: false }
     }
 
+    /// Returns the settings of the M-step.
+    pub(super) fn regularization(&self) -> Regularization {
+        self.regularization
+    }
+
     /// Returns the model, in the state that a file of its parameters would give back.
     pub fn into_model(mut self) -> M {
         self.model.finish();

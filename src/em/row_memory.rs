@@ -201,6 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn rows_come_back_from_bytes_and_short_bytes_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut memory = RowMemory::new(50, 2, 16 * 20, folder.path()).unwrap();
+        let words: Vec<u64> = (0..100u64).map(|k| k << 40 | k).collect();
+        memory.write(0..50, &words).unwrap();
+        let mut bytes = Vec::new();
+        memory.copy_to(&mut bytes).unwrap();
+        assert_eq!(bytes.len(), 800);
+        let mut again = RowMemory::new(50, 2, 0, folder.path()).unwrap();
+        assert!(again.fill(&mut &bytes[..799]).is_err());
+        again.fill(&mut &bytes[..]).unwrap();
+        let mut found = vec![0; 100];
+        again.read(0..50, &mut found).unwrap();
+        assert_eq!(found, words);
+    }
+
+    #[test]
     fn a_folder_that_takes_no_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = folder.path().join("nowhere");

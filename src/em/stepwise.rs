@@ -491,15 +491,16 @@ impl<M: GenerativeModel> Stepwise<M> {
 
     /// Returns what a model file does not hold of this learner, for [`from_saved`](Self::from_saved).
     pub fn save(&self) -> Vec<u8> {
-        encode(&(self.maximizer.save(), &self.running))
+        encode(&(self.maximizer.regularization(), self.maximizer.save(), &self.running))
     }
 
     /// Makes the learner that [`save`](Self::save) described, with the model that it had.
     ///
     /// # Errors
     /// If the bytes are not those of such a learner, or the model has another shape.
-    pub fn from_saved(model: M, regularization: Regularization, bytes: &[u8]) -> Result<Self> {
-        let (maximizer, running): (Vec<u8>, Running<SuffStats>) = decode(bytes)?;
+    pub fn from_saved(model: M, bytes: &[u8]) -> Result<Self> {
+        let (regularization, maximizer, running): (Regularization, Vec<u8>, Running<SuffStats>) =
+            decode(bytes)?;
         let mut learner = Self::new(model, running.step_size, regularization)?;
         learner.maximizer.restore(&maximizer)?;
         learner.running = running;

@@ -55,6 +55,7 @@ pub use von_mises_fisher::VonMisesFisher;
 
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -122,7 +123,7 @@ pub enum Constraint {
 }
 
 /// Settings that keep components from collapsing in the M-step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Regularization {
     /// Added to every variance, in the data's squared units. With `None` nothing is added, and variances below a
     /// small part of the pooled within-component variance are lifted to that part.

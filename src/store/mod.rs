@@ -82,6 +82,8 @@ mod checkpoint;
 #[cfg(feature = "files")]
 mod files;
 #[cfg(feature = "files")]
+mod learner;
+#[cfg(feature = "files")]
 mod safetensors;
 
 pub use json::{from_json, to_json};
@@ -91,6 +93,7 @@ pub use stored::{Array, File, Model, NamedArray, Stored};
 pub use {
     checkpoint::{load_checkpoint, save_checkpoint},
     files::{from_bytes, load, save, to_bytes},
+    learner::{learner_from_bytes, learner_to_bytes},
 };
 
 use crate::error::{Error, Result};

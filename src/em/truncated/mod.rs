@@ -15,36 +15,38 @@
 //! | `memory` | half for windows and the sets of the window in work, half for all other sets |
 //! | `polish`, incremental EM | refused: both need the states of all points at once |
 
-use super::accumulator::Remember;
-use super::checkpoint::damaged;
-use super::config::Config;
-use super::driver::{Fit, Phase};
-use super::fitting::Fitting;
-use super::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
-use super::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
-use super::row_memory::RowMemory;
-use super::stream::{Algorithm, StreamConfig};
-use super::sweep::{check_points, first_fault};
+mod statistics;
+
+pub use statistics::TruncatedStatistics;
+
 use crate::block::BlockBuf;
 use crate::data::prefetch::WINDOWS;
 use crate::data::shuffle::{Order, Place, Window};
 use crate::data::{self, DataSource};
+use crate::em::accumulator::Remember;
+use crate::em::checkpoint::damaged;
+use crate::em::config::Config;
+use crate::em::driver::{Fit, Phase};
+use crate::em::fitting::Fitting;
+use crate::em::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
+use crate::em::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
+use crate::em::row_memory::RowMemory;
+use crate::em::stream::{Algorithm, StreamConfig};
+use crate::em::sweep::{check_points, first_fault};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
 use crate::inference;
 use crate::model::sbn::{
-    LatentPosterior, LatentStats, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet,
-    TruncatedStates, TruncatedSums, is_binary,
+    LatentPosterior, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates,
+    TruncatedSums, is_binary,
 };
 use crate::model::{EntropySum, GenerativeModel};
 use crate::monitor::Event;
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::work::Workers;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::sync::OnceLock;
 
 /// Lanes at most, each with its own table of states.
 const MAX_LANES: u64 = 32;
@@ -76,112 +78,6 @@ const SEARCH: u64 = 0x7365_6172_6368_2069;
 
 /// Points that a lane reads at once.
 const READ_POINTS: usize = 1024;
-
-/// Sums over points under truncated posteriors, and the moments that an M-step makes of them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Parts", into = "Parts")]
-pub struct TruncatedStatistics {
-    latents: usize,
-    targets: usize,
-    sums: TruncatedSums,
-    n_points: f64,
-    moments: OnceLock<LatentStats>,
-}
-
-/// The same in a file.
-#[derive(Serialize, Deserialize)]
-struct Parts {
-    latents: usize,
-    targets: usize,
-    n_points: f64,
-    states: Vec<u64>,
-    numbers: Vec<f64>,
-}
-
-impl From<TruncatedStatistics> for Parts {
-    fn from(statistics: TruncatedStatistics) -> Self {
-        let TruncatedStatistics { latents, targets, sums, n_points, .. } = statistics;
-        let (states, numbers) = sums.parts();
-        Self { latents, targets, n_points, states: states.to_vec(), numbers: numbers.collect() }
-    }
-}
-
-impl TryFrom<Parts> for TruncatedStatistics {
-    type Error = Error;
-
-    fn try_from(parts: Parts) -> Result<Self> {
-        let Parts { latents, targets, n_points, states, numbers } = parts;
-        // Before memory is asked for: a damaged size may be anything.
-        if latents == 0 || targets > numbers.len() || is_beyond(&states, latents) {
-            return Err(damaged());
-        }
-        let sums = TruncatedSums::from_parts(latents, targets, &states, &numbers);
-        Ok(Self::new(latents, targets, sums.ok_or_else(damaged)?, n_points))
-    }
-}
-
-/// Whether states, packed, have a latent on that does not exist.
-fn is_beyond(states: &[u64], latents: usize) -> bool {
-    let (words, used) = (latents.div_ceil(64), latents % 64);
-    let last = states.chunks(words).filter_map(|state| state.get(words - 1));
-    used != 0 && last.into_iter().any(|word| word >> used != 0)
-}
-
-impl TruncatedStatistics {
-    fn new(latents: usize, targets: usize, sums: TruncatedSums, n_points: f64) -> Self {
-        Self { latents, targets, sums, n_points, moments: OnceLock::new() }
-    }
-
-    /// Returns what an M-step needs of the points.
-    pub fn moments(&self, model: &SigmoidBeliefNet) -> &LatentStats {
-        self.moments.get_or_init(|| model.latent_stats_of(&self.sums))
-    }
-}
-
-impl Mergeable for TruncatedStatistics {
-    fn total_weight(&self) -> f64 {
-        self.sums.total_weight
-    }
-
-    fn n_points(&self) -> f64 {
-        self.n_points
-    }
-
-    fn set_n_points(&mut self, n_points: f64) {
-        self.n_points = n_points;
-    }
-
-    fn log_evidence(&self) -> f64 {
-        self.sums.log_evidence
-    }
-
-    fn add_scaled(&mut self, factor: f64, other: &Self) {
-        self.moments = OnceLock::new();
-        self.n_points += factor * other.n_points;
-        self.sums.add(factor, &other.sums);
-    }
-
-    fn scale(&mut self, factor: f64) {
-        let mut scaled = TruncatedSums::new(self.latents, self.targets);
-        scaled.add(factor, &self.sums);
-        *self = Self::new(self.latents, self.targets, scaled, factor * self.n_points);
-    }
-
-    fn blend(&mut self, step: f64, other: &Self) {
-        self.scale(1.0 - step);
-        self.add_scaled(step, other);
-    }
-
-    fn clear(&mut self) {
-        (self.n_points, self.moments) = (0.0, OnceLock::new());
-        self.sums.clear();
-    }
-
-    fn n_bytes(&self) -> usize {
-        let (states, numbers) = self.sums.parts();
-        8 * (states.len() + numbers.count())
-    }
-}
 
 /// A network with truncated posteriors, and the settings of its M-step.
 #[derive(Clone, Debug)]
@@ -241,11 +137,11 @@ impl Maximizer for TruncatedMaximizer {
     }
 
     fn save(&self) -> Vec<u8> {
-        super::checkpoint::encode(&self.steps)
+        crate::em::checkpoint::encode(&self.steps)
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        self.steps = super::checkpoint::decode(bytes)?;
+        self.steps = crate::em::checkpoint::decode(bytes)?;
         Ok(())
     }
 }
@@ -612,7 +508,7 @@ fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
 ///
 /// # Errors
 /// If a value is neither 0 nor 1: then its row and column are named; if sets of states cannot be written.
-pub(super) fn fit_truncated<T: Scalar>(
+pub(in crate::em) fn fit_truncated<T: Scalar>(
     fitting: Fitting<'_, T, SigmoidBeliefNet>,
     is_given: bool,
     is_random: bool,

@@ -1,0 +1,266 @@
+//! Labels points of a subsample by the components that they start.
+
+use super::Init;
+use super::subsample::{MIN_SUBSAMPLE, POINTS_PER_COMPONENT, Sample, check_counts, subsample};
+use crate::data::DataSource;
+use crate::data::memory::Points;
+use crate::data::shuffle::BadRows;
+use crate::em::config::Config;
+use crate::em::fitting::fit;
+use crate::error::{DataError, Error, Result};
+use crate::exec::Executor;
+use crate::family::{Covariance, ExponentialFamily, Feature, Gaussian, Parameters, Statistic};
+use crate::inference;
+use crate::kernels::dispatch::Simd;
+use crate::kernels::distance::nearest;
+use crate::kernels::statistics::{self, Tile};
+use crate::model::{Mixture, Posterior};
+use crate::monitor::Silent;
+use crate::rng;
+use crate::scalar::Scalar;
+use faer::MatRef;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use std::sync::Arc;
+
+/// Hard-EM sweeps over the subsample after k-means++; "a few" settle it, later EM does the rest.
+const HARD_SWEEPS: usize = 10;
+
+enum Seeding {
+    PlusPlus,
+    Uniform,
+}
+
+/// A subsample whose points bear the labels of the components that they start.
+pub(in crate::em) struct Labelled<T> {
+    pub(in crate::em) sample: Sample<T>,
+    pub(in crate::em) labels: Vec<u32>,
+    /// How many components could be placed; labels are below it.
+    pub(in crate::em) placed: usize,
+}
+
+/// What a start is to draw.
+#[derive(Clone, Copy)]
+pub(in crate::em) struct Wanted {
+    pub(in crate::em) n_components: usize,
+    pub(in crate::em) bad_rows: BadRows,
+}
+
+/// Draws the subsample of the `run`-th start and labels it, by the features of a family.
+pub(in crate::em) fn labelled<T: Scalar, M>(
+    init: &Init<M>,
+    family: &dyn ExponentialFamily,
+    Wanted { n_components, bad_rows }: Wanted,
+    source: &dyn DataSource<T>,
+    executor: &Executor,
+    config: &Config,
+    run: u64,
+) -> Result<Labelled<T>> {
+    check_counts(source, n_components)?;
+    config.check()?;
+    let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
+    let sample = subsample(
+        source,
+        &family.domains(),
+        wanted.max(MIN_SUBSAMPLE),
+        bad_rows == BadRows::Skip,
+        &mut rng::stream(config.seed, 3 * run),
+    )?;
+    for d in 0..sample.dim {
+        if sample.values.iter().skip(d).step_by(sample.dim).all(|x| x.to_f64().is_nan()) {
+            let message = format!("all of the {} values looked at are missing", sample.len());
+            return Err(
+                DataError { column: Some(d), ..DataError::new(source.name(), message) }.into()
+            );
+        }
+    }
+    let features = || Features::new(&sample, &family.features(), executor.simd());
+    let mut rng = rng::stream(config.seed, 3 * run + 1);
+    let (labels, placed) = match init {
+        Init::Random => {
+            let labels = (0..sample.len())
+                .map(|_| rng::below(&mut rng, n_components as u64) as u32)
+                .collect();
+            (labels, n_components)
+        }
+        Init::RandomFromData => {
+            cluster(&features(), n_components, Seeding::Uniform, 0, executor, &mut rng)?
+        }
+        _ => {
+            cluster(&features(), n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?
+        }
+    };
+    Ok(Labelled { sample, labels, placed })
+}
+
+/// A sample in the statistics that tell its clusters apart, each of mean 0 and variance 1.
+struct Features<'a, T> {
+    sample: &'a Sample<T>,
+    /// Row-major, one row a point.
+    rows: Vec<T>,
+    /// The same, column by column.
+    columns: Vec<T>,
+    dim: usize,
+}
+
+impl<'a, T: Scalar> Features<'a, T> {
+    /// Columns of different units must not decide the start by their units: EM itself is indifferent to them.
+    fn new(sample: &'a Sample<T>, features: &[Feature], simd: Simd) -> Self {
+        let statistics: Vec<Statistic> =
+            features.iter().flat_map(|it| &it.statistics).copied().collect();
+        let (n, dim) = (sample.len(), statistics.len());
+        let mut tile = vec![T::ZERO; n * sample.dim];
+        let points = MatRef::from_row_major_slice(&sample.values, n, sample.dim);
+        statistics::load(simd, points, &[], &mut tile, n);
+        let tile = Tile { values: &tile, dim: sample.dim, n_points: n, stride: n };
+        let mut columns = vec![T::ZERO; n * dim];
+        statistics::evaluate(simd, &statistics, tile, &mut columns);
+        let mut rest = &mut columns[..];
+        for feature in features {
+            let (own, others) = rest.split_at_mut(n * feature.statistics.len());
+            if feature.is_direction {
+                to_unit_length(own, n);
+            }
+            standardize(own, sample, feature.variance);
+            rest = others;
+        }
+        let rows = (0..n).flat_map(|i| columns[i..].iter().step_by(n).copied()).collect();
+        Self { sample, rows, columns, dim }
+    }
+
+    fn row(&self, i: usize) -> &[T] {
+        &self.rows[i * self.dim..][..self.dim]
+    }
+}
+
+/// Divides the vectors of which `columns` hold the coordinates by their lengths.
+fn to_unit_length<T: Scalar>(columns: &mut [T], n: usize) {
+    for i in 0..n {
+        let column = || columns[i..].iter().step_by(n);
+        let length = column().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
+        if length > 0.0 {
+            let inverse = T::from_f64(length.recip());
+            columns[i..].iter_mut().step_by(n).for_each(|x| *x *= inverse);
+        }
+    }
+}
+
+/// Shifts columns to mean 0 and scales them alike to a total variance; constant ones to 0. Missing values take the
+/// mean.
+fn standardize<T: Scalar>(columns: &mut [T], sample: &Sample<T>, variance: f64) {
+    let n = sample.len();
+    let moments = |column: &[T]| {
+        let values = || {
+            let all = column.iter().enumerate().map(|(i, x)| (sample.weight(i), x.to_f64()));
+            all.filter(|(_, x)| !x.is_nan())
+        };
+        let total: f64 = values().map(|(w, _)| w).sum();
+        let mean = values().map(|(w, x)| w * x).sum::<f64>() / total;
+        (mean, values().map(|(w, x)| w * (x - mean).powi(2)).sum::<f64>() / total)
+    };
+    let moments: Vec<(f64, f64)> = columns.chunks(n).map(moments).collect();
+    let found: f64 = moments.iter().map(|(_, variance)| variance).sum();
+    let scale = if found > 0.0 { (variance / found).sqrt() } else { 0.0 };
+    for (column, (mean, _)) in columns.chunks_mut(n).zip(moments) {
+        for value in column {
+            let x = value.to_f64();
+            *value = if x.is_nan() { T::ZERO } else { T::from_f64((x - mean) * scale) };
+        }
+    }
+}
+
+/// Labels a sample by k-means in its features; returns how many centres could be placed.
+fn cluster<T: Scalar>(
+    features: &Features<'_, T>,
+    n_components: usize,
+    seeding: Seeding,
+    sweeps: usize,
+    executor: &Executor,
+    rng: &mut Xoshiro256PlusPlus,
+) -> Result<(Vec<u32>, usize)> {
+    let (sample, n, dim) = (features.sample, features.sample.len(), features.dim);
+    let centres = match seeding {
+        Seeding::PlusPlus => k_means_plus_plus(features, n_components, executor, rng)?,
+        Seeding::Uniform => {
+            let mut centres: Vec<usize> = Vec::new();
+            let mut left: Vec<usize> = (0..n).filter(|&i| sample.weight(i) > 0.0).collect();
+            while centres.len() < n_components && !left.is_empty() {
+                let i = left.swap_remove(rng::below(rng, left.len() as u64) as usize);
+                if centres.iter().all(|&c| features.row(c) != features.row(i)) {
+                    centres.push(i);
+                }
+            }
+            centres
+        }
+    };
+    let placed = centres.len();
+    let components =
+        centres.iter().map(|&i| features.row(i).iter().map(|v| v.to_f64()).collect()).collect();
+    let family = Arc::new(Gaussian::new(Covariance::TiedSpherical, dim));
+    let model = Mixture::new(
+        family,
+        vec![1.0 / placed as f64; placed],
+        Parameters { components, shared: vec![1.0] },
+    )?
+    .with_posterior(Posterior::Hard)
+    .with_fixed_weights(true);
+    let mut points = Points::from_rows(&features.rows, dim)?;
+    if let Some(weights) = &sample.weights {
+        points = points.with_weights(weights.clone())?;
+    }
+    let model = if sweeps == 0 {
+        model
+    } else {
+        let config = Config { max_iter: sweeps, tol: 1e-4, ..Config::default() };
+        fit(&model, &points, executor, &config, &mut Silent)?.model
+    };
+    let mut labels = vec![0; n];
+    inference::predict(&model, &points, executor, |first, block| {
+        labels[first as usize..][..block.len()].copy_from_slice(block);
+        Ok(())
+    })?;
+    Ok((labels, placed))
+}
+
+/// Greedy k-means++ (Arthur & Vassilvitskii 2007, with `2 + ln C` candidates a centre as scikit-learn draws them).
+///
+/// Returns fewer centres than asked for where there are fewer distinct points.
+fn k_means_plus_plus<T: Scalar>(
+    features: &Features<'_, T>,
+    n_components: usize,
+    executor: &Executor,
+    rng: &mut Xoshiro256PlusPlus,
+) -> Result<Vec<usize>> {
+    let (sample, tile) = (features.sample, &features.columns);
+    let (n, dim) = (sample.len(), features.dim);
+    let candidates = 2 + (n_components as f64).ln() as usize;
+    let weight = |i: usize| sample.weight(i);
+    let Some(first) = rng::weighted(rng, (0..n).map(weight)) else {
+        return Err(Error::Config("the weights of all points are zero".into()));
+    };
+    let coordinates = |i: usize| (0..dim).map(|d| tile[d * n + i]).collect::<Vec<T>>();
+    let mut distances = vec![T::from_f64(f64::from(f32::MAX)); n];
+    let mut next = vec![T::ZERO; n];
+    nearest(executor.simd(), tile, n, &coordinates(first), &distances, &mut next);
+    std::mem::swap(&mut distances, &mut next);
+    let mut centres = vec![first];
+    let mut lanes: Vec<(usize, Vec<T>, f64)> =
+        (0..candidates).map(|_| (0, vec![T::ZERO; n], 0.0)).collect();
+    while centres.len() < n_components {
+        for lane in &mut lanes {
+            match rng::weighted(rng, (0..n).map(|i| weight(i) * distances[i].to_f64())) {
+                Some(i) => lane.0 = i,
+                None => return Ok(centres),
+            }
+        }
+        executor.for_each(&mut lanes, |_, (candidate, updated, potential)| {
+            nearest(executor.simd(), tile, n, &coordinates(*candidate), &distances, updated);
+            *potential = updated.iter().enumerate().map(|(i, d)| weight(i) * d.to_f64()).sum();
+            Ok(())
+        })?;
+        let best =
+            (0..candidates).min_by(|&a, &b| lanes[a].2.total_cmp(&lanes[b].2)).expect("candidates");
+        centres.push(lanes[best].0);
+        std::mem::swap(&mut distances, &mut lanes[best].1);
+    }
+    Ok(centres)
+}

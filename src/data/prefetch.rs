@@ -108,7 +108,7 @@ pub fn with_read_ahead<T: Scalar, R>(
     from: Place,
     epochs: u64,
     is_bad: Option<IsBad<'_, T>>,
-    work: impl FnOnce(&mut Windows<'_, T>) -> Result<R>,
+    work: &mut dyn FnMut(&mut Windows<'_, T>) -> Result<R>,
 ) -> Result<R> {
     let (fill, filled) = channel();
     let (empty, take) = channel::<Window<T>>();
@@ -133,7 +133,7 @@ pub fn with_read_ahead<T: Scalar, R>(
                     let before = windows * order.chunks_per_window();
                     let go_on = |chunk| pace.wait(before + chunk as u64);
                     windows += 1;
-                    let result = memory.fill(source, order, &chunks, place, is_bad, go_on);
+                    let result = memory.fill(source, order, &chunks, place, is_bad, &go_on);
                     let ends = !matches!(result, Ok(true));
                     if fill.send(result.map(|_| memory)).is_err() || ends {
                         return;
@@ -193,7 +193,10 @@ mod tests {
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, true);
         assert!(order.n_windows() > 3);
         let collect = |from: Place| {
-            with_read_ahead(&source, &order, from, 3, None, |windows| {
+            with_read_ahead(&source, &order, from, 3, None, &mut |windows: &mut Windows<
+                '_,
+                f64,
+            >| {
                 let mut all = Vec::new();
                 while let Some(window) = windows.next_window() {
                     let window = window?;
@@ -215,15 +218,22 @@ mod tests {
         let source = Cut(points(5000), 4000);
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, false);
         let (mut rows, mut fault) = (0, None);
-        with_read_ahead(&source, &order, Place::default(), 1, None, |windows| {
-            while let Some(window) = windows.next_window() {
-                match window {
-                    Ok(window) => rows += window.len(),
-                    Err(error) => fault = Some(error.to_string()),
+        with_read_ahead(
+            &source,
+            &order,
+            Place::default(),
+            1,
+            None,
+            &mut |windows: &mut Windows<'_, f64>| {
+                while let Some(window) = windows.next_window() {
+                    match window {
+                        Ok(window) => rows += window.len(),
+                        Err(error) => fault = Some(error.to_string()),
+                    }
                 }
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
         .unwrap();
         assert!(rows > 0 && rows <= 4000, "{rows}");
         assert!(fault.unwrap().starts_with("cut: row 4000: the file ends here"));
@@ -255,24 +265,31 @@ mod tests {
         }
         let source = Counted(points(100_000), AtomicU64::new(0));
         let order = Order::minibatches::<f64>(&source, 100, 160_000, 7, true);
-        with_read_ahead(&source, &order, Place::default(), 1, None, |windows| {
-            let (pace, mut used) = (windows.pace(), 0);
-            while let Some(window) = windows.next_window() {
-                let (len, all) = {
-                    let window = window?;
-                    (window.len() as u64, window.n_batches())
-                };
-                used += len;
-                for done in 0..=all {
-                    let part = (4.0 / 3.0 * (done + 1) as f64 / all as f64).min(1.0);
-                    let ahead = source.1.load(Ordering::SeqCst) - used;
-                    assert!(ahead as f64 <= part * order.window_points() as f64 + 100.0);
-                    pace.done(done, all);
+        with_read_ahead(
+            &source,
+            &order,
+            Place::default(),
+            1,
+            None,
+            &mut |windows: &mut Windows<'_, f64>| {
+                let (pace, mut used) = (windows.pace(), 0);
+                while let Some(window) = windows.next_window() {
+                    let (len, all) = {
+                        let window = window?;
+                        (window.len() as u64, window.n_batches())
+                    };
+                    used += len;
+                    for done in 0..=all {
+                        let part = (4.0 / 3.0 * (done + 1) as f64 / all as f64).min(1.0);
+                        let ahead = source.1.load(Ordering::SeqCst) - used;
+                        assert!(ahead as f64 <= part * order.window_points() as f64 + 100.0);
+                        pace.done(done, all);
+                    }
                 }
-            }
-            assert_eq!(used, 100_000);
-            Ok(())
-        })
+                assert_eq!(used, 100_000);
+                Ok(())
+            },
+        )
         .unwrap();
     }
 
@@ -280,9 +297,14 @@ mod tests {
     fn who_stops_early_waits_for_nobody() {
         let source = points(5000);
         let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, true);
-        let first = with_read_ahead(&source, &order, Place::default(), u64::MAX, None, |windows| {
-            Ok(windows.next_window().unwrap()?.len())
-        });
+        let first = with_read_ahead(
+            &source,
+            &order,
+            Place::default(),
+            u64::MAX,
+            None,
+            &mut |windows: &mut Windows<'_, f64>| Ok(windows.next_window().unwrap()?.len()),
+        );
         assert!(first.unwrap() > 0);
     }
 }

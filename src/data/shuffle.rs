@@ -70,7 +70,7 @@ impl<T: Scalar> Window<T> {
         chunks: &[u64],
         place: Place,
         is_bad: Option<IsBad<'_, T>>,
-        mut go_on: impl FnMut(usize) -> bool,
+        go_on: &dyn Fn(usize) -> bool,
     ) -> Result<bool> {
         let dim = source.dim();
         (self.dim, self.place, self.batch) = (dim, Place { batch: 0, ..place }, order.batch);
@@ -328,7 +328,7 @@ mod tests {
         let mut batches = Vec::new();
         for w in 0..order.n_windows() {
             let place = Place { epoch, window: w, batch: 0 };
-            assert!(window.fill(source, order, &chunks, place, None, |_| true).unwrap());
+            assert!(window.fill(source, order, &chunks, place, None, &|_| true).unwrap());
             for b in 0..window.n_batches() {
                 let block = window.batch(b);
                 assert!((0..block.len()).all(|i| block.points[(i, 0)] == -block.points[(i, 1)]));
@@ -399,7 +399,7 @@ mod tests {
         let mut window = Window::default();
         let is_bad = |row: &[f64]| row.iter().any(|v| !v.is_finite());
         let mut fill = |is_bad: Option<IsBad<'_, f64>>| {
-            window.fill(&source, &order, &chunks, Place::default(), is_bad, |_| true).unwrap()
+            window.fill(&source, &order, &chunks, Place::default(), is_bad, &|_| true).unwrap()
         };
         assert!(fill(Some(&is_bad)));
         assert_eq!((window.len(), window.skipped()), (1998, 2));
@@ -409,7 +409,7 @@ mod tests {
             assert_eq!(block.weights.unwrap()[i], x + 0.5);
             assert!(x != 13.0 && x != 700.0);
         }
-        assert!(window.fill(&source, &order, &chunks, Place::default(), None, |_| true).unwrap());
+        assert!(window.fill(&source, &order, &chunks, Place::default(), None, &|_| true).unwrap());
         assert_eq!((window.len(), window.skipped()), (2000, 0));
     }
 
@@ -428,7 +428,7 @@ mod tests {
                 for w in 0..order.n_windows() {
                     let place = Place { epoch: 1, window: w, batch: 0 };
                     assert!(
-                        window.fill(&source, &order, &chunks, place, is_bad, |_| true).unwrap()
+                        window.fill(&source, &order, &chunks, place, is_bad, &|_| true).unwrap()
                     );
                     for b in 0..window.n_batches() {
                         let (block, positions) = (window.batch(b), window.positions(b));

@@ -238,9 +238,8 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let is_bad = |row: &[T]| is_bad(&domains, row);
         // If bad rows end the fit, the E-step finds them: then all batches before are learned from.
         let is_bad = (bad_rows == BadRows::Skip).then_some(&is_bad as IsBad<'_, T>);
-        let reason = prefetch::with_read_ahead(points, order, place, epochs, is_bad, |windows| {
-            self.visit(windows, order)
-        })?;
+        let mut visit = |windows: &mut Windows<'_, T>| self.visit(windows, order);
+        let reason = prefetch::with_read_ahead(points, order, place, epochs, is_bad, &mut visit)?;
         if reason == StopReason::Epochs && self.progress.steps == 0 {
             let message = "all rows were skipped, no points are left to learn from";
             return Err(DataError::new(points.name(), message).into());

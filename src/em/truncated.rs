@@ -24,7 +24,6 @@ use super::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
 use super::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
 use super::row_memory::RowMemory;
 use super::stream::{Algorithm, StreamConfig};
-use super::sweep::{check_points, first_fault};
 use crate::block::BlockBuf;
 use crate::data::prefetch::WINDOWS;
 use crate::data::shuffle::{Order, Place, Window};
@@ -39,6 +38,7 @@ use crate::model::sbn::{
 };
 use crate::model::{EntropySum, GenerativeModel};
 use crate::monitor::Event;
+use crate::point_faults::{check_points, first_fault};
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::work::Workers;

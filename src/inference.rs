@@ -4,10 +4,10 @@
 
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
-use crate::em::sweep::{check_points, first_fault};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{Density, GenerativeModel, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
+use crate::point_faults::{check_points, first_fault};
 use crate::rng;
 use crate::scalar::Scalar;
 

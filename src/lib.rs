@@ -257,6 +257,7 @@ pub mod block;
 pub mod criterion;
 pub mod data;
 pub mod em;
+mod entropy;
 pub mod error;
 pub mod exec;
 pub mod family;
@@ -267,6 +268,7 @@ pub mod model;
 pub mod monitor;
 #[cfg(feature = "cli")]
 pub mod picture;
+mod point_faults;
 pub mod predictor;
 pub mod rng;
 pub mod scalar;

@@ -12,7 +12,7 @@
 //! that are remembered, each with the posterior it had; entropy sum and gap are exact for it (theory 1.7).
 
 use super::learner::{Maximizer, Mergeable, Step};
-use super::stepwise::StepSize;
+use super::step_size::StepSize;
 use crate::error::Result;
 use crate::work::Workers;
 use serde::{Deserialize, Serialize};

@@ -29,6 +29,7 @@ pub mod online;
 mod row_memory;
 pub mod sbn;
 mod sparse_start;
+mod step_size;
 pub mod stepwise;
 pub mod stream;
 pub mod sweep;

@@ -2,7 +2,6 @@
 
 use super::lanes::{no_weight, overflow, pass};
 use super::moments::provisional_centre;
-use super::sweep::first_fault;
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::Result;
@@ -12,6 +11,7 @@ use crate::kernels::scatter::{Loaded, TILE_POINTS, centre};
 use crate::linalg::product;
 use crate::model::SecondMoments;
 use crate::model::linear_gaussian::Factor;
+use crate::point_faults::first_fault;
 use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};

@@ -1,7 +1,6 @@
 //! Mean and covariance of points in one pass: all that a linear-Gaussian model needs of them.
 
 use super::lanes::{fits_lanes, no_weight, overflow, pass};
-use super::sweep::first_fault;
 use crate::aligned::Aligned;
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
@@ -12,6 +11,7 @@ use crate::kernels::prefetch::Ahead;
 use crate::kernels::scatter::{PART, TILE_POINTS, centre, scatter};
 use crate::kernels::softmax::padded_stride;
 use crate::model::Moments;
+use crate::point_faults::first_fault;
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use std::ops::Range;

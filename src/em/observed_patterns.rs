@@ -1,13 +1,14 @@
 //! Points with missing entries, in memory and grouped by which entries they have.
 
 use super::lanes::no_weight;
-use super::sweep::{MAX_LANES, first_fault};
+use super::sweep::MAX_LANES;
 use crate::block::BlockBuf;
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::model::LinearGaussian;
 use crate::model::linear_gaussian::PartialSums;
+use crate::point_faults::first_fault;
 use crate::scalar::Scalar;
 use faer::MatRef;
 use std::collections::BTreeMap;

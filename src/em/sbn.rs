@@ -2,7 +2,6 @@
 
 use super::driver::Fit;
 use super::fitting::{Fitting, Spec};
-use super::sweep::check_domains;
 use super::truncated::fit_truncated;
 use crate::block::BlockBuf;
 use crate::data::DataSource;
@@ -10,6 +9,7 @@ use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
 use crate::family::support::{Domain, Support};
 use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior, is_binary};
+use crate::point_faults::check_domains;
 use crate::rng;
 use crate::scalar::Scalar;
 use rand_distr::{Distribution, StandardNormal};

@@ -6,12 +6,12 @@
 
 use super::config::Config;
 use super::init::{Init, MixtureSpec, POINTS_PER_COMPONENT, check_counts};
-use super::sweep::check_domains;
 use crate::block::{Block, SparseRows};
 use crate::data::DataSource;
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::family::{ExponentialFamily, Statistic};
+use crate::point_faults::check_domains;
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};

@@ -2,7 +2,7 @@
 //! rule, averaging, and closing iterations of batch EM.
 
 use super::config::Config;
-use super::stepwise::StepSize;
+use super::step_size::StepSize;
 use crate::data::DataSource;
 use crate::data::prefetch::WINDOWS;
 use crate::data::shuffle::{BadRows, Order};

@@ -8,7 +8,6 @@
 //! | [`HalvedEStep`] | optional, for sums too large for a copy in every lane |
 //! | [`Sample`], [`LatentSpace`] | draws of points; latents of points |
 
-mod entropy;
 mod fitted;
 pub mod gaussian_observable;
 pub mod linear_gaussian;
@@ -17,7 +16,7 @@ pub mod mixture_of_factor_analyzers;
 mod repair;
 pub mod sbn;
 
-pub use entropy::{EntropySum, entropy_of_weights};
+pub use crate::entropy::{EntropySum, entropy_of_weights};
 pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};

@@ -111,7 +111,7 @@ impl Convergence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::EntropySum;
+    use crate::entropy::EntropySum;
 
     fn record(log_likelihood: f64, entropy_sum: f64) -> IterRecord {
         IterRecord {

@@ -10,7 +10,7 @@ pub use convergence::{Convergence, Monitor};
 pub use history::History;
 pub use plateau::Plateau;
 
-use crate::model::EntropySum;
+use crate::entropy::EntropySum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::ControlFlow;

@@ -443,7 +443,7 @@ fn power_of_ten(exponent: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::EntropySum;
+    use crate::entropy::EntropySum;
 
     /// A fit that converges to `limit` nats, `scale` below it at first.
     fn history(n_records: usize, limit: f64, scale: f64) -> History {

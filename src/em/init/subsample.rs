@@ -2,9 +2,9 @@
 
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
-use crate::em::sweep::first_fault;
 use crate::error::{DataError, Error, Result};
 use crate::family::Domain;
+use crate::point_faults::first_fault;
 use crate::rng;
 use crate::scalar::Scalar;
 use rand_xoshiro::Xoshiro256PlusPlus;

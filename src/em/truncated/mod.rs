@@ -32,7 +32,6 @@ use crate::em::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
 use crate::em::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
 use crate::em::row_memory::RowMemory;
 use crate::em::stream::{Algorithm, StreamConfig};
-use crate::em::sweep::{check_points, first_fault};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
@@ -43,6 +42,7 @@ use crate::model::sbn::{
 };
 use crate::model::{EntropySum, GenerativeModel};
 use crate::monitor::Event;
+use crate::point_faults::{check_points, first_fault};
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::work::Workers;

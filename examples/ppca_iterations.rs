@@ -6,7 +6,7 @@
 use entropysum::data::{self, OpenOptions};
 use entropysum::em;
 use entropysum::em::linear_gaussian::Summary;
-use entropysum::em::{Algorithm, LinearGaussianSpec};
+use entropysum::em::{LinearGaussianAlgorithm, LinearGaussianSpec};
 use entropysum::model::Noise;
 use entropysum::monitor::plot;
 use entropysum::{Config, Executor, Silent};
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let long = Config { max_iter: 100_000, tol: 0.0, ..Config::default() };
             let best = em::fit(&spec, &points, &executor, &long, &mut Silent)?;
             let maximum = best.last().expect("an iteration").lower_bound;
-            for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+            for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
                 let spec = spec.clone().with_algorithm(algorithm);
                 let summary = Summary::new(&spec, &points, &executor)?;
                 let config = Config { max_iter: 10_000, tol: 0.0, ..Config::default() };
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     algorithm.name(),
                     reached.map_or("more than 10000".to_owned(), |r| r.iteration.to_string())
                 );
-                if algorithm == Algorithm::PxEm {
+                if algorithm == LinearGaussianAlgorithm::PxEm {
                     assert!(reached.is_some_and(|r| r.iteration < 2_000));
                 }
                 let line = fit

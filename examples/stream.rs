@@ -12,7 +12,7 @@
 use entropysum::data::memory::Points;
 use entropysum::em::Fitting;
 use entropysum::em::init;
-use entropysum::em::stream::{Algorithm, StreamConfig};
+use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
 use entropysum::exec::Executor;
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;
@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             to_threshold.push(end / reached(&batch, best).expect("batch EM reaches its own end"));
             let mut paths = vec![("batch", batch)];
             for (algorithm, summary) in
-                [Algorithm::Stepwise, Algorithm::Incremental].into_iter().zip(&mut all)
+                [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental].into_iter().zip(&mut all)
             {
                 let path = run_minibatches(&task, algorithm, seed)?;
                 summary.ratios.push(reached(&path, best).map_or(0.0, |epochs| end / epochs));
@@ -220,7 +220,11 @@ fn run_batch(task: &Task, seed: u64) -> Result<Path2, Box<dyn Error>> {
 }
 
 /// Minibatches, audited on the points held out.
-fn run_minibatches(task: &Task, algorithm: Algorithm, seed: u64) -> Result<Path2, Box<dyn Error>> {
+fn run_minibatches(
+    task: &Task,
+    algorithm: StreamAlgorithm,
+    seed: u64,
+) -> Result<Path2, Box<dyn Error>> {
     struct Audits(Path2, f64);
     impl Observer for Audits {
         fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason> {

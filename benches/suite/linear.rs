@@ -8,7 +8,7 @@ use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
 use entropysum::data::memory::Points;
 use entropysum::em::linear_gaussian::Summary;
-use entropysum::em::{Algorithm, Config, LinearGaussianSpec, moments};
+use entropysum::em::{Config, LinearGaussianAlgorithm, LinearGaussianSpec, moments};
 use entropysum::exec::Executor;
 use entropysum::faer::linalg::matmul::matmul;
 use entropysum::faer::{Accum, Mat, Par};
@@ -75,7 +75,7 @@ fn iterations(criterion: &mut Criterion) {
     let mut bench = group(criterion, "linear/iterations/64 x 8", Throughput::Elements(count));
     let config = Config { max_iter: count as usize, tol: 0.0, ..Config::default() };
     for spec in [LinearGaussianSpec::ppca(latents), LinearGaussianSpec::factor_analysis(latents)] {
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             let spec = spec.clone().with_algorithm(algorithm);
             let summary = Summary::new(&spec, &points, &executor).unwrap();
             let mut watch = |record: &IterRecord| {

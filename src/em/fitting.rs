@@ -7,7 +7,7 @@ use super::driver::{Driver, Fit, Phase, Schedule, Setting};
 use super::learner::{Learner, Maximizer, Mergeable, StatisticsOf};
 use super::model_learner::ModelLearner;
 use super::stepwise::{Running, noise_of_step};
-use super::stream::{Algorithm, LARGEST_LEAST_STEP, NOISE, StreamConfig};
+use super::stream::{LARGEST_LEAST_STEP, NOISE, StreamAlgorithm, StreamConfig};
 use crate::data::shuffle::Order;
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
@@ -334,7 +334,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         let order = stream.order(self.points, &self.config);
         let schedule = stream.schedule(order);
         let first = match stream.algorithm {
-            Algorithm::Stepwise => {
+            StreamAlgorithm::Stepwise => {
                 let maximizer = learner.maximizer();
                 let (batch, n) = (order.batch_points(), self.points.len());
                 let mut running = Running::new(stream.step_size);
@@ -350,7 +350,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
                     accumulator: Box::new(Blend::new(running, plateau, last_phase, batch)),
                 }
             }
-            Algorithm::Incremental => {
+            StreamAlgorithm::Incremental => {
                 let (n_chunks, n) = (order.n_chunks(), self.points.len());
                 let exchange = Exchange::new(n_chunks as usize, n, stream.memory, self.config.tol);
                 Phase { schedule, accumulator: Box::new(exchange) }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// How statistics of minibatches become parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
+pub enum StreamAlgorithm {
     /// Running statistics: [`stepwise`](super::stepwise).
     #[default]
     Stepwise,
@@ -21,7 +21,7 @@ pub enum Algorithm {
     Incremental,
 }
 
-impl Algorithm {
+impl StreamAlgorithm {
     /// Name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ pub const LARGEST_LEAST_STEP: f64 = 0.5;
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamConfig {
     /// The algorithm.
-    pub algorithm: Algorithm,
+    pub algorithm: StreamAlgorithm,
     /// Points of a minibatch, or of a chunk of incremental EM.
     pub batch_size: usize,
     /// Step sizes of stepwise EM.
@@ -86,7 +86,7 @@ pub struct StreamConfig {
 impl Default for StreamConfig {
     fn default() -> Self {
         Self {
-            algorithm: Algorithm::Stepwise,
+            algorithm: StreamAlgorithm::Stepwise,
             batch_size: 4096,
             step_size: StepSize::default(),
             least_step: None,
@@ -135,11 +135,11 @@ impl StreamConfig {
     pub(super) fn order<T: Scalar>(&self, source: &dyn DataSource<T>, config: &Config) -> Order {
         let batch = self.batch_size as u64;
         match self.algorithm {
-            Algorithm::Stepwise => {
+            StreamAlgorithm::Stepwise => {
                 let bytes = self.memory / WINDOWS as u64;
                 Order::minibatches::<T>(source, batch, bytes, config.seed, self.shuffle)
             }
-            Algorithm::Incremental => {
+            StreamAlgorithm::Incremental => {
                 Order::fixed_chunks::<T>(source, batch, config.seed, self.shuffle)
             }
         }

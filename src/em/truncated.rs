@@ -23,7 +23,7 @@ use super::fitting::Fitting;
 use super::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
 use super::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
 use super::row_memory::RowMemory;
-use super::stream::{Algorithm, StreamConfig};
+use super::stream::{StreamAlgorithm, StreamConfig};
 use super::sweep::{check_points, first_fault};
 use crate::block::BlockBuf;
 use crate::data::prefetch::WINDOWS;
@@ -305,7 +305,7 @@ impl<T: Scalar> TruncatedLearner<T> {
                 check_room(n, latents, states)?;
                 (8 * width as u64 * n, None)
             }
-            Some(stream) if stream.algorithm == Algorithm::Incremental => {
+            Some(stream) if stream.algorithm == StreamAlgorithm::Incremental => {
                 return refuse(
                     "incremental EM with truncated posteriors would go through the states of all points after each chunk: use \
                      stepwise EM",

@@ -4,8 +4,8 @@ use crate::common::{clusters, example_mixture, example_points, resumed};
 use entropysum::data::memory::Points;
 use entropysum::em::factor_analyzers::start_factor_analyzers;
 use entropysum::em::{
-    self, Algorithm, Checkpoint, Config, FactorAnalyzersSpec, Fit, Fitting, LinearGaussianSpec,
-    Saved, SbnSpec, Spec, StreamConfig,
+    self, Checkpoint, Config, FactorAnalyzersSpec, Fit, Fitting, LinearGaussianAlgorithm,
+    LinearGaussianSpec, Saved, SbnSpec, Spec, StreamConfig,
 };
 use entropysum::error::Error;
 use entropysum::exec::Executor;
@@ -89,9 +89,9 @@ fn resumed_linear_gaussian_models_end_with_the_same_bits() {
         }
         let points = Points::from_rows(&x, 6).unwrap();
         for spec in [
-            LinearGaussianSpec::ppca(2).with_algorithm(Algorithm::Em),
-            LinearGaussianSpec::ppca(2).with_algorithm(Algorithm::PxEm),
-            LinearGaussianSpec::factor_analysis(2).with_algorithm(Algorithm::Em),
+            LinearGaussianSpec::ppca(2).with_algorithm(LinearGaussianAlgorithm::Em),
+            LinearGaussianSpec::ppca(2).with_algorithm(LinearGaussianAlgorithm::PxEm),
+            LinearGaussianSpec::factor_analysis(2).with_algorithm(LinearGaussianAlgorithm::Em),
             LinearGaussianSpec::factor_analysis(2),
         ] {
             let spec = if missing { spec.ignoring_missing() } else { spec };

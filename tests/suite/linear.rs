@@ -7,7 +7,7 @@ use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded
 use entropysum::criterion;
 use entropysum::data::{self, OpenOptions};
 use entropysum::em::linear_gaussian::{Form, Summary};
-use entropysum::em::{self, Algorithm, Config, Fit, LinearGaussianSpec, moments};
+use entropysum::em::{self, Config, Fit, LinearGaussianAlgorithm, LinearGaussianSpec, moments};
 use entropysum::exec::Executor;
 use entropysum::faer::Mat;
 use entropysum::model::gaussian_observable::GaussianMonitor;
@@ -135,10 +135,10 @@ fn em_and_px_em_follow_40_digit_trajectories() {
         let dim = points.dim();
         let psi = em["psi0"].as_f64().unwrap();
         for (key, noise, algorithm) in [
-            ("ppca", Noise::Isotropic, Algorithm::Em),
-            ("ppca_px", Noise::Isotropic, Algorithm::PxEm),
-            ("fa", Noise::Diagonal, Algorithm::Em),
-            ("fa_px", Noise::Diagonal, Algorithm::PxEm),
+            ("ppca", Noise::Isotropic, LinearGaussianAlgorithm::Em),
+            ("ppca_px", Noise::Isotropic, LinearGaussianAlgorithm::PxEm),
+            ("fa", Noise::Diagonal, LinearGaussianAlgorithm::Em),
+            ("fa_px", Noise::Diagonal, LinearGaussianAlgorithm::PxEm),
         ] {
             let steps = em[key].as_array().unwrap();
             let (spec, n_noise) = match noise {
@@ -218,7 +218,7 @@ fn factor_analysis_reaches_the_maximum_of_other_programs_on_correlations_and_cov
         let latents = solution["H"].as_u64().unwrap() as usize;
         let expected = solution["loglik"].as_f64().unwrap();
         assert!((solution["R_factanal_loglik"].as_f64().unwrap() - expected).abs() < 1e-11);
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             let spec = LinearGaussianSpec::factor_analysis(latents).with_algorithm(algorithm);
             let config = Config { max_iter: 20_000, tol: 1e-15, ..Config::default() };
             let fitted = fit(&spec, &correlations, &config);
@@ -276,7 +276,7 @@ fn five_factors_of_personality_are_those_of_other_programs() {
     let unit = |d: usize| 10_f64.powi(d as i32 % 5 - 2);
     let scaled: Vec<f64> = x.iter().enumerate().map(|(k, v)| v * unit(k % dim)).collect();
     let units: f64 = (0..dim).map(|d| unit(d).ln()).sum();
-    for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+    for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
         let spec = LinearGaussianSpec::factor_analysis(5).with_algorithm(algorithm);
         let found = fit(&spec, &Points::from_rows(&x, dim).unwrap(), &config);
         let (what, record) = (format!("{algorithm:?}"), found.last().unwrap());
@@ -315,9 +315,9 @@ fn heywood_cases_reach_the_likelihood_of_other_programs_and_are_named() {
 fn the_entropy_sum_is_the_elbo_at_convergence_to_1e_10() {
     let points = points_of::<f64>(&fixture("linear_wine_std"));
     let config = Config { max_iter: 200_000, tol: 1e-13, ..Config::default() };
-    for algorithm in Algorithm::ALL {
+    for algorithm in LinearGaussianAlgorithm::ALL {
         for spec in [LinearGaussianSpec::ppca(2), LinearGaussianSpec::factor_analysis(2)] {
-            if spec.noise == Noise::Diagonal && algorithm == Algorithm::ClosedForm {
+            if spec.noise == Noise::Diagonal && algorithm == LinearGaussianAlgorithm::ClosedForm {
                 continue;
             }
             let spec = spec.with_algorithm(algorithm);
@@ -330,7 +330,7 @@ fn the_entropy_sum_is_the_elbo_at_convergence_to_1e_10() {
             // From the parameters alone, Eqn 29. It differs from the bound in first order, where the bound itself stands
             // still in second, so parameter-expanded EM ends with half the digits of it.
             let alone = fit.model.stationary_entropy_sum().total();
-            let tolerance = if algorithm == Algorithm::PxEm { 1e-6 } else { 1e-10 };
+            let tolerance = if algorithm == LinearGaussianAlgorithm::PxEm { 1e-6 } else { 1e-10 };
             assert!((alone - log_likelihood).abs() < tolerance, "{spec:?}");
         }
     }
@@ -342,7 +342,7 @@ fn em_px_em_and_closed_form_reach_the_same_likelihood_and_loadings() {
     for (points, latents) in [(wine, 3), (file("iris.csv"), 2), (file("digits.npy"), 5)] {
         let exact = fit(&LinearGaussianSpec::ppca(latents), &points, &Config::default());
         let expected = exact.last().unwrap().log_likelihood;
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             for seed in [0, 1] {
                 let spec = LinearGaussianSpec::ppca(latents).with_algorithm(algorithm);
                 let config = Config { max_iter: 50_000, tol: 1e-9, seed, ..Config::default() };
@@ -383,7 +383,8 @@ fn px_em_reaches_in_a_hundred_iterations_what_em_does_not_in_ten_thousand() {
         let spec = LinearGaussianSpec::ppca(3).with_algorithm(algorithm);
         fit(&spec, &wine, &config).last().unwrap().lower_bound
     };
-    let (px, em) = (reached(Algorithm::PxEm, 100), reached(Algorithm::Em, 10_000));
+    let (px, em) =
+        (reached(LinearGaussianAlgorithm::PxEm, 100), reached(LinearGaussianAlgorithm::Em, 10_000));
     assert!(exact - px < 1e-6 && exact - em > 1e-6, "{exact} {px} {em}");
 }
 
@@ -519,7 +520,7 @@ fn every_form_of_the_second_moments_gives_the_same_fit() {
     let expected = fit(&spec, &points, &config);
     let reference = expected.last().unwrap().log_likelihood;
     for form in [Form::Covariance, Form::Factor, Form::Points] {
-        for algorithm in Algorithm::ALL {
+        for algorithm in LinearGaussianAlgorithm::ALL {
             let spec = spec.clone().with_algorithm(algorithm).with_form(form);
             let what = format!("{algorithm:?} {form:?}");
             let found = fit(&spec, &points, &config);
@@ -583,7 +584,7 @@ fn nine_thousand_dimensions_take_passes_over_the_points() {
     );
     // Uniform noise of variance 1/12, less what three of 300 directions take of it.
     assert!((passes.model.noise_variances()[0] * 12.0 - 1.0).abs() < 0.03);
-    let px = spec.with_algorithm(Algorithm::PxEm).with_form(Form::Points);
+    let px = spec.with_algorithm(LinearGaussianAlgorithm::PxEm).with_form(Form::Points);
     let px = fit(&px, &points, &Config { max_iter: 60, tol: 1e-7, ..Config::default() });
     assert_close(px.last().unwrap().log_likelihood, a.log_likelihood, 1e-6, "px-em");
 }
@@ -779,7 +780,7 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
                 .to_string()
                 .contains("NaN")
         );
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             let spec = spec.clone().with_algorithm(algorithm).ignoring_missing();
             let what = format!("{:?} {algorithm:?}", spec.noise);
             // Near a Heywood case EM takes ten thousand iterations for the last digits; they are not needed here.
@@ -1055,7 +1056,7 @@ fn hard_data_give_right_answers_or_clear_errors() {
 
     // Rank 3 with fewer latents than that: right answers. With as many or more: no noise is left.
     for latents in [1, 2] {
-        for algorithm in Algorithm::ALL {
+        for algorithm in LinearGaussianAlgorithm::ALL {
             let spec = LinearGaussianSpec::ppca(latents).with_algorithm(algorithm);
             let found =
                 fit(&spec, &points, &Config { max_iter: 50_000, tol: 1e-13, ..Config::default() });
@@ -1073,7 +1074,8 @@ fn hard_data_give_right_answers_or_clear_errors() {
             "{message}"
         );
     }
-    let message = fault(&LinearGaussianSpec::ppca(3).with_algorithm(Algorithm::PxEm), &x, 6);
+    let message =
+        fault(&LinearGaussianSpec::ppca(3).with_algorithm(LinearGaussianAlgorithm::PxEm), &x, 6);
     assert!(message.contains("no noise is left"), "{message}");
 
     // H = D - 1: the smallest eigenvalue alone is noise.
@@ -1175,7 +1177,7 @@ fn settings_without_meaning_are_refused() {
     let (ppca, config) = (LinearGaussianSpec::ppca(2), Config::default());
     let factors = LinearGaussianSpec::factor_analysis(2);
     assert!(
-        message(&factors.clone().with_algorithm(Algorithm::ClosedForm), &config)
+        message(&factors.clone().with_algorithm(LinearGaussianAlgorithm::ClosedForm), &config)
             .contains("no closed form")
     );
     let init = fit(&ppca, &points, &config).model;
@@ -1184,7 +1186,7 @@ fn settings_without_meaning_are_refused() {
         message(&factors.with_init(init.clone()), &config)
             .contains("expected factor-analysis with 2 in 4")
     );
-    let from = ppca.clone().with_algorithm(Algorithm::Em).with_init(init);
+    let from = ppca.clone().with_algorithm(LinearGaussianAlgorithm::Em).with_init(init);
     assert!(message(&from, &Config { n_init: 2, ..config.clone() }).contains("n_init must be 1"));
     let mut ridge = config.clone();
     ridge.regularization.reg_covar = Some(1e-3);
@@ -1192,7 +1194,7 @@ fn settings_without_meaning_are_refused() {
     assert!(message(&from, &Config { monitor: Monitor::Delta, ..config }).contains("px-em"));
     // Fewer iterations than it takes are no error.
     let stopped = fit(
-        &ppca.with_algorithm(Algorithm::Em),
+        &ppca.with_algorithm(LinearGaussianAlgorithm::Em),
         &points,
         &Config { max_iter: 2, tol: 0.0, ..Config::default() },
     );

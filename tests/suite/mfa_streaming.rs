@@ -7,7 +7,7 @@ use entropysum::block::Block;
 use entropysum::data::memory::Points;
 use entropysum::em::online::Online;
 use entropysum::em::stepwise::StepSize;
-use entropysum::em::stream::{Algorithm, StreamConfig};
+use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
 use entropysum::em::sweep::{Lanes, Sweeper};
 use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Incremental, start_factor_analyzers};
 use entropysum::exec::Executor;
@@ -237,7 +237,7 @@ fn resumed_fits_end_with_the_same_bits_on_any_threads() {
     let x = example(3_000, 23);
     let points = Points::from_rows(&x, DIM).unwrap();
     let config = Config::default();
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for noise in NoiseStructure::ALL {
             let settings = StreamConfig {
                 algorithm,

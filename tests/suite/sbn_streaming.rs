@@ -6,7 +6,7 @@ use common::{Uniforms, fit_minibatches, resumed, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
 use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{Algorithm, StreamConfig};
+use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::{self, Config, Fit, SbnSpec, sbn};
 use entropysum::exec::Executor;
@@ -86,7 +86,7 @@ fn the_entropy_sum_is_the_smoothed_surrogate_at_every_step() {
     }
 }
 
-fn stream_config(algorithm: Algorithm) -> StreamConfig {
+fn stream_config(algorithm: StreamAlgorithm) -> StreamConfig {
     StreamConfig { algorithm, batch_size: 100, epochs: 8, memory: 1 << 17, ..Default::default() }
 }
 
@@ -120,7 +120,7 @@ fn bits(fit: &Fit<SigmoidBeliefNet>) -> Vec<u64> {
 #[test]
 fn networks_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
     let x = points(4_001, 2);
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for hidden in [false, true] {
             let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
             let config = StreamConfig {
@@ -149,13 +149,13 @@ fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
         let spec = SbnSpec::from_model(net.clone());
         let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
         let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
-        for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+        for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
             let config = StreamConfig { epochs: 60, ..stream_config(algorithm) };
             let fit = fit_stream::<f64>(net.clone(), &x, 2, &config);
             for record in &fit.history.records {
                 assert!(record.gap().abs() < 1e-9, "{algorithm:?}: {:e}", record.gap());
             }
-            if algorithm == Algorithm::Incremental {
+            if algorithm == StreamAlgorithm::Incremental {
                 for pair in fit.history.records.windows(2) {
                     let rise = pair[1].entropy_sum.total() - pair[0].entropy_sum.total();
                     assert!(rise > -1e-10, "{rise:e}");
@@ -173,7 +173,7 @@ fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
     let config = Config { tol: 1e-6, ..Config::default() };
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for (hidden, posterior, ridge) in
             [(false, LatentPosterior::Exact, 1e-3), (true, LatentPosterior::Exact, 0.0)]
         {
@@ -198,7 +198,7 @@ fn what_cannot_be_streamed_is_told() {
     let truncated = LatentPosterior::Truncated { states: 4 };
     let of_states = net.clone().with_posterior(truncated).unwrap();
     let all = Points::from_rows(&x, DIM).unwrap();
-    let settings = stream_config(Algorithm::Stepwise);
+    let settings = stream_config(StreamAlgorithm::Stepwise);
     let fault = fit_minibatches(&of_states, &all, &executor, &config, &settings).unwrap_err();
     let fault = fault.to_string();
     assert!(fault.contains("truncated posteriors") && fault.contains("SbnSpec"), "{fault}");
@@ -207,7 +207,7 @@ fn what_cannot_be_streamed_is_told() {
 
     x[400 * DIM + 2] = 0.5;
     let all = Points::from_rows(&x, DIM).unwrap().named("bits");
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         let settings = StreamConfig { epochs: 1, ..stream_config(algorithm) };
         let fault = fit_minibatches(&net, &all, &executor, &config, &settings);
         let fault = fault.unwrap_err().to_string();
@@ -221,7 +221,7 @@ fn what_cannot_be_streamed_is_told() {
 /// Pixels without exceptions, rows without ones, and latents that nothing needs.
 #[test]
 fn constant_pixels_and_empty_rows_leave_numbers_in_streams_of_both_precisions() {
-    fn holds<T: Scalar>(x: &[f64], hidden: bool, algorithm: Algorithm) {
+    fn holds<T: Scalar>(x: &[f64], hidden: bool, algorithm: StreamAlgorithm) {
         let net = start(x, hidden, LatentPosterior::Exact, 0.0);
         let fit = fit_stream::<T>(net, x, 2, &stream_config(algorithm));
         let records = &fit.history.records;
@@ -243,7 +243,7 @@ fn constant_pixels_and_empty_rows_leave_numbers_in_streams_of_both_precisions() 
         .collect();
     for x in [some, vec![0.0; 300 * DIM]] {
         for hidden in [false, true] {
-            for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+            for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
                 holds::<f64>(&x, hidden, algorithm);
                 holds::<f32>(&x, hidden, algorithm);
             }

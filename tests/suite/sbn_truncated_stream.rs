@@ -5,7 +5,7 @@ use crate::common;
 use common::{Uniforms, fit_minibatches, resumed, rounded};
 use entropysum::data::memory::Points;
 use entropysum::data::shuffle::BadRows;
-use entropysum::em::stream::{Algorithm, StreamConfig};
+use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
 use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, sbn};
 use entropysum::exec::Executor;
 use entropysum::inference;
@@ -287,7 +287,7 @@ fn what_truncated_posteriors_cannot_stream_is_told() {
             fit_minibatches(&SbnSpec::from_random(net.clone()), &all, &executor, &config, settings);
         fit.unwrap_err().to_string()
     };
-    let incremental = StreamConfig { algorithm: Algorithm::Incremental, ..tight() };
+    let incremental = StreamConfig { algorithm: StreamAlgorithm::Incremental, ..tight() };
     assert!(fault(&net, &x, &incremental).contains("use stepwise EM"));
     assert!(fault(&net, &x, &StreamConfig { polish: 2, ..tight() }).contains("closing iterations"));
     x[400 * DIM + 2] = 0.5;

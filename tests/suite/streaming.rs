@@ -12,7 +12,7 @@ use entropysum::data::memory::Points;
 use entropysum::data::shuffle::{BadRows, Order};
 use entropysum::em::online::Online;
 use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{Algorithm, StreamConfig};
+use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
 use entropysum::em::sweep::Lanes;
 use entropysum::em::{Config, Fit, Fitting, Incremental, MixtureSpec, init};
 use entropysum::error::{DataError, Result};
@@ -408,7 +408,7 @@ fn fit_stream<T: Scalar>(
 
 #[test]
 fn fits_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for name in ["gaussian-full", "gaussian-tied-diag"] {
             let config = StreamConfig {
                 algorithm,
@@ -456,7 +456,8 @@ fn every_record_of_a_stream_has_the_identity_and_an_error_bar() {
 
 #[test]
 fn incremental_fits_rise_from_record_to_record_and_converge() {
-    let config = StreamConfig { algorithm: Algorithm::Incremental, epochs: 100, ..stream_config() };
+    let config =
+        StreamConfig { algorithm: StreamAlgorithm::Incremental, epochs: 100, ..stream_config() };
     let fit = fit_stream::<f64>("gaussian-full", 2, 5_000, &config);
     assert!(fit.converged());
     for pair in fit.history.records.windows(2) {
@@ -505,7 +506,7 @@ fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let points = Points::from_rows(&x, dim).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
     let config = Config::default();
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for name in ["gaussian-diag", "gaussian-tied"] {
             let settings = StreamConfig { algorithm, polish: 3, audit: 7, ..stream_config() };
             let model = start(name, &x, dim, n_components, Posterior::Exact);
@@ -545,7 +546,7 @@ fn resumed_fits_hold_what_was_held_and_go_on_without_missing_values() {
         ("missing", &holes, model.clone().ignoring_missing().unwrap()),
     ] {
         let points = Points::from_rows(values, 2).unwrap();
-        for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+        for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
             let settings = StreamConfig { algorithm, ..stream_config() };
             let whole = fit_minibatches(&model, &points, &executor, &config, &settings).unwrap();
             let ([fit, _], _) = resumed(&model, &points, &executor, &config, Some(&settings), 9);

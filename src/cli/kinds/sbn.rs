@@ -8,7 +8,7 @@ use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::stream::Algorithm;
+use entropysum::em::stream::StreamAlgorithm;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated;
 use entropysum::em::{Fit, Fitting, SbnSpec};
@@ -93,7 +93,7 @@ impl Kind for SigmoidBeliefNet {
         let total: u64 = latents.iter().sum();
         match chosen {
             LatentPosterior::Truncated { .. }
-                if algorithm(args) == Some(Algorithm::Incremental) =>
+                if algorithm(args) == Some(StreamAlgorithm::Incremental) =>
             {
                 refuse(format!(
                     "incremental EM with truncated posteriors would go through the states of all points after each chunk: use \

@@ -6,8 +6,9 @@
 //! chosen, and of 10 to 19, which played no part in that (`bars 10 32 10`). By minibatches, from 12 of 14 (`bars 14 32 0 200 15`), and
 //! of 20,000 points from 6 of 7 (`bars 7 32 0 500 4 20000`).
 
-use entropysum::em::{self, Config, Fitting, SbnSpec, StreamConfig, sbn};
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::em::{self, Config, Fitting, SbnSpec, StreamConfig};
+use entropysum::expert::start_sbn;
+use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::{Executor, Points, Silent, inference};
 
 const SIDE: usize = 8;
@@ -73,7 +74,7 @@ fn main() -> entropysum::Result<()> {
         let fit = match batch_size {
             None => em::fit(&spec, &points, &executor, &config, &mut Silent)?,
             Some(batch_size) => {
-                let start = sbn::start(&spec, &points, seed, 0)?;
+                let start = start_sbn(&spec, &points, seed, 0)?;
                 let stream = StreamConfig { batch_size, epochs, ..StreamConfig::default() };
                 Fitting::new(&points, &executor)
                     .config(&config)

@@ -11,10 +11,10 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
+use entropysum::expert::write_features;
 use entropysum::family::{Parameters, registry};
-use entropysum::model::sbn::LatentPosterior;
-use entropysum::model::{GenerativeModel, Mixture, SigmoidBeliefNet};
-use entropysum::{Executor, Points, Silent, inference, picture};
+use entropysum::model::{GenerativeModel, LatentPosterior, Mixture, SigmoidBeliefNet};
+use entropysum::{Executor, Points, Silent, inference};
 use std::path::Path;
 
 /// Ridges to choose from where none are given.
@@ -102,7 +102,7 @@ fn main() -> entropysum::Result<()> {
         varies.iter().map(|it| value(it).unwrap_or(0.0)).collect()
     };
     let features: Vec<Vec<f64>> = order.iter().map(tile).collect();
-    picture::write_features(&out, &features, width, varies.len() / width)?;
+    write_features(&out, &features, width, varies.len() / width)?;
     println!("{}", out.display());
     // On the data in this repository a belief network describes new digits better than any of the mixtures.
     assert!(args.len() > 2 || of_net[2] > of_mixture[2]);

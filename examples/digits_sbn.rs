@@ -9,11 +9,11 @@
 
 use entropysum::data::{self, DataSource, OpenOptions};
 use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
+use entropysum::expert::write_features;
 use entropysum::family::registry;
-use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::LatentPosterior;
+use entropysum::model::{GenerativeModel, LatentPosterior};
 use entropysum::observe;
-use entropysum::{Executor, inference, picture};
+use entropysum::{Executor, inference};
 use std::path::Path;
 use std::time::Instant;
 
@@ -79,7 +79,7 @@ fn main() -> entropysum::Result<()> {
     order.sort_by(|&a, &b| net.prior()[b].total_cmp(&net.prior()[a]));
     let features: Vec<Vec<f64>> =
         order.iter().map(|&h| weights.iter().skip(h).step_by(latents).copied().collect()).collect();
-    picture::write_features(&out, &features, width, dim / width)?;
+    write_features(&out, &features, width, dim / width)?;
     println!("{}", out.display());
     // On the data in this repository a belief network describes the digits better than as many templates.
     assert!(args.len() > 3 || score > of_mixture.log_likelihood);

@@ -5,8 +5,7 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::em;
-use entropysum::em::linear_gaussian::Summary;
-use entropysum::em::{LinearGaussianAlgorithm, LinearGaussianSpec};
+use entropysum::em::{LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
 use entropysum::model::Noise;
 use entropysum::monitor::plot;
 use entropysum::{Config, Executor, Silent};

@@ -9,11 +9,10 @@
 //! optima; then the figures compare these, not the algorithms. Files, where they are given, take the place of the photograph and the
 //! synthetic points; numbers from [0, GRAIN) are added to their values. Asserts that the entropy sum is the surrogate at every step.
 
-use entropysum::data::memory::Points;
-use entropysum::em::Fitting;
-use entropysum::em::init;
-use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
+use entropysum::data::Points;
+use entropysum::em::{Fitting, StreamAlgorithm, StreamConfig};
 use entropysum::exec::Executor;
+use entropysum::expert::start_mixture;
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
@@ -194,7 +193,7 @@ fn start(task: &Task, seed: u64) -> Result<Mixture, Box<dyn Error>> {
     let spec = MixtureSpec::new(registry::build(&task.model, task.dim)?, task.n_components);
     let config = Config { seed, ..Config::default() };
     let points = Points::from_rows(&task.train, task.dim)?;
-    Ok(init::start(&spec, &points, &Executor::new(None)?, &config, 0)?.0)
+    Ok(start_mixture(&spec, &points, &Executor::new(None)?, &config, 0)?.0)
 }
 
 /// Iteration by iteration until it converges; each sees all points.

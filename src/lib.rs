@@ -252,29 +252,30 @@
 
 mod aligned;
 #[cfg(feature = "files")]
-pub mod atomic;
+mod atomic;
 pub mod block;
 pub mod criterion;
 pub mod data;
 pub mod em;
 pub mod error;
 pub mod exec;
+pub mod expert;
 pub mod family;
 pub mod inference;
-pub mod kernels;
+mod kernels;
 mod linalg;
 pub mod model;
 pub mod monitor;
 #[cfg(feature = "cli")]
-pub mod picture;
+mod picture;
 pub mod predictor;
 pub mod rng;
 pub mod scalar;
 pub mod selection;
-pub mod special;
+mod special;
 pub mod stats;
 pub mod store;
-pub mod work;
+mod work;
 
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;

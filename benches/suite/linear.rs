@@ -6,10 +6,10 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
-use entropysum::data::memory::Points;
-use entropysum::em::linear_gaussian::Summary;
-use entropysum::em::{Config, LinearGaussianAlgorithm, LinearGaussianSpec, moments};
+use entropysum::data::Points;
+use entropysum::em::{Config, LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
 use entropysum::exec::Executor;
+use entropysum::expert::moments;
 use entropysum::faer::linalg::matmul::matmul;
 use entropysum::faer::{Accum, Mat, Par};
 use entropysum::model::{LinearGaussian, Noise};

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
 use entropysum::block::BlockBuf;
-use entropysum::data::{self, DataSource, Dtype, OpenOptions, npy::NpyWriter, text::CsvWriter};
+use entropysum::data::{self, CsvWriter, DataSource, Dtype, NpyWriter, OpenOptions};
 use entropysum::scalar::Scalar;
 
 const ROWS: usize = 50_000;

@@ -3,8 +3,7 @@
 use crate::cli::args::FitArgs;
 use crate::cli::kinds;
 use crate::cli::run::size;
-use entropysum::em::stepwise::StepSize;
-use entropysum::em::stream::StreamConfig;
+use entropysum::em::{StepSize, StreamConfig};
 use entropysum::error::Result;
 
 /// The settings that were typed, if they are of a fit by minibatches.

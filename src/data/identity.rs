@@ -28,7 +28,7 @@ impl Identity {
     ///
     /// ```
     /// use entropysum::data::identity::Identity;
-    /// use entropysum::data::memory::Points;
+    /// use entropysum::data::Points;
     ///
     /// let of = |values| Ok::<_, entropysum::error::Error>(Identity::of(&Points::owned(values, 1)?));
     /// let (points, copy) = (of(vec![1.0, 2.0, 3.0])?, of(vec![1.0, 2.0, 3.0])?);

@@ -14,7 +14,7 @@ use faer::MatRef;
 ///
 /// # Example
 /// ```
-/// use entropysum::data::{DataSource, sparse::SparsePoints};
+/// use entropysum::data::{DataSource, SparsePoints};
 /// // (0, 3, 0) and (1, 0, 2)
 /// let points = SparsePoints::<f64>::from_csr(vec![0, 1, 3], vec![1, 0, 2], vec![3.0, 1.0, 2.0], 3)?;
 /// assert_eq!((points.len(), points.dim()), (2, 3));

@@ -37,7 +37,7 @@ pub trait Spec<T: Scalar> {
 /// As [`Spec::fit`].
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{self, Config};
 /// use entropysum::exec::Executor;
 /// use entropysum::family::{Parameters, registry};
@@ -73,7 +73,7 @@ pub fn fit<T: Scalar, S: Spec<T>>(
 /// resumed from a checkpoint.
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{Fitting, MixtureSpec, StreamConfig};
 /// use entropysum::exec::Executor;
 /// use entropysum::family::registry;

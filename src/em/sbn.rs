@@ -73,7 +73,7 @@ impl SbnSpec {
 /// Fits a sigmoid belief network: the best by its bound of `config.n_init` random starts.
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{self, Config, SbnSpec};
 /// use entropysum::exec::Executor;
 /// use entropysum::monitor::Silent;

@@ -45,7 +45,7 @@ pub const LARGEST_LEAST_STEP: f64 = 0.5;
 /// Settings of a fit by minibatches, besides those of [`Config`], of which `tol`, `max_time`, `regularization` and `seed` hold.
 ///
 /// ```
-/// use entropysum::em::stream::StreamConfig;
+/// use entropysum::em::StreamConfig;
 ///
 /// let config = StreamConfig { batch_size: 1024, epochs: 3, ..StreamConfig::default() };
 /// assert_eq!(config.polish, 0);

@@ -1,17 +1,16 @@
 //! Fits over all points that are stopped, kept and gone on with.
 
 use crate::common::{clusters, example_mixture, example_points, resumed};
-use entropysum::data::memory::Points;
-use entropysum::em::factor_analyzers::start_factor_analyzers;
+use entropysum::data::Points;
 use entropysum::em::{
     self, Checkpoint, Config, FactorAnalyzersSpec, Fit, Fitting, LinearGaussianAlgorithm,
     LinearGaussianSpec, Saved, SbnSpec, Spec, StreamConfig,
 };
 use entropysum::error::Error;
 use entropysum::exec::Executor;
+use entropysum::expert::start_factor_analyzers;
 use entropysum::family::Regularization;
-use entropysum::model::sbn::LatentPosterior;
-use entropysum::model::{LinearGaussian, Mixture, NoiseStructure, Posterior};
+use entropysum::model::{LatentPosterior, LinearGaussian, Mixture, NoiseStructure, Posterior};
 use entropysum::monitor::{Monitor, Silent, StopReason};
 use entropysum::store::{self, Stored};
 use std::path::Path;

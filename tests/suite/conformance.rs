@@ -6,15 +6,15 @@ use common::{
     assert_all_close, assert_close, example_family, example_mixture, example_points, families,
     fixture, numbers,
 };
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::error::Error;
 use entropysum::exec::Executor;
+use entropysum::expert::reference::statistic as evaluate;
 use entropysum::family::{
     ExponentialFamily, KnownParameters, Parameters, Regularization, Statistic, Support, Theta,
     registry,
 };
 use entropysum::inference;
-use entropysum::kernels::reference::statistic as evaluate;
 use entropysum::model::Mixture;
 use entropysum::stats::{StatsShape, SuffStats};
 use serde_json::Value;

@@ -1,11 +1,11 @@
 //! Sources of points through their public interface: every format against bytes made here.
 
 use entropysum::block::BlockBuf;
-use entropysum::data::npy::{NpyFile, NpyWriter};
-use entropysum::data::raw::RawFile;
-use entropysum::data::text::{CsvWriter, read_text};
-use entropysum::data::{self, DataSource, Dtype, Format, OpenOptions, memory::Points};
+use entropysum::data::{
+    self, CsvWriter, DataSource, Dtype, Format, NpyFile, NpyWriter, OpenOptions, Points,
+};
 use entropysum::error::{DataError, Error};
+use entropysum::expert::{RawFile, read_text};
 use entropysum::scalar::Scalar;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,10 +3,10 @@
 use crate::common;
 
 use common::{assert_all_close, clusters, gaussians, rounded};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::Sweeper;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::{Mixture, Posterior};

@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, gaussian_mixture, numbers, rounded};
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config};
 use entropysum::exec::Executor;
 use entropysum::family::{Covariance, Gaussian, Parameters, Regularization};

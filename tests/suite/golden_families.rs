@@ -3,8 +3,7 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers, rounded};
-use entropysum::data::memory::Points;
-use entropysum::data::{self, DataSource, OpenOptions};
+use entropysum::data::{self, DataSource, OpenOptions, Points};
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
 use entropysum::family::{KnownParameters, Regularization, registry};

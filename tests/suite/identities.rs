@@ -6,12 +6,12 @@ use common::{
     Uniforms, assert_close, clusters, example_family, example_mixture, example_points, families,
     gaussians,
 };
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::reference::statistic as evaluate;
 use entropysum::family::{ExponentialFamily, Parameters, Regularization, registry};
 use entropysum::inference;
-use entropysum::kernels::reference::statistic as evaluate;
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
 use entropysum::monitor::{Event, Silent};
 use entropysum::stats::{StatsShape, SuffStats};

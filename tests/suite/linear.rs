@@ -6,9 +6,11 @@ use crate::common;
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::criterion;
 use entropysum::data::{self, OpenOptions};
-use entropysum::em::linear_gaussian::{Form, Summary};
-use entropysum::em::{self, Config, Fit, LinearGaussianAlgorithm, LinearGaussianSpec, moments};
+use entropysum::em::{
+    self, Config, Fit, Form, LinearGaussianAlgorithm, LinearGaussianSpec, Summary,
+};
 use entropysum::exec::Executor;
+use entropysum::expert::moments;
 use entropysum::faer::Mat;
 use entropysum::model::gaussian_observable::GaussianMonitor;
 use entropysum::model::{GenerativeModel, LinearGaussian, Moments, Noise, Rotation};
@@ -671,14 +673,14 @@ fn moments_of_parts_merge_to_those_of_the_whole_far_from_zero() {
     }
     // Sums about one centre add up without more ado.
     let centre = vec![1e8; dim];
-    let mut sum = em::moments::moment_stats(
+    let mut sum = entropysum::expert::moment_stats(
         &Points::from_rows(&x[..dim * 10], dim).unwrap(),
         &executor(),
         &centre,
     )
     .unwrap();
     sum.add(
-        &em::moments::moment_stats(
+        &entropysum::expert::moment_stats(
             &Points::from_rows(&x[dim * 10..], dim).unwrap(),
             &executor(),
             &centre,

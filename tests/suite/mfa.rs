@@ -3,12 +3,11 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, fixture, numbers, rounded};
-use entropysum::criterion::{Sizes, built_in};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::{Sizes, Sweeper, built_in};
 use entropysum::family::{KnownParameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, NoiseStructure};

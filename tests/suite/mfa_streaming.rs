@@ -4,13 +4,13 @@ use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fit_minibatches, resumed, rounded};
 use entropysum::block::Block;
-use entropysum::data::memory::Points;
-use entropysum::em::online::Online;
-use entropysum::em::stepwise::StepSize;
-use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
-use entropysum::em::sweep::{Lanes, Sweeper};
-use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Incremental, start_factor_analyzers};
+use entropysum::data::Points;
+use entropysum::em::{
+    self, Config, FactorAnalyzersSpec, Fit, Incremental, Online, StepSize, StreamAlgorithm,
+    StreamConfig,
+};
 use entropysum::exec::Executor;
+use entropysum::expert::{Lanes, Sweeper, start_factor_analyzers};
 use entropysum::faer::MatRef;
 use entropysum::family::Regularization;
 use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};

@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::{Uniforms, assert_close, example_family, example_mixture, example_points};
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::error::Error;
 use entropysum::exec::Executor;

@@ -3,9 +3,10 @@
 use crate::common;
 
 use common::{Uniforms, clusters, gaussians, rounded};
-use entropysum::data::memory::Points;
-use entropysum::em::{self, Config, MixtureSpec, init};
+use entropysum::data::Points;
+use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::start_mixture;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::Mixture;
@@ -68,7 +69,7 @@ fn f32_trajectories_follow_f64_to_1e_7() {
         for name in gaussians() {
             let config = Config { max_iter: 8, tol: 0.0, ..Config::default() };
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
-            let (start, _) = init::start(&spec, &double, &executor, &config, 0).unwrap();
+            let (start, _) = start_mixture(&spec, &double, &executor, &config, 0).unwrap();
             let a = em::fit(&start, &single, &executor, &config, &mut Silent).unwrap();
             let b = em::fit(&start, &double, &executor, &config, &mut Silent).unwrap();
             for (a, b) in a.history.records.iter().zip(&b.history.records) {

@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, gaussians};
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;

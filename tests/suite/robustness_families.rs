@@ -3,9 +3,7 @@
 use crate::common;
 
 use common::{assert_close, example_family};
-use entropysum::data::DataSource;
-use entropysum::data::memory::Points;
-use entropysum::data::sparse::SparsePoints;
+use entropysum::data::{DataSource, Points, SparsePoints};
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::Result;
 use entropysum::exec::Executor;

@@ -3,14 +3,12 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
-use entropysum::em::{self, Config, SbnSpec};
-use entropysum::em::{Mergeable, truncated};
+use entropysum::data::Points;
+use entropysum::em::{self, Config, Mergeable, SbnSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::{Gradient, Sweeper, search_states};
 use entropysum::inference;
-use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::{Gradient, LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::stats::{StatsShape, SuffStats};
@@ -487,8 +485,7 @@ fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
         for states in [all, 3] {
             let posterior = LatentPosterior::Truncated { states };
             let truncated_net = net.clone().with_posterior(posterior).unwrap();
-            let truncated =
-                truncated::search::<f64>(&truncated_net, &points, &executor, 1).unwrap();
+            let truncated = search_states::<f64>(&truncated_net, &points, &executor, 1).unwrap();
             let stats = truncated.moments(&net);
             let log_evidence = truncated.log_evidence() / truncated.total_weight();
             if states == all {
@@ -531,7 +528,7 @@ fn gaps_of_truncated_posteriors_are_certified_at_random_parameters_of_two_and_th
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
         let truncated = LatentPosterior::Truncated { states: 5 };
         let of_posteriors = of_posteriors.with_posterior(truncated).unwrap();
-        let found = truncated::search::<f64>(&of_posteriors, &points, &executor, 2).unwrap();
+        let found = search_states::<f64>(&of_posteriors, &points, &executor, 2).unwrap();
         let stats = found.moments(&of_posteriors).clone();
         for net in [&of_posteriors, &other] {
             let sum = net.entropies_of(&stats);

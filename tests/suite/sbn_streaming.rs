@@ -3,17 +3,15 @@
 use crate::common;
 
 use common::{Uniforms, fit_minibatches, resumed, rounded};
-use entropysum::data::memory::Points;
-use entropysum::data::shuffle::BadRows;
-use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
-use entropysum::em::sweep::Sweeper;
-use entropysum::em::{self, Config, Fit, SbnSpec, sbn};
+use entropysum::data::{BadRows, Points};
+use entropysum::em::{
+    self, Config, Fit, SbnSpec, StepSize, Stepwise, StreamAlgorithm, StreamConfig,
+};
 use entropysum::exec::Executor;
+use entropysum::expert::{Sweeper, start_sbn};
 use entropysum::family::Regularization;
 use entropysum::inference;
-use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::Silent;
 use entropysum::scalar::Scalar;
 use entropysum::stats::SuffStats;
@@ -37,7 +35,7 @@ fn points(n: u64, seed: u64) -> Vec<f64> {
 fn start(x: &[f64], hidden: bool, posterior: LatentPosterior, ridge: f64) -> SigmoidBeliefNet {
     let spec = SbnSpec { ridge, ..SbnSpec::new(if hidden { 2 } else { 4 }) };
     let spec = if hidden { spec.with_hidden(4) } else { spec }.with_posterior(posterior);
-    sbn::start(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
+    start_sbn(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
 }
 
 /// Statistics of a batch.
@@ -254,8 +252,7 @@ fn constant_pixels_and_empty_rows_leave_numbers_in_streams_of_both_precisions() 
 #[cfg(feature = "cli")]
 #[test]
 fn on_the_command_line_networks_stream_stop_and_resume() {
-    use entropysum::data::Dtype;
-    use entropysum::data::npy::NpyWriter;
+    use entropysum::data::{Dtype, NpyWriter};
     use std::process::Command;
 
     let folder = tempfile::tempdir().unwrap();

@@ -3,13 +3,12 @@
 use crate::common;
 
 use common::{Uniforms, fit_minibatches, resumed, rounded};
-use entropysum::data::memory::Points;
-use entropysum::data::shuffle::BadRows;
-use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
-use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, sbn};
+use entropysum::data::{BadRows, Points};
+use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, StreamAlgorithm, StreamConfig};
 use entropysum::exec::Executor;
+use entropysum::expert::start_sbn;
 use entropysum::inference;
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::store;
@@ -36,7 +35,7 @@ fn points(n: u64, seed: u64) -> Vec<f64> {
 fn start(x: &[f64], hidden: bool, ridge: f64) -> SigmoidBeliefNet {
     let spec = SbnSpec { ridge, ..SbnSpec::new(if hidden { 2 } else { 5 }) };
     let spec = if hidden { spec.with_hidden(4) } else { spec }.with_posterior(TRUNCATED);
-    sbn::start(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
+    start_sbn(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
 }
 
 /// Minibatches of 100 points, windows of a few of them, and most sets on the disk.
@@ -144,7 +143,7 @@ fn truncated_streams_reach_what_batch_em_reaches_and_recover_planted_causes() {
     let config = Config { max_iter: 200, tol: 1e-6, n_init: 3, ..Config::default() };
     let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
     let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
-    let begin = |run| sbn::start(&spec, &all, 3, run).unwrap();
+    let begin = |run| start_sbn(&spec, &all, 3, run).unwrap();
     let config = StreamConfig { epochs: 30, batch_size: 250, ..tight() };
     let scored = (0..3).map(|k| {
         let fit = run::<f64>(begin(k), &x, None, 2, &config);
@@ -347,8 +346,7 @@ fn constant_pixels_empty_rows_and_single_points_leave_numbers_in_truncated_strea
 #[cfg(all(feature = "cli", unix))]
 #[test]
 fn on_the_command_line_truncated_posteriors_stream_and_are_resumed_after_a_kill() {
-    use entropysum::data::Dtype;
-    use entropysum::data::npy::NpyWriter;
+    use entropysum::data::{Dtype, NpyWriter};
     use std::process::{Command, Stdio};
 
     let folder = tempfile::tempdir().unwrap();

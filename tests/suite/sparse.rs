@@ -3,10 +3,9 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close};
-use entropysum::data::sparse::SparsePoints;
-use entropysum::data::weights::Weighted;
-use entropysum::em::sweep::Sweeper;
+use entropysum::data::{SparsePoints, Weighted};
 use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
+use entropysum::expert::Sweeper;
 use entropysum::family::{KnownParameters, Parameters, registry};
 use entropysum::inference;
 use entropysum::model::{EntropySum, GenerativeModel};
@@ -72,7 +71,7 @@ fn family(
 fn start(name: &str, known: &[(&str, f64)], points: &Points<'_, f64>) -> Mixture {
     let spec = MixtureSpec::new(family(name, known), COMPONENTS).with_init(Init::Random);
     let executor = Executor::new(Some(1)).unwrap();
-    em::init::start(&spec, points, &executor, &Config::default(), 0).unwrap().0
+    entropysum::expert::start_mixture(&spec, points, &executor, &Config::default(), 0).unwrap().0
 }
 
 fn parameters(model: &Mixture) -> Vec<f64> {
@@ -266,7 +265,10 @@ fn sparse_values_outside_the_support_are_named_by_row_and_column() {
         assert!(fault.starts_with(expected), "{fault}");
         // A given start looks at no points before the first sweep.
         let good = sparse::<f64>(&[1.0, 0.0, 0.0, 0.0, 1.0, 1.0], 3);
-        let model = em::init::start(&spec, &good, &executor, &Config::default(), 0).unwrap().0;
+        let model =
+            entropysum::expert::start_mixture(&spec, &good, &executor, &Config::default(), 0)
+                .unwrap()
+                .0;
         let config = Config::default();
         let fault = em::fit(&model, &points, &executor, &config, &mut Silent).unwrap_err();
         assert!(fault.to_string().starts_with(expected), "{fault}");

@@ -7,16 +7,14 @@ use common::{
     fixture, gaussian_mixture, gaussians, numbers, resumed, rounded,
 };
 use entropysum::block::{Block, BlockBuf};
-use entropysum::data::DataSource;
-use entropysum::data::memory::Points;
-use entropysum::data::shuffle::{BadRows, Order};
-use entropysum::em::online::Online;
-use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{StreamAlgorithm, StreamConfig};
-use entropysum::em::sweep::Lanes;
-use entropysum::em::{Config, Fit, Fitting, Incremental, MixtureSpec, init};
+use entropysum::data::{BadRows, DataSource, Points};
+use entropysum::em::{
+    Config, Fit, Fitting, Incremental, MixtureSpec, Online, StepSize, Stepwise, StreamAlgorithm,
+    StreamConfig,
+};
 use entropysum::error::{DataError, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::{Lanes, Order, start_mixture};
 use entropysum::faer::MatRef;
 use entropysum::family::{Regularization, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
@@ -42,7 +40,7 @@ fn start(name: &str, x: &[f64], dim: usize, n_components: usize, posterior: Post
     let points = Points::from_rows(x, dim).unwrap();
     let spec = MixtureSpec::new(example_family(name, dim), n_components);
     let executor = Executor::new(Some(1)).unwrap();
-    init::start(&spec, &points, &executor, &Config::default(), 0)
+    start_mixture(&spec, &points, &executor, &Config::default(), 0)
         .unwrap()
         .0
         .with_posterior(posterior)
@@ -586,7 +584,7 @@ fn statistics_about_other_centres_say_the_same() {
         (observed, true),
     ] {
         let spec = MixtureSpec::new(registry::build(name, 4).unwrap(), 3);
-        let mut model = init::start(&spec, &points, &executor, &Config::default(), 0).unwrap().0;
+        let mut model = start_mixture(&spec, &points, &executor, &Config::default(), 0).unwrap().0;
         let source = if missing { &holes } else { &points };
         if missing {
             model = model.ignoring_missing().unwrap();

@@ -3,11 +3,11 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers};
-use entropysum::data::memory::Points;
-use entropysum::em::init::{self, Init, MixtureSpec};
-use entropysum::em::{self, Config, known_from_data};
+use entropysum::data::Points;
+use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::start_mixture;
 use entropysum::family::{
     ExponentialFamily, KnownParameters, Parameters, Regularization, Theta, registry,
 };
@@ -442,7 +442,7 @@ fn starts_on_mixed_columns_find_the_clusters() {
     let known = known_from_data(name, &points, KnownParameters::default()).unwrap();
     let family = registry::build_known(name, 4, &known).unwrap();
     let spec = MixtureSpec::new(family, 3).with_init(Init::KMeansPlusPlus);
-    let (start, _) = init::start(&spec, &points, &executor(), &Config::default(), 0).unwrap();
+    let (start, _) = start_mixture(&spec, &points, &executor(), &Config::default(), 0).unwrap();
     let mut labels = Vec::new();
     inference::predict(&start, &points, &executor(), |_, it| {
         labels.extend_from_slice(it);

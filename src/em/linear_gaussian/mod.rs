@@ -4,7 +4,6 @@ mod learner;
 mod subspace;
 mod summary;
 
-pub use learner::Prepared;
 pub use summary::Summary;
 
 use super::driver::Fit;

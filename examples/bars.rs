@@ -70,12 +70,12 @@ fn main() -> entropysum::Result<()> {
         })?;
         let points = Points::owned(values, DIM)?;
         let spec = SbnSpec::new(BARS).with_posterior(LatentPosterior::Truncated { states });
-        let config = Config { seed, tol: 1e-5, max_iter: 300, ..Config::default() };
+        let config = Config::default().seed(seed).tol(1e-5).max_iter(300);
         let fit = match batch_size {
             None => em::fit(&spec, &points, &executor, &config, &mut Silent)?,
             Some(batch_size) => {
                 let start = start_sbn(&spec, &points, seed, 0)?;
-                let stream = StreamConfig { batch_size, epochs, ..StreamConfig::default() };
+                let stream = StreamConfig::default().batch_size(batch_size).epochs(epochs);
                 Fitting::new(&points, &executor)
                     .config(&config)
                     .minibatches(&stream)
@@ -85,8 +85,7 @@ fn main() -> entropysum::Result<()> {
         let found = recovered(&fit.model, &planted);
         all += usize::from(found == BARS);
         let start = SbnSpec::from_model(planted.clone()).with_posterior(spec.posterior);
-        let truth =
-            em::fit(&start, &points, &executor, &Config { max_iter: 20, ..config }, &mut Silent)?;
+        let truth = em::fit(&start, &points, &executor, &config.max_iter(20), &mut Silent)?;
         println!(
             "seed {seed}: {found} of {BARS} bars, bound {:.4} (from planted {:.4}), {} iterations, {:.1} s",
             fit.last().unwrap().lower_bound,

@@ -31,7 +31,7 @@ fn main() -> entropysum::Result<()> {
     let executor = Executor::new(None)?;
     println!("{} points of {dim} pixels", train.len());
 
-    let config = Config { max_iter: 150, tol: 1e-4, n_init: 1, ..Config::default() };
+    let config = Config::default().max_iter(150).tol(1e-4).n_init(1);
     let spec = SbnSpec::new(latents).with_posterior(LatentPosterior::Truncated { states });
     let fit = em::fit(
         &spec,
@@ -64,7 +64,7 @@ fn main() -> entropysum::Result<()> {
 
     let components = ((net.n_parameters() + 1) as f64 / (dim + 1) as f64).round() as usize;
     let spec = MixtureSpec::new(registry::build("bernoulli", dim)?, components);
-    let config = Config { tol: 1e-5, n_init: 5, ..config };
+    let config = config.tol(1e-5).n_init(5);
     let mixture = em::fit(&spec, &train, &executor, &config, &mut entropysum::Silent)?;
     let of_mixture = inference::score(&mixture.model, &train, &executor)?;
     println!(

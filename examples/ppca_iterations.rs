@@ -23,13 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let points = data::load(&*data::open::<f64>(path, &OpenOptions::default())?)?;
         for spec in specs {
             // The maximum: in closed form, or where a long run ends.
-            let long = Config { max_iter: 100_000, tol: 0.0, ..Config::default() };
+            let long = Config::default().max_iter(100_000).tol(0.0);
             let best = em::fit(&spec, &points, &executor, &long, &mut Silent)?;
             let maximum = best.last().expect("an iteration").lower_bound;
             for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
                 let spec = spec.clone().with_algorithm(algorithm);
                 let summary = Summary::new(&spec, &points, &executor)?;
-                let config = Config { max_iter: 10_000, tol: 0.0, ..Config::default() };
+                let config = Config::default().max_iter(10_000).tol(0.0);
                 let fit = summary.fit(&spec, &config, &mut Silent)?;
                 let below = |bound: f64| maximum - bound;
                 let reached = fit.history.records.iter().find(|r| below(r.lower_bound) < 1e-6);

@@ -191,7 +191,7 @@ fn split(
 
 fn start(task: &Task, seed: u64) -> Result<Mixture, Box<dyn Error>> {
     let spec = MixtureSpec::new(registry::build(&task.model, task.dim)?, task.n_components);
-    let config = Config { seed, ..Config::default() };
+    let config = Config::default().seed(seed);
     let points = Points::from_rows(&task.train, task.dim)?;
     Ok(start_mixture(&spec, &points, &Executor::new(None)?, &config, 0)?.0)
 }
@@ -204,7 +204,7 @@ fn run_batch(task: &Task, seed: u64) -> Result<Path2, Box<dyn Error>> {
     let mut model = start(task, seed)?;
     let mut path = Vec::new();
     loop {
-        let config = Config { max_iter: 1, ..Config::default() };
+        let config = Config::default().max_iter(1);
         let fit = em::fit(&model, &points, &executor, &config, &mut Silent)?;
         model = fit.model;
         path.push((
@@ -238,15 +238,13 @@ fn run_minibatches(
     let executor = Executor::new(None)?;
     let points = Points::from_rows(&task.train, task.dim)?;
     let test = Points::from_rows(&task.test, task.dim)?;
-    let config = Config { seed, tol: 0.0, ..Config::default() };
-    let settings = StreamConfig {
-        batch_size: task.batch_size,
-        algorithm,
-        epochs: task.epochs,
-        average: 0.5,
-        audit: 1,
-        ..StreamConfig::default()
-    };
+    let config = Config::default().seed(seed).tol(0.0);
+    let settings = StreamConfig::default()
+        .batch_size(task.batch_size)
+        .algorithm(algorithm)
+        .epochs(task.epochs)
+        .average(0.5)
+        .audit(1);
     let mut audits = Audits(Vec::new(), (task.train.len() / task.dim) as f64);
     Fitting::new(&points, &executor)
         .config(&config)

@@ -13,7 +13,7 @@
 //!
 //! The rest serves the command line.
 
-pub use crate::criterion::shapes::{Sizes, built_in, names};
+pub use crate::criterion::shapes::{Sizes, built_in, names as names_of_built_in};
 pub use crate::criterion::solve::{Solution, solve};
 pub use crate::data::shuffle::Order;
 pub use crate::em::factor_analyzers::start_factor_analyzers;

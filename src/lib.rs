@@ -250,6 +250,9 @@
 // Some state of the drivers is read and written by checkpoints alone.
 #![cfg_attr(not(feature = "files"), allow(dead_code))]
 
+#[macro_use]
+mod setters;
+
 mod aligned;
 #[cfg(feature = "files")]
 mod atomic;

@@ -73,7 +73,7 @@ fn iterations(criterion: &mut Criterion) {
     let points = Points::from_rows(&values, dim).unwrap();
     let executor = Executor::new(None).unwrap();
     let mut bench = group(criterion, "linear/iterations/64 x 8", Throughput::Elements(count));
-    let config = Config { max_iter: count as usize, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(count as usize).tol(0.0);
     for spec in [LinearGaussianSpec::ppca(latents), LinearGaussianSpec::factor_analysis(latents)] {
         for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             let spec = spec.clone().with_algorithm(algorithm);

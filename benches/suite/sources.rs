@@ -73,7 +73,7 @@ fn sources(criterion: &mut Criterion) {
 
     let path = folder.path().join("points.raw");
     std::fs::write(&path, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).unwrap();
-    let raw = OpenOptions { raw: Some((Dtype::F64, DIM)), ..OpenOptions::default() };
+    let raw = OpenOptions::default().raw(Some((Dtype::F64, DIM)));
     bench::<f64>(criterion, "raw f64", &path, &raw, &values);
 
     let whole: Vec<f64> = values.iter().map(|v| v.floor()).collect();

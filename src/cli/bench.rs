@@ -259,7 +259,7 @@ fn workload<T: Scalar>(
     let points = Points::owned(values, dim)?;
     // At a random start some components have few points. A ridge of half the variance keeps them regular.
     let regularization = Regularization { reg_covar: Some(0.5), ..Default::default() };
-    let config = Config { regularization, ..Config::default() };
+    let config = Config::default().regularization(regularization);
     let spec = MixtureSpec::new(family, k).with_init(Init::RandomFromData);
     let (start, _) = start_mixture(&spec, &points, executor, &config, 0)?;
     Ok((points, start))

@@ -189,17 +189,15 @@ impl<T: Scalar> Points<T> {
 
 /// The settings of a fit.
 pub fn config(args: &FitArgs) -> Result<Config> {
-    Ok(Config {
-        max_iter: size(args.max_iter)?,
-        tol: args.tol,
-        rtol: args.rtol,
-        monitor: args.monitor,
-        max_time: args.max_seconds,
-        regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
-        n_init: size(args.n_init)?,
-        seed: args.seed,
-        ..Config::default()
-    })
+    Ok(Config::default()
+        .max_iter(size(args.max_iter)?)
+        .tol(args.tol)
+        .rtol(args.rtol)
+        .monitor(args.monitor)
+        .max_time(args.max_seconds)
+        .regularization(Regularization { reg_covar: args.reg_covar, ..Default::default() })
+        .n_init(size(args.n_init)?)
+        .seed(args.seed))
 }
 
 /// A fit that is ready to run: all that was typed is checked, all files are open.
@@ -227,7 +225,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
         check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
         let source = points.source;
-        let config = Config { label: M::label(&spec), ..config(args)? };
+        let config = config(args)?.label(M::label(&spec));
         Ok(Self { spec, source, executor, config, stream, checkpoint })
     }
 
@@ -489,13 +487,11 @@ fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn Da
 }
 
 fn open_options(args: &DataArgs, weights: Option<&Path>) -> Result<OpenOptions> {
-    Ok(OpenOptions {
-        raw: args.dtype.zip(args.dim.map(size).transpose()?),
-        weights_column: args.weights_column.clone(),
-        weights: weights.map(Path::to_owned),
-        missing: args.missing == Missing::Ignore,
-        ..OpenOptions::default()
-    })
+    Ok(OpenOptions::default()
+        .raw(args.dtype.zip(args.dim.map(size).transpose()?))
+        .weights_column(args.weights_column.clone())
+        .weights(weights.map(Path::to_owned))
+        .missing(args.missing == Missing::Ignore))
 }
 
 /// A model as it looks at these data.

@@ -62,7 +62,7 @@ impl<T: Scalar> SparsePoints<T> {
     /// The same points, each counted as often as its weight says.
     ///
     /// # Errors
-    /// As [`check_weights`].
+    /// If a weight is negative or not finite, or their number is not that of the points.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self> {
         check_weights(&self.name, &weights, self.rows().len() as u64)?;
         self.weights = Some(weights);

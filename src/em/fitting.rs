@@ -81,7 +81,7 @@ pub fn fit<T: Scalar, S: Spec<T>>(
 /// let values: Vec<f64> = (0..9000).map(|i| f64::from(i % 3) * 10.0 + (f64::from(i) * 0.7).sin()).collect();
 /// let points = Points::from_rows(&values, 1)?;
 /// let spec = MixtureSpec::new(registry::build("gaussian-full", 1)?, 3);
-/// let minibatches = StreamConfig { batch_size: 300, epochs: 2, ..StreamConfig::default() };
+/// let minibatches = StreamConfig::default().batch_size(300).epochs(2);
 /// let executor = Executor::new(Some(1))?;
 /// let fit = Fitting::new(&points, &executor).minibatches(&minibatches).fit(&spec)?;
 /// let mut means = fit.model.parameter("means").unwrap();

@@ -83,7 +83,7 @@ impl SbnSpec {
 /// let values = rows.concat().repeat(25);
 /// let points = Points::from_rows(&values, 4)?;
 /// let executor = Executor::new(Some(1))?;
-/// let config = Config { n_init: 5, ..Config::default() };
+/// let config = Config::default().n_init(5);
 /// let fit = em::fit(&SbnSpec::new(2), &points, &executor, &config, &mut Silent)?;
 /// // As many nats as two fair coins.
 /// assert!((fit.last().unwrap().lower_bound + 2.0 * f64::ln(2.0)).abs() < 1e-3);

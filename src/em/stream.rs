@@ -43,14 +43,16 @@ pub const NOISE: f64 = 1e-2;
 pub const LARGEST_LEAST_STEP: f64 = 0.5;
 
 /// Settings of a fit by minibatches, besides those of [`Config`], of which `tol`, `max_time`, `regularization` and `seed` hold.
+/// Each field has a setter of its name.
 ///
 /// ```
 /// use entropysum::em::StreamConfig;
 ///
-/// let config = StreamConfig { batch_size: 1024, epochs: 3, ..StreamConfig::default() };
-/// assert_eq!(config.polish, 0);
+/// let config = StreamConfig::default().batch_size(1024).epochs(3);
+/// assert_eq!((config.batch_size, config.epochs, config.polish), (1024, 3, 0));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StreamConfig {
     /// The algorithm.
     pub algorithm: StreamAlgorithm,
@@ -105,6 +107,23 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
+    setters! {
+        algorithm: StreamAlgorithm,
+        batch_size: usize,
+        step_size: StepSize,
+        least_step: Option<f64>,
+        epochs: usize,
+        warm_up: Option<u64>,
+        average: f64,
+        polish: usize,
+        patience: usize,
+        records: usize,
+        audit: usize,
+        memory: u64,
+        shuffle: bool,
+        bad_rows: BadRows,
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         self.step_size.check()?;
         for (name, value) in [

@@ -184,7 +184,7 @@ fn union_law(model: &Mixture, x: &[f64]) -> [SuffStats; 3] {
     let middle = x.len() / DIM / 3 * DIM;
     [&x[..middle], &x[middle..], x].map(|part| {
         let points = Points::from_rows(part, DIM).unwrap();
-        entropysum::em::sweep::Sweeper::new(&points, &executor).sweep(model).unwrap()
+        entropysum::expert::Sweeper::new(&points, &executor).sweep(model).unwrap()
     })
 }
 
@@ -366,7 +366,7 @@ fn points_outside_the_support_are_named() {
                 x[row * DIM + column] = value;
                 let points = Points::from_rows(&x, DIM).unwrap();
                 let sweep =
-                    entropysum::em::sweep::Sweeper::new(&points, &executor).sweep(&model).err();
+                    entropysum::expert::Sweeper::new(&points, &executor).sweep(&model).err();
                 let score = inference::score(&model, &points, &executor).err();
                 for fault in [sweep, score] {
                     let Some(Error::Data(fault)) = fault else {

@@ -274,7 +274,7 @@ fn em_follows_40_digit_trajectories() {
     let points = Points::from_rows(&x, 8).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let steps = golden["em"].as_array().unwrap();
-    let config = Config { max_iter: steps.len() - 1, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(steps.len() - 1).tol(0.0);
     let start = net(&golden["params"]);
     let fit = em::fit(&start, &points, &executor, &config, &mut Silent).unwrap();
     for (record, step) in fit.history.records.iter().zip(steps) {
@@ -458,7 +458,7 @@ fn the_bound_rises_under_exact_and_truncated_posteriors_of_two_and_three_layers(
             let spec =
                 SbnSpec { hidden: hidden.then_some(4), ..SbnSpec::new(if hidden { 2 } else { 4 }) };
             let spec = spec.with_posterior(posterior);
-            let config = Config { max_iter: 40, tol: 0.0, seed: 2, ..Config::default() };
+            let config = Config::default().max_iter(40).tol(0.0).seed(2);
             let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             assert_eq!(fit.history.records.len(), 40);
             rising(&fit.history.records);
@@ -550,7 +550,7 @@ fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
     let executor = Executor::new(Some(2)).unwrap();
     for posterior in [LatentPosterior::Exact, TRUNCATED] {
         let spec = SbnSpec::new(3).with_posterior(posterior);
-        let config = Config { max_iter: 3000, tol: 1e-12, seed: 1, ..Config::default() };
+        let config = Config::default().max_iter(3000).tol(1e-12).seed(1);
         let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
         let last = fit.last().unwrap();
         assert!(fit.converged(), "{posterior:?}: {:?}", fit.stop_reason);
@@ -570,7 +570,7 @@ fn bits_of_a_fit<T: Scalar>(
     let x: Vec<T> = rounded(&draws(&causes(hidden.is_some()), 3000, 1));
     let points = Points::from_rows(&x, 12).unwrap();
     let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
-    let config = Config { max_iter: 4, tol: 0.0, n_init: 2, seed: 9, ..Config::default() };
+    let config = Config::default().max_iter(4).tol(0.0).n_init(2).seed(9);
     let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     let mut bits: Vec<u64> = Vec::new();
     for record in &fit.history.records {
@@ -679,7 +679,7 @@ fn planted_causes_are_recovered_from_random_starts() {
     let executor = Executor::new(Some(2)).unwrap();
     let x = draws(&net, 500, 2);
     let points = Points::from_rows(&x, 12).unwrap();
-    let config = Config { max_iter: 200, tol: 1e-6, n_init: 3, ..Config::default() };
+    let config = Config::default().max_iter(200).tol(1e-6).n_init(3);
     for posterior in [LatentPosterior::Exact, TRUNCATED] {
         let spec = SbnSpec::new(4).with_posterior(posterior);
         let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
@@ -717,7 +717,7 @@ fn constant_pixels_empty_rows_and_idle_latents_leave_numbers() {
     ] {
         for points in [&points, &nothing] {
             let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
-            let config = Config { max_iter: 30, ..Config::default() };
+            let config = Config::default().max_iter(30);
             let narrow: Vec<f32> =
                 points.view().row_iter().flat_map(|row| row.iter().map(|&v| v as f32)).collect();
             let narrow = Points::from_rows(&narrow, 5).unwrap();

@@ -85,7 +85,7 @@ fn the_entropy_sum_is_the_smoothed_surrogate_at_every_step() {
 }
 
 fn stream_config(algorithm: StreamAlgorithm) -> StreamConfig {
-    StreamConfig { algorithm, batch_size: 100, epochs: 8, memory: 1 << 17, ..Default::default() }
+    StreamConfig::default().algorithm(algorithm).batch_size(100).epochs(8).memory(1 << 17)
 }
 
 fn fit_stream<T: Scalar>(
@@ -97,7 +97,7 @@ fn fit_stream<T: Scalar>(
     let narrow: Vec<T> = rounded(x);
     let points = Points::from_rows(&narrow, DIM).unwrap();
     let executor = Executor::new(Some(threads)).unwrap();
-    let config = Config { tol: 1e-6, ..Config::default() };
+    let config = Config::default().tol(1e-6);
     fit_minibatches(&net, &points, &executor, &config, stream).unwrap()
 }
 
@@ -121,13 +121,7 @@ fn networks_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
     for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for hidden in [false, true] {
             let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
-            let config = StreamConfig {
-                batch_size: 1500,
-                epochs: 2,
-                polish: 1,
-                audit: 2,
-                ..stream_config(algorithm)
-            };
+            let config = stream_config(algorithm).batch_size(1500).epochs(2).polish(1).audit(2);
             let one = bits(&fit_stream::<f32>(net.clone(), &x, 1, &config));
             for threads in [2, 7] {
                 assert_eq!(one, bits(&fit_stream::<f32>(net.clone(), &x, threads, &config)));
@@ -143,12 +137,12 @@ fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
     let executor = Executor::new(Some(2)).unwrap();
     for hidden in [false, true] {
         let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
-        let config = Config { max_iter: 400, tol: 1e-7, ..Config::default() };
+        let config = Config::default().max_iter(400).tol(1e-7);
         let spec = SbnSpec::from_model(net.clone());
         let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
         let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
         for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
-            let config = StreamConfig { epochs: 60, ..stream_config(algorithm) };
+            let config = stream_config(algorithm).epochs(60);
             let fit = fit_stream::<f64>(net.clone(), &x, 2, &config);
             for record in &fit.history.records {
                 assert!(record.gap().abs() < 1e-9, "{algorithm:?}: {:e}", record.gap());
@@ -170,12 +164,12 @@ fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let x = points(2_000, 5);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
-    let config = Config { tol: 1e-6, ..Config::default() };
+    let config = Config::default().tol(1e-6);
     for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for (hidden, posterior, ridge) in
             [(false, LatentPosterior::Exact, 1e-3), (true, LatentPosterior::Exact, 0.0)]
         {
-            let settings = StreamConfig { epochs: 3, polish: 2, ..stream_config(algorithm) };
+            let settings = stream_config(algorithm).epochs(3).polish(2);
             let net = start(&x, hidden, posterior, ridge);
             let whole = fit_stream::<f64>(net.clone(), &x, 1, &settings);
             let (fits, _) = resumed(&net, &all, &executor, &config, Some(&settings), 9);
@@ -206,11 +200,11 @@ fn what_cannot_be_streamed_is_told() {
     x[400 * DIM + 2] = 0.5;
     let all = Points::from_rows(&x, DIM).unwrap().named("bits");
     for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
-        let settings = StreamConfig { epochs: 1, ..stream_config(algorithm) };
+        let settings = stream_config(algorithm).epochs(1);
         let fault = fit_minibatches(&net, &all, &executor, &config, &settings);
         let fault = fault.unwrap_err().to_string();
         assert!(fault.starts_with("bits: row 400, column 2: the value is 0.5"), "{fault}");
-        let settings = StreamConfig { bad_rows: BadRows::Skip, ..settings };
+        let settings = settings.bad_rows(BadRows::Skip);
         let fit = fit_minibatches(&net, &all, &executor, &config, &settings).unwrap();
         assert!(fit.warnings.iter().any(|it| it.starts_with("1 row ")), "{:?}", fit.warnings);
     }

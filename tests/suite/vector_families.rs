@@ -53,7 +53,7 @@ fn follows_the_golden_trajectory(data: &str, model: &str) {
     let golden = fixture["iterations"].as_array().unwrap();
     let steps = golden.len() - 1;
     let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-    let config = Config { tol: 0.0, max_iter: steps, regularization, ..Config::default() };
+    let config = Config::default().tol(0.0).max_iter(steps).regularization(regularization);
     let family = registry::build_known(model, dim, &known(model)).unwrap();
     let start = Mixture::new(
         family.clone(),
@@ -86,7 +86,7 @@ fn follows_the_golden_trajectory(data: &str, model: &str) {
     let told = golden.iter().enumerate().filter(|(_, step)| step["theta"].is_array());
     let mut count = 0;
     for (t, step) in told.filter(|(t, _)| *t < steps) {
-        let config = Config { max_iter: t + 1, ..config.clone() };
+        let config = config.clone().max_iter(t + 1);
         let fit = em::fit(&start, &points, &executor(), &config, &mut Silent).unwrap();
         let what = format!("{data} parameters after {}", t + 1);
         let expected = components(&step["theta"], model);

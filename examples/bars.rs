@@ -6,8 +6,9 @@
 //! chosen, and of 10 to 19, which played no part in that (`bars 10 32 10`). By minibatches, from 12 of 14 (`bars 14 32 0 200 15`), and
 //! of 20,000 points from 6 of 7 (`bars 7 32 0 500 4 20000`).
 
-use entropysum::em::{self, Config, Fitting, SbnSpec, StreamConfig, sbn};
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::em::{self, Config, Fitting, SbnSpec, StreamConfig};
+use entropysum::expert::start_sbn;
+use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::{Executor, Points, Silent, inference};
 
 const SIDE: usize = 8;
@@ -69,12 +70,12 @@ fn main() -> entropysum::Result<()> {
         })?;
         let points = Points::owned(values, DIM)?;
         let spec = SbnSpec::new(BARS).with_posterior(LatentPosterior::Truncated { states });
-        let config = Config { seed, tol: 1e-5, max_iter: 300, ..Config::default() };
+        let config = Config::default().seed(seed).tol(1e-5).max_iter(300);
         let fit = match batch_size {
             None => em::fit(&spec, &points, &executor, &config, &mut Silent)?,
             Some(batch_size) => {
-                let start = sbn::start(&spec, &points, seed, 0)?;
-                let stream = StreamConfig { batch_size, epochs, ..StreamConfig::default() };
+                let start = start_sbn(&spec, &points, seed, 0)?;
+                let stream = StreamConfig::default().batch_size(batch_size).epochs(epochs);
                 Fitting::new(&points, &executor)
                     .config(&config)
                     .minibatches(&stream)
@@ -84,8 +85,7 @@ fn main() -> entropysum::Result<()> {
         let found = recovered(&fit.model, &planted);
         all += usize::from(found == BARS);
         let start = SbnSpec::from_model(planted.clone()).with_posterior(spec.posterior);
-        let truth =
-            em::fit(&start, &points, &executor, &Config { max_iter: 20, ..config }, &mut Silent)?;
+        let truth = em::fit(&start, &points, &executor, &config.max_iter(20), &mut Silent)?;
         println!(
             "seed {seed}: {found} of {BARS} bars, bound {:.4} (from planted {:.4}), {} iterations, {:.1} s",
             fit.last().unwrap().lower_bound,

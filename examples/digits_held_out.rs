@@ -11,10 +11,10 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
+use entropysum::expert::write_features;
 use entropysum::family::{Parameters, registry};
-use entropysum::model::sbn::LatentPosterior;
-use entropysum::model::{GenerativeModel, Mixture, SigmoidBeliefNet};
-use entropysum::{Executor, Points, Silent, inference, picture};
+use entropysum::model::{GenerativeModel, LatentPosterior, Mixture, SigmoidBeliefNet};
+use entropysum::{Executor, Points, Silent, inference};
 use std::path::Path;
 
 /// Ridges to choose from where none are given.
@@ -47,7 +47,7 @@ fn main() -> entropysum::Result<()> {
     let dim = varies.iter().filter(|&&it| it).count();
     println!("{} pixels, {dim} of them vary", varies.len());
     let executor = Executor::new(None)?;
-    let config = Config { max_iter: 100, tol: 1e-4, ..Config::default() };
+    let config = Config::default().max_iter(100).tol(1e-4);
     let score_net = |net: &SigmoidBeliefNet| -> entropysum::Result<Scores> {
         scores(&parts, |points| Ok(inference::score(net, points, &executor)?.log_likelihood))
     };
@@ -58,7 +58,7 @@ fn main() -> entropysum::Result<()> {
     let mut of_mixture: Option<Scores> = None;
     for components in [equal, equal / 2, equal / 4].into_iter().filter(|&c| c > 0) {
         let spec = MixtureSpec::new(registry::build("bernoulli", dim)?, components);
-        let config = Config { tol: 1e-5, n_init: 5, max_iter: 300, ..config.clone() };
+        let config = config.clone().tol(1e-5).n_init(5).max_iter(300);
         let fit = em::fit(&spec, &parts[0].points, &executor, &config, &mut Silent)?;
         let mut best: Option<(f64, Scores)> = None;
         for count in PSEUDO_COUNTS {
@@ -102,7 +102,7 @@ fn main() -> entropysum::Result<()> {
         varies.iter().map(|it| value(it).unwrap_or(0.0)).collect()
     };
     let features: Vec<Vec<f64>> = order.iter().map(tile).collect();
-    picture::write_features(&out, &features, width, varies.len() / width)?;
+    write_features(&out, &features, width, varies.len() / width)?;
     println!("{}", out.display());
     // On the data in this repository a belief network describes new digits better than any of the mixtures.
     assert!(args.len() > 2 || of_net[2] > of_mixture[2]);

@@ -9,11 +9,11 @@
 
 use entropysum::data::{self, DataSource, OpenOptions};
 use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
+use entropysum::expert::write_features;
 use entropysum::family::registry;
-use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::LatentPosterior;
+use entropysum::model::{GenerativeModel, LatentPosterior};
 use entropysum::observe;
-use entropysum::{Executor, inference, picture};
+use entropysum::{Executor, inference};
 use std::path::Path;
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ fn main() -> entropysum::Result<()> {
     let executor = Executor::new(None)?;
     println!("{} points of {dim} pixels", train.len());
 
-    let config = Config { max_iter: 150, tol: 1e-4, n_init: 1, ..Config::default() };
+    let config = Config::default().max_iter(150).tol(1e-4).n_init(1);
     let spec = SbnSpec::new(latents).with_posterior(LatentPosterior::Truncated { states });
     let fit = em::fit(
         &spec,
@@ -64,7 +64,7 @@ fn main() -> entropysum::Result<()> {
 
     let components = ((net.n_parameters() + 1) as f64 / (dim + 1) as f64).round() as usize;
     let spec = MixtureSpec::new(registry::build("bernoulli", dim)?, components);
-    let config = Config { tol: 1e-5, n_init: 5, ..config };
+    let config = config.tol(1e-5).n_init(5);
     let mixture = em::fit(&spec, &train, &executor, &config, &mut entropysum::Silent)?;
     let of_mixture = inference::score(&mixture.model, &train, &executor)?;
     println!(
@@ -79,7 +79,7 @@ fn main() -> entropysum::Result<()> {
     order.sort_by(|&a, &b| net.prior()[b].total_cmp(&net.prior()[a]));
     let features: Vec<Vec<f64>> =
         order.iter().map(|&h| weights.iter().skip(h).step_by(latents).copied().collect()).collect();
-    picture::write_features(&out, &features, width, dim / width)?;
+    write_features(&out, &features, width, dim / width)?;
     println!("{}", out.display());
     // On the data in this repository a belief network describes the digits better than as many templates.
     assert!(args.len() > 3 || score > of_mixture.log_likelihood);

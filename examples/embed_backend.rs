@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Learn on one shard first, then go on from there on all of them: a warm start.
     let executor = Executor::new(Some(2))?;
     let family = registry::build("gaussian-diag", dim)?;
-    let config = Config { tol: 0.0, ..Config::default() }; // the observer alone decides
+    let config = Config::default().tol(0.0); // the observer alone decides
     let fit = |init: Init, source: &dyn DataSource<f32>, observer: &mut Patience| {
         let spec = MixtureSpec::new(family.clone(), 6).with_init(init);
         em::fit(&spec, source, &executor, &config, observer)

@@ -106,7 +106,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Grey patches with their means, in steps of one grey level; the noise of rounding is put back, or flat parts of the
 /// sky would have any density.
 fn patches(photograph: &Path) -> Result<[Points<'static, f32>; 2], Box<dyn Error>> {
-    let file = entropysum::data::npy::NpyFile::open(photograph)?;
+    let file = entropysum::data::NpyFile::open(photograph)?;
     let pixels: Points<'_, f32> = entropysum::data::load(&file)?;
     let mut state = 1_u64;
     let grey: Vec<f32> = pixels
@@ -139,7 +139,7 @@ fn patches(photograph: &Path) -> Result<[Points<'static, f32>; 2], Box<dyn Error
 }
 
 fn config(iterations: usize) -> Config {
-    Config { max_iter: iterations, tol: 0.0, ..Config::default() }
+    Config::default().max_iter(iterations).tol(0.0)
 }
 
 /// Iterations, seconds, lower bound and held-out log-likelihood, at each checkpoint.

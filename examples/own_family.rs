@@ -59,7 +59,7 @@ impl Univariate for Maxwell {
 
 fn main() -> entropysum::Result<()> {
     let wind = data::open::<f64>("data/wind.csv", &OpenOptions::default())?;
-    let (executor, config) = (Executor::new(None)?, Config { tol: 1e-8, ..Config::default() });
+    let (executor, config) = (Executor::new(None)?, Config::default().tol(1e-8));
     let mut bic = Vec::new();
     for n_components in 1..=3 {
         let spec = MixtureSpec::new(Arc::new(Independent::new(vec![Maxwell])), n_components);

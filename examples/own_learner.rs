@@ -7,12 +7,12 @@
 
 use entropysum::block::{Block, BlockBuf};
 use entropysum::data::DataSource;
-use entropysum::em::{Batch, Fitting, Learner, Maximizer, StreamConfig};
+use entropysum::em::{Batch, Fitting, Learner, Maximizer, StreamConfig, Workers};
 use entropysum::model::entropy_of_weights;
 use entropysum::monitor::{Event, Monitor};
 use entropysum::stats::{StatsShape, SuffStats};
 use entropysum::store::{File, NamedArray, Stored, load_checkpoint, save_checkpoint};
-use entropysum::{Config, EntropySum, Executor, Points, Result, StopReason, observe, rng, work};
+use entropysum::{Config, EntropySum, Executor, Points, Result, StopReason, observe, rng};
 use std::{f64::consts::PI, ops::ControlFlow, time::Duration};
 
 /// The known concentration κ.
@@ -91,7 +91,7 @@ impl Maximizer for Map {
         &mut self.model
     }
 
-    fn maximize(&mut self, stats: &SuffStats, _: &dyn work::Workers) -> Result<Vec<Event>> {
+    fn maximize(&mut self, stats: &SuffStats, _: &dyn Workers) -> Result<Vec<Event>> {
         let scale = self.n_points / stats.total_weight();
         let all = self.n_points + (COUNTS - 1.0) * self.model.means.len() as f64;
         for (c, mean) in self.model.means.iter_mut().enumerate() {
@@ -104,7 +104,7 @@ impl Maximizer for Map {
     }
 
     /// The bound includes the log prior, so that the gap is what the priors contribute.
-    fn evaluate(&self, stats: &SuffStats, _: &dyn work::Workers) -> (f64, EntropySum) {
+    fn evaluate(&self, stats: &SuffStats, _: &dyn Workers) -> (f64, EntropySum) {
         let Directions { weights, means } = &self.model;
         let (mut bound, mut log_prior) = (stats.posterior_entropy(), 0.0);
         for (c, (pi, mean)) in weights.iter().zip(means).enumerate() {

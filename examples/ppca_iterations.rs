@@ -5,8 +5,7 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::em;
-use entropysum::em::linear_gaussian::Summary;
-use entropysum::em::{Algorithm, LinearGaussianSpec};
+use entropysum::em::{LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
 use entropysum::model::Noise;
 use entropysum::monitor::plot;
 use entropysum::{Config, Executor, Silent};
@@ -24,13 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let points = data::load(&*data::open::<f64>(path, &OpenOptions::default())?)?;
         for spec in specs {
             // The maximum: in closed form, or where a long run ends.
-            let long = Config { max_iter: 100_000, tol: 0.0, ..Config::default() };
+            let long = Config::default().max_iter(100_000).tol(0.0);
             let best = em::fit(&spec, &points, &executor, &long, &mut Silent)?;
             let maximum = best.last().expect("an iteration").lower_bound;
-            for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+            for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
                 let spec = spec.clone().with_algorithm(algorithm);
                 let summary = Summary::new(&spec, &points, &executor)?;
-                let config = Config { max_iter: 10_000, tol: 0.0, ..Config::default() };
+                let config = Config::default().max_iter(10_000).tol(0.0);
                 let fit = summary.fit(&spec, &config, &mut Silent)?;
                 let below = |bound: f64| maximum - bound;
                 let reached = fit.history.records.iter().find(|r| below(r.lower_bound) < 1e-6);
@@ -40,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     algorithm.name(),
                     reached.map_or("more than 10000".to_owned(), |r| r.iteration.to_string())
                 );
-                if algorithm == Algorithm::PxEm {
+                if algorithm == LinearGaussianAlgorithm::PxEm {
                     assert!(reached.is_some_and(|r| r.iteration < 2_000));
                 }
                 let line = fit

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
 
     let executor = Executor::new(None)?; // as many threads as the machine has; their number changes no bit
-    let config = Config { tol: 1e-7, ..Config::default() };
+    let config = Config::default().tol(1e-7);
     let spec = MixtureSpec::new(registry::build("gaussian-full", 2)?, 3);
     let fit = em::fit(&spec, &points, &executor, &config, &mut watch)?;
 

@@ -17,12 +17,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = std::env::args_os().nth(1).map_or(root.join("target/segmented.png"), PathBuf::from);
 
     // Red, green and blue of 273,280 pixels. Statistics are summed in f64 whatever the type of the points.
-    let file = entropysum::data::npy::NpyFile::open(root.join("data/china.npy"))?;
+    let file = entropysum::data::NpyFile::open(root.join("data/china.npy"))?;
     let points: Points<'_, f32> = entropysum::data::load(&file)?;
 
     let executor = Executor::new(None)?;
     let family = registry::build("gaussian-full", 3)?;
-    let config = Config { tol: 1e-4, ..Config::default() };
+    let config = Config::default().tol(1e-4);
     let fit =
         em::fit(&MixtureSpec::new(family, COLOURS), &points, &executor, &config, &mut Silent)?;
     println!(

@@ -9,11 +9,10 @@
 //! optima; then the figures compare these, not the algorithms. Files, where they are given, take the place of the photograph and the
 //! synthetic points; numbers from [0, GRAIN) are added to their values. Asserts that the entropy sum is the surrogate at every step.
 
-use entropysum::data::memory::Points;
-use entropysum::em::Fitting;
-use entropysum::em::init;
-use entropysum::em::stream::{Algorithm, StreamConfig};
+use entropysum::data::Points;
+use entropysum::em::{Fitting, StreamAlgorithm, StreamConfig};
 use entropysum::exec::Executor;
+use entropysum::expert::start_mixture;
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
@@ -74,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             to_threshold.push(end / reached(&batch, best).expect("batch EM reaches its own end"));
             let mut paths = vec![("batch", batch)];
             for (algorithm, summary) in
-                [Algorithm::Stepwise, Algorithm::Incremental].into_iter().zip(&mut all)
+                [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental].into_iter().zip(&mut all)
             {
                 let path = run_minibatches(&task, algorithm, seed)?;
                 summary.ratios.push(reached(&path, best).map_or(0.0, |epochs| end / epochs));
@@ -192,9 +191,9 @@ fn split(
 
 fn start(task: &Task, seed: u64) -> Result<Mixture, Box<dyn Error>> {
     let spec = MixtureSpec::new(registry::build(&task.model, task.dim)?, task.n_components);
-    let config = Config { seed, ..Config::default() };
+    let config = Config::default().seed(seed);
     let points = Points::from_rows(&task.train, task.dim)?;
-    Ok(init::start(&spec, &points, &Executor::new(None)?, &config, 0)?.0)
+    Ok(start_mixture(&spec, &points, &Executor::new(None)?, &config, 0)?.0)
 }
 
 /// Iteration by iteration until it converges; each sees all points.
@@ -205,7 +204,7 @@ fn run_batch(task: &Task, seed: u64) -> Result<Path2, Box<dyn Error>> {
     let mut model = start(task, seed)?;
     let mut path = Vec::new();
     loop {
-        let config = Config { max_iter: 1, ..Config::default() };
+        let config = Config::default().max_iter(1);
         let fit = em::fit(&model, &points, &executor, &config, &mut Silent)?;
         model = fit.model;
         path.push((
@@ -220,7 +219,11 @@ fn run_batch(task: &Task, seed: u64) -> Result<Path2, Box<dyn Error>> {
 }
 
 /// Minibatches, audited on the points held out.
-fn run_minibatches(task: &Task, algorithm: Algorithm, seed: u64) -> Result<Path2, Box<dyn Error>> {
+fn run_minibatches(
+    task: &Task,
+    algorithm: StreamAlgorithm,
+    seed: u64,
+) -> Result<Path2, Box<dyn Error>> {
     struct Audits(Path2, f64);
     impl Observer for Audits {
         fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason> {
@@ -235,15 +238,13 @@ fn run_minibatches(task: &Task, algorithm: Algorithm, seed: u64) -> Result<Path2
     let executor = Executor::new(None)?;
     let points = Points::from_rows(&task.train, task.dim)?;
     let test = Points::from_rows(&task.test, task.dim)?;
-    let config = Config { seed, tol: 0.0, ..Config::default() };
-    let settings = StreamConfig {
-        batch_size: task.batch_size,
-        algorithm,
-        epochs: task.epochs,
-        average: 0.5,
-        audit: 1,
-        ..StreamConfig::default()
-    };
+    let config = Config::default().seed(seed).tol(0.0);
+    let settings = StreamConfig::default()
+        .batch_size(task.batch_size)
+        .algorithm(algorithm)
+        .epochs(task.epochs)
+        .average(0.5)
+        .audit(1);
     let mut audits = Audits(Vec::new(), (task.train.len() / task.dim) as f64);
     Fitting::new(&points, &executor)
         .config(&config)

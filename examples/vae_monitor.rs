@@ -8,7 +8,7 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::model::gaussian_observable::GaussianMonitor;
-use entropysum::{Executor, em};
+use entropysum::{Executor, expert};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
@@ -95,7 +95,7 @@ fn backward(
 fn main() -> Result<(), Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/iris.csv");
     let points = data::load(&*data::open::<f64>(path, &OpenOptions::default())?)?;
-    let moments = em::moments(&points, &Executor::new(None)?)?;
+    let moments = expert::moments(&points, &Executor::new(None)?)?;
     let x: Vec<[f64; D]> = points
         .view()
         .row_iter()

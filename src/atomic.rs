@@ -73,7 +73,7 @@ impl AtomicFile {
 /// ```
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("answer.txt");
-/// entropysum::atomic::write_atomically(&path, |file| {
+/// entropysum::expert::write_atomically(&path, |file| {
 ///     use std::io::Write;
 ///     writeln!(file, "42")
 /// })?;

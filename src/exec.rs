@@ -5,7 +5,7 @@
 //! have the same bits on any number of threads.
 
 use crate::error::{Error, Result};
-use crate::kernels::dispatch::Simd;
+pub use crate::kernels::dispatch::{Level, Simd};
 use crate::work::{Piece, Workers};
 use std::sync::{Mutex, PoisonError};
 

@@ -250,9 +250,12 @@
 // Some state of the drivers is read and written by checkpoints alone.
 #![cfg_attr(not(feature = "files"), allow(dead_code))]
 
+#[macro_use]
+mod setters;
+
 mod aligned;
 #[cfg(feature = "files")]
-pub mod atomic;
+mod atomic;
 pub mod block;
 pub mod criterion;
 pub mod data;
@@ -260,23 +263,24 @@ pub mod em;
 mod entropy;
 pub mod error;
 pub mod exec;
+pub mod expert;
 pub mod family;
 pub mod inference;
-pub mod kernels;
+mod kernels;
 mod linalg;
 pub mod model;
 pub mod monitor;
 #[cfg(feature = "cli")]
-pub mod picture;
+mod picture;
 mod point_faults;
 pub mod predictor;
 pub mod rng;
 pub mod scalar;
 pub mod selection;
-pub mod special;
+mod special;
 pub mod stats;
 pub mod store;
-pub mod work;
+mod work;
 
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;

@@ -24,9 +24,9 @@ const TILE_WIDTH: usize = 48;
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("features.png");
 /// let features = vec![vec![0.0, 1.0, -2.0, 0.5, 0.0, 0.0]; 5];
-/// entropysum::picture::write_features(&path, &features, 3, 2)?;
+/// entropysum::expert::write_features(&path, &features, 3, 2)?;
 /// assert!(std::fs::read(&path)?.starts_with(b"\x89PNG"));
-/// let fault = entropysum::picture::write_features(&path, &features, 3, 3).unwrap_err();
+/// let fault = entropysum::expert::write_features(&path, &features, 3, 3).unwrap_err();
 /// assert!(fault.to_string().contains("6 values, a tile of 3x3 needs 9"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::common::{draw, group, mixture_of_spread};
 use criterion::{Criterion, Throughput};
-use entropysum::data::memory::Points;
-use entropysum::em::{Config, Init, MixtureSpec, init};
+use entropysum::data::Points;
+use entropysum::em::{Config, Init, MixtureSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::start_mixture;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::scalar::Scalar;
@@ -22,7 +23,7 @@ fn starts<T: Scalar>(criterion: &mut Criterion) {
         let family = registry::build("gaussian-diag", dim).unwrap();
         let run = |init: &Init| {
             let spec = MixtureSpec::new(Arc::clone(&family), n_components).with_init(init.clone());
-            init::start(&spec, &points, &executor, &config, 0).unwrap().0
+            start_mixture(&spec, &points, &executor, &config, 0).unwrap().0
         };
         let score = |init| inference::score(&run(init), &points, &executor).unwrap().log_likelihood;
         let (ours, random) = (score(&Init::KMeansPlusPlus), score(&Init::Random));

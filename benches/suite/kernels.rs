@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use entropysum::kernels::dispatch::Simd;
-use entropysum::kernels::math::{exp_in_place, ln_in_place};
-use entropysum::kernels::reference;
-use entropysum::kernels::softmax::{argmax, log_sum_exp, padded_stride, softmax};
+use entropysum::exec::Simd;
+use entropysum::expert::{
+    argmax, exp_in_place, ln_in_place, log_sum_exp, padded_stride, reference, softmax,
+};
 use entropysum::scalar::Scalar;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};

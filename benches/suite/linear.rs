@@ -6,10 +6,10 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
-use entropysum::data::memory::Points;
-use entropysum::em::linear_gaussian::Summary;
-use entropysum::em::{Algorithm, Config, LinearGaussianSpec, moments};
+use entropysum::data::Points;
+use entropysum::em::{Config, LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
 use entropysum::exec::Executor;
+use entropysum::expert::moments;
 use entropysum::faer::linalg::matmul::matmul;
 use entropysum::faer::{Accum, Mat, Par};
 use entropysum::model::{LinearGaussian, Noise};
@@ -73,9 +73,9 @@ fn iterations(criterion: &mut Criterion) {
     let points = Points::from_rows(&values, dim).unwrap();
     let executor = Executor::new(None).unwrap();
     let mut bench = group(criterion, "linear/iterations/64 x 8", Throughput::Elements(count));
-    let config = Config { max_iter: count as usize, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(count as usize).tol(0.0);
     for spec in [LinearGaussianSpec::ppca(latents), LinearGaussianSpec::factor_analysis(latents)] {
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             let spec = spec.clone().with_algorithm(algorithm);
             let summary = Summary::new(&spec, &points, &executor).unwrap();
             let mut watch = |record: &IterRecord| {

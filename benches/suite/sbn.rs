@@ -9,15 +9,14 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Mergeable, truncated};
+use entropysum::data::Points;
+use entropysum::em::Mergeable;
 use entropysum::exec::Executor;
+use entropysum::expert::{Sweeper, search_states};
 use entropysum::faer::linalg::matmul::matmul;
 use entropysum::faer::{Accum, Mat, Par};
 use entropysum::inference;
-use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::scalar::Scalar;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -101,7 +100,7 @@ fn truncated(criterion: &mut Criterion) {
     let exact = Sweeper::new(&points, &executor).sweep(&small).unwrap();
     let of = |states| LatentPosterior::Truncated { states };
     let enumerated = small.clone().with_posterior(of(256)).unwrap();
-    let all = truncated::search(&enumerated, &points, &executor, 0).unwrap();
+    let all = search_states(&enumerated, &points, &executor, 0).unwrap();
     assert_close(all.log_evidence(), exact.log_evidence(), 1e-10 * n as f64);
 
     let net = net(100);
@@ -112,7 +111,7 @@ fn truncated(criterion: &mut Criterion) {
         let mut group = group(criterion, &name, Throughput::Elements(n * states as u64));
         let net = net.clone().with_posterior(of(states)).unwrap();
         group.bench_function("1 threads", |bencher| {
-            bencher.iter(|| truncated::search(black_box(&net), &points, &executor, 0).unwrap());
+            bencher.iter(|| search_states(black_box(&net), &points, &executor, 0).unwrap());
         });
         group.finish();
     }

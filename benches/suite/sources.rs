@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
 use entropysum::block::BlockBuf;
-use entropysum::data::{self, DataSource, Dtype, OpenOptions, npy::NpyWriter, text::CsvWriter};
+use entropysum::data::{self, CsvWriter, DataSource, Dtype, NpyWriter, OpenOptions};
 use entropysum::scalar::Scalar;
 
 const ROWS: usize = 50_000;
@@ -73,7 +73,7 @@ fn sources(criterion: &mut Criterion) {
 
     let path = folder.path().join("points.raw");
     std::fs::write(&path, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).unwrap();
-    let raw = OpenOptions { raw: Some((Dtype::F64, DIM)), ..OpenOptions::default() };
+    let raw = OpenOptions::default().raw(Some((Dtype::F64, DIM)));
     bench::<f64>(criterion, "raw f64", &path, &raw, &values);
 
     let whole: Vec<f64> = values.iter().map(|v| v.floor()).collect();

@@ -8,10 +8,9 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
-use entropysum::data::memory::Points;
-use entropysum::data::sparse::SparsePoints;
-use entropysum::em::sweep::Sweeper;
+use entropysum::data::{Points, SparsePoints};
 use entropysum::exec::Executor;
+use entropysum::expert::Sweeper;
 use entropysum::family::registry;
 use entropysum::model::Mixture;
 use entropysum::stats::SuffStats;

@@ -6,11 +6,10 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, draw, group, mixture};
 use criterion::{Criterion, Throughput};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
-use entropysum::exec::Executor;
+use entropysum::data::Points;
+use entropysum::exec::{Executor, Level, Simd};
+use entropysum::expert::Sweeper;
 use entropysum::inference;
-use entropysum::kernels::dispatch::{Level, Simd};
 use entropysum::scalar::Scalar;
 
 const FAMILIES: [&str; 6] = [

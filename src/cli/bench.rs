@@ -6,14 +6,12 @@
 use crate::cli::args::{BenchArgs, BenchCommand, Precision};
 use crate::cli::output::{self, Target};
 use crate::cli::progress;
-use entropysum::atomic::write_atomically;
 use entropysum::block::{Block, BlockBuf};
-use entropysum::data::DataSource;
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
-use entropysum::em::{Config, Init, MixtureSpec, Online, StepSize, init};
+use entropysum::data::{DataSource, Points};
+use entropysum::em::{Config, Init, MixtureSpec, Online, StepSize};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::{Sweeper, start_mixture, write_atomically};
 use entropysum::family::{Regularization, Support, registry};
 use entropysum::inference;
 use entropysum::model::{GenerativeModel, Mixture};
@@ -261,9 +259,9 @@ fn workload<T: Scalar>(
     let points = Points::owned(values, dim)?;
     // At a random start some components have few points. A ridge of half the variance keeps them regular.
     let regularization = Regularization { reg_covar: Some(0.5), ..Default::default() };
-    let config = Config { regularization, ..Config::default() };
+    let config = Config::default().regularization(regularization);
     let spec = MixtureSpec::new(family, k).with_init(Init::RandomFromData);
-    let (start, _) = init::start(&spec, &points, executor, &config, 0)?;
+    let (start, _) = start_mixture(&spec, &points, executor, &config, 0)?;
     Ok((points, start))
 }
 

@@ -1,13 +1,11 @@
 //! Prints reports, and writes tables of results.
 
 use crate::cli::kinds::Kind;
-use entropysum::atomic::AtomicFile;
-use entropysum::data::Dtype;
-use entropysum::data::npy::NpyWriter;
-use entropysum::data::text::CsvWriter;
+use entropysum::data::{CsvWriter, Dtype, NpyWriter};
 use entropysum::em::Fit;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::AtomicFile;
 use entropysum::inference::Score;
 use entropysum::monitor::{Minibatch, Monitor, StopReason};
 use entropysum::store;

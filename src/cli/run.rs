@@ -10,17 +10,18 @@ use crate::cli::output::{self, FitReport, Table, Target};
 use crate::cli::progress::{self, Progress};
 use crate::cli::stream;
 use crate::cli::{bench, check, select};
-use entropysum::atomic::write_atomically;
 use entropysum::block::BlockBuf;
 use entropysum::data::{self, DataSource, Dtype, OpenOptions};
 use entropysum::em::{Config, Fit, Fitting, StreamConfig, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::family::{KnownParameters, Regularization, product, registry};
+use entropysum::expert::{
+    is_product, name_of_product, parse_product, write_atomically, write_features,
+};
+use entropysum::family::{KnownParameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::{Density, GenerativeModel, Mixture};
 use entropysum::monitor::{StopReason, plot};
-use entropysum::picture;
 use entropysum::scalar::Scalar;
 use entropysum::store::{self, Model, Stored};
 use std::path::{Path, PathBuf};
@@ -123,11 +124,11 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Model> {
 
 /// A product whose columns are called by names has them by number then; any other name stays as it is.
 fn with_column_names<T: Scalar>(name: &str, source: &dyn DataSource<T>) -> Result<String> {
-    if !product::is_product(name) {
+    if !is_product(name) {
         return Ok(name.to_owned());
     }
-    let blocks = product::parse(name, source.column_names().unwrap_or_default())?;
-    Ok(product::name_of(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
+    let blocks = parse_product(name, source.column_names().unwrap_or_default())?;
+    Ok(name_of_product(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
 }
 
 /// The points of a fit, and what they tell of the model.
@@ -188,17 +189,15 @@ impl<T: Scalar> Points<T> {
 
 /// The settings of a fit.
 pub fn config(args: &FitArgs) -> Result<Config> {
-    Ok(Config {
-        max_iter: size(args.max_iter)?,
-        tol: args.tol,
-        rtol: args.rtol,
-        monitor: args.monitor,
-        max_time: args.max_seconds,
-        regularization: Regularization { reg_covar: args.reg_covar, ..Default::default() },
-        n_init: size(args.n_init)?,
-        seed: args.seed,
-        ..Config::default()
-    })
+    Ok(Config::default()
+        .max_iter(size(args.max_iter)?)
+        .tol(args.tol)
+        .rtol(args.rtol)
+        .monitor(args.monitor)
+        .max_time(args.max_seconds)
+        .regularization(Regularization { reg_covar: args.reg_covar, ..Default::default() })
+        .n_init(size(args.n_init)?)
+        .seed(args.seed))
 }
 
 /// A fit that is ready to run: all that was typed is checked, all files are open.
@@ -226,7 +225,7 @@ impl<T: Scalar, M: FitKind<T>> FitPlan<T, M> {
         let spec = M::spec(&points.name, &points.told(args), given, points.source.dim())?;
         check_sparse(&*points.source, M::learns_from_sparse(&spec), &points.name)?;
         let source = points.source;
-        let config = Config { label: M::label(&spec), ..config(args)? };
+        let config = config(args)?.label(M::label(&spec));
         Ok(Self { spec, source, executor, config, stream, checkpoint })
     }
 
@@ -308,11 +307,10 @@ pub fn save<M: Kind>(args: &FitArgs, fit: &Fit<M>) -> Vec<Error> {
         .as_ref()
         .map(|path| write_atomically(path, |file| fit.history.write_csv(file)));
     let plot = args.plot.as_ref().map(|path| plot::write_svg(path, &fit.history, &title));
-    let features = args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
-        |((path, (width, height)), features)| {
-            picture::write_features(path, &features, width, height)
-        },
-    );
+    let features =
+        args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
+            |((path, (width, height)), features)| write_features(path, &features, width, height),
+        );
     [model, history, plot, features].into_iter().flatten().filter_map(Result::err).collect()
 }
 
@@ -489,13 +487,11 @@ fn open<T: Scalar>(args: &DataArgs, weights: Option<&Path>) -> Result<Box<dyn Da
 }
 
 fn open_options(args: &DataArgs, weights: Option<&Path>) -> Result<OpenOptions> {
-    Ok(OpenOptions {
-        raw: args.dtype.zip(args.dim.map(size).transpose()?),
-        weights_column: args.weights_column.clone(),
-        weights: weights.map(Path::to_owned),
-        missing: args.missing == Missing::Ignore,
-        ..OpenOptions::default()
-    })
+    Ok(OpenOptions::default()
+        .raw(args.dtype.zip(args.dim.map(size).transpose()?))
+        .weights_column(args.weights_column.clone())
+        .weights(weights.map(Path::to_owned))
+        .missing(args.missing == Missing::Ignore))
 }
 
 /// A model as it looks at these data.

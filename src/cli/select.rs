@@ -5,7 +5,7 @@ use crate::cli::kinds::{self, FitKind, with_kind};
 use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
 use crate::cli::run::{self, Points, executor, fit_targets, in_precision, json_line};
-use entropysum::data::subset;
+use entropysum::data::split;
 use entropysum::em::Fitting;
 use entropysum::error::{Error, Result};
 use entropysum::inference;
@@ -84,7 +84,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
     let points = Points::<T>::open::<M>(&command.fit, name, None, None)?;
     let all = &*points.source;
     let named = (command.criterion == Criterion::HeldOut).then_some(HELD_OUT);
-    let split = command.held_out.or(named).map(|part| subset::split(all, part, command.fit.seed));
+    let split = command.held_out.or(named).map(|part| split(all, part, command.fit.seed));
     let mut sides = Vec::new();
     for side in split.transpose()?.into_iter().flatten() {
         sides.push(run::into_memory::<T>(Box::new(side))?);

@@ -3,7 +3,7 @@
 use super::CertifiedGap;
 use super::solve::derivative;
 use crate::data::DataSource;
-use crate::em::moments;
+use crate::em::moments::moments;
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::model::linear_gaussian::Expectations;

@@ -62,18 +62,17 @@ mod family;
 mod fitted;
 mod gap;
 mod linear;
-mod shapes;
-mod solve;
+pub(crate) mod shapes;
+pub(crate) mod solve;
 
 pub use factor_analyzers::certify_factor_analyzers;
 pub use family::mixture;
 pub use gap::{CertifiedGap, certify, certify_stats};
 pub use linear::certify_linear_gaussian;
-pub use shapes::{Sizes, built_in, names};
-pub use solve::{Solution, solve};
 
 use crate::rng;
 use serde_json::{Value, json};
+use solve::solve;
 use std::fmt;
 
 /// Relative residuals up to this number are rounding: derivatives by finite differences are exact to about 1e-11. The

@@ -64,7 +64,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// parameter that is missing.
 ///
 /// ```
-/// use entropysum::criterion::{Sizes, Statement, built_in};
+/// use entropysum::criterion::Statement;
+/// use entropysum::expert::{Sizes, built_in};
 /// use entropysum::family::KnownParameters;
 ///
 /// let known = KnownParameters::default();

@@ -10,7 +10,7 @@ use faer::MatRef;
 ///
 /// ```
 /// use entropysum::block::BlockBuf;
-/// use entropysum::data::{DataSource, concat::Concat, memory::Points};
+/// use entropysum::data::{Concat, DataSource, Points};
 ///
 /// let parts: Vec<Box<dyn DataSource<f64>>> = vec![
 ///     Box::new(Points::owned(vec![1.0, 2.0], 1)?),

@@ -13,7 +13,7 @@ use std::path::Path;
 ///
 /// # Example
 /// ```
-/// use entropysum::data::text::CsvWriter;
+/// use entropysum::data::CsvWriter;
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("points.csv");
 /// let mut writer = CsvWriter::create(&path, &["x", "y"])?;

@@ -25,17 +25,6 @@ pub struct Identity {
 
 impl Identity {
     /// Hashes points of a source.
-    ///
-    /// ```
-    /// use entropysum::data::identity::Identity;
-    /// use entropysum::data::memory::Points;
-    ///
-    /// let of = |values| Ok::<_, entropysum::error::Error>(Identity::of(&Points::owned(values, 1)?));
-    /// let (points, copy) = (of(vec![1.0, 2.0, 3.0])?, of(vec![1.0, 2.0, 3.0])?);
-    /// assert_eq!(points.difference(&copy), None);
-    /// assert_eq!(points.difference(&of(vec![1.0, 2.0, 4.0])?), Some(0..3));
-    /// # Ok::<(), entropysum::error::Error>(())
-    /// ```
     pub fn of<T: Scalar>(source: &dyn DataSource<T>) -> Self {
         let mut buffer = BlockBuf::default();
         let hash = |place| {
@@ -152,5 +141,13 @@ mod tests {
         }
         let longer = Identity::of(&points(1001, |_| 0.0));
         assert_eq!(longer.difference(&Identity::of(&points(1000, |_| 0.0))), Some(0..1001));
+    }
+
+    #[test]
+    fn equal_points_have_no_difference() {
+        let of = |values| Identity::of(&Points::owned(values, 1).unwrap());
+        let (points, copy) = (of(vec![1.0, 2.0, 3.0]), of(vec![1.0, 2.0, 3.0]));
+        assert_eq!(points.difference(&copy), None);
+        assert_eq!(points.difference(&of(vec![1.0, 2.0, 4.0])), Some(0..3));
     }
 }

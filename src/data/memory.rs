@@ -11,7 +11,7 @@ use faer::MatRef;
 ///
 /// # Example
 /// ```
-/// use entropysum::data::{DataSource, memory::Points};
+/// use entropysum::data::{DataSource, Points};
 /// let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 /// let points = Points::from_rows(&values, 2)?.with_weights(vec![1.0, 1.0, 0.5])?;
 /// assert_eq!((points.len(), points.dim()), (3, 2));

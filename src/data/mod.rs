@@ -19,15 +19,15 @@
 //! [`identity`] tells sources of the same shape apart. Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
-pub mod concat;
-pub mod identity;
-pub mod memory;
-pub mod prefetch;
+pub(crate) mod concat;
+pub(crate) mod identity;
+pub(crate) mod memory;
+pub(crate) mod prefetch;
 mod section;
-pub mod shuffle;
-pub mod sparse;
-pub mod subset;
-pub mod weights;
+pub(crate) mod shuffle;
+pub(crate) mod sparse;
+pub(crate) mod subset;
+pub(crate) mod weights;
 
 #[cfg(feature = "files")]
 mod compressed;
@@ -36,11 +36,11 @@ mod csv_writer;
 #[cfg(feature = "files")]
 mod dtype;
 #[cfg(feature = "files")]
-pub mod mtx;
+pub(crate) mod mtx;
 #[cfg(feature = "files")]
-pub mod npy;
+pub(crate) mod npy;
 #[cfg(feature = "files")]
-pub mod npz;
+pub(crate) mod npz;
 #[cfg(feature = "files")]
 mod open;
 #[cfg(feature = "parquet")]
@@ -48,22 +48,31 @@ mod parquet;
 #[cfg(feature = "files")]
 mod positioned;
 #[cfg(feature = "files")]
-pub mod raw;
+pub(crate) mod raw;
 #[cfg(feature = "files")]
 mod spool;
 #[cfg(feature = "files")]
-pub mod text;
+pub(crate) mod text;
 
+pub use {
+    concat::Concat,
+    memory::Points,
+    shuffle::BadRows,
+    sparse::SparsePoints,
+    subset::{Subset, split},
+    weights::Weighted,
+};
 #[cfg(feature = "files")]
 pub use {
+    csv_writer::CsvWriter,
     dtype::Dtype,
+    npy::{NpyFile, NpyWriter, Number},
     open::{Format, OpenOptions, expand, open, open_all},
 };
 
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
-use memory::Points;
 
 /// A finite sequence of weighted points that can be read in any order, from several threads.
 ///

@@ -332,7 +332,7 @@ number!(i64, I64,);
 ///
 /// # Example
 /// ```
-/// use entropysum::data::{self, DataSource, Dtype, OpenOptions, npy::NpyWriter};
+/// use entropysum::data::{self, DataSource, Dtype, NpyWriter, OpenOptions};
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("points.npy");
 /// let mut writer = NpyWriter::create(&path, Dtype::F64, Some(2))?;

@@ -48,8 +48,16 @@ impl FromStr for Format {
     }
 }
 
-/// How to open a file of points; the default detects its format.
+/// How to open a file of points; the default detects its format. Each field has a setter of its name.
+///
+/// ```
+/// use entropysum::data::{Dtype, OpenOptions};
+///
+/// let options = OpenOptions::default().raw(Some((Dtype::F32, 3)));
+/// assert!(options.format.is_none() && options.raw.is_some());
+/// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct OpenOptions {
     /// The format, if it should not be detected.
     pub format: Option<Format>,
@@ -67,6 +75,18 @@ pub struct OpenOptions {
     pub missing: bool,
 }
 
+impl OpenOptions {
+    setters! {
+        format: Option<Format>,
+        raw: Option<(Dtype, usize)>,
+        weights_column: Option<String>,
+        weights: Option<PathBuf>,
+        bad_rows: BadRows,
+        memory: Option<u64>,
+        missing: bool,
+    }
+}
+
 /// Opens a file of points.
 ///
 /// The format is the one asked for, else what the extension says (`.npy`; sparse `.npz` and `.mtx`; `.csv`, `.tsv`, `.txt`, `.dat`, ...;
@@ -82,7 +102,7 @@ pub struct OpenOptions {
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("points.csv");
 /// std::fs::write(&path, "x,y,copies\n1,2,1\n3,4,2\n")?;
-/// let options = OpenOptions { weights_column: Some("copies".to_owned()), ..Default::default() };
+/// let options = OpenOptions::default().weights_column(Some("copies".to_owned()));
 /// let points = data::open::<f32>(&path, &options)?;
 /// assert_eq!((points.len(), points.dim()), (2, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

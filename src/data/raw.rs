@@ -22,7 +22,8 @@ impl RawFile {
     ///
     /// # Example
     /// ```
-    /// use entropysum::data::{DataSource, Dtype, raw::RawFile};
+    /// use entropysum::data::{DataSource, Dtype};
+    /// use entropysum::expert::RawFile;
     /// let folder = tempfile::tempdir()?;
     /// let path = folder.path().join("points.raw");
     /// std::fs::write(&path, [1u8, 2, 3, 4, 5, 6])?;

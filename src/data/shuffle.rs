@@ -209,6 +209,7 @@ impl<T: Scalar> Window<T> {
     }
 
     /// Returns the row in the source of the point at a position.
+    #[cfg(test)]
     pub fn row(&self, position: u32) -> u64 {
         let mut left = u64::from(position);
         for range in &self.ranges {
@@ -222,6 +223,7 @@ impl<T: Scalar> Window<T> {
     }
 
     /// Returns the number of points.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.rows
     }

@@ -14,7 +14,7 @@ use faer::MatRef;
 ///
 /// # Example
 /// ```
-/// use entropysum::data::{DataSource, sparse::SparsePoints};
+/// use entropysum::data::{DataSource, SparsePoints};
 /// // (0, 3, 0) and (1, 0, 2)
 /// let points = SparsePoints::<f64>::from_csr(vec![0, 1, 3], vec![1, 0, 2], vec![3.0, 1.0, 2.0], 3)?;
 /// assert_eq!((points.len(), points.dim()), (2, 3));
@@ -62,7 +62,7 @@ impl<T: Scalar> SparsePoints<T> {
     /// The same points, each counted as often as its weight says.
     ///
     /// # Errors
-    /// As [`check_weights`].
+    /// If a weight is negative or not finite, or their number is not that of the points.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self> {
         check_weights(&self.name, &weights, self.rows().len() as u64)?;
         self.weights = Some(weights);

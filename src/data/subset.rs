@@ -30,10 +30,10 @@ pub struct Subset<'a, T: Scalar> {
 ///
 /// # Example
 /// ```
-/// use entropysum::data::{DataSource, memory::Points, subset};
+/// use entropysum::data::{DataSource, Points, split};
 /// let values: Vec<f64> = (0..10).map(f64::from).collect();
 /// let points = Points::from_rows(&values, 1)?;
-/// let [kept, held_out] = subset::split(&points, 0.2, 42)?;
+/// let [kept, held_out] = split(&points, 0.2, 42)?;
 /// assert_eq!((kept.len(), held_out.len()), (8, 2));
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```

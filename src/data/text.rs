@@ -3,8 +3,6 @@
 //! The separator and whether there is a header are detected. Blank lines, lines that start with `#`, a byte
 //! order mark and Windows line ends are passed over. Fields may be quoted unless white space separates them.
 
-pub use super::csv_writer::CsvWriter;
-
 use super::memory::Points;
 use super::positioned::open_readable;
 use super::shuffle::BadRows;
@@ -64,7 +62,7 @@ pub fn read_text<T: Scalar>(
 ///
 /// # Example
 /// ```
-/// use entropysum::data::text::parse_text;
+/// use entropysum::expert::parse_text;
 /// let text = "x; y; weight\n1.5; 2; 1\n2.5; 3; 0.5\n";
 /// let table = parse_text::<f64>(text.as_bytes(), "example", Some("weight"))?;
 /// assert_eq!(table.header.unwrap(), ["x", "y"]);

@@ -18,7 +18,7 @@ impl<S> Weighted<S> {
     /// Gives each point of `source` its weight.
     ///
     /// # Errors
-    /// As [`check_weights`].
+    /// If a weight is negative or not finite, or their number is not that of the points.
     pub fn new<T: Scalar>(source: S, weights: Vec<f64>) -> Result<Self>
     where
         S: DataSource<T>,
@@ -82,14 +82,6 @@ impl<T: Scalar, S: DataSource<T>> DataSource<T> for Weighted<S> {
 ///
 /// # Errors
 /// A [`DataError`] of `source`, with the row of the first weight at fault.
-///
-/// # Example
-/// ```
-/// use entropysum::data::weights::check_weights;
-/// assert!(check_weights("memory", &[1.0, 0.0, 2.5], 3).is_ok());
-/// let fault = check_weights("memory", &[1.0, -2.0], 2).unwrap_err();
-/// assert!(fault.to_string().starts_with("memory: row 1: weight -2 "));
-/// ```
 pub fn check_weights(source: &str, weights: &[f64], points: u64) -> Result<()> {
     if weights.len() as u64 != points {
         let message =

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::row_memory::RowMemory;
-use super::stream::{Algorithm, StreamConfig};
+use super::stream::{StreamAlgorithm, StreamConfig};
 use crate::data::DataSource;
 use crate::data::identity::Identity;
 use crate::data::shuffle::{BadRows, Order};
@@ -50,7 +50,7 @@ pub struct Settings {
 #[non_exhaustive]
 #[allow(missing_docs, reason = "fields of StreamConfig, under its names")]
 pub struct Minibatches {
-    pub algorithm: Algorithm,
+    pub algorithm: StreamAlgorithm,
     pub batch_size: usize,
     pub window_points: u64,
     pub shuffle: bool,

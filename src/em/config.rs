@@ -5,15 +5,16 @@ use crate::family::Regularization;
 use crate::monitor::Monitor;
 use std::time::Duration;
 
-/// Settings of batch EM; names and meaning are scikit-learn's where it has them.
+/// Settings of batch EM; names and meaning are scikit-learn's where it has them. Each field has a setter of its name.
 ///
 /// ```
 /// use entropysum::em::Config;
 ///
-/// let config = Config { max_iter: 50, tol: 1e-4, ..Config::default() };
-/// assert_eq!(config.rtol, 0.0);
+/// let config = Config::default().tol(1e-4).max_iter(50);
+/// assert_eq!((config.tol, config.max_iter, config.rtol), (1e-4, 50, 0.0));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// Iterations at most.
     pub max_iter: usize,
@@ -53,6 +54,18 @@ impl Default for Config {
 }
 
 impl Config {
+    setters! {
+        max_iter: usize,
+        tol: f64,
+        rtol: f64,
+        monitor: Monitor,
+        max_time: Option<Duration>,
+        regularization: Regularization,
+        n_init: usize,
+        seed: u64,
+        label: String,
+    }
+
     /// Says which setting is out of range.
     pub(crate) fn check(&self) -> Result<()> {
         for (name, value) in [("max_iter", self.max_iter), ("n_init", self.n_init)] {

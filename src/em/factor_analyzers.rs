@@ -69,7 +69,7 @@ impl FactorAnalyzersSpec {
 /// Fits a mixture of factor analysers: the best by its bound of `config.n_init` fresh starts.
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{self, Config, FactorAnalyzersSpec};
 /// use entropysum::exec::Executor;
 /// use entropysum::model::NoiseStructure;

@@ -8,7 +8,7 @@ use super::learner::{Learner, Maximizer, Mergeable, StatisticsOf};
 use super::model_learner::ModelLearner;
 use super::step_size::noise_of_step;
 use super::stepwise::Running;
-use super::stream::{Algorithm, LARGEST_LEAST_STEP, NOISE, StreamConfig};
+use super::stream::{LARGEST_LEAST_STEP, NOISE, StreamAlgorithm, StreamConfig};
 use crate::data::shuffle::Order;
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub trait Spec<T: Scalar> {
 /// As [`Spec::fit`].
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{self, Config};
 /// use entropysum::exec::Executor;
 /// use entropysum::family::{Parameters, registry};
@@ -74,7 +74,7 @@ pub fn fit<T: Scalar, S: Spec<T>>(
 /// resumed from a checkpoint.
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{Fitting, MixtureSpec, StreamConfig};
 /// use entropysum::exec::Executor;
 /// use entropysum::family::registry;
@@ -82,7 +82,7 @@ pub fn fit<T: Scalar, S: Spec<T>>(
 /// let values: Vec<f64> = (0..9000).map(|i| f64::from(i % 3) * 10.0 + (f64::from(i) * 0.7).sin()).collect();
 /// let points = Points::from_rows(&values, 1)?;
 /// let spec = MixtureSpec::new(registry::build("gaussian-full", 1)?, 3);
-/// let minibatches = StreamConfig { batch_size: 300, epochs: 2, ..StreamConfig::default() };
+/// let minibatches = StreamConfig::default().batch_size(300).epochs(2);
 /// let executor = Executor::new(Some(1))?;
 /// let fit = Fitting::new(&points, &executor).minibatches(&minibatches).fit(&spec)?;
 /// let mut means = fit.model.parameter("means").unwrap();
@@ -335,7 +335,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         let order = stream.order(self.points, &self.config);
         let schedule = stream.schedule(order);
         let first = match stream.algorithm {
-            Algorithm::Stepwise => {
+            StreamAlgorithm::Stepwise => {
                 let maximizer = learner.maximizer();
                 let (batch, n) = (order.batch_points(), self.points.len());
                 let mut running = Running::new(stream.step_size);
@@ -351,7 +351,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
                     accumulator: Box::new(Blend::new(running, plateau, last_phase, batch)),
                 }
             }
-            Algorithm::Incremental => {
+            StreamAlgorithm::Incremental => {
                 let (n_chunks, n) = (order.n_chunks(), self.points.len());
                 let exchange = Exchange::new(n_chunks as usize, n, stream.memory, self.config.tol);
                 Phase { schedule, accumulator: Box::new(exchange) }

@@ -17,7 +17,9 @@ const POINTS: u64 = 4096;
 /// If the name is none of a family, or reading fails.
 ///
 /// ```
-/// use entropysum::{data::memory::Points, em::known_from_data, family::KnownParameters};
+/// use entropysum::data::Points;
+/// use entropysum::em::known_from_data;
+/// use entropysum::family::KnownParameters;
 ///
 /// let points = Points::<f64>::from_rows(&[0.0, 2.0, 1.0, 4.0], 2)?;
 /// let known = known_from_data("categorical", &points, KnownParameters::default())?;

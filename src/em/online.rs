@@ -16,8 +16,7 @@ use crate::scalar::Scalar;
 ///
 /// ```
 /// use entropysum::block::Block;
-/// use entropysum::em::online::Online;
-/// use entropysum::em::stepwise::StepSize;
+/// use entropysum::em::{Online, StepSize};
 /// use entropysum::exec::Executor;
 /// use entropysum::faer::MatRef;
 /// use entropysum::family::{Parameters, Regularization, registry};
@@ -67,8 +66,7 @@ impl<T: Scalar> Online<T, Mixture> {
     ///
     /// ```
     /// use entropysum::block::Block;
-    /// use entropysum::em::stepwise::StepSize;
-    /// use entropysum::em::{Config, MixtureSpec, Online};
+    /// use entropysum::em::{Config, MixtureSpec, Online, StepSize};
     /// use entropysum::exec::Executor;
     /// use entropysum::faer::MatRef;
     /// use entropysum::family::registry;

@@ -73,7 +73,7 @@ impl SbnSpec {
 /// Fits a sigmoid belief network: the best by its bound of `config.n_init` random starts.
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{self, Config, SbnSpec};
 /// use entropysum::exec::Executor;
 /// use entropysum::monitor::Silent;
@@ -83,7 +83,7 @@ impl SbnSpec {
 /// let values = rows.concat().repeat(25);
 /// let points = Points::from_rows(&values, 4)?;
 /// let executor = Executor::new(Some(1))?;
-/// let config = Config { n_init: 5, ..Config::default() };
+/// let config = Config::default().n_init(5);
 /// let fit = em::fit(&SbnSpec::new(2), &points, &executor, &config, &mut Silent)?;
 /// // As many nats as two fair coins.
 /// assert!((fit.last().unwrap().lower_bound + 2.0 * f64::ln(2.0)).abs() < 1e-3);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Sizes of the steps: `γ_t = (t + offset)^-exponent` from the second batch on; the first fills the statistics.
 ///
 /// ```
-/// use entropysum::em::stepwise::StepSize;
+/// use entropysum::em::StepSize;
 ///
 /// let steps = StepSize { exponent: 0.5, offset: 2.0 };
 /// assert_eq!((steps.at(1), steps.at(2), steps.at(14)), (1.0, 0.5, 0.25));

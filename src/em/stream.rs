@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// How statistics of minibatches become parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
+pub enum StreamAlgorithm {
     /// Running statistics: [`stepwise`](super::stepwise).
     #[default]
     Stepwise,
@@ -21,7 +21,7 @@ pub enum Algorithm {
     Incremental,
 }
 
-impl Algorithm {
+impl StreamAlgorithm {
     /// Name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -43,17 +43,19 @@ pub const NOISE: f64 = 1e-2;
 pub const LARGEST_LEAST_STEP: f64 = 0.5;
 
 /// Settings of a fit by minibatches, besides those of [`Config`], of which `tol`, `max_time`, `regularization` and `seed` hold.
+/// Each field has a setter of its name.
 ///
 /// ```
-/// use entropysum::em::stream::StreamConfig;
+/// use entropysum::em::StreamConfig;
 ///
-/// let config = StreamConfig { batch_size: 1024, epochs: 3, ..StreamConfig::default() };
-/// assert_eq!(config.polish, 0);
+/// let config = StreamConfig::default().batch_size(1024).epochs(3);
+/// assert_eq!((config.batch_size, config.epochs, config.polish), (1024, 3, 0));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StreamConfig {
     /// The algorithm.
-    pub algorithm: Algorithm,
+    pub algorithm: StreamAlgorithm,
     /// Points of a minibatch, or of a chunk of incremental EM.
     pub batch_size: usize,
     /// Step sizes of stepwise EM.
@@ -86,7 +88,7 @@ pub struct StreamConfig {
 impl Default for StreamConfig {
     fn default() -> Self {
         Self {
-            algorithm: Algorithm::Stepwise,
+            algorithm: StreamAlgorithm::Stepwise,
             batch_size: 4096,
             step_size: StepSize::default(),
             least_step: None,
@@ -105,6 +107,23 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
+    setters! {
+        algorithm: StreamAlgorithm,
+        batch_size: usize,
+        step_size: StepSize,
+        least_step: Option<f64>,
+        epochs: usize,
+        warm_up: Option<u64>,
+        average: f64,
+        polish: usize,
+        patience: usize,
+        records: usize,
+        audit: usize,
+        memory: u64,
+        shuffle: bool,
+        bad_rows: BadRows,
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         self.step_size.check()?;
         for (name, value) in [
@@ -135,11 +154,11 @@ impl StreamConfig {
     pub(super) fn order<T: Scalar>(&self, source: &dyn DataSource<T>, config: &Config) -> Order {
         let batch = self.batch_size as u64;
         match self.algorithm {
-            Algorithm::Stepwise => {
+            StreamAlgorithm::Stepwise => {
                 let bytes = self.memory / WINDOWS as u64;
                 Order::minibatches::<T>(source, batch, bytes, config.seed, self.shuffle)
             }
-            Algorithm::Incremental => {
+            StreamAlgorithm::Incremental => {
                 Order::fixed_chunks::<T>(source, batch, config.seed, self.shuffle)
             }
         }

@@ -196,12 +196,12 @@ pub fn is_product(name: &str) -> bool {
 /// [`Error::Model`] quotes the part of the name that is neither a family nor a column.
 ///
 /// ```
-/// use entropysum::family::product::parse;
+/// use entropysum::expert::parse_product;
 ///
 /// let header = ["age".to_owned(), "visits".to_owned()];
-/// let blocks = parse("gaussian-diag:age,poisson:1", &header)?;
+/// let blocks = parse_product("gaussian-diag:age,poisson:1", &header)?;
 /// assert_eq!(blocks, [("gaussian-diag".into(), vec![0]), ("poisson".into(), vec![1])]);
-/// assert!(parse("poisson:sex", &header).is_err());
+/// assert!(parse_product("poisson:sex", &header).is_err());
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
 pub fn parse(name: &str, header: &[String]) -> Result<Vec<(String, Vec<usize>)>> {

@@ -333,6 +333,7 @@ impl Remainders for f64 {
 
 const EXP: u8 = 0;
 const LN: u8 = 1;
+#[cfg(test)]
 const LN_GAMMA: u8 = 2;
 
 struct InPlace<'a, T, const FUNCTION: u8>(&'a mut [T]);
@@ -362,6 +363,7 @@ pub fn ln_in_place<T: Scalar>(simd: Simd, numbers: &mut [T]) {
 }
 
 /// Replaces every number by its [`Transcendental::ln_gamma`].
+#[cfg(test)]
 pub fn ln_gamma_in_place<T: Scalar>(simd: Simd, numbers: &mut [T]) {
     simd.run(InPlace::<T, LN_GAMMA>(numbers));
 }

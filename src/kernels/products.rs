@@ -69,11 +69,6 @@ impl ProductGroups {
         self.groups().map(|g| g.rows * g.columns).sum()
     }
 
-    /// Tells whether there are no products.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
     /// Returns the number of columns of scratch, each as long as a tile's.
     pub fn scratch_columns(self) -> usize {
         self.width * self.components

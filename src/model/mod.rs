@@ -10,27 +10,28 @@
 
 mod fitted;
 pub mod gaussian_observable;
-pub mod linear_gaussian;
-pub mod mixture;
-pub mod mixture_of_factor_analyzers;
+pub(crate) mod linear_gaussian;
+pub(crate) mod mixture;
+pub(crate) mod mixture_of_factor_analyzers;
 mod repair;
-pub mod sbn;
+pub(crate) mod sbn;
 
 pub use crate::entropy::{EntropySum, entropy_of_weights};
 pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
-pub use sbn::SigmoidBeliefNet;
+pub use sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+
+pub use crate::kernels::dispatch::Simd;
+pub use crate::work::{Alone, Piece, Workers};
 
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::family::{Domain, Regularization};
-use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, SuffStats};
-use crate::work::Workers;
 use std::ops::Range;
 
 /// A model `p(z) p(x | z)` that EM learns from sufficient statistics.

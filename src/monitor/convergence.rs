@@ -73,6 +73,7 @@ impl Convergence {
     ///
     /// The first change of a bound is counted from the log-likelihood before the M-step; that of the log-likelihood
     /// itself is infinite. After a repair the iteration cannot be the last.
+    #[cfg(test)]
     pub fn update(&mut self, record: &mut IterRecord) -> bool {
         let is_repaired = record.events.iter().any(super::Event::is_repair);
         let (sum, bound) = (record.entropy_sum.total(), record.lower_bound);

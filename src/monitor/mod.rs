@@ -1,14 +1,15 @@
 //! Watches fits: records of iterations, reasons to stop, events.
 
-pub mod convergence;
-pub mod history;
-pub mod plateau;
+pub(crate) mod convergence;
+pub(crate) mod history;
+pub(crate) mod plateau;
 #[cfg(feature = "cli")]
 pub mod plot;
 
-pub use convergence::{Convergence, Monitor};
+pub(crate) use convergence::Convergence;
+pub use convergence::Monitor;
 pub use history::History;
-pub use plateau::Plateau;
+pub(crate) use plateau::Plateau;
 
 use crate::entropy::EntropySum;
 use serde::{Deserialize, Serialize};

@@ -158,7 +158,7 @@ fn power_series_minus_one(order: f64, kappa: f64) -> (f64, f64) {
 /// ```
 /// // I_½(κ) = √(2 / πκ) sinh κ
 /// let exact = (2.0 / std::f64::consts::PI).sqrt().ln() + 1f64.sinh().ln();
-/// assert!((entropysum::special::ln_bessel_i(0.5, 1.0) - exact).abs() < 1e-15);
+/// assert!((entropysum::expert::special::ln_bessel_i(0.5, 1.0) - exact).abs() < 1e-15);
 /// ```
 pub fn ln_bessel_i(order: f64, kappa: f64) -> f64 {
     let power = if order == 0.0 { 0.0 } else { order * (0.5 * kappa).ln() };
@@ -176,7 +176,7 @@ pub fn ln_bessel_i(order: f64, kappa: f64) -> f64 {
 ///
 /// ```
 /// // A_3(κ) = coth κ - 1 / κ
-/// let (ratio, complement) = entropysum::special::bessel_ratio(3.0, 1e8);
+/// let (ratio, complement) = entropysum::expert::special::bessel_ratio(3.0, 1e8);
 /// assert_eq!((ratio, complement), (1.0 - 1e-8, 1e-8));
 /// ```
 pub fn bessel_ratio(dim: f64, kappa: f64) -> (f64, f64) {
@@ -189,7 +189,7 @@ pub fn bessel_ratio(dim: f64, kappa: f64) -> (f64, f64) {
 /// Error: 4e-14 relative, or the effect of rounding R (about 2 ε / (1 - R)) if that is larger.
 ///
 /// ```
-/// use entropysum::special::{bessel_ratio, bessel_ratio_inverse};
+/// use entropysum::expert::special::{bessel_ratio, bessel_ratio_inverse};
 /// let kappa = bessel_ratio_inverse(5.0, 0.3);
 /// assert!((bessel_ratio(5.0, kappa).0 - 0.3).abs() < 1e-16);
 /// ```
@@ -230,7 +230,7 @@ pub fn bessel_ratio_inverse(dim: f64, ratio: f64) -> f64 {
 ///
 /// ```
 /// let area: f64 = 4.0 * std::f64::consts::PI;
-/// assert!((entropysum::special::von_mises_fisher_log_partition(3.0, 0.0) - area.ln()).abs() < 1e-15);
+/// assert!((entropysum::expert::special::von_mises_fisher_log_partition(3.0, 0.0) - area.ln()).abs() < 1e-15);
 /// ```
 pub fn von_mises_fisher_log_partition(dim: f64, kappa: f64) -> f64 {
     dim * HALF_LN_TAU + Bessel::new(dim / 2.0 - 1.0, kappa).ln_reduced + kappa
@@ -243,7 +243,7 @@ pub fn von_mises_fisher_log_partition(dim: f64, kappa: f64) -> f64 {
 /// ```
 /// // Far out it is a Gaussian in the p - 1 tangential dimensions.
 /// let gaussian = 1.0 + (2.0 * std::f64::consts::PI * 1e-10f64).ln();
-/// assert!((entropysum::special::von_mises_fisher_entropy(3.0, 1e10) - gaussian).abs() < 1e-9);
+/// assert!((entropysum::expert::special::von_mises_fisher_entropy(3.0, 1e10) - gaussian).abs() < 1e-9);
 /// ```
 pub fn von_mises_fisher_entropy(dim: f64, kappa: f64) -> f64 {
     let bessel = Bessel::new(dim / 2.0 - 1.0, kappa);

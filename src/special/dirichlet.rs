@@ -11,7 +11,7 @@ use super::{digamma, ln_gamma};
 /// Error: 1e-14 relative to the larger of 1 and the result.
 ///
 /// ```
-/// assert!((entropysum::special::ln_beta(2.0, 3.0) + 12f64.ln()).abs() < 1e-14);
+/// assert!((entropysum::expert::special::ln_beta(2.0, 3.0) + 12f64.ln()).abs() < 1e-14);
 /// ```
 pub fn ln_beta(a: f64, b: f64) -> f64 {
     let (small, large) = if a < b { (a, b) } else { (b, a) };
@@ -38,7 +38,7 @@ pub fn ln_beta(a: f64, b: f64) -> f64 {
 ///
 /// ```
 /// // The uniform distribution on a triangle of area ½.
-/// assert!((entropysum::special::dirichlet_entropy(&[1.0; 3]) - 0.5f64.ln()).abs() < 1e-14);
+/// assert!((entropysum::expert::special::dirichlet_entropy(&[1.0; 3]) - 0.5f64.ln()).abs() < 1e-14);
 /// ```
 pub fn dirichlet_entropy(concentration: &[f64]) -> f64 {
     let total: f64 = concentration.iter().sum();
@@ -62,7 +62,7 @@ pub fn dirichlet_entropy(concentration: &[f64]) -> f64 {
 /// rounding of the m_k moves it by about ε a₀, relatively.
 ///
 /// ```
-/// use entropysum::special::{digamma, dirichlet_concentration};
+/// use entropysum::expert::special::{digamma, dirichlet_concentration};
 /// let a = [0.3, 2.0, 40.0];
 /// let means: Vec<f64> = a.iter().map(|&a_k| digamma(a_k) - digamma(42.3)).collect();
 /// let found = dirichlet_concentration(&means).unwrap();

@@ -3,7 +3,7 @@
 /// Returns `ln(eᵃ + eᵇ)`.
 ///
 /// ```
-/// assert!((entropysum::special::ln_add_exp(-1000.0, -1000.0) + 1000.0 - 2f64.ln()).abs() < 1e-12);
+/// assert!((entropysum::expert::special::ln_add_exp(-1000.0, -1000.0) + 1000.0 - 2f64.ln()).abs() < 1e-12);
 /// ```
 pub fn ln_add_exp(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
@@ -13,7 +13,7 @@ pub fn ln_add_exp(a: f64, b: f64) -> f64 {
 /// Returns `ln(1 + eᵃ)`, the log-partition of a Bernoulli variable of natural parameter a.
 ///
 /// ```
-/// assert_eq!(entropysum::special::softplus(0.0), std::f64::consts::LN_2);
+/// assert_eq!(entropysum::expert::special::softplus(0.0), std::f64::consts::LN_2);
 /// ```
 pub fn softplus(a: f64) -> f64 {
     a.max(0.0) + (-a.abs()).exp().ln_1p()
@@ -22,7 +22,7 @@ pub fn softplus(a: f64) -> f64 {
 /// Returns `1 / (1 + e⁻ᵃ)`.
 ///
 /// ```
-/// assert_eq!(entropysum::special::sigmoid(0.0), 0.5);
+/// assert_eq!(entropysum::expert::special::sigmoid(0.0), 0.5);
 /// ```
 pub fn sigmoid(a: f64) -> f64 {
     let e = (-a.abs()).exp();
@@ -32,7 +32,7 @@ pub fn sigmoid(a: f64) -> f64 {
 /// Returns the entropy of a Bernoulli variable of natural parameter a, in nats, without cancellation for any a.
 ///
 /// ```
-/// assert_eq!(entropysum::special::bernoulli_entropy(0.0), std::f64::consts::LN_2);
+/// assert_eq!(entropysum::expert::special::bernoulli_entropy(0.0), std::f64::consts::LN_2);
 /// ```
 pub fn bernoulli_entropy(a: f64) -> f64 {
     let distance = a.abs();
@@ -46,7 +46,7 @@ pub fn bernoulli_entropy(a: f64) -> f64 {
 ///
 /// ```
 /// let y = 1e6;
-/// assert!((entropysum::special::scaled_exponential_integral(y) * y - (1.0 - 1.0 / y)).abs() < 1e-11);
+/// assert!((entropysum::expert::special::scaled_exponential_integral(y) * y - (1.0 - 1.0 / y)).abs() < 1e-11);
 /// ```
 pub fn scaled_exponential_integral(y: f64) -> f64 {
     const EULER: f64 = 0.577_215_664_901_532_9;

@@ -16,7 +16,7 @@ pub(super) fn polynomial(x: f64, coefficients: &[f64]) -> f64 {
 /// Error: 5e-16 relative or 1e-15 absolute.
 ///
 /// ```
-/// use entropysum::special::ln_gamma;
+/// use entropysum::expert::special::ln_gamma;
 /// assert!((ln_gamma(5.0) - 24f64.ln()).abs() < 1e-15);
 /// ```
 pub fn ln_gamma(x: f64) -> f64 {
@@ -28,7 +28,7 @@ pub fn ln_gamma(x: f64) -> f64 {
 /// Error: 1e-14 relative from 10 on, 4e-15 absolute below. The difference as written loses all digits at 1e9.
 ///
 /// ```
-/// use entropysum::special::stirling_remainder;
+/// use entropysum::expert::special::stirling_remainder;
 /// assert!((stirling_remainder(1e12) * 12e12 - 1.0).abs() < 1e-15);
 /// ```
 pub fn stirling_remainder(x: f64) -> f64 {
@@ -57,7 +57,7 @@ pub fn stirling_remainder(x: f64) -> f64 {
 /// Error: 1e-14 relative.
 ///
 /// ```
-/// use entropysum::special::ln_minus_digamma;
+/// use entropysum::expert::special::ln_minus_digamma;
 /// assert!((ln_minus_digamma(1e12) * 2e12 - 1.0).abs() < 1e-12);
 /// ```
 pub fn ln_minus_digamma(x: f64) -> f64 {
@@ -119,7 +119,7 @@ fn shifted(x: f64, term: impl Fn(f64) -> f64) -> (f64, f64) {
 /// Error: 2e-15, relative or absolute.
 ///
 /// ```
-/// use entropysum::special::digamma;
+/// use entropysum::expert::special::digamma;
 /// assert!((digamma(1.0) + 0.577_215_664_901_532_9).abs() < 1e-15);
 /// ```
 pub fn digamma(x: f64) -> f64 {
@@ -135,7 +135,7 @@ pub fn digamma(x: f64) -> f64 {
 /// Error: 2e-15 relative.
 ///
 /// ```
-/// use entropysum::special::trigamma;
+/// use entropysum::expert::special::trigamma;
 /// assert!((trigamma(1.0) - std::f64::consts::PI.powi(2) / 6.0).abs() < 1e-15);
 /// ```
 pub fn trigamma(x: f64) -> f64 {
@@ -152,7 +152,7 @@ pub fn trigamma(x: f64) -> f64 {
 /// Error: 1e-14 relative, or the effect of rounding y if that is larger.
 ///
 /// ```
-/// use entropysum::special::{digamma, inverse_digamma};
+/// use entropysum::expert::special::{digamma, inverse_digamma};
 /// assert!((inverse_digamma(digamma(3.7)) - 3.7).abs() < 1e-14);
 /// ```
 pub fn inverse_digamma(y: f64) -> f64 {
@@ -184,7 +184,7 @@ pub fn inverse_digamma(y: f64) -> f64 {
 /// Error: 1e-14 relative.
 ///
 /// ```
-/// use entropysum::special::{gamma_shape, ln_minus_digamma};
+/// use entropysum::expert::special::{gamma_shape, ln_minus_digamma};
 /// let shape = gamma_shape(0.3);
 /// assert!((ln_minus_digamma(shape) - 0.3).abs() < 1e-15);
 /// ```
@@ -217,7 +217,7 @@ pub fn gamma_shape(s: f64) -> f64 {
 /// Error: 1e-13, relative or absolute, for shapes from 1e-6 to 1e12; there the formula as written has three digits.
 ///
 /// ```
-/// use entropysum::special::gamma_entropy;
+/// use entropysum::expert::special::gamma_entropy;
 /// // The exponential distribution: 1 - ln b.
 /// assert!((gamma_entropy(1.0, 2.0) - (1.0 - 2f64.ln())).abs() < 1e-14);
 /// ```

@@ -44,7 +44,7 @@ pub fn save(path: impl AsRef<Path>, model: &impl Stored) -> Result<()> {
 
 /// Loads a model that [`save`] wrote, or a person: the content tells which format it is.
 ///
-/// `M` is the kind that is expected, or [`Model`] where any will do.
+/// `M` is the kind that is expected, or [`Model`](super::Model) where any will do.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read. [`Error::Model`], beginning with the path, if it is empty, damaged, of

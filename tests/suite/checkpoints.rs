@@ -1,17 +1,16 @@
 //! Fits over all points that are stopped, kept and gone on with.
 
 use crate::common::{clusters, example_mixture, example_points, resumed};
-use entropysum::data::memory::Points;
-use entropysum::em::factor_analyzers::start_factor_analyzers;
+use entropysum::data::Points;
 use entropysum::em::{
-    self, Algorithm, Checkpoint, Config, FactorAnalyzersSpec, Fit, Fitting, LinearGaussianSpec,
-    Saved, SbnSpec, Spec, StreamConfig,
+    self, Checkpoint, Config, FactorAnalyzersSpec, Fit, Fitting, LinearGaussianAlgorithm,
+    LinearGaussianSpec, Saved, SbnSpec, Spec, StreamConfig,
 };
 use entropysum::error::Error;
 use entropysum::exec::Executor;
+use entropysum::expert::start_factor_analyzers;
 use entropysum::family::Regularization;
-use entropysum::model::sbn::LatentPosterior;
-use entropysum::model::{LinearGaussian, Mixture, NoiseStructure, Posterior};
+use entropysum::model::{LatentPosterior, LinearGaussian, Mixture, NoiseStructure, Posterior};
 use entropysum::monitor::{Monitor, Silent, StopReason};
 use entropysum::store::{self, Stored};
 use std::path::Path;
@@ -72,7 +71,7 @@ fn resumed_mixtures_end_with_the_same_bits_as_ones_that_were_never_stopped() {
         let x = example_points(start.family(), 3_000, 3, 5);
         let points = Points::from_rows(&x, 3).unwrap();
         let regularization = Regularization { reg_covar, ..Regularization::default() };
-        let config = Config { tol: 1e-9, max_iter: 40, regularization, ..Config::default() };
+        let config = Config::default().tol(1e-9).max_iter(40).regularization(regularization);
         let every = if posterior == Posterior::Hard { 2 } else { 4 };
         ends_with_the_same_bits(name, every, &start, &points, &executor, &config);
     }
@@ -82,16 +81,16 @@ fn resumed_mixtures_end_with_the_same_bits_as_ones_that_were_never_stopped() {
 fn resumed_linear_gaussian_models_end_with_the_same_bits() {
     let mut x = clusters(800, 6, 3, 1.0, 8);
     let executor = Executor::new(Some(1)).unwrap();
-    let config = Config { tol: 1e-10, max_iter: 60, ..Config::default() };
+    let config = Config::default().tol(1e-10).max_iter(60);
     for missing in [false, true] {
         if missing {
             x.iter_mut().step_by(11).for_each(|value| *value = f64::NAN);
         }
         let points = Points::from_rows(&x, 6).unwrap();
         for spec in [
-            LinearGaussianSpec::ppca(2).with_algorithm(Algorithm::Em),
-            LinearGaussianSpec::ppca(2).with_algorithm(Algorithm::PxEm),
-            LinearGaussianSpec::factor_analysis(2).with_algorithm(Algorithm::Em),
+            LinearGaussianSpec::ppca(2).with_algorithm(LinearGaussianAlgorithm::Em),
+            LinearGaussianSpec::ppca(2).with_algorithm(LinearGaussianAlgorithm::PxEm),
+            LinearGaussianSpec::factor_analysis(2).with_algorithm(LinearGaussianAlgorithm::Em),
             LinearGaussianSpec::factor_analysis(2),
         ] {
             let spec = if missing { spec.ignoring_missing() } else { spec };
@@ -106,7 +105,7 @@ fn resumed_factor_analysers_end_with_the_same_bits() {
     let x = clusters(900, 5, 2, 2.0, 4);
     let points = Points::from_rows(&x, 5).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
-    let config = Config { tol: 1e-9, max_iter: 40, ..Config::default() };
+    let config = Config::default().tol(1e-9).max_iter(40);
     for (noise, expanded) in [
         (NoiseStructure::Diagonal, true),
         (NoiseStructure::Diagonal, false),
@@ -127,7 +126,7 @@ fn resumed_networks_end_with_the_same_bits_and_keep_their_sets_of_states() {
     let x: Vec<f64> = clusters(600, DIM, 4, 2.0, 3).iter().map(|v| f64::from(*v > 0.0)).collect();
     let points = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
-    let config = Config { tol: 0.0, max_iter: 30, ..Config::default() };
+    let config = Config::default().tol(0.0).max_iter(30);
     for (hidden, posterior) in [
         (None, LatentPosterior::Exact),
         (None, LatentPosterior::Truncated { states: 3 }),
@@ -146,7 +145,7 @@ fn checkpoints_of_other_fits_and_damaged_ones_are_refused() {
     let points = Points::from_rows(&x, 2).unwrap();
     let fewer = Points::from_rows(&x[..800], 2).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
-    let config = Config { max_iter: 3, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(3).tol(0.0);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
     let fit = Fitting::new(&points, &executor)
@@ -160,7 +159,7 @@ fn checkpoints_of_other_fits_and_damaged_ones_are_refused() {
         Fitting::new(points, &executor).config(config).resume(saved).fit(&start)
     };
     // More iterations are asked for: that is no other fit.
-    let more = go_on(load().unwrap(), &points, &Config { max_iter: 7, ..config.clone() }).unwrap();
+    let more = go_on(load().unwrap(), &points, &config.clone().max_iter(7)).unwrap();
     assert_eq!(more.history.records.len(), 7);
     let stream = StreamConfig::default();
     let by_minibatches = Fitting::new(&points, &executor)
@@ -168,17 +167,14 @@ fn checkpoints_of_other_fits_and_damaged_ones_are_refused() {
         .minibatches(&stream)
         .resume(load().unwrap())
         .fit(&start);
-    let bound = Config { monitor: Monitor::LowerBound, ..config.clone() };
+    let bound = config.clone().monitor(Monitor::LowerBound);
     for (fault, said) in [
         (go_on(load().unwrap(), &fewer, &config), "n_points 500 there and 400 here"),
         (
             go_on(load().unwrap(), &points, &bound),
             "monitor \"entropy-sum\" there and \"lower-bound\" here",
         ),
-        (
-            go_on(load().unwrap(), &points, &Config { seed: 1, ..config.clone() }),
-            "seed 0 there and 1 here",
-        ),
+        (go_on(load().unwrap(), &points, &config.clone().seed(1)), "seed 0 there and 1 here"),
         (by_minibatches, "batch_size absent there and 4096 here"),
     ] {
         let fault = fault.unwrap_err().to_string();

@@ -4,8 +4,8 @@
 use crate::common;
 
 use entropysum::data::{self, OpenOptions};
+use entropysum::expert::HISTORY_COLUMNS;
 use entropysum::family::registry;
-use entropysum::monitor::history;
 use entropysum::rng;
 use serde_json::Value;
 use std::fs;
@@ -334,7 +334,7 @@ fn the_history_is_the_fit() {
         let text = place.text("h.csv");
         let mut lines = text.lines();
         let header: Vec<&str> = lines.next().unwrap().split(',').collect();
-        assert_eq!(header, history::COLUMNS);
+        assert_eq!(header, HISTORY_COLUMNS);
         let last: Vec<f64> =
             lines.next_back().unwrap().split(',').map(|v| v.parse().unwrap()).collect();
         assert_eq!(text.lines().count() as u64 - 1, report["iterations"].as_u64().unwrap());

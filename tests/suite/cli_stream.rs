@@ -4,8 +4,7 @@
 use crate::common;
 
 use common::{Uniforms, clusters};
-use entropysum::data::Dtype;
-use entropysum::data::npy::NpyWriter;
+use entropysum::data::{Dtype, NpyWriter};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;

@@ -6,15 +6,15 @@ use common::{
     assert_all_close, assert_close, example_family, example_mixture, example_points, families,
     fixture, numbers,
 };
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::error::Error;
 use entropysum::exec::Executor;
+use entropysum::expert::reference::statistic as evaluate;
 use entropysum::family::{
     ExponentialFamily, KnownParameters, Parameters, Regularization, Statistic, Support, Theta,
     registry,
 };
 use entropysum::inference;
-use entropysum::kernels::reference::statistic as evaluate;
 use entropysum::model::Mixture;
 use entropysum::stats::{StatsShape, SuffStats};
 use serde_json::Value;
@@ -184,7 +184,7 @@ fn union_law(model: &Mixture, x: &[f64]) -> [SuffStats; 3] {
     let middle = x.len() / DIM / 3 * DIM;
     [&x[..middle], &x[middle..], x].map(|part| {
         let points = Points::from_rows(part, DIM).unwrap();
-        entropysum::em::sweep::Sweeper::new(&points, &executor).sweep(model).unwrap()
+        entropysum::expert::Sweeper::new(&points, &executor).sweep(model).unwrap()
     })
 }
 
@@ -366,7 +366,7 @@ fn points_outside_the_support_are_named() {
                 x[row * DIM + column] = value;
                 let points = Points::from_rows(&x, DIM).unwrap();
                 let sweep =
-                    entropysum::em::sweep::Sweeper::new(&points, &executor).sweep(&model).err();
+                    entropysum::expert::Sweeper::new(&points, &executor).sweep(&model).err();
                 let score = inference::score(&model, &points, &executor).err();
                 for fault in [sweep, score] {
                     let Some(Error::Data(fault)) = fault else {

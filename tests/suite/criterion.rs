@@ -3,7 +3,8 @@
 use crate::common;
 
 use common::{Uniforms, example_family, example_points};
-use entropysum::criterion::{self, Factor, FactorModel, Sizes, Statement, mixture, solve};
+use entropysum::criterion::{self, Factor, FactorModel, Statement, mixture};
+use entropysum::expert::{self, Sizes, solve};
 use entropysum::family::{KnownParameters, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
 use entropysum::{Config, Executor, MixtureSpec, Points, Silent, em};
@@ -11,7 +12,7 @@ use entropysum::{Config, Executor, MixtureSpec, Points, Silent, em};
 const SIZES: Sizes = Sizes { n_components: 3, dim: 4, n_latents: 3 };
 
 fn built_in(name: &str, sizes: Sizes) -> entropysum::Result<FactorModel> {
-    criterion::built_in(name, sizes, &KnownParameters::default())
+    expert::built_in(name, sizes, &KnownParameters::default())
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn start(name: &str, posterior: Posterior, max_iter: usize) -> (Mixture, Points<
     let family = example_family(name, 3);
     let points = Points::owned(example_points(&*family, 300, 3, 5), 3).unwrap();
     let spec = MixtureSpec::new(family, 3).with_posterior(posterior);
-    let config = Config { max_iter, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(max_iter).tol(0.0);
     let executor = Executor::new(Some(1)).unwrap();
     let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     (fit.model, points)
@@ -194,8 +195,9 @@ fn the_gap_on_data_is_the_derivative_of_the_bound() {
 /// Fitted models are checked at their own parameters too, layers of different sizes and all; and large ones in a moment.
 #[test]
 fn models_with_parameters_are_checked_at_these() {
-    use entropysum::model::{LinearGaussian, MixtureOfFactorAnalyzers, Noise, NoiseStructure};
-    use entropysum::model::{SigmoidBeliefNet, sbn::Layer};
+    use entropysum::model::{
+        Layer, LinearGaussian, MixtureOfFactorAnalyzers, Noise, NoiseStructure, SigmoidBeliefNet,
+    };
     let mut u = Uniforms::new(4);
     let mut normals = |n: usize| (0..n).map(|_| u.normal()).collect::<Vec<f64>>();
     for (dim, latents) in [(4, 2), (300, 5)] {
@@ -248,7 +250,7 @@ fn models_with_parameters_are_checked_at_these() {
 
 #[test]
 fn names_of_models_are_different() {
-    let mut names: Vec<_> = criterion::names().collect();
+    let mut names: Vec<_> = expert::names_of_built_in().collect();
     let count = names.len();
     names.sort_unstable();
     names.dedup();

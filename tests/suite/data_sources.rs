@@ -1,11 +1,11 @@
 //! Sources of points through their public interface: every format against bytes made here.
 
 use entropysum::block::BlockBuf;
-use entropysum::data::npy::{NpyFile, NpyWriter};
-use entropysum::data::raw::RawFile;
-use entropysum::data::text::{CsvWriter, read_text};
-use entropysum::data::{self, DataSource, Dtype, Format, OpenOptions, memory::Points};
+use entropysum::data::{
+    self, CsvWriter, DataSource, Dtype, Format, NpyFile, NpyWriter, OpenOptions, Points,
+};
 use entropysum::error::{DataError, Error};
+use entropysum::expert::{RawFile, read_text};
 use entropysum::scalar::Scalar;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -197,7 +197,7 @@ fn npy_faults_at_opening() {
 fn a_file_cut_while_it_is_read_is_a_fault_at_a_row() {
     let folder = Folder::new();
     let values = f64_bytes(&[1.0; 40]);
-    let options = OpenOptions { raw: Some((Dtype::F64, 2)), ..OpenOptions::default() };
+    let options = OpenOptions::default().raw(Some((Dtype::F64, 2)));
     for (name, bytes, header, options) in [
         ("rows.npy", npy(1, "<f8", false, "(20, 2)", &values), 128, OpenOptions::default()),
         ("rows.raw", values.clone(), 0, options),
@@ -247,9 +247,9 @@ fn raw_files_need_their_type_and_dimension() {
     let path = folder.file("points.f32", [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat());
     let fault = open_fault(&path, &OpenOptions::default());
     assert!(fault.contains("points.f32") && fault.contains("give the type"), "{fault}");
-    let options = OpenOptions { raw: Some((Dtype::F32, 2)), ..OpenOptions::default() };
+    let options = OpenOptions::default().raw(Some((Dtype::F32, 2)));
     assert_eq!(rows_by(&*data::open::<f32>(&path, &options).unwrap(), 1), [[1.0, 2.0], [3.0, 4.0]]);
-    let options = OpenOptions { raw: Some((Dtype::F32, 3)), ..OpenOptions::default() };
+    let options = OpenOptions::default().raw(Some((Dtype::F32, 3)));
     assert!(open_fault(&path, &options).contains("found 16 bytes, expected a multiple of 12"));
     assert_eq!(
         RawFile::open(&path, Dtype::U8, 16).map(|file| DataSource::<f64>::len(&file)).unwrap(),
@@ -274,9 +274,9 @@ fn formats_are_detected() {
     assert_eq!(rows_by(&*open(&folder.file("short", "7")), 1), [[7.0]]);
 
     let text = folder.file("text.npy", "1 2\n");
-    let options = OpenOptions { format: Some("text".parse().unwrap()), ..OpenOptions::default() };
+    let options = OpenOptions::default().format(Some("text".parse().unwrap()));
     assert_eq!(rows_by(&*data::open::<f64>(&text, &options).unwrap(), 1), [[1.0, 2.0]]);
-    let options = OpenOptions { format: Some(Format::Npy), ..OpenOptions::default() };
+    let options = OpenOptions::default().format(Some(Format::Npy));
     assert!(open_fault(&folder.file("n.csv", "1 2 3 4 5\n"), &options).contains("not a .npy file"));
     assert!("csv?".parse::<Format>().is_err());
     assert!(
@@ -306,14 +306,14 @@ fn files_that_cannot_be_opened_are_named() {
 fn weights_come_from_a_column_or_a_file() {
     let folder = Folder::new();
     let points = folder.file("points.csv", "x,w\n1,0.5\n2,0\n3,1.5\n");
-    let column = OpenOptions { weights_column: Some("w".to_owned()), ..OpenOptions::default() };
+    let column = OpenOptions::default().weights_column(Some("w".to_owned()));
     let source = data::open::<f64>(&points, &column).unwrap();
     let mut buffer = BlockBuf::default();
     assert_eq!(source.read(1, 2, &mut buffer).unwrap().weights, Some(&[0.0, 1.5][..]));
     assert_eq!(source.dim(), 1);
 
     let array = folder.file("points.npy", npy(1, "|u1", false, "(3, 1)", &[1, 2, 3]));
-    let with = |weights: PathBuf| OpenOptions { weights: Some(weights), ..OpenOptions::default() };
+    let with = |weights: PathBuf| OpenOptions::default().weights(Some(weights));
     for weights in [
         folder.file("w.txt", "0.5\n0\n1.5\n"),
         folder.file("w.npy", npy(1, "<f8", false, "(3,)", &f64_bytes(&[0.5, 0.0, 1.5]))),
@@ -342,7 +342,7 @@ fn weights_come_from_a_column_or_a_file() {
         assert!(fault.starts_with(&format!("{}: {expected}", weights.display())), "{fault}");
     }
     assert!(open_fault(&array, &column).contains("only a text file has a weights column"));
-    let both = OpenOptions { weights: Some(array.clone()), ..column };
+    let both = column.weights(Some(array.clone()));
     assert!(open_fault(&points, &both).contains("exclude each other"));
     let missing = folder.path("missing.txt");
     assert!(open_fault(&array, &with(missing.clone())).starts_with(&missing.display().to_string()));
@@ -521,7 +521,7 @@ fn special_files_are_written_and_read() {
     writer.write_rows(&[1.0]).unwrap();
     writer.finish().unwrap();
 
-    let options = OpenOptions { format: Some(Format::Npy), ..OpenOptions::default() };
+    let options = OpenOptions::default().format(Some(Format::Npy));
     assert!(open_fault(Path::new("/dev/null"), &options).contains("not a regular file"));
     let fault = open_fault(Path::new("/dev/null"), &OpenOptions::default());
     assert!(fault.contains("/dev/null: no points"), "{fault}");

@@ -3,10 +3,10 @@
 use crate::common;
 
 use common::{assert_all_close, clusters, gaussians, rounded};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::Sweeper;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::{Mixture, Posterior};
@@ -20,7 +20,7 @@ fn bits_of_a_fit<T: Scalar>(name: &str, posterior: Posterior, threads: usize) ->
     let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
     let executor = Executor::new(Some(threads)).unwrap();
-    let config = Config { max_iter: 6, tol: 0.0, n_init: 2, seed: 5, ..Config::default() };
+    let config = Config::default().max_iter(6).tol(0.0).n_init(2).seed(5);
     let family = registry::build(name, dim).unwrap();
     let spec = MixtureSpec::new(family, components).with_posterior(posterior);
     let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
@@ -79,7 +79,7 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
     let x: Vec<T> = rounded(&values);
     let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
-    let config = Config { max_iter: 2, ..Config::default() };
+    let config = Config::default().max_iter(2);
     for name in gaussians() {
         for posterior in [Posterior::Exact, Posterior::Hard] {
             let executor = Executor::new(Some(2)).unwrap();

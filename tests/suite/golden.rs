@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, gaussian_mixture, numbers, rounded};
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config};
 use entropysum::exec::Executor;
 use entropysum::family::{Covariance, Gaussian, Parameters, Regularization};
@@ -18,7 +18,7 @@ const COVARIANCES: [&str; 4] = ["full", "tied", "diag", "spherical"];
 
 fn exact_ml() -> Config {
     let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-    Config { tol: 0.0, regularization, ..Config::default() }
+    Config::default().tol(0.0).regularization(regularization)
 }
 
 fn follows_the_golden_trajectory<T: Scalar>(data: &str, tolerance: f64) {
@@ -34,7 +34,7 @@ fn follows_the_golden_trajectory<T: Scalar>(data: &str, tolerance: f64) {
         let golden = run["iterations"].as_array().unwrap();
         let steps = golden.len() - 1;
         let start = gaussian_mixture(covariance, dim, &run["init"]);
-        let config = Config { max_iter: steps, ..exact_ml() };
+        let config = exact_ml().max_iter(steps);
         let mut records: Vec<IterRecord> = Vec::new();
         let fit = em::fit(&start, &points, &executor, &config, &mut |r: &IterRecord| {
             records.push(r.clone());
@@ -133,7 +133,7 @@ fn hard_em_with_equal_weights_is_k_means() {
     .with_posterior(Posterior::Hard)
     .with_fixed_weights(true);
     let steps = golden["iterations"].as_array().unwrap();
-    let config = Config { max_iter: steps.len(), ..exact_ml() };
+    let config = exact_ml().max_iter(steps.len());
     let fit = em::fit(
         &start,
         &points,

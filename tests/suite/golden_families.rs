@@ -3,8 +3,7 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers, rounded};
-use entropysum::data::memory::Points;
-use entropysum::data::{self, DataSource, OpenOptions};
+use entropysum::data::{self, DataSource, OpenOptions, Points};
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
 use entropysum::family::{KnownParameters, Regularization, registry};
@@ -57,7 +56,7 @@ fn follows<T: Scalar>(key: &str, name: &str, tolerance: f64) {
     let steps = golden.len() - 1;
     let start = mixture(name, &fixture["init"]["pi"], &fixture["init"]["theta"]);
     let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-    let config = Config { max_iter: steps, tol: 0.0, regularization, ..Config::default() };
+    let config = Config::default().max_iter(steps).tol(0.0).regularization(regularization);
     let fit = em::fit(&start, &points, &executor, &config, &mut entropysum::Silent).unwrap();
     assert_eq!(fit.history.records.len(), steps);
     for (record, step) in fit.history.records.iter().zip(golden) {
@@ -132,7 +131,7 @@ fn figures_of_the_documentation_hold() {
         let points = data::open::<f64>(path, &OpenOptions::default()).unwrap();
         let family = registry::build(name, points.dim()).unwrap();
         let spec = MixtureSpec::new(family, n_components);
-        let config = Config { n_init, max_iter: 2000, ..Config::default() };
+        let config = Config::default().n_init(n_init).max_iter(2000);
         let fit = em::fit(&spec, &*points, &executor, &config, &mut entropysum::Silent).unwrap();
         assert!(fit.converged() && fit.last().unwrap().gap().abs() < 1e-12, "{name}");
         let found = inference::score(&fit.model, &*points, &executor).unwrap().bic();

@@ -6,12 +6,12 @@ use common::{
     Uniforms, assert_close, clusters, example_family, example_mixture, example_points, families,
     gaussians,
 };
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::reference::statistic as evaluate;
 use entropysum::family::{ExponentialFamily, Parameters, Regularization, registry};
 use entropysum::inference;
-use entropysum::kernels::reference::statistic as evaluate;
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
 use entropysum::monitor::{Event, Silent};
 use entropysum::stats::{StatsShape, SuffStats};
@@ -241,12 +241,10 @@ fn entropy_sums_stand_between_log_likelihoods_in_every_iteration() {
         let x = points_of(&start(name), 500, 5);
         let points = Points::from_rows(&x, DIM).unwrap();
         for posterior in [Posterior::Exact, Posterior::Hard] {
-            let config = Config {
-                max_iter: 30,
-                tol: 0.0,
-                regularization: Regularization { reg_covar: Some(0.0), ..Default::default() },
-                ..Config::default()
-            };
+            let config = Config::default()
+                .max_iter(30)
+                .tol(0.0)
+                .regularization(Regularization { reg_covar: Some(0.0), ..Default::default() });
             let family = example_family(name, DIM);
             let spec = MixtureSpec::new(family, COMPONENTS).with_posterior(posterior);
             let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
@@ -272,7 +270,7 @@ fn entropy_sums_stand_between_log_likelihoods_in_every_iteration() {
 /// A fit that ends in its first iteration must have begun where nothing changes: then another one changes no bit that
 /// matters, and the entropy sum, the bound and the log-likelihood (or its classification form) are one.
 fn is_fixed_point(model: &Mixture, points: &Points<'_, f64>, config: &Config, name: &str) {
-    let config = Config { max_iter: 1, ..config.clone() };
+    let config = config.clone().max_iter(1);
     let executor = Executor::new(Some(1)).unwrap();
     let again = em::fit(model, points, &executor, &config, &mut Silent).unwrap();
     let record = again.last().unwrap();
@@ -290,11 +288,9 @@ fn delta_is_the_divergence_of_the_step() {
     let x = clusters(400, DIM, COMPONENTS, 1.0, 6);
     let points = Points::from_rows(&x, DIM).unwrap();
     let old = start("gaussian-spherical");
-    let config = Config {
-        max_iter: 1,
-        regularization: Regularization { reg_covar: Some(0.0), ..Default::default() },
-        ..Config::default()
-    };
+    let config = Config::default()
+        .max_iter(1)
+        .regularization(Regularization { reg_covar: Some(0.0), ..Default::default() });
     let executor = Executor::new(Some(1)).unwrap();
     let fit = em::fit(&old, &points, &executor, &config, &mut Silent).unwrap();
     let (new, mut divergence) = (&fit.model, 0.0);

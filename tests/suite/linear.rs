@@ -6,9 +6,11 @@ use crate::common;
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
 use entropysum::criterion;
 use entropysum::data::{self, OpenOptions};
-use entropysum::em::linear_gaussian::{Form, Summary};
-use entropysum::em::{self, Algorithm, Config, Fit, LinearGaussianSpec, moments};
+use entropysum::em::{
+    self, Config, Fit, Form, LinearGaussianAlgorithm, LinearGaussianSpec, Summary,
+};
 use entropysum::exec::Executor;
+use entropysum::expert::moments;
 use entropysum::faer::Mat;
 use entropysum::model::gaussian_observable::GaussianMonitor;
 use entropysum::model::{GenerativeModel, LinearGaussian, Moments, Noise, Rotation};
@@ -135,10 +137,10 @@ fn em_and_px_em_follow_40_digit_trajectories() {
         let dim = points.dim();
         let psi = em["psi0"].as_f64().unwrap();
         for (key, noise, algorithm) in [
-            ("ppca", Noise::Isotropic, Algorithm::Em),
-            ("ppca_px", Noise::Isotropic, Algorithm::PxEm),
-            ("fa", Noise::Diagonal, Algorithm::Em),
-            ("fa_px", Noise::Diagonal, Algorithm::PxEm),
+            ("ppca", Noise::Isotropic, LinearGaussianAlgorithm::Em),
+            ("ppca_px", Noise::Isotropic, LinearGaussianAlgorithm::PxEm),
+            ("fa", Noise::Diagonal, LinearGaussianAlgorithm::Em),
+            ("fa_px", Noise::Diagonal, LinearGaussianAlgorithm::PxEm),
         ] {
             let steps = em[key].as_array().unwrap();
             let (spec, n_noise) = match noise {
@@ -153,7 +155,7 @@ fn em_and_px_em_follow_40_digit_trajectories() {
                 steps.iter().filter(|s| s["elbo_after_m"].is_number()).collect();
             assert!(with_m_step.len() >= 9, "{key}");
             for (t, step) in with_m_step.iter().enumerate() {
-                let config = Config { max_iter: t + 1, tol: 0.0, ..Config::default() };
+                let config = Config::default().max_iter(t + 1).tol(0.0);
                 let fit = fit(&spec, &points, &config);
                 let record = fit.last().unwrap();
                 let value = |key: &str| step[key].as_f64().unwrap();
@@ -218,9 +220,9 @@ fn factor_analysis_reaches_the_maximum_of_other_programs_on_correlations_and_cov
         let latents = solution["H"].as_u64().unwrap() as usize;
         let expected = solution["loglik"].as_f64().unwrap();
         assert!((solution["R_factanal_loglik"].as_f64().unwrap() - expected).abs() < 1e-11);
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             let spec = LinearGaussianSpec::factor_analysis(latents).with_algorithm(algorithm);
-            let config = Config { max_iter: 20_000, tol: 1e-15, ..Config::default() };
+            let config = Config::default().max_iter(20_000).tol(1e-15);
             let fitted = fit(&spec, &correlations, &config);
             let (what, record) = (format!("{algorithm:?} {latents}"), fitted.last().unwrap());
             assert!(fitted.converged(), "{what}");
@@ -272,11 +274,11 @@ fn five_factors_of_personality_are_those_of_other_programs() {
     let (dim, x) = (lower.len(), points_with_covariance(&lower));
     let expected = solution["loglik"].as_f64().unwrap();
     assert!((solution["R_factanal_loglik"].as_f64().unwrap() - expected).abs() < 1e-11);
-    let config = Config { max_iter: 20_000, tol: 1e-14, ..Config::default() };
+    let config = Config::default().max_iter(20_000).tol(1e-14);
     let unit = |d: usize| 10_f64.powi(d as i32 % 5 - 2);
     let scaled: Vec<f64> = x.iter().enumerate().map(|(k, v)| v * unit(k % dim)).collect();
     let units: f64 = (0..dim).map(|d| unit(d).ln()).sum();
-    for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+    for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
         let spec = LinearGaussianSpec::factor_analysis(5).with_algorithm(algorithm);
         let found = fit(&spec, &Points::from_rows(&x, dim).unwrap(), &config);
         let (what, record) = (format!("{algorithm:?}"), found.last().unwrap());
@@ -301,7 +303,7 @@ fn five_factors_of_personality_are_those_of_other_programs() {
 fn heywood_cases_reach_the_likelihood_of_other_programs_and_are_named() {
     let wine = file("wine.csv");
     let correlations = Points::owned(standardized(&wine), wine.dim()).unwrap();
-    let config = Config { max_iter: 20_000, tol: 1e-10, ..Config::default() };
+    let config = Config::default().max_iter(20_000).tol(1e-10);
     for (latents, theirs) in [(4, -14.840614643188658), (5, -14.779009646602901)] {
         let found = fit(&LinearGaussianSpec::factor_analysis(latents), &correlations, &config);
         let record = found.last().unwrap();
@@ -314,10 +316,10 @@ fn heywood_cases_reach_the_likelihood_of_other_programs_and_are_named() {
 #[test]
 fn the_entropy_sum_is_the_elbo_at_convergence_to_1e_10() {
     let points = points_of::<f64>(&fixture("linear_wine_std"));
-    let config = Config { max_iter: 200_000, tol: 1e-13, ..Config::default() };
-    for algorithm in Algorithm::ALL {
+    let config = Config::default().max_iter(200_000).tol(1e-13);
+    for algorithm in LinearGaussianAlgorithm::ALL {
         for spec in [LinearGaussianSpec::ppca(2), LinearGaussianSpec::factor_analysis(2)] {
-            if spec.noise == Noise::Diagonal && algorithm == Algorithm::ClosedForm {
+            if spec.noise == Noise::Diagonal && algorithm == LinearGaussianAlgorithm::ClosedForm {
                 continue;
             }
             let spec = spec.with_algorithm(algorithm);
@@ -330,7 +332,7 @@ fn the_entropy_sum_is_the_elbo_at_convergence_to_1e_10() {
             // From the parameters alone, Eqn 29. It differs from the bound in first order, where the bound itself stands
             // still in second, so parameter-expanded EM ends with half the digits of it.
             let alone = fit.model.stationary_entropy_sum().total();
-            let tolerance = if algorithm == Algorithm::PxEm { 1e-6 } else { 1e-10 };
+            let tolerance = if algorithm == LinearGaussianAlgorithm::PxEm { 1e-6 } else { 1e-10 };
             assert!((alone - log_likelihood).abs() < tolerance, "{spec:?}");
         }
     }
@@ -342,10 +344,10 @@ fn em_px_em_and_closed_form_reach_the_same_likelihood_and_loadings() {
     for (points, latents) in [(wine, 3), (file("iris.csv"), 2), (file("digits.npy"), 5)] {
         let exact = fit(&LinearGaussianSpec::ppca(latents), &points, &Config::default());
         let expected = exact.last().unwrap().log_likelihood;
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             for seed in [0, 1] {
                 let spec = LinearGaussianSpec::ppca(latents).with_algorithm(algorithm);
-                let config = Config { max_iter: 50_000, tol: 1e-9, seed, ..Config::default() };
+                let config = Config::default().max_iter(50_000).tol(1e-9).seed(seed);
                 let found = fit(&spec, &points, &config);
                 assert!(found.converged(), "{algorithm:?}");
                 let log_likelihood = found.last().unwrap().log_likelihood;
@@ -379,11 +381,12 @@ fn px_em_reaches_in_a_hundred_iterations_what_em_does_not_in_ten_thousand() {
     let exact = fit(&LinearGaussianSpec::ppca(3), &wine, &Config::default());
     let exact = exact.last().unwrap().log_likelihood;
     let reached = |algorithm, max_iter| {
-        let config = Config { max_iter, tol: 0.0, ..Config::default() };
+        let config = Config::default().max_iter(max_iter).tol(0.0);
         let spec = LinearGaussianSpec::ppca(3).with_algorithm(algorithm);
         fit(&spec, &wine, &config).last().unwrap().lower_bound
     };
-    let (px, em) = (reached(Algorithm::PxEm, 100), reached(Algorithm::Em, 10_000));
+    let (px, em) =
+        (reached(LinearGaussianAlgorithm::PxEm, 100), reached(LinearGaussianAlgorithm::Em, 10_000));
     assert!(exact - px < 1e-6 && exact - em > 1e-6, "{exact} {px} {em}");
 }
 
@@ -503,7 +506,7 @@ fn every_form_of_the_second_moments_gives_the_same_fit() {
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights.clone()).unwrap();
     let single: Vec<f32> = rounded(&x);
     let single = Points::from_rows(&single, dim).unwrap().with_weights(weights).unwrap();
-    let config = Config { max_iter: 20_000, tol: 1e-9, ..Config::default() };
+    let config = Config::default().max_iter(20_000).tol(1e-9);
     let spec = LinearGaussianSpec::ppca(latents);
     assert_eq!(
         spec.method(60, 200).to_string(),
@@ -519,7 +522,7 @@ fn every_form_of_the_second_moments_gives_the_same_fit() {
     let expected = fit(&spec, &points, &config);
     let reference = expected.last().unwrap().log_likelihood;
     for form in [Form::Covariance, Form::Factor, Form::Points] {
-        for algorithm in Algorithm::ALL {
+        for algorithm in LinearGaussianAlgorithm::ALL {
             let spec = spec.clone().with_algorithm(algorithm).with_form(form);
             let what = format!("{algorithm:?} {form:?}");
             let found = fit(&spec, &points, &config);
@@ -530,16 +533,16 @@ fn every_form_of_the_second_moments_gives_the_same_fit() {
             for (a, b) in product.iter().zip(&product_of_loadings(&expected.model)) {
                 assert!((a - b).abs() < 1e-4 * scale, "{what} {a} {b}");
             }
-            let rough = Config { tol: 1e-4, ..config.clone() };
+            let rough = config.clone().tol(1e-4);
             let found = fit(&spec, &single, &rough);
             assert_close(found.last().unwrap().log_likelihood, reference, 1e-4, &what);
         }
         let spec = LinearGaussianSpec::factor_analysis(latents).with_form(form);
-        let found = fit(&spec, &points, &Config { max_iter: 20, tol: 0.0, ..Config::default() });
+        let found = fit(&spec, &points, &Config::default().max_iter(20).tol(0.0));
         let other = fit(
             &spec.clone().with_form(Form::Factor),
             &points,
-            &Config { max_iter: 20, tol: 0.0, ..Config::default() },
+            &Config::default().max_iter(20).tol(0.0),
         );
         assert_close(
             found.last().unwrap().lower_bound,
@@ -568,7 +571,7 @@ fn nine_thousand_dimensions_take_passes_over_the_points() {
     let spec = LinearGaussianSpec::ppca(latents);
     assert_eq!(spec.method(n as u64, dim).form, Form::Factor);
     assert_eq!(spec.method(1 << 20, dim).form, Form::Points);
-    let config = Config { max_iter: 200, tol: 1e-9, ..Config::default() };
+    let config = Config::default().max_iter(200).tol(1e-9);
     let exact = fit(&spec, &points, &config);
     let passes = fit(&spec.clone().with_form(Form::Points), &points, &config);
     let (a, b) = (exact.last().unwrap(), passes.last().unwrap());
@@ -583,8 +586,8 @@ fn nine_thousand_dimensions_take_passes_over_the_points() {
     );
     // Uniform noise of variance 1/12, less what three of 300 directions take of it.
     assert!((passes.model.noise_variances()[0] * 12.0 - 1.0).abs() < 0.03);
-    let px = spec.with_algorithm(Algorithm::PxEm).with_form(Form::Points);
-    let px = fit(&px, &points, &Config { max_iter: 60, tol: 1e-7, ..Config::default() });
+    let px = spec.with_algorithm(LinearGaussianAlgorithm::PxEm).with_form(Form::Points);
+    let px = fit(&px, &points, &Config::default().max_iter(60).tol(1e-7));
     assert_close(px.last().unwrap().log_likelihood, a.log_likelihood, 1e-6, "px-em");
 }
 
@@ -598,7 +601,7 @@ fn fits_have_the_same_bits_on_1_2_and_7_threads() {
         let weights = (0..n).map(|i| (i % 3) as f64).collect();
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
         let executor = Executor::new(Some(threads)).unwrap();
-        let config = Config { max_iter: 5, tol: 0.0, ..Config::default() };
+        let config = Config::default().max_iter(5).tol(0.0);
         let mut bits = Vec::new();
         for spec in [LinearGaussianSpec::ppca(3), LinearGaussianSpec::factor_analysis(3)] {
             let fit =
@@ -670,14 +673,14 @@ fn moments_of_parts_merge_to_those_of_the_whole_far_from_zero() {
     }
     // Sums about one centre add up without more ado.
     let centre = vec![1e8; dim];
-    let mut sum = em::moments::moment_stats(
+    let mut sum = entropysum::expert::moment_stats(
         &Points::from_rows(&x[..dim * 10], dim).unwrap(),
         &executor(),
         &centre,
     )
     .unwrap();
     sum.add(
-        &em::moments::moment_stats(
+        &entropysum::expert::moment_stats(
             &Points::from_rows(&x[dim * 10..], dim).unwrap(),
             &executor(),
             &centre,
@@ -779,11 +782,11 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
                 .to_string()
                 .contains("NaN")
         );
-        for algorithm in [Algorithm::Em, Algorithm::PxEm] {
+        for algorithm in [LinearGaussianAlgorithm::Em, LinearGaussianAlgorithm::PxEm] {
             let spec = spec.clone().with_algorithm(algorithm).ignoring_missing();
             let what = format!("{:?} {algorithm:?}", spec.noise);
             // Near a Heywood case EM takes ten thousand iterations for the last digits; they are not needed here.
-            let config = Config { max_iter: 5_000, tol: 1e-11, ..Config::default() };
+            let config = Config::default().max_iter(5_000).tol(1e-11);
             let found = fit(&spec, &points, &config);
             for pair in found.history.records.windows(2) {
                 assert!(pair[0].log_likelihood <= pair[0].lower_bound + 1e-11);
@@ -814,7 +817,7 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
             }
             let bits = |threads| {
                 let executor = Executor::new(Some(threads)).unwrap();
-                let config = Config { max_iter: 3, tol: 0.0, ..Config::default() };
+                let config = Config::default().max_iter(3).tol(0.0);
                 em::fit(&spec, &points, &executor, &config, &mut Silent)
                     .unwrap()
                     .last()
@@ -825,11 +828,9 @@ fn missing_entries_are_left_out_of_the_likelihood_exactly() {
             assert!(bits(1) == bits(2) && bits(1) == bits(7), "{what}");
 
             // Without holes, the same iterations as from the covariance.
-            let with_all =
-                fit(&spec, &complete, &Config { max_iter: 20, tol: 0.0, ..Config::default() });
+            let with_all = fit(&spec, &complete, &Config::default().max_iter(20).tol(0.0));
             let start = spec.clone().with_form(Form::Covariance);
-            let plain =
-                fit(&start, &complete, &Config { max_iter: 20, tol: 0.0, ..Config::default() });
+            let plain = fit(&start, &complete, &Config::default().max_iter(20).tol(0.0));
             if spec.noise == Noise::Isotropic {
                 for (a, b) in with_all.history.records.iter().zip(&plain.history.records) {
                     assert_close(a.lower_bound, b.lower_bound, 1e-11, &what);
@@ -1036,7 +1037,7 @@ fn densities_latents_reconstructions_and_samples_follow_the_definitions() {
 
 fn fault(spec: &LinearGaussianSpec, x: &[f64], dim: usize) -> String {
     let points = Points::from_rows(x, dim).unwrap();
-    let config = Config { max_iter: 100_000, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(100_000).tol(0.0);
     em::fit(spec, &points, &executor(), &config, &mut Silent).unwrap_err().to_string()
 }
 
@@ -1055,10 +1056,9 @@ fn hard_data_give_right_answers_or_clear_errors() {
 
     // Rank 3 with fewer latents than that: right answers. With as many or more: no noise is left.
     for latents in [1, 2] {
-        for algorithm in Algorithm::ALL {
+        for algorithm in LinearGaussianAlgorithm::ALL {
             let spec = LinearGaussianSpec::ppca(latents).with_algorithm(algorithm);
-            let found =
-                fit(&spec, &points, &Config { max_iter: 50_000, tol: 1e-13, ..Config::default() });
+            let found = fit(&spec, &points, &Config::default().max_iter(50_000).tol(1e-13));
             let exact = fit(&LinearGaussianSpec::ppca(latents), &points, &Config::default());
             assert!(found.last().unwrap().gap().abs() < 1e-8);
             let (found, exact) =
@@ -1073,7 +1073,8 @@ fn hard_data_give_right_answers_or_clear_errors() {
             "{message}"
         );
     }
-    let message = fault(&LinearGaussianSpec::ppca(3).with_algorithm(Algorithm::PxEm), &x, 6);
+    let message =
+        fault(&LinearGaussianSpec::ppca(3).with_algorithm(LinearGaussianAlgorithm::PxEm), &x, 6);
     assert!(message.contains("no noise is left"), "{message}");
 
     // H = D - 1: the smallest eigenvalue alone is noise.
@@ -1138,7 +1139,7 @@ fn hard_data_give_right_answers_or_clear_errors() {
     let copied: Vec<f64> =
         x.chunks(6).flat_map(|row| [row[0], row[1], row[2] + 0.1 * row[0], row[5]]).collect();
     let copied = Points::from_rows(&copied, 4).unwrap();
-    let config = Config { max_iter: 3000, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(3000).tol(0.0);
     let found = fit(&LinearGaussianSpec::factor_analysis(1), &copied, &config);
     assert!(found.model.noise_variances().iter().all(|psi| *psi > 0.0));
     let warning = found.warnings.last().expect("a Heywood case");
@@ -1175,7 +1176,7 @@ fn settings_without_meaning_are_refused() {
     let (ppca, config) = (LinearGaussianSpec::ppca(2), Config::default());
     let factors = LinearGaussianSpec::factor_analysis(2);
     assert!(
-        message(&factors.clone().with_algorithm(Algorithm::ClosedForm), &config)
+        message(&factors.clone().with_algorithm(LinearGaussianAlgorithm::ClosedForm), &config)
             .contains("no closed form")
     );
     let init = fit(&ppca, &points, &config).model;
@@ -1184,17 +1185,17 @@ fn settings_without_meaning_are_refused() {
         message(&factors.with_init(init.clone()), &config)
             .contains("expected factor-analysis with 2 in 4")
     );
-    let from = ppca.clone().with_algorithm(Algorithm::Em).with_init(init);
-    assert!(message(&from, &Config { n_init: 2, ..config.clone() }).contains("n_init must be 1"));
+    let from = ppca.clone().with_algorithm(LinearGaussianAlgorithm::Em).with_init(init);
+    assert!(message(&from, &config.clone().n_init(2)).contains("n_init must be 1"));
     let mut ridge = config.clone();
     ridge.regularization.reg_covar = Some(1e-3);
     assert!(message(&ppca, &ridge).contains("reg_covar"));
-    assert!(message(&from, &Config { monitor: Monitor::Delta, ..config }).contains("px-em"));
+    assert!(message(&from, &config.monitor(Monitor::Delta)).contains("px-em"));
     // Fewer iterations than it takes are no error.
     let stopped = fit(
-        &ppca.with_algorithm(Algorithm::Em),
+        &ppca.with_algorithm(LinearGaussianAlgorithm::Em),
         &points,
-        &Config { max_iter: 2, tol: 0.0, ..Config::default() },
+        &Config::default().max_iter(2).tol(0.0),
     );
     assert_eq!(stopped.stop_reason, StopReason::MaxIterations);
     assert_eq!(stopped.history.records.len(), 2);
@@ -1204,7 +1205,7 @@ fn settings_without_meaning_are_refused() {
 fn rotations_and_canonical_loadings_keep_the_density() {
     let wine = Points::owned(standardized(&file("wine.csv")), 13).unwrap();
     let m = moments(&wine, &executor()).unwrap();
-    let config = Config { max_iter: 500, ..Config::default() };
+    let config = Config::default().max_iter(500);
     let plain = fit(&LinearGaussianSpec::factor_analysis(3), &wine, &config);
     let expected = log_likelihood(&plain.model, &m);
     // Canonical: orthogonal in units of the noise, the longest first.

@@ -3,12 +3,11 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, fixture, numbers, rounded};
-use entropysum::criterion::{Sizes, built_in};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::{Sizes, Sweeper, built_in};
 use entropysum::family::{KnownParameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
@@ -26,7 +25,7 @@ fn executor(threads: usize) -> Executor {
 
 fn exact_ml() -> Config {
     let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-    Config { tol: 0.0, regularization, ..Config::default() }
+    Config::default().tol(0.0).regularization(regularization)
 }
 
 /// `W_c W_c' + Ψ_c` of every component, C × D × D.
@@ -69,7 +68,7 @@ fn follows_the_golden_trajectory<T: Scalar>(noise: NoiseStructure, key: &str, to
     .unwrap()
     .with_parameter_expansion(false);
     let iterations = steps.len() - 1;
-    let config = Config { max_iter: iterations, ..exact_ml() };
+    let config = exact_ml().max_iter(iterations);
     let fit = em::fit(&start, &points, &executor(2), &config, &mut Silent).unwrap();
     let golden = |step: &Value, name: &str| step[name].as_f64().unwrap();
     for (record, step) in fit.history.records.iter().zip(steps) {
@@ -361,7 +360,7 @@ fn bounds_rise_and_at_convergence_the_entropy_sum_is_the_log_likelihood() {
                 parameter_expansion,
                 ..FactorAnalyzersSpec::new(noise, components, latents)
             };
-            let config = Config { max_iter: 20_000, tol: 1e-15, ..Config::default() };
+            let config = Config::default().max_iter(20_000).tol(1e-15);
             let fit = fit_points(&spec, &x, dim, &config).unwrap();
             let records = &fit.history.records;
             assert_eq!(fit.warnings, [] as [String; 0]);
@@ -464,7 +463,7 @@ fn bits_of_a_fit<T: Scalar>(noise: NoiseStructure, threads: usize) -> Vec<u64> {
     let x: Vec<T> = rounded(&factor_points(n, dim, 2, components, 7));
     let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
-    let config = Config { max_iter: 6, tol: 0.0, n_init: 2, seed: 5, ..Config::default() };
+    let config = Config::default().max_iter(6).tol(0.0).n_init(2).seed(5);
     let spec = FactorAnalyzersSpec::new(noise, components, 2);
     let executor = executor(threads);
     let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
@@ -496,7 +495,7 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
     let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
     let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, components, latents);
-    let config = Config { max_iter: 3, ..Config::default() };
+    let config = Config::default().max_iter(3);
     let model = em::fit(&spec, &points, &executor(2), &config, &mut Silent).unwrap().model;
     let lanes = Sweeper::<T, _>::new(&points, &executor(2)).sweep(&model).unwrap();
     let halves = [1, 2, 7].map(|threads| {
@@ -612,7 +611,7 @@ fn constant_columns_duplicates_and_lone_points_do_not_end_a_fit() {
     }
     // Equal columns leave one of the noise variances nothing: a Heywood case, which is said.
     let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 1, 2);
-    let config = Config { max_iter: 2_000, tol: 1e-9, ..Config::default() };
+    let config = Config::default().max_iter(2_000).tol(1e-9);
     let fit = fit_points(&spec, &cases[1].1, dim, &config).unwrap();
     assert!(fit.warnings.iter().any(|w| w.contains("floor")), "{:?}", fit.warnings);
 }
@@ -692,10 +691,10 @@ fn a_fitted_model_goes_on_from_where_it_stands() {
     let spec = FactorAnalyzersSpec::new(NoiseStructure::Isotropic, 2, 1);
     let first = fit_points(&spec, &x, 4, &Config::default()).unwrap();
     let spec = FactorAnalyzersSpec::from_model(first.model.clone());
-    let again = fit_points(&spec, &x, 4, &Config { max_iter: 1, ..Config::default() }).unwrap();
+    let again = fit_points(&spec, &x, 4, &Config::default().max_iter(1)).unwrap();
     let score = inference::score(&first.model, &points, &executor(1)).unwrap();
     assert_close(again.last().unwrap().log_likelihood, score.log_likelihood, 1e-12, "warm start");
-    let config = Config { n_init: 2, ..Config::default() };
+    let config = Config::default().n_init(2);
     assert!(fit_points(&spec, &x, 4, &config).is_err());
     assert!(matches!(spec.init, Init::Model(_)));
 }
@@ -914,7 +913,7 @@ fn noise_is_ridged_by_what_was_asked_for_and_floored_relative_to_the_data() {
         let spec = FactorAnalyzersSpec::from_model(start.unwrap());
         let noise_of = |ridge: f64| {
             let regularization = Regularization { reg_covar: Some(ridge), ..Default::default() };
-            let config = Config { max_iter: 1, regularization, ..Config::default() };
+            let config = Config::default().max_iter(1).regularization(regularization);
             let fit = em::fit(&spec, &points, &executor(1), &config, &mut Silent);
             fit.unwrap().model.parameter("noise_variances").unwrap()
         };
@@ -924,7 +923,7 @@ fn noise_is_ridged_by_what_was_asked_for_and_floored_relative_to_the_data() {
     }
     // Columns 0 and 1 are one: a factor of their own leaves them no noise.
     let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 1, 1);
-    let config = Config { max_iter: 2000, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(2000).tol(0.0);
     let fit = em::fit(&spec, &points, &executor(1), &config, &mut Silent).unwrap();
     let column = || x.iter().step_by(4);
     let mean = column().sum::<f64>() / 200.0;

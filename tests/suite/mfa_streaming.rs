@@ -4,13 +4,13 @@ use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fit_minibatches, resumed, rounded};
 use entropysum::block::Block;
-use entropysum::data::memory::Points;
-use entropysum::em::online::Online;
-use entropysum::em::stepwise::StepSize;
-use entropysum::em::stream::{Algorithm, StreamConfig};
-use entropysum::em::sweep::{Lanes, Sweeper};
-use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Incremental, start_factor_analyzers};
+use entropysum::data::Points;
+use entropysum::em::{
+    self, Config, FactorAnalyzersSpec, Fit, Incremental, Online, StepSize, StreamAlgorithm,
+    StreamConfig,
+};
 use entropysum::exec::Executor;
+use entropysum::expert::{Lanes, Sweeper, start_factor_analyzers};
 use entropysum::faer::MatRef;
 use entropysum::family::Regularization;
 use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
@@ -110,8 +110,7 @@ fn incremental_em_ends_where_batch_em_does() {
     let points = Points::from_rows(&x, DIM).unwrap();
     for noise in NoiseStructure::ALL {
         let model = start(noise, &x);
-        let config =
-            Config { max_iter: 5_000, tol: 1e-13, regularization: NO_RIDGE, ..Config::default() };
+        let config = Config::default().max_iter(5_000).tol(1e-13).regularization(NO_RIDGE);
         let batch = em::fit(&model, &points, &executor(1), &config, &mut Silent).unwrap();
         let mut learner = Incremental::new(model, 12, NO_RIDGE);
         let mut lanes = Lanes::<f64, _>::for_minibatches();
@@ -134,7 +133,7 @@ fn incremental_em_ends_where_batch_em_does() {
         // The same optimum, on whose flat ridge both are slow, and an iteration of batch EM finds nothing to gain there.
         let lost = log_likelihood(&batch.model) - reached;
         assert!(lost.abs() < 1e-3, "{noise:?}: {lost:e}");
-        let one = Config { max_iter: 1, ..config };
+        let one = config.max_iter(1);
         let on = em::fit(learner.model(), &points, &executor(1), &one, &mut Silent);
         let gain = on.unwrap().last().unwrap().delta();
         assert!(gain < 1e-7, "{noise:?}: {gain:e}");
@@ -237,16 +236,14 @@ fn resumed_fits_end_with_the_same_bits_on_any_threads() {
     let x = example(3_000, 23);
     let points = Points::from_rows(&x, DIM).unwrap();
     let config = Config::default();
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for noise in NoiseStructure::ALL {
-            let settings = StreamConfig {
-                algorithm,
-                batch_size: 200,
-                epochs: 3,
-                polish: 3,
-                memory: 1 << 18,
-                ..StreamConfig::default()
-            };
+            let settings = StreamConfig::default()
+                .algorithm(algorithm)
+                .batch_size(200)
+                .epochs(3)
+                .polish(3)
+                .memory(1 << 18);
             let model = start(noise, &x);
             let whole = fit_minibatches(&model, &points, &executor(2), &config, &settings).unwrap();
             let sound = |gap: f64| gap.abs() < 1e-10;
@@ -266,7 +263,7 @@ fn fits_over_all_points_go_on_with_the_same_bits() {
     let points = Points::from_rows(&x, DIM).unwrap();
     for (noise, expands) in [(NoiseStructure::Diagonal, true), (NoiseStructure::Isotropic, false)] {
         let model = start(noise, &x).with_parameter_expansion(expands);
-        let config = Config { max_iter: 40, tol: 0.0, ..Config::default() };
+        let config = Config::default().max_iter(40).tol(0.0);
         let whole = em::fit(&model, &points, &executor(2), &config, &mut Silent).unwrap();
         for fit in resumed(&model, &points, &executor(1), &config, None, 7).0 {
             assert_eq!(bits(&fit), bits(&whole), "{noise:?}");

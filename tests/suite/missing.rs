@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::{Uniforms, assert_close, example_family, example_mixture, example_points};
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::error::Error;
 use entropysum::exec::Executor;
@@ -53,7 +53,7 @@ fn without_missing_values_nothing_changes() {
         let x = example_points(&*example_family(name, DIM), 400, COMPONENTS, 9);
         let points = Points::from_rows(&x, DIM).unwrap();
         let executor = Executor::new(Some(1)).unwrap();
-        let config = Config { max_iter: 8, tol: 0.0, ..Config::default() };
+        let config = Config::default().max_iter(8).tol(0.0);
         for posterior in [Posterior::Exact, Posterior::Hard] {
             let start = example_mixture(name, DIM, COMPONENTS).with_posterior(posterior);
             let ignoring = start.clone().ignoring_missing().unwrap();
@@ -111,7 +111,7 @@ fn entropy_sums_stay_between_log_likelihoods_with_missing_values() {
         let points = Points::from_rows(&x, DIM).unwrap();
         for posterior in [Posterior::Exact, Posterior::Hard] {
             let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-            let config = Config { max_iter: 25, tol: 0.0, regularization, ..Config::default() };
+            let config = Config::default().max_iter(25).tol(0.0).regularization(regularization);
             let spec = MixtureSpec::new(example_family(name, DIM), COMPONENTS)
                 .with_posterior(posterior)
                 .ignoring_missing()

@@ -3,9 +3,10 @@
 use crate::common;
 
 use common::{Uniforms, clusters, gaussians, rounded};
-use entropysum::data::memory::Points;
-use entropysum::em::{self, Config, MixtureSpec, init};
+use entropysum::data::Points;
+use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::start_mixture;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::Mixture;
@@ -45,7 +46,7 @@ fn f32_densities_hold_at_any_distance_between_clusters() {
         for name in gaussians() {
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
             let executor = Executor::new(Some(2)).unwrap();
-            let config = Config { max_iter: 20, ..Config::default() };
+            let config = Config::default().max_iter(20);
             let model = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap().model;
             let (double, single) =
                 (log_densities(&model, &wide, dim), log_densities(&model, &x, dim));
@@ -66,9 +67,9 @@ fn f32_trajectories_follow_f64_to_1e_7() {
             (Points::from_rows(&x, dim).unwrap(), Points::from_rows(&wide, dim).unwrap());
         let executor = Executor::new(Some(2)).unwrap();
         for name in gaussians() {
-            let config = Config { max_iter: 8, tol: 0.0, ..Config::default() };
+            let config = Config::default().max_iter(8).tol(0.0);
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
-            let (start, _) = init::start(&spec, &double, &executor, &config, 0).unwrap();
+            let (start, _) = start_mixture(&spec, &double, &executor, &config, 0).unwrap();
             let a = em::fit(&start, &single, &executor, &config, &mut Silent).unwrap();
             let b = em::fit(&start, &double, &executor, &config, &mut Silent).unwrap();
             for (a, b) in a.history.records.iter().zip(&b.history.records) {
@@ -111,7 +112,7 @@ fn f32_densities_of_concentrated_families_are_right_to_epsilon_times_the_concent
             let points = Points::from_rows(&wide, dim).unwrap();
             let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), 2);
             let executor = Executor::new(Some(1)).unwrap();
-            let config = Config { max_iter: 20, ..Config::default() };
+            let config = Config::default().max_iter(20);
             let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             let (a, b) =
                 (log_densities(&fit.model, &wide, dim), log_densities(&fit.model, &single, dim));

@@ -4,7 +4,7 @@ use crate::common::{
     Uniforms, assert_all_close, clusters, example_mixture, example_points, rounded,
 };
 use entropysum::Error;
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::exec::Executor;
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;

@@ -13,7 +13,7 @@ fn points(name: &str) -> Points<'static, f64> {
 
 fn candidates(family: &str, points: &Points<'_, f64>, sizes: &[usize]) -> Vec<Candidate<Mixture>> {
     let executor = Executor::new(None).unwrap();
-    let config = Config { n_init: 3, max_iter: 2000, tol: 1e-7, ..Config::default() };
+    let config = Config::default().n_init(3).max_iter(2000).tol(1e-7);
     let fit = |i: usize, executor: &Executor| -> Result<_> {
         let spec = MixtureSpec::new(registry::build(family, points.dim())?, sizes[i]);
         let fit = em::fit(&spec, points, executor, &config, &mut Silent)?;
@@ -98,7 +98,7 @@ fn counts_of_words_tell_the_testaments_apart() {
     assert!(data::is_sparse(&*chapters));
     assert_eq!((chapters.len(), chapters.dim()), (1189, words.len()));
     let executor = Executor::new(None).unwrap();
-    let config = Config { n_init: 20, max_iter: 1000, ..Config::default() };
+    let config = Config::default().n_init(20).max_iter(1000);
     for (family, sizes) in [("multinomial", &[1, 2, 3, 4][..]), ("poisson", &[4])] {
         let fit = |&size: &usize| {
             let spec = MixtureSpec::new(registry::build(family, words.len()).unwrap(), size);

@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, gaussians};
-use entropysum::data::memory::Points;
+use entropysum::data::Points;
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
@@ -109,7 +109,7 @@ fn duplicated_points_count_as_weights() {
     for name in gaussians() {
         let start = fit(name, 3, &x, 2).unwrap().model;
         let init = Init::Model(Box::new(start));
-        let config = Config { tol: 1e-12, max_iter: 500, ..Config::default() };
+        let config = Config::default().tol(1e-12).max_iter(500);
         let weighted = Points::from_rows(&x, 2).unwrap().with_weights(weights.clone()).unwrap();
         let a = fit_points(name, 3, &weighted, &init, &config).unwrap();
         let b =
@@ -273,7 +273,7 @@ fn frozen_components_and_fixed_weights_stay() {
         let start = fit(name, 3, &x[..200], 2).unwrap().model;
         let executor = Executor::new(Some(1)).unwrap();
         let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-        let config = Config { regularization, max_iter: 20, ..Config::default() };
+        let config = Config::default().regularization(regularization).max_iter(20);
         let frozen = start.clone().with_frozen(vec![false, true, false]);
         let fit = em::fit(&frozen, &points, &executor, &config, &mut Silent).unwrap();
         assert_eq!(fit.model.theta(1).component, start.theta(1).component, "{name}");
@@ -314,7 +314,7 @@ fn fresh_starts_differ_and_the_best_is_kept() {
     let x = clusters(900, 2, 9, 3.0, 31);
     let points = Points::from_rows(&x, 2).unwrap();
     let bound = |seed: u64, n_init: usize| {
-        let config = Config { seed, n_init, ..Config::default() };
+        let config = Config::default().seed(seed).n_init(n_init);
         fit_points("gaussian-diag", 9, &points, &Init::RandomFromData, &config)
             .unwrap()
             .last()
@@ -333,14 +333,14 @@ fn fresh_starts_differ_and_the_best_is_kept() {
 fn limits_end_a_fit_with_their_reason_and_a_model() {
     let x = clusters(2000, 2, 4, 1.0, 3);
     let points = Points::from_rows(&x, 2).unwrap();
-    let config = Config { max_iter: 3, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(3).tol(0.0);
     let stopped = fit_points("gaussian-full", 4, &points, &Init::default(), &config).unwrap();
     assert_eq!(
         (stopped.stop_reason, stopped.history.records.len()),
         (StopReason::MaxIterations, 3)
     );
     let max_time = Some(std::time::Duration::ZERO);
-    let config = Config { max_time, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_time(max_time).tol(0.0);
     let stopped = fit_points("gaussian-full", 4, &points, &Init::default(), &config).unwrap();
     assert_eq!((stopped.stop_reason, stopped.history.records.len()), (StopReason::MaxSeconds, 1));
     assert_eq!(stopped.model.n_components(), 4);
@@ -377,7 +377,7 @@ fn collinear_columns_in_many_dimensions_are_floored_in_both_precisions() {
         for name in gaussians() {
             for reg_covar in [None, Some(0.0), Some(1e-9)] {
                 let regularization = Regularization { reg_covar, ..Default::default() };
-                let config = Config { regularization, max_iter: 10, ..Config::default() };
+                let config = Config::default().regularization(regularization).max_iter(10);
                 let executor = Executor::new(Some(2)).unwrap();
                 let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), 3);
                 let what = format!("{name} D={dim} {reg_covar:?}");
@@ -435,11 +435,11 @@ fn settings_out_of_range_are_refused() {
     let points = Points::from_rows(&x, 2).unwrap();
     for bad in [-5.0, f64::NAN, f64::INFINITY] {
         let regularization = Regularization { reg_covar: Some(bad), ..Default::default() };
-        let config = Config { regularization, ..Config::default() };
+        let config = Config::default().regularization(regularization);
         let error = fit_points("gaussian-full", 2, &points, &Init::default(), &config).unwrap_err();
         assert!(error.to_string().contains("reg_covar"), "{error}");
     }
-    let config = Config { max_iter: 0, ..Config::default() };
+    let config = Config::default().max_iter(0);
     assert!(fit_points("gaussian-full", 2, &points, &Init::default(), &config).is_err());
     for covariance in [[1.0, 0.1, 0.3, 1.0], [1.0, f64::NAN, 0.1, 1.0]] {
         let family = registry::build("gaussian-full", 2).unwrap();

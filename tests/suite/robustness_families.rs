@@ -3,9 +3,7 @@
 use crate::common;
 
 use common::{assert_close, example_family};
-use entropysum::data::DataSource;
-use entropysum::data::memory::Points;
-use entropysum::data::sparse::SparsePoints;
+use entropysum::data::{DataSource, Points, SparsePoints};
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::Result;
 use entropysum::exec::Executor;
@@ -43,7 +41,7 @@ fn fit<T: Scalar>(name: &str, x: &[f64], k: usize, init: Init) -> Result<Fit<Mix
     let x: Vec<T> = x.iter().map(|&x| T::from_f64(x)).collect();
     let points = Points::from_rows(&x, 2)?;
     let spec = MixtureSpec::new(example_family(name, 2), k).with_init(init);
-    let config = Config { max_iter: 30, ..Config::default() };
+    let config = Config::default().max_iter(30);
     let executor = Executor::new(Some(1))?;
     let fit = em::fit(&spec, &points, &executor, &config, &mut Silent)?;
     let score = inference::score(&fit.model, &points, &executor)?;

@@ -3,14 +3,12 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
-use entropysum::data::memory::Points;
-use entropysum::em::sweep::Sweeper;
-use entropysum::em::{self, Config, SbnSpec};
-use entropysum::em::{Mergeable, truncated};
+use entropysum::data::Points;
+use entropysum::em::{self, Config, Mergeable, SbnSpec};
 use entropysum::exec::Executor;
+use entropysum::expert::{Gradient, Sweeper, search_states};
 use entropysum::inference;
-use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::{Gradient, LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::stats::{StatsShape, SuffStats};
@@ -276,7 +274,7 @@ fn em_follows_40_digit_trajectories() {
     let points = Points::from_rows(&x, 8).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let steps = golden["em"].as_array().unwrap();
-    let config = Config { max_iter: steps.len() - 1, tol: 0.0, ..Config::default() };
+    let config = Config::default().max_iter(steps.len() - 1).tol(0.0);
     let start = net(&golden["params"]);
     let fit = em::fit(&start, &points, &executor, &config, &mut Silent).unwrap();
     for (record, step) in fit.history.records.iter().zip(steps) {
@@ -460,7 +458,7 @@ fn the_bound_rises_under_exact_and_truncated_posteriors_of_two_and_three_layers(
             let spec =
                 SbnSpec { hidden: hidden.then_some(4), ..SbnSpec::new(if hidden { 2 } else { 4 }) };
             let spec = spec.with_posterior(posterior);
-            let config = Config { max_iter: 40, tol: 0.0, seed: 2, ..Config::default() };
+            let config = Config::default().max_iter(40).tol(0.0).seed(2);
             let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             assert_eq!(fit.history.records.len(), 40);
             rising(&fit.history.records);
@@ -487,8 +485,7 @@ fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
         for states in [all, 3] {
             let posterior = LatentPosterior::Truncated { states };
             let truncated_net = net.clone().with_posterior(posterior).unwrap();
-            let truncated =
-                truncated::search::<f64>(&truncated_net, &points, &executor, 1).unwrap();
+            let truncated = search_states::<f64>(&truncated_net, &points, &executor, 1).unwrap();
             let stats = truncated.moments(&net);
             let log_evidence = truncated.log_evidence() / truncated.total_weight();
             if states == all {
@@ -531,7 +528,7 @@ fn gaps_of_truncated_posteriors_are_certified_at_random_parameters_of_two_and_th
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
         let truncated = LatentPosterior::Truncated { states: 5 };
         let of_posteriors = of_posteriors.with_posterior(truncated).unwrap();
-        let found = truncated::search::<f64>(&of_posteriors, &points, &executor, 2).unwrap();
+        let found = search_states::<f64>(&of_posteriors, &points, &executor, 2).unwrap();
         let stats = found.moments(&of_posteriors).clone();
         for net in [&of_posteriors, &other] {
             let sum = net.entropies_of(&stats);
@@ -553,7 +550,7 @@ fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
     let executor = Executor::new(Some(2)).unwrap();
     for posterior in [LatentPosterior::Exact, TRUNCATED] {
         let spec = SbnSpec::new(3).with_posterior(posterior);
-        let config = Config { max_iter: 3000, tol: 1e-12, seed: 1, ..Config::default() };
+        let config = Config::default().max_iter(3000).tol(1e-12).seed(1);
         let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
         let last = fit.last().unwrap();
         assert!(fit.converged(), "{posterior:?}: {:?}", fit.stop_reason);
@@ -573,7 +570,7 @@ fn bits_of_a_fit<T: Scalar>(
     let x: Vec<T> = rounded(&draws(&causes(hidden.is_some()), 3000, 1));
     let points = Points::from_rows(&x, 12).unwrap();
     let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
-    let config = Config { max_iter: 4, tol: 0.0, n_init: 2, seed: 9, ..Config::default() };
+    let config = Config::default().max_iter(4).tol(0.0).n_init(2).seed(9);
     let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     let mut bits: Vec<u64> = Vec::new();
     for record in &fit.history.records {
@@ -682,7 +679,7 @@ fn planted_causes_are_recovered_from_random_starts() {
     let executor = Executor::new(Some(2)).unwrap();
     let x = draws(&net, 500, 2);
     let points = Points::from_rows(&x, 12).unwrap();
-    let config = Config { max_iter: 200, tol: 1e-6, n_init: 3, ..Config::default() };
+    let config = Config::default().max_iter(200).tol(1e-6).n_init(3);
     for posterior in [LatentPosterior::Exact, TRUNCATED] {
         let spec = SbnSpec::new(4).with_posterior(posterior);
         let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
@@ -720,7 +717,7 @@ fn constant_pixels_empty_rows_and_idle_latents_leave_numbers() {
     ] {
         for points in [&points, &nothing] {
             let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
-            let config = Config { max_iter: 30, ..Config::default() };
+            let config = Config::default().max_iter(30);
             let narrow: Vec<f32> =
                 points.view().row_iter().flat_map(|row| row.iter().map(|&v| v as f32)).collect();
             let narrow = Points::from_rows(&narrow, 5).unwrap();

@@ -3,17 +3,15 @@
 use crate::common;
 
 use common::{Uniforms, fit_minibatches, resumed, rounded};
-use entropysum::data::memory::Points;
-use entropysum::data::shuffle::BadRows;
-use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{Algorithm, StreamConfig};
-use entropysum::em::sweep::Sweeper;
-use entropysum::em::{self, Config, Fit, SbnSpec, sbn};
+use entropysum::data::{BadRows, Points};
+use entropysum::em::{
+    self, Config, Fit, SbnSpec, StepSize, Stepwise, StreamAlgorithm, StreamConfig,
+};
 use entropysum::exec::Executor;
+use entropysum::expert::{Sweeper, start_sbn};
 use entropysum::family::Regularization;
 use entropysum::inference;
-use entropysum::model::GenerativeModel;
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::Silent;
 use entropysum::scalar::Scalar;
 use entropysum::stats::SuffStats;
@@ -37,7 +35,7 @@ fn points(n: u64, seed: u64) -> Vec<f64> {
 fn start(x: &[f64], hidden: bool, posterior: LatentPosterior, ridge: f64) -> SigmoidBeliefNet {
     let spec = SbnSpec { ridge, ..SbnSpec::new(if hidden { 2 } else { 4 }) };
     let spec = if hidden { spec.with_hidden(4) } else { spec }.with_posterior(posterior);
-    sbn::start(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
+    start_sbn(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
 }
 
 /// Statistics of a batch.
@@ -86,8 +84,8 @@ fn the_entropy_sum_is_the_smoothed_surrogate_at_every_step() {
     }
 }
 
-fn stream_config(algorithm: Algorithm) -> StreamConfig {
-    StreamConfig { algorithm, batch_size: 100, epochs: 8, memory: 1 << 17, ..Default::default() }
+fn stream_config(algorithm: StreamAlgorithm) -> StreamConfig {
+    StreamConfig::default().algorithm(algorithm).batch_size(100).epochs(8).memory(1 << 17)
 }
 
 fn fit_stream<T: Scalar>(
@@ -99,7 +97,7 @@ fn fit_stream<T: Scalar>(
     let narrow: Vec<T> = rounded(x);
     let points = Points::from_rows(&narrow, DIM).unwrap();
     let executor = Executor::new(Some(threads)).unwrap();
-    let config = Config { tol: 1e-6, ..Config::default() };
+    let config = Config::default().tol(1e-6);
     fit_minibatches(&net, &points, &executor, &config, stream).unwrap()
 }
 
@@ -120,16 +118,10 @@ fn bits(fit: &Fit<SigmoidBeliefNet>) -> Vec<u64> {
 #[test]
 fn networks_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
     let x = points(4_001, 2);
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for hidden in [false, true] {
             let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
-            let config = StreamConfig {
-                batch_size: 1500,
-                epochs: 2,
-                polish: 1,
-                audit: 2,
-                ..stream_config(algorithm)
-            };
+            let config = stream_config(algorithm).batch_size(1500).epochs(2).polish(1).audit(2);
             let one = bits(&fit_stream::<f32>(net.clone(), &x, 1, &config));
             for threads in [2, 7] {
                 assert_eq!(one, bits(&fit_stream::<f32>(net.clone(), &x, threads, &config)));
@@ -145,17 +137,17 @@ fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
     let executor = Executor::new(Some(2)).unwrap();
     for hidden in [false, true] {
         let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
-        let config = Config { max_iter: 400, tol: 1e-7, ..Config::default() };
+        let config = Config::default().max_iter(400).tol(1e-7);
         let spec = SbnSpec::from_model(net.clone());
         let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
         let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
-        for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
-            let config = StreamConfig { epochs: 60, ..stream_config(algorithm) };
+        for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
+            let config = stream_config(algorithm).epochs(60);
             let fit = fit_stream::<f64>(net.clone(), &x, 2, &config);
             for record in &fit.history.records {
                 assert!(record.gap().abs() < 1e-9, "{algorithm:?}: {:e}", record.gap());
             }
-            if algorithm == Algorithm::Incremental {
+            if algorithm == StreamAlgorithm::Incremental {
                 for pair in fit.history.records.windows(2) {
                     let rise = pair[1].entropy_sum.total() - pair[0].entropy_sum.total();
                     assert!(rise > -1e-10, "{rise:e}");
@@ -172,12 +164,12 @@ fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let x = points(2_000, 5);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
-    let config = Config { tol: 1e-6, ..Config::default() };
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    let config = Config::default().tol(1e-6);
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for (hidden, posterior, ridge) in
             [(false, LatentPosterior::Exact, 1e-3), (true, LatentPosterior::Exact, 0.0)]
         {
-            let settings = StreamConfig { epochs: 3, polish: 2, ..stream_config(algorithm) };
+            let settings = stream_config(algorithm).epochs(3).polish(2);
             let net = start(&x, hidden, posterior, ridge);
             let whole = fit_stream::<f64>(net.clone(), &x, 1, &settings);
             let (fits, _) = resumed(&net, &all, &executor, &config, Some(&settings), 9);
@@ -198,7 +190,7 @@ fn what_cannot_be_streamed_is_told() {
     let truncated = LatentPosterior::Truncated { states: 4 };
     let of_states = net.clone().with_posterior(truncated).unwrap();
     let all = Points::from_rows(&x, DIM).unwrap();
-    let settings = stream_config(Algorithm::Stepwise);
+    let settings = stream_config(StreamAlgorithm::Stepwise);
     let fault = fit_minibatches(&of_states, &all, &executor, &config, &settings).unwrap_err();
     let fault = fault.to_string();
     assert!(fault.contains("truncated posteriors") && fault.contains("SbnSpec"), "{fault}");
@@ -207,12 +199,12 @@ fn what_cannot_be_streamed_is_told() {
 
     x[400 * DIM + 2] = 0.5;
     let all = Points::from_rows(&x, DIM).unwrap().named("bits");
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
-        let settings = StreamConfig { epochs: 1, ..stream_config(algorithm) };
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
+        let settings = stream_config(algorithm).epochs(1);
         let fault = fit_minibatches(&net, &all, &executor, &config, &settings);
         let fault = fault.unwrap_err().to_string();
         assert!(fault.starts_with("bits: row 400, column 2: the value is 0.5"), "{fault}");
-        let settings = StreamConfig { bad_rows: BadRows::Skip, ..settings };
+        let settings = settings.bad_rows(BadRows::Skip);
         let fit = fit_minibatches(&net, &all, &executor, &config, &settings).unwrap();
         assert!(fit.warnings.iter().any(|it| it.starts_with("1 row ")), "{:?}", fit.warnings);
     }
@@ -221,7 +213,7 @@ fn what_cannot_be_streamed_is_told() {
 /// Pixels without exceptions, rows without ones, and latents that nothing needs.
 #[test]
 fn constant_pixels_and_empty_rows_leave_numbers_in_streams_of_both_precisions() {
-    fn holds<T: Scalar>(x: &[f64], hidden: bool, algorithm: Algorithm) {
+    fn holds<T: Scalar>(x: &[f64], hidden: bool, algorithm: StreamAlgorithm) {
         let net = start(x, hidden, LatentPosterior::Exact, 0.0);
         let fit = fit_stream::<T>(net, x, 2, &stream_config(algorithm));
         let records = &fit.history.records;
@@ -243,7 +235,7 @@ fn constant_pixels_and_empty_rows_leave_numbers_in_streams_of_both_precisions() 
         .collect();
     for x in [some, vec![0.0; 300 * DIM]] {
         for hidden in [false, true] {
-            for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+            for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
                 holds::<f64>(&x, hidden, algorithm);
                 holds::<f32>(&x, hidden, algorithm);
             }
@@ -254,8 +246,7 @@ fn constant_pixels_and_empty_rows_leave_numbers_in_streams_of_both_precisions() 
 #[cfg(feature = "cli")]
 #[test]
 fn on_the_command_line_networks_stream_stop_and_resume() {
-    use entropysum::data::Dtype;
-    use entropysum::data::npy::NpyWriter;
+    use entropysum::data::{Dtype, NpyWriter};
     use std::process::Command;
 
     let folder = tempfile::tempdir().unwrap();

@@ -3,13 +3,12 @@
 use crate::common;
 
 use common::{Uniforms, fit_minibatches, resumed, rounded};
-use entropysum::data::memory::Points;
-use entropysum::data::shuffle::BadRows;
-use entropysum::em::stream::{Algorithm, StreamConfig};
-use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, sbn};
+use entropysum::data::{BadRows, Points};
+use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, StreamAlgorithm, StreamConfig};
 use entropysum::exec::Executor;
+use entropysum::expert::start_sbn;
 use entropysum::inference;
-use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent};
 use entropysum::scalar::Scalar;
 use entropysum::store;
@@ -36,12 +35,12 @@ fn points(n: u64, seed: u64) -> Vec<f64> {
 fn start(x: &[f64], hidden: bool, ridge: f64) -> SigmoidBeliefNet {
     let spec = SbnSpec { ridge, ..SbnSpec::new(if hidden { 2 } else { 5 }) };
     let spec = if hidden { spec.with_hidden(4) } else { spec }.with_posterior(TRUNCATED);
-    sbn::start(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
+    start_sbn(&spec, &Points::from_rows(x, DIM).unwrap(), 3, 0).unwrap()
 }
 
 /// Minibatches of 100 points, windows of a few of them, and most sets on the disk.
 fn tight() -> StreamConfig {
-    StreamConfig { batch_size: 100, epochs: 6, memory: 1 << 16, ..Default::default() }
+    StreamConfig::default().batch_size(100).epochs(6).memory(1 << 16)
 }
 
 fn run<T: Scalar>(
@@ -57,7 +56,7 @@ fn run<T: Scalar>(
         points = points.with_weights(weights.to_vec()).unwrap();
     }
     let executor = Executor::new(Some(threads)).unwrap();
-    let config = Config { tol: 1e-6, ..Config::default() };
+    let config = Config::default().tol(1e-6);
     let spec = SbnSpec::from_random(net);
     fit_minibatches(&spec, &points, &executor, &config, stream).unwrap()
 }
@@ -84,7 +83,7 @@ fn the_bound_of_the_visited_points_never_falls_in_their_e_step_also_with_sets_on
     for hidden in [false, true] {
         let mut found = Vec::new();
         for memory in [0, 1 << 15, 1 << 26] {
-            let config = StreamConfig { batch_size: 700, epochs: 30, memory, ..Default::default() };
+            let config = StreamConfig::default().batch_size(700).epochs(30).memory(memory);
             let fit = run::<f64>(start(&x, hidden, 0.0), &x, Some(&weights), 2, &config);
             let records = &fit.history.records;
             assert!(records.len() >= 20, "{}", records.len());
@@ -110,7 +109,7 @@ fn sets_go_to_the_disk_when_memory_is_short_and_leave_no_trace_there() {
     let executor = Executor::new(Some(1)).unwrap();
     let run = |memory, folder: &Path| {
         Fitting::new(&all, &executor)
-            .minibatches(&StreamConfig { memory, epochs: 1, ..tight() })
+            .minibatches(&tight().memory(memory).epochs(1))
             .spill_folder(folder)
             .fit(&SbnSpec::from_random(start(&x, false, 0.0)))
     };
@@ -126,7 +125,7 @@ fn sets_go_to_the_disk_when_memory_is_short_and_leave_no_trace_there() {
 fn truncated_streams_have_the_same_bits_on_1_2_and_7_threads() {
     let x = points(3_001, 2);
     for hidden in [false, true] {
-        let config = StreamConfig { batch_size: 900, epochs: 3, audit: 4, ..tight() };
+        let config = tight().batch_size(900).epochs(3).audit(4);
         let one = bits(&run::<f64>(start(&x, hidden, 0.0), &x, None, 1, &config));
         for threads in [2, 7] {
             assert!(one == bits(&run::<f64>(start(&x, hidden, 0.0), &x, None, threads, &config)));
@@ -141,11 +140,11 @@ fn truncated_streams_reach_what_batch_em_reaches_and_recover_planted_causes() {
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let spec = SbnSpec::new(5).with_posterior(LatentPosterior::Truncated { states: 10 });
-    let config = Config { max_iter: 200, tol: 1e-6, n_init: 3, ..Config::default() };
+    let config = Config::default().max_iter(200).tol(1e-6).n_init(3);
     let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
     let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
-    let begin = |run| sbn::start(&spec, &all, 3, run).unwrap();
-    let config = StreamConfig { epochs: 30, batch_size: 250, ..tight() };
+    let begin = |run| start_sbn(&spec, &all, 3, run).unwrap();
+    let config = tight().epochs(30).batch_size(250);
     let scored = (0..3).map(|k| {
         let fit = run::<f64>(begin(k), &x, None, 2, &config);
         // Parameters that a minibatch more or less hardly moves: the bound of the points remembered is that of all.
@@ -173,7 +172,7 @@ fn a_stream_from_a_given_network_keeps_what_it_knows() {
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let spec = SbnSpec::new(5).with_posterior(TRUNCATED);
-    let config = Config { max_iter: 80, ..Config::default() };
+    let config = Config::default().max_iter(80);
     let learned = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
     let score =
         |net: &SigmoidBeliefNet| inference::score(net, &all, &executor).unwrap().log_likelihood;
@@ -197,7 +196,7 @@ fn a_stream_from_a_given_network_keeps_what_it_knows() {
 #[test]
 fn a_ridge_leaves_its_part_in_the_gap() {
     let x = points(1_000, 6);
-    let config = StreamConfig { batch_size: 1_000, epochs: 120, ..tight() };
+    let config = tight().batch_size(1_000).epochs(120);
     let ridge = 1e-2;
     let fit = run::<f64>(start(&x, false, ridge), &x, None, 1, &config);
     let squares: f64 = fit.model.observables().weights().iter().map(|w| w * w).sum();
@@ -211,11 +210,11 @@ fn resumed_truncated_streams_end_with_the_same_bits_as_one_that_was_never_stoppe
     let x = points(1_000, 5);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
-    let config = Config { tol: 1e-6, ..Config::default() };
+    let config = Config::default().tol(1e-6);
     for (hidden, ridge, memory) in
         [(false, 1e-3, 1 << 16), (true, 0.0, 1 << 14), (false, 0.0, 1 << 26)]
     {
-        let settings = StreamConfig { memory, ..tight() };
+        let settings = tight().memory(memory);
         let net = start(&x, hidden, ridge);
         let whole = run::<f64>(net.clone(), &x, None, 2, &settings);
         let spec = SbnSpec::from_random(net);
@@ -258,7 +257,7 @@ fn damaged_checkpoints_and_those_of_other_fits_are_refused() {
     assert!(fault.contains("damaged checkpoint"), "{fault}");
 
     let more = Points::from_rows(&x[..200 * DIM], DIM).unwrap();
-    let slower = StreamConfig { batch_size: 50, ..settings.clone() };
+    let slower = settings.clone().batch_size(50);
     let exact = start(&x, false, 0.0).with_posterior(LatentPosterior::Exact).unwrap();
     let exact = SbnSpec::from_model(exact);
     for (fault, said) in [
@@ -287,12 +286,12 @@ fn what_truncated_posteriors_cannot_stream_is_told() {
             fit_minibatches(&SbnSpec::from_random(net.clone()), &all, &executor, &config, settings);
         fit.unwrap_err().to_string()
     };
-    let incremental = StreamConfig { algorithm: Algorithm::Incremental, ..tight() };
+    let incremental = tight().algorithm(StreamAlgorithm::Incremental);
     assert!(fault(&net, &x, &incremental).contains("use stepwise EM"));
-    assert!(fault(&net, &x, &StreamConfig { polish: 2, ..tight() }).contains("closing iterations"));
+    assert!(fault(&net, &x, &tight().polish(2)).contains("closing iterations"));
     x[400 * DIM + 2] = 0.5;
     x[450 * DIM + 1] = f64::NAN;
-    for settings in [tight(), StreamConfig { shuffle: false, ..tight() }] {
+    for settings in [tight(), tight().shuffle(false)] {
         let text = fault(&net, &x, &settings);
         let places = [
             "bits: row 400, column 2: the value is 0.5",
@@ -300,7 +299,7 @@ fn what_truncated_posteriors_cannot_stream_is_told() {
         ];
         assert!(places.iter().any(|place| text.starts_with(place)), "{text}");
         let all = Points::from_rows(&x, DIM).unwrap();
-        let settings = StreamConfig { bad_rows: BadRows::Skip, epochs: 2, ..settings };
+        let settings = settings.bad_rows(BadRows::Skip).epochs(2);
         let spec = SbnSpec::from_random(net.clone());
         let fit = fit_minibatches(&spec, &all, &executor, &config, &settings).unwrap();
         assert!(fit.warnings.iter().any(|it| it.starts_with("2 rows")), "{:?}", fit.warnings);
@@ -318,7 +317,7 @@ fn what_truncated_posteriors_cannot_stream_is_told() {
 #[test]
 fn constant_pixels_empty_rows_and_single_points_leave_numbers_in_truncated_streams() {
     fn holds<T: Scalar>(x: &[f64], hidden: bool) {
-        let config = StreamConfig { epochs: 4, ..tight() };
+        let config = tight().epochs(4);
         let fit = run::<T>(start(x, hidden, 0.0), x, None, 1, &config);
         assert!(!fit.history.records.is_empty());
         for record in &fit.history.records {
@@ -347,8 +346,7 @@ fn constant_pixels_empty_rows_and_single_points_leave_numbers_in_truncated_strea
 #[cfg(all(feature = "cli", unix))]
 #[test]
 fn on_the_command_line_truncated_posteriors_stream_and_are_resumed_after_a_kill() {
-    use entropysum::data::Dtype;
-    use entropysum::data::npy::NpyWriter;
+    use entropysum::data::{Dtype, NpyWriter};
     use std::process::{Command, Stdio};
 
     let folder = tempfile::tempdir().unwrap();

@@ -3,10 +3,9 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close};
-use entropysum::data::sparse::SparsePoints;
-use entropysum::data::weights::Weighted;
-use entropysum::em::sweep::Sweeper;
+use entropysum::data::{SparsePoints, Weighted};
 use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
+use entropysum::expert::Sweeper;
 use entropysum::family::{KnownParameters, Parameters, registry};
 use entropysum::inference;
 use entropysum::model::{EntropySum, GenerativeModel};
@@ -72,7 +71,7 @@ fn family(
 fn start(name: &str, known: &[(&str, f64)], points: &Points<'_, f64>) -> Mixture {
     let spec = MixtureSpec::new(family(name, known), COMPONENTS).with_init(Init::Random);
     let executor = Executor::new(Some(1)).unwrap();
-    em::init::start(&spec, points, &executor, &Config::default(), 0).unwrap().0
+    entropysum::expert::start_mixture(&spec, points, &executor, &Config::default(), 0).unwrap().0
 }
 
 fn parameters(model: &Mixture) -> Vec<f64> {
@@ -91,7 +90,7 @@ fn fits_of_sparse_points_are_those_of_the_same_dense_points() {
                 let what = format!("{name}, {}, weighted: {weighted}", posterior.name());
                 let start = start(name, known, &dense).with_posterior(posterior);
                 assert!(start.takes_sparse(), "{name}");
-                let config = Config { max_iter: 4, tol: 0.0, ..Config::default() };
+                let config = Config::default().max_iter(4).tol(0.0);
                 let weights: Vec<f64> = (0..5000).map(|i| f64::from(i % 3)).collect();
                 let (a, b) = if weighted {
                     let dense = dense.clone().with_weights(weights.clone()).unwrap();
@@ -203,7 +202,7 @@ fn starts_on_sparse_texts_lead_to_their_topics_in_both_precisions() {
         for name in ["multinomial", "poisson"] {
             let family = registry::build(name, points.rows().dim()).unwrap();
             let spec = MixtureSpec::new(family, topics);
-            let config = Config { n_init: 3, seed: 1, ..Config::default() };
+            let config = Config::default().n_init(3).seed(1);
             let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
             let mut table = vec![vec![0; topics]; fit.model.n_components()];
             inference::predict(&fit.model, &points, &executor, |first, labels| {
@@ -230,7 +229,7 @@ fn sparse_fits_have_the_same_bits_on_1_2_and_7_threads() {
         let fit = |threads| {
             let executor = Executor::new(Some(threads)).unwrap();
             let spec = MixtureSpec::new(registry::build("poisson", DIM).unwrap(), 5);
-            let config = Config { max_iter: 5, ..Config::default() };
+            let config = Config::default().max_iter(5);
             let spec = spec.with_init(init.clone());
             let fit = em::fit(&spec, &sparse, &executor, &config, &mut Silent).unwrap();
             parameters(&fit.model).iter().map(|value| value.to_bits()).collect::<Vec<_>>()
@@ -266,7 +265,10 @@ fn sparse_values_outside_the_support_are_named_by_row_and_column() {
         assert!(fault.starts_with(expected), "{fault}");
         // A given start looks at no points before the first sweep.
         let good = sparse::<f64>(&[1.0, 0.0, 0.0, 0.0, 1.0, 1.0], 3);
-        let model = em::init::start(&spec, &good, &executor, &Config::default(), 0).unwrap().0;
+        let model =
+            entropysum::expert::start_mixture(&spec, &good, &executor, &Config::default(), 0)
+                .unwrap()
+                .0;
         let config = Config::default();
         let fault = em::fit(&model, &points, &executor, &config, &mut Silent).unwrap_err();
         assert!(fault.to_string().starts_with(expected), "{fault}");
@@ -281,7 +283,7 @@ fn models_that_take_no_sparse_points_get_the_zeros_filled_in() {
     let (dense, sparse) = counts(600, 6.0, 17);
     let dense = Points::from_rows(&dense, DIM).unwrap();
     let spec = MixtureSpec::new(registry::build("gaussian-diag", DIM).unwrap(), 2);
-    let config = Config { max_iter: 3, ..Config::default() };
+    let config = Config::default().max_iter(3);
     let a = em::fit(&spec, &dense, &executor, &config, &mut Silent).unwrap();
     let b = em::fit(&spec, &sparse, &executor, &config, &mut Silent).unwrap();
     assert!(!a.model.takes_sparse());

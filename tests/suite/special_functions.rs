@@ -3,7 +3,7 @@
 use crate::common;
 
 use common::fixture;
-use entropysum::special::*;
+use entropysum::expert::special::*;
 use serde_json::Value;
 
 /// A number of a fixture, where infinities are strings.

@@ -7,16 +7,14 @@ use common::{
     fixture, gaussian_mixture, gaussians, numbers, resumed, rounded,
 };
 use entropysum::block::{Block, BlockBuf};
-use entropysum::data::DataSource;
-use entropysum::data::memory::Points;
-use entropysum::data::shuffle::{BadRows, Order};
-use entropysum::em::online::Online;
-use entropysum::em::stepwise::{StepSize, Stepwise};
-use entropysum::em::stream::{Algorithm, StreamConfig};
-use entropysum::em::sweep::Lanes;
-use entropysum::em::{Config, Fit, Fitting, Incremental, MixtureSpec, init};
+use entropysum::data::{BadRows, DataSource, Points};
+use entropysum::em::{
+    Config, Fit, Fitting, Incremental, MixtureSpec, Online, StepSize, Stepwise, StreamAlgorithm,
+    StreamConfig,
+};
 use entropysum::error::{DataError, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::{Lanes, Order, start_mixture};
 use entropysum::faer::MatRef;
 use entropysum::family::{Regularization, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
@@ -42,7 +40,7 @@ fn start(name: &str, x: &[f64], dim: usize, n_components: usize, posterior: Post
     let points = Points::from_rows(x, dim).unwrap();
     let spec = MixtureSpec::new(example_family(name, dim), n_components);
     let executor = Executor::new(Some(1)).unwrap();
-    init::start(&spec, &points, &executor, &Config::default(), 0)
+    start_mixture(&spec, &points, &executor, &Config::default(), 0)
         .unwrap()
         .0
         .with_posterior(posterior)
@@ -365,7 +363,7 @@ fn steps_and_batches_out_of_range_are_refused() {
 }
 
 fn stream_config() -> StreamConfig {
-    StreamConfig { batch_size: 200, epochs: 3, memory: 1 << 16, ..StreamConfig::default() }
+    StreamConfig::default().batch_size(200).epochs(3).memory(1 << 16)
 }
 
 /// What could differ between two fits, as bits.
@@ -408,16 +406,14 @@ fn fit_stream<T: Scalar>(
 
 #[test]
 fn fits_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for name in ["gaussian-full", "gaussian-tied-diag"] {
-            let config = StreamConfig {
-                algorithm,
-                batch_size: 3000,
-                polish: 2,
-                audit: 5,
-                memory: 1 << 20,
-                ..stream_config()
-            };
+            let config = stream_config()
+                .algorithm(algorithm)
+                .batch_size(3000)
+                .polish(2)
+                .audit(5)
+                .memory(1 << 20);
             let one = bits(&fit_stream::<f32>(name, 1, 20_011, &config));
             for threads in [2, 7] {
                 assert_eq!(one, bits(&fit_stream::<f32>(name, threads, 20_011, &config)), "{name}");
@@ -429,8 +425,7 @@ fn fits_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
 #[test]
 fn every_record_of_a_stream_has_the_identity_and_an_error_bar() {
     for name in registry::names() {
-        let fit =
-            fit_stream::<f64>(name, 1, 20_000, &StreamConfig { audit: 10, ..stream_config() });
+        let fit = fit_stream::<f64>(name, 1, 20_000, &stream_config().audit(10));
         let records = &fit.history.records;
         assert!(records.len() > 20, "{name}: {}", records.len());
         for record in records {
@@ -456,13 +451,13 @@ fn every_record_of_a_stream_has_the_identity_and_an_error_bar() {
 
 #[test]
 fn incremental_fits_rise_from_record_to_record_and_converge() {
-    let config = StreamConfig { algorithm: Algorithm::Incremental, epochs: 100, ..stream_config() };
+    let config = stream_config().algorithm(StreamAlgorithm::Incremental).epochs(100);
     let fit = fit_stream::<f64>("gaussian-full", 2, 5_000, &config);
     assert!(fit.converged());
     for pair in fit.history.records.windows(2) {
         assert!(pair[1].change > -1e-12, "{:?}", pair[1].change);
     }
-    let none = StreamConfig { memory: 1000, ..config };
+    let none = config.memory(1000);
     let x = clusters(5_000, 3, 4, 1.5, 17);
     let model = start("gaussian-full", &x, 3, 4, Posterior::Exact);
     let points = Points::from_rows(&x, 3).unwrap();
@@ -505,9 +500,9 @@ fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
     let points = Points::from_rows(&x, dim).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
     let config = Config::default();
-    for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
+    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
         for name in ["gaussian-diag", "gaussian-tied"] {
-            let settings = StreamConfig { algorithm, polish: 3, audit: 7, ..stream_config() };
+            let settings = stream_config().algorithm(algorithm).polish(3).audit(7);
             let model = start(name, &x, dim, n_components, Posterior::Exact);
             let whole = fit_minibatches(&model, &points, &executor, &config, &settings).unwrap();
             let (fits, bytes) = resumed(&model, &points, &executor, &config, Some(&settings), 7);
@@ -519,7 +514,7 @@ fn resumed_fits_end_with_the_same_bits_as_one_that_was_never_stopped() {
             std::fs::write(&file, bytes).unwrap();
             let fault = Fitting::new(&points, &executor)
                 .config(&config)
-                .minibatches(&StreamConfig { batch_size: 100, ..settings })
+                .minibatches(&settings.batch_size(100))
                 .resume(store::load_checkpoint(&file).unwrap())
                 .fit(&model)
                 .unwrap_err()
@@ -545,8 +540,8 @@ fn resumed_fits_hold_what_was_held_and_go_on_without_missing_values() {
         ("missing", &holes, model.clone().ignoring_missing().unwrap()),
     ] {
         let points = Points::from_rows(values, 2).unwrap();
-        for algorithm in [Algorithm::Stepwise, Algorithm::Incremental] {
-            let settings = StreamConfig { algorithm, ..stream_config() };
+        for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
+            let settings = stream_config().algorithm(algorithm);
             let whole = fit_minibatches(&model, &points, &executor, &config, &settings).unwrap();
             let ([fit, _], _) = resumed(&model, &points, &executor, &config, Some(&settings), 9);
             assert_eq!(bits(&fit), bits(&whole), "{what} {algorithm:?}");
@@ -585,7 +580,7 @@ fn statistics_about_other_centres_say_the_same() {
         (observed, true),
     ] {
         let spec = MixtureSpec::new(registry::build(name, 4).unwrap(), 3);
-        let mut model = init::start(&spec, &points, &executor, &Config::default(), 0).unwrap().0;
+        let mut model = start_mixture(&spec, &points, &executor, &Config::default(), 0).unwrap().0;
         let source = if missing { &holes } else { &points };
         if missing {
             model = model.ignoring_missing().unwrap();
@@ -616,7 +611,7 @@ fn a_source_that_fails_leaves_a_checkpoint_to_go_on_from() {
     let source = |row| Broken(Points::owned(x.clone(), 2).unwrap(), row);
     let model = start("gaussian-full", &x, 2, 3, Posterior::Exact);
     let executor = Executor::new(Some(2)).unwrap();
-    let (config, settings) = (Config::default(), StreamConfig { epochs: 2, ..stream_config() });
+    let (config, settings) = (Config::default(), stream_config().epochs(2));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
     let whole = source(u64::MAX);
@@ -660,7 +655,7 @@ fn bad_points_end_a_fit_with_their_row_or_are_left_out_and_counted() {
     let points = Points::from_rows(&x, 2).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
     let fit = |bad_rows| {
-        let settings = StreamConfig { bad_rows, ..stream_config() };
+        let settings = stream_config().bad_rows(bad_rows);
         fit_minibatches(&model, &points, &executor, &Config::default(), &settings)
     };
     let fault = fit(BadRows::Error).unwrap_err().to_string();

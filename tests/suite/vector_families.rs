@@ -3,11 +3,11 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers};
-use entropysum::data::memory::Points;
-use entropysum::em::init::{self, Init, MixtureSpec};
-use entropysum::em::{self, Config, known_from_data};
+use entropysum::data::Points;
+use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::start_mixture;
 use entropysum::family::{
     ExponentialFamily, KnownParameters, Parameters, Regularization, Theta, registry,
 };
@@ -53,7 +53,7 @@ fn follows_the_golden_trajectory(data: &str, model: &str) {
     let golden = fixture["iterations"].as_array().unwrap();
     let steps = golden.len() - 1;
     let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-    let config = Config { tol: 0.0, max_iter: steps, regularization, ..Config::default() };
+    let config = Config::default().tol(0.0).max_iter(steps).regularization(regularization);
     let family = registry::build_known(model, dim, &known(model)).unwrap();
     let start = Mixture::new(
         family.clone(),
@@ -86,7 +86,7 @@ fn follows_the_golden_trajectory(data: &str, model: &str) {
     let told = golden.iter().enumerate().filter(|(_, step)| step["theta"].is_array());
     let mut count = 0;
     for (t, step) in told.filter(|(t, _)| *t < steps) {
-        let config = Config { max_iter: t + 1, ..config.clone() };
+        let config = config.clone().max_iter(t + 1);
         let fit = em::fit(&start, &points, &executor(), &config, &mut Silent).unwrap();
         let what = format!("{data} parameters after {}", t + 1);
         let expected = components(&step["theta"], model);
@@ -442,7 +442,7 @@ fn starts_on_mixed_columns_find_the_clusters() {
     let known = known_from_data(name, &points, KnownParameters::default()).unwrap();
     let family = registry::build_known(name, 4, &known).unwrap();
     let spec = MixtureSpec::new(family, 3).with_init(Init::KMeansPlusPlus);
-    let (start, _) = init::start(&spec, &points, &executor(), &Config::default(), 0).unwrap();
+    let (start, _) = start_mixture(&spec, &points, &executor(), &Config::default(), 0).unwrap();
     let mut labels = Vec::new();
     inference::predict(&start, &points, &executor(), |_, it| {
         labels.extend_from_slice(it);

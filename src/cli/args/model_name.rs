@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
-use entropysum::family::product::is_product;
+use entropysum::expert::is_product;
 use entropysum::store::{Model, Stored};
 
 /// Names of other programs in lower case and without hyphens, and the option that stands for them here.

@@ -3,7 +3,7 @@
 use super::values::{bytes, named, not_negative, positive, seconds};
 use super::{CHECKPOINTS, MINIBATCHES};
 use clap::Args;
-use entropysum::data::shuffle::BadRows;
+use entropysum::data::BadRows;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -6,8 +6,7 @@ use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::linear_gaussian::{Form, Summary};
-use entropysum::em::{Algorithm, Fit, Fitting, LinearGaussianSpec};
+use entropysum::em::{Fit, Fitting, Form, LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
@@ -61,10 +60,11 @@ impl Kind for LinearGaussian {
         } else {
             LinearGaussianSpec::factor_analysis(latents)
         };
-        let asked = |asked: &String| Algorithm::ALL.into_iter().find(|it| it.name() == asked);
+        let asked =
+            |asked: &String| LinearGaussianAlgorithm::ALL.into_iter().find(|it| it.name() == asked);
         let algorithm = match (&args.algorithm, &given) {
             (Some(name), _) => asked(name).unwrap_or(spec.algorithm),
-            (None, Some(_)) => Algorithm::PxEm,
+            (None, Some(_)) => LinearGaussianAlgorithm::PxEm,
             (None, None) => spec.algorithm,
         };
         let spec = LinearGaussianSpec { algorithm, rotation: args.rotation, init: given, ..spec };

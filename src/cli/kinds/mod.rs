@@ -12,8 +12,7 @@ mod sbn;
 use crate::cli::args::FitArgs;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::stream::Algorithm;
-use entropysum::em::{Fit, Fitting};
+use entropysum::em::{Fit, Fitting, StreamAlgorithm};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::Score;
@@ -298,11 +297,11 @@ fn no_latents(model: &impl Stored, map: PointMap) -> Error {
 }
 
 /// The algorithm that learns by minibatches, if one was asked for.
-pub fn algorithm(args: &FitArgs) -> Option<Algorithm> {
-    let all = [Algorithm::Stepwise, Algorithm::Incremental];
+pub fn algorithm(args: &FitArgs) -> Option<StreamAlgorithm> {
+    let all = [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental];
     match &args.algorithm {
         Some(name) => all.into_iter().find(|algorithm| algorithm.name() == name),
-        None => args.stream.batch_size.map(|_| Algorithm::Stepwise),
+        None => args.stream.batch_size.map(|_| StreamAlgorithm::Stepwise),
     }
 }
 

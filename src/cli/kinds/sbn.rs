@@ -8,15 +8,12 @@ use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::stream::Algorithm;
-use entropysum::em::sweep::Sweeper;
-use entropysum::em::truncated;
-use entropysum::em::{Fit, Fitting, SbnSpec};
+use entropysum::em::{Fit, Fitting, SbnSpec, StreamAlgorithm};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
+use entropysum::expert::{MAX_ENUMERATED, Sweeper, search_states};
 use entropysum::inference::{self, Score};
-use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED};
-use entropysum::model::{GenerativeModel, LatentSpace, SigmoidBeliefNet};
+use entropysum::model::{GenerativeModel, LatentPosterior, LatentSpace, Layer, SigmoidBeliefNet};
 use entropysum::scalar::Scalar;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -93,7 +90,7 @@ impl Kind for SigmoidBeliefNet {
         let total: u64 = latents.iter().sum();
         match chosen {
             LatentPosterior::Truncated { .. }
-                if algorithm(args) == Some(Algorithm::Incremental) =>
+                if algorithm(args) == Some(StreamAlgorithm::Incremental) =>
             {
                 refuse(format!(
                     "incremental EM with truncated posteriors would go through the states of all points after each chunk: use \
@@ -193,7 +190,7 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
     fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
         let stats = match self.posterior() {
             LatentPosterior::Truncated { .. } => {
-                truncated::search(self, source, executor, 0)?.moments(self).clone()
+                search_states(self, source, executor, 0)?.moments(self).clone()
             }
             _ => self.latent_stats(&Sweeper::<T, _>::new(source, executor).sweep(self)?),
         };

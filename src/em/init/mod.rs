@@ -113,7 +113,7 @@ impl MixtureSpec {
 /// Fits a mixture: the best by its bound of `config.n_init` fresh starts.
 ///
 /// ```
-/// use entropysum::data::memory::Points;
+/// use entropysum::data::Points;
 /// use entropysum::em::{self, Config, MixtureSpec};
 /// use entropysum::exec::Executor;
 /// use entropysum::family::registry;

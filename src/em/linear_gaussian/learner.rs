@@ -2,7 +2,7 @@
 
 use super::subspace::Subspace;
 use super::summary::{Store, Summary};
-use super::{Algorithm, Form, LinearGaussianSpec};
+use super::{Form, LinearGaussianAlgorithm, LinearGaussianSpec};
 use crate::data::DataSource;
 use crate::em::driver::Fit;
 use crate::em::fitting::{Fitting, Spec};
@@ -37,12 +37,12 @@ impl<T: Scalar> Spec<T> for Prepared<'_, T> {
                 "this model is not learned by minibatches: a pass over the points is enough",
             );
         }
-        if spec.algorithm == Algorithm::ClosedForm && fitting.is_kept() {
+        if spec.algorithm == LinearGaussianAlgorithm::ClosedForm && fitting.is_kept() {
             return refuse(
                 "a closed form has no iterations, and no state to keep; choose em or px-em",
             );
         }
-        let is_plain = spec.algorithm == Algorithm::Em;
+        let is_plain = spec.algorithm == LinearGaussianAlgorithm::Em;
         let watches_sum = fitting.settings().monitor == Monitor::EntropySum;
         let also = (is_plain && watches_sum).then_some(Monitor::LowerBound);
         let words = format!("{}, rotation {:?}", summary.method(), spec.rotation);
@@ -101,10 +101,12 @@ impl<'s, T: Scalar> LinearGaussianLearner<'s, T> {
     ) -> Result<Self> {
         let dim = summary.mean().len();
         let way = match spec.algorithm {
-            Algorithm::Em => Way::Em { expanded: false },
-            Algorithm::PxEm => Way::Em { expanded: true },
-            Algorithm::ClosedForm if summary.eigen.is_some() => Way::Direct,
-            Algorithm::ClosedForm => Way::Subspace(Subspace::new(dim, spec.latents, seed)),
+            LinearGaussianAlgorithm::Em => Way::Em { expanded: false },
+            LinearGaussianAlgorithm::PxEm => Way::Em { expanded: true },
+            LinearGaussianAlgorithm::ClosedForm if summary.eigen.is_some() => Way::Direct,
+            LinearGaussianAlgorithm::ClosedForm => {
+                Way::Subspace(Subspace::new(dim, spec.latents, seed))
+            }
         };
         let is_fresh = saved.is_none();
         let mut model = match (saved, &spec.init) {

@@ -4,7 +4,6 @@ mod learner;
 mod subspace;
 mod summary;
 
-pub use learner::Prepared;
 pub use summary::Summary;
 
 use super::driver::Fit;
@@ -30,7 +29,7 @@ const MAX_FACTOR_BYTES: u64 = 1 << 31;
 /// takes a Newton iteration over D variables, each step of which solves D equations in O(D³), where all here cost
 /// O(D² H). Nor is its noise that of the bound's maximum, so that the entropy sum would be no bound before convergence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
+pub enum LinearGaussianAlgorithm {
     /// Maximum likelihood from eigenvectors; p-PCA only.
     ClosedForm,
     /// Expectation maximisation.
@@ -40,7 +39,7 @@ pub enum Algorithm {
     PxEm,
 }
 
-impl Algorithm {
+impl LinearGaussianAlgorithm {
     /// Every algorithm.
     pub const ALL: [Self; 3] = [Self::ClosedForm, Self::Em, Self::PxEm];
 
@@ -71,7 +70,7 @@ pub enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Method {
     /// The algorithm.
-    pub algorithm: Algorithm,
+    pub algorithm: LinearGaussianAlgorithm,
     /// What it works on.
     pub form: Form,
     /// Whether the closed form takes a whole eigendecomposition; else subspace iteration finds the leading ones.
@@ -81,10 +80,10 @@ pub struct Method {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = match self.algorithm {
-            Algorithm::ClosedForm if self.is_direct => "eigendecomposition",
-            Algorithm::ClosedForm => "randomised subspace iteration",
-            Algorithm::Em => "EM",
-            Algorithm::PxEm => "parameter-expanded EM",
+            LinearGaussianAlgorithm::ClosedForm if self.is_direct => "eigendecomposition",
+            LinearGaussianAlgorithm::ClosedForm => "randomised subspace iteration",
+            LinearGaussianAlgorithm::Em => "EM",
+            LinearGaussianAlgorithm::PxEm => "parameter-expanded EM",
         };
         let of = match self.form {
             Form::Covariance => "the covariance",
@@ -120,7 +119,7 @@ pub struct LinearGaussianSpec {
     /// Number of latents H.
     pub latents: usize,
     /// How parameters are learned.
-    pub algorithm: Algorithm,
+    pub algorithm: LinearGaussianAlgorithm,
     /// A rotation of the fitted loadings; without one they are orthogonal and ordered.
     pub rotation: Option<Rotation>,
     /// A model to go on from, for EM.
@@ -132,18 +131,18 @@ pub struct LinearGaussianSpec {
 impl LinearGaussianSpec {
     /// Probabilistic PCA with H latents, in closed form.
     pub fn ppca(latents: usize) -> Self {
-        let (noise, algorithm) = (Noise::Isotropic, Algorithm::ClosedForm);
+        let (noise, algorithm) = (Noise::Isotropic, LinearGaussianAlgorithm::ClosedForm);
         Self { noise, latents, algorithm, rotation: None, init: None, form: None }
     }
 
     /// Factor analysis with H factors, by parameter-expanded EM.
     pub fn factor_analysis(latents: usize) -> Self {
-        let (noise, algorithm) = (Noise::Diagonal, Algorithm::PxEm);
+        let (noise, algorithm) = (Noise::Diagonal, LinearGaussianAlgorithm::PxEm);
         Self { noise, latents, algorithm, rotation: None, init: None, form: None }
     }
 
     /// The same with another algorithm.
-    pub fn with_algorithm(self, algorithm: Algorithm) -> Self {
+    pub fn with_algorithm(self, algorithm: LinearGaussianAlgorithm) -> Self {
         Self { algorithm, ..self }
     }
 
@@ -167,7 +166,7 @@ impl LinearGaussianSpec {
     /// There is no closed form then; p-PCA is learned by parameter-expanded EM.
     pub fn ignoring_missing(self) -> Self {
         let algorithm = match self.algorithm {
-            Algorithm::ClosedForm => Algorithm::PxEm,
+            LinearGaussianAlgorithm::ClosedForm => LinearGaussianAlgorithm::PxEm,
             other => other,
         };
         Self { algorithm, form: Some(Form::Observed), ..self }
@@ -180,13 +179,15 @@ impl LinearGaussianSpec {
         let fewer = n_points < dim as u64;
         let holds_points = fewer && n_points.saturating_mul(8 * dim as u64) <= MAX_FACTOR_BYTES;
         let form = match algorithm {
-            Algorithm::ClosedForm if holds_points && small(n_points) => Form::Factor,
-            Algorithm::Em | Algorithm::PxEm if holds_points => Form::Factor,
+            LinearGaussianAlgorithm::ClosedForm if holds_points && small(n_points) => Form::Factor,
+            LinearGaussianAlgorithm::Em | LinearGaussianAlgorithm::PxEm if holds_points => {
+                Form::Factor
+            }
             _ if dim <= MAX_COVARIANCE => Form::Covariance,
             _ => Form::Points,
         };
         let form = self.form.unwrap_or(form);
-        let is_direct = algorithm == Algorithm::ClosedForm
+        let is_direct = algorithm == LinearGaussianAlgorithm::ClosedForm
             && match form {
                 Form::Covariance => small(dim as u64),
                 Form::Factor => small(n_points),
@@ -204,18 +205,20 @@ impl LinearGaussianSpec {
         if let Some(fault) = latents_fault(self.latents, dim) {
             return refuse(format!("{}: {fault}", self.noise.model_name()));
         }
-        if self.noise == Noise::Diagonal && self.algorithm == Algorithm::ClosedForm {
+        if self.noise == Noise::Diagonal && self.algorithm == LinearGaussianAlgorithm::ClosedForm {
             return refuse(
                 "factor analysis has no closed form; its algorithms are em and px-em".into(),
             );
         }
-        if self.form == Some(Form::Observed) && self.algorithm == Algorithm::ClosedForm {
+        if self.form == Some(Form::Observed)
+            && self.algorithm == LinearGaussianAlgorithm::ClosedForm
+        {
             return refuse(
                 "with missing entries there is no closed form; the algorithm is px-em or em".into(),
             );
         }
         let Some(init) = &self.init else { return Ok(()) };
-        if self.algorithm == Algorithm::ClosedForm {
+        if self.algorithm == LinearGaussianAlgorithm::ClosedForm {
             return refuse(
                 "a closed form needs no start; with one, the algorithm is em or px-em".into(),
             );

@@ -2,7 +2,7 @@
 
 use super::learner::Prepared;
 use super::subspace::{Scaled, Subspace};
-use super::{Algorithm, Form, LinearGaussianSpec, MAX_EIGEN, Method};
+use super::{Form, LinearGaussianAlgorithm, LinearGaussianSpec, MAX_EIGEN, Method};
 use crate::data::DataSource;
 use crate::em::config::Config;
 use crate::em::driver::Fit;
@@ -240,7 +240,7 @@ impl<'a, T: Scalar> Summary<'a, T> {
             let message = "reg_covar is a setting of mixtures; the noise of this model is learned";
             return Err(Error::Config(message.into()));
         }
-        if spec.algorithm == Algorithm::Em && config.monitor == Monitor::Delta {
+        if spec.algorithm == LinearGaussianAlgorithm::Em && config.monitor == Monitor::Delta {
             let message =
                 "delta certifies nothing where the gap is not 0; with it the algorithm is px-em";
             return Err(Error::Config(message.into()));

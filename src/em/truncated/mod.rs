@@ -31,7 +31,7 @@ use crate::em::fitting::Fitting;
 use crate::em::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
 use crate::em::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
 use crate::em::row_memory::RowMemory;
-use crate::em::stream::{Algorithm, StreamConfig};
+use crate::em::stream::{StreamAlgorithm, StreamConfig};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
@@ -201,7 +201,7 @@ impl<T: Scalar> TruncatedLearner<T> {
                 check_room(n, latents, states)?;
                 (8 * width as u64 * n, None)
             }
-            Some(stream) if stream.algorithm == Algorithm::Incremental => {
+            Some(stream) if stream.algorithm == StreamAlgorithm::Incremental => {
                 return refuse(
                     "incremental EM with truncated posteriors would go through the states of all points after each chunk: use \
                      stepwise EM",

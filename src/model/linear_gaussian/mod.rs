@@ -27,7 +27,6 @@ mod moments;
 mod partial;
 mod rotation;
 
-pub use fitted::{Packed, Workspace};
 pub use moments::{Factor, Moments, SecondMoments};
 pub(crate) use partial::PartialSums;
 pub use rotation::Rotation;

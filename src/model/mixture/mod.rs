@@ -15,7 +15,6 @@
 mod e_step;
 
 pub(super) use e_step::cancellation_tolerance;
-pub use e_step::{Packed, Workspace};
 
 use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};

@@ -39,8 +39,6 @@ mod component;
 mod e_step;
 mod m_step;
 
-pub use e_step::{Packed, Workspace};
-
 use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};

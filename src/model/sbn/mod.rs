@@ -26,7 +26,7 @@ mod regression;
 mod table;
 mod truncated;
 
-pub use exact::{MAX_ENUMERATED, Workspace};
+pub use exact::MAX_ENUMERATED;
 
 use super::{EntropySum, GenerativeModel};
 use crate::error::{Error, Result};
@@ -176,8 +176,7 @@ impl Layer {
 /// A sigmoid belief network.
 ///
 /// ```
-/// use entropysum::model::GenerativeModel;
-/// use entropysum::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
+/// use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
 ///
 /// // Two latents, three observables; the first two observables follow the first latent, the third the second.
 /// let observables = Layer::new(2, &[4.0, 0.0, 4.0, 0.0, 0.0, 4.0], &[-2.0; 3])?;

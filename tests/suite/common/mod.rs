@@ -1,14 +1,11 @@
 //! Helpers of the integration tests.
 
-use entropysum::data::DataSource;
-use entropysum::data::memory::Points;
-use entropysum::em::init::{self, Init, MixtureSpec};
-use entropysum::em::{Config, Fit, Fitting, Saved, Spec, StreamConfig};
+use entropysum::data::{DataSource, Points};
+use entropysum::em::{Config, Fit, Fitting, Init, MixtureSpec, Saved, Spec, StreamConfig};
 use entropysum::error::Result;
 use entropysum::exec::Executor;
-use entropysum::family::{
-    Covariance, ExponentialFamily, KnownParameters, Support, product, registry,
-};
+use entropysum::expert::{is_product, parse_product, start_mixture};
+use entropysum::family::{Covariance, ExponentialFamily, KnownParameters, Support, registry};
 use entropysum::model::Mixture;
 use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
 use entropysum::scalar::Scalar;
@@ -48,9 +45,9 @@ pub fn families() -> impl Iterator<Item = &'static str> {
 
 /// The family of that name, told what it must be told, for points of `dim` columns.
 pub fn example_family(name: &str, dim: usize) -> Arc<dyn ExponentialFamily> {
-    let keys = match product::is_product(name) {
+    let keys = match is_product(name) {
         true => {
-            let blocks = product::parse(name, &[]).unwrap();
+            let blocks = parse_product(name, &[]).unwrap();
             blocks.iter().flat_map(|(family, _)| registry::known_parameters(family)).collect()
         }
         false => registry::known_parameters(name).iter().collect::<Vec<_>>(),
@@ -114,7 +111,7 @@ pub fn example_mixture(name: &str, dim: usize, n_components: usize) -> Mixture {
     let points = Points::from_rows(&x, dim).unwrap();
     let spec = MixtureSpec::new(family, n_components).with_init(Init::RandomFromData);
     let executor = Executor::new(Some(1)).unwrap();
-    let (model, event) = init::start(&spec, &points, &executor, &Config::default(), 3).unwrap();
+    let (model, event) = start_mixture(&spec, &points, &executor, &Config::default(), 3).unwrap();
     assert_eq!(event, None);
     model
 }

@@ -62,16 +62,6 @@ impl TruncatedStates {
         states.checked_mul(words(latents)).filter(|words| *words < usize::MAX / 64)
     }
 
-    /// Returns the number of states of a point.
-    pub fn states(&self) -> usize {
-        self.states
-    }
-
-    /// Returns the number of latents.
-    pub fn latents(&self) -> usize {
-        self.latents
-    }
-
     /// Returns the number of words of the sets of so many points.
     pub(crate) fn words_of(points: usize, states: usize, latents: usize) -> usize {
         points * states * words(latents)

@@ -1,0 +1,45 @@
+//! Parts of the engine, for tests, benches and people who measure. **No promise of stability.**
+//!
+//! | part | what for |
+//! |---|---|
+//! | [`Sweeper`], [`Lanes`] | one E-step over a source, without a fit |
+//! | [`start_mixture`], [`start_factor_analyzers`], [`start_sbn`] | the start of a fit |
+//! | [`moments`], [`moment_stats`] | means and covariances of points |
+//! | [`search_states`], [`Gradient`] | truncated posteriors and gradients of sigmoid belief networks |
+//! | [`softmax`], [`log_sum_exp`], [`exp_in_place`], [`reference`] | kernels, and plain code to hold them against |
+//! | [`special`] | special functions |
+//! | [`built_in`], [`solve`] | the criterion of the theory: models by name, one factor at a time |
+//! | [`Order`] | the order in which a fit by minibatches reads its points |
+//!
+//! The rest serves the command line.
+
+pub use crate::criterion::shapes::{Sizes, built_in, names as names_of_built_in};
+pub use crate::criterion::solve::{Solution, solve};
+pub use crate::data::shuffle::Order;
+pub use crate::em::factor_analyzers::start_factor_analyzers;
+pub use crate::em::init::start as start_mixture;
+pub use crate::em::moments::{moment_stats, moments};
+pub use crate::em::sbn::start as start_sbn;
+pub use crate::em::sweep::{Lanes, Sweeper};
+pub use crate::em::truncated::search as search_states;
+pub use crate::family::product::{is_product, name_of as name_of_product, parse as parse_product};
+pub use crate::kernels::math::{exp_in_place, ln_in_place};
+pub use crate::kernels::reference;
+pub use crate::kernels::softmax::{argmax, log_sum_exp, padded_stride, softmax};
+pub use crate::model::sbn::{Gradient, MAX_ENUMERATED};
+pub use crate::monitor::history::COLUMNS as HISTORY_COLUMNS;
+
+#[cfg(feature = "files")]
+pub use crate::atomic::{AtomicFile, write_atomically};
+#[cfg(feature = "files")]
+pub use crate::data::{
+    raw::RawFile,
+    text::{parse_text, read_text},
+};
+#[cfg(feature = "cli")]
+pub use crate::picture::write_features;
+
+/// Special functions of the families' formulas, for `f64`.
+pub mod special {
+    pub use crate::special::*;
+}

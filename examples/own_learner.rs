@@ -200,14 +200,14 @@ fn main() -> Result<()> {
     let start = Map { model: start, n_points: points.len() as f64 };
 
     let executor = Executor::new(None)?;
-    let config = Config { monitor: Monitor::LowerBound, tol: 1e-9, ..Config::default() };
+    let config = Config::default().monitor(Monitor::LowerBound).tol(1e-9);
     let batch = Fitting::new(&points, &executor).config(&config).learn(start.clone())?;
     let bounds: Vec<f64> = batch.history.records.iter().map(|it| it.lower_bound).collect();
     println!("batch EM     {:2} iterations, bound {:.6}", bounds.len(), bounds[bounds.len() - 1]);
     assert!(batch.converged());
     assert!(bounds.windows(2).all(|it| it[1] >= it[0] - 1e-12), "{bounds:?}");
 
-    let minibatches = StreamConfig { batch_size: 200, epochs: 4, ..StreamConfig::default() };
+    let minibatches = StreamConfig::default().batch_size(200).epochs(4);
     let by_minibatches =
         || Fitting::new(&points, &executor).config(&config).minibatches(&minibatches);
     let stream = by_minibatches().learn(start.clone())?;

@@ -6,7 +6,7 @@
 //! | [`start_mixture`], [`start_factor_analyzers`], [`start_sbn`] | the start of a fit |
 //! | [`moments`], [`moment_stats`] | means and covariances of points |
 //! | [`search_states`], [`Gradient`] | truncated posteriors and gradients of sigmoid belief networks |
-//! | [`softmax`], [`log_sum_exp`], [`exp_in_place`], [`reference`] | kernels, and plain code to hold them against |
+//! | [`softmax`], [`log_sum_exp`], [`exp_in_place`], [`mod@reference`] | kernels, and plain code to hold them against |
 //! | [`special`] | special functions |
 //! | [`built_in`], [`solve`] | the criterion of the theory: models by name, one factor at a time |
 //! | [`Order`] | the order in which a fit by minibatches reads its points |

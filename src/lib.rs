@@ -43,7 +43,7 @@
 //! # Learn from a stream
 //!
 //! [`em::Online`] is fed blocks of points from anywhere; here a channel. Files that do not fit into memory go to
-//! [`em::stream`] instead.
+//! [`Fitting::minibatches`] instead.
 //!
 //! ```
 //! use entropysum::em::Online;
@@ -169,12 +169,12 @@
 //! | source | [`data`] | a [`DataSource`] hands out points in any order, to several threads |
 //! | block | [`block`] | a [`Block`] borrows consecutive points from a source or a lane's [`BlockBuf`] |
 //! | statistics | [`family`] | an [`ExponentialFamily`](family::ExponentialFamily) lists its `T(x)` and its natural parameters |
-//! | kernels | [`kernels`] | statistics, logits and posteriors of a tile, `f32` or `f64` ([`Scalar`]) |
+//! | kernels | `kernels` | statistics, logits and posteriors of a tile, `f32` or `f64` ([`Scalar`]) |
 //! | E-step | [`model`] | [`EStep`](model::EStep) drives the kernels over a block; [`Mixture`] is the model |
 //! | sufficient statistics | [`stats`] | [`SuffStats`](stats::SuffStats): flat `f64` sums, one per lane, merged in order |
 //! | threads | [`exec`] | an [`Executor`] runs the lanes; their number depends on data and model alone |
 //! | M-step | [`em`] | [`fit`], [`Fitting`]: starts, steps, stopping rules, checkpoints, under a [`Config`] |
-//! | minibatches | [`em::stream`], [`em::Online`] | running statistics, an M-step after every batch, checkpoints |
+//! | minibatches | [`Fitting::minibatches`], [`em::Online`] | running statistics, an M-step after every batch, checkpoints |
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
@@ -182,6 +182,8 @@
 //! | the theory's condition | [`criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
 //! | model selection | [`selection`] | candidates on the same points, compared by a criterion |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
+//!
+//! Tests, benches and measurements reach parts of the engine by [`expert`], which promises no stability.
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
 //! throughout and never see a point. Lower layers do not know the higher ones; `tests/suite/layers.rs` checks it.
@@ -234,7 +236,7 @@
 //! |---|---|---|
 //! | `files` | yes | files of points ([`data::open`]), model files and checkpoints ([`store`]) |
 //! | `compression` | yes | text compressed by gzip or Zstandard |
-//! | `cli` | yes | the command line, and pictures of monitors ([`monitor::plot`]) and images ([`picture`]) |
+//! | `cli` | yes | the command line, and pictures of monitors ([`monitor::plot`]) and images |
 //! | `parquet` | no | Parquet files; needs a C compiler |
 //!
 //! `cli`, `compression` and `parquet` imply `files`. A crate that brings its own points takes `default-features = false`,

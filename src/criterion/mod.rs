@@ -19,7 +19,8 @@
 //!
 //! and [`certify`] evaluates both sides on data: the certified gap.
 //!
-//! Models are there for every family of the registry ([`mixture`]) and for the shapes of other models ([`built_in`]); any
+//! Models are there for every family of the registry ([`mixture`]) and for the shapes of other models
+//! ([`built_in`](crate::expert::built_in)); any
 //! other model is a few lines:
 //!
 //! ```

@@ -68,7 +68,7 @@ impl<'a, T: Scalar> Points<'a, T> {
     /// Gives each point a weight: the number of times that it counts.
     ///
     /// # Errors
-    /// As [`check_weights`].
+    /// If a weight is negative or not finite, or their number is not that of the points.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self> {
         check_weights(&self.name, &weights, self.view().nrows() as u64)?;
         self.weights = Some(weights);

@@ -3,20 +3,18 @@
 //! | source | file | reads |
 //! |---|---|---|
 //! | [`Points`] | `memory.rs` | slices, vectors and faer views, without a copy |
-//! | [`NpyFile`](npy::NpyFile) | `npy.rs` | NumPy `.npy`, by positioned reads |
-//! | [`RawFile`](raw::RawFile) | `raw.rs` | headerless little-endian values, by positioned reads |
-//! | [`text`] | `text.rs` | CSV, TSV and white-space separated text, into memory or a temporary file |
+//! | [`NpyFile`] | `npy.rs` | NumPy `.npy`, by positioned reads |
+//! | raw files | `raw.rs` | headerless little-endian values, by positioned reads |
+//! | text | `text.rs` | CSV, TSV and white-space separated text, into memory or a temporary file |
 //! | Parquet, with the feature `parquet` | `parquet.rs` | columns of floats and of lists of floats, as text |
-//! | [`Subset`](subset::Subset) | `subset.rs` | some points of another source, such as those held out |
-//! | [`Concat`](concat::Concat) | `concat.rs` | several sources, end to end |
-//! | [`SparsePoints`](sparse::SparsePoints) | `sparse.rs` | compressed sparse rows in memory |
-//! | [`mtx`] | `mtx.rs` | Matrix Market coordinates, into sparse points |
-//! | [`npz`] | `npz.rs` | SciPy's sparse matrices, into sparse points |
-//! | [`Weighted`](weights::Weighted) | `weights.rs` | another source, and gives its points weights |
-//! | [`Section`](shuffle::Section) | `section.rs` | some consecutive points of another source |
+//! | [`Subset`] | `subset.rs` | some points of another source, such as those held out |
+//! | [`Concat`] | `concat.rs` | several sources, end to end |
+//! | [`SparsePoints`] | `sparse.rs` | compressed sparse rows in memory |
+//! | Matrix Market | `mtx.rs` | Matrix Market coordinates, into sparse points |
+//! | `.npz` | `npz.rs` | SciPy's sparse matrices, into sparse points |
+//! | [`Weighted`] | `weights.rs` | another source, and gives its points weights |
 //!
 //! Files of points, and with them [`open`], come with the feature `files`; the others are always there.
-//! [`identity`] tells sources of the same shape apart. Points that are not needed in order come by [`shuffle`]d windows, which [`prefetch`] reads ahead.
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
 pub(crate) mod concat;

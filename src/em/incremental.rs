@@ -90,7 +90,7 @@ impl<S: Mergeable> Slots<S> {
     }
 }
 
-/// A model with the statistics of each chunk of points, by [incremental EM](self).
+/// A model with the statistics of each chunk of points, by incremental EM.
 #[derive(Clone, Debug)]
 pub struct Incremental<M> {
     maximizer: ModelMaximizer<M>,

@@ -264,7 +264,7 @@ impl<S: Mergeable> Average<S> {
     }
 }
 
-/// A model that learns from the statistics of one minibatch after another, by [stepwise EM](self).
+/// A model that learns from the statistics of one minibatch after another, by stepwise EM.
 ///
 /// It never sees a point: [`Online`](super::online::Online) does, and fits by minibatches do.
 #[derive(Clone, Debug)]

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamAlgorithm {
-    /// Running statistics: [`stepwise`](super::stepwise).
+    /// Running statistics: [`Stepwise`](super::Stepwise).
     #[default]
     Stepwise,
-    /// Statistics of chunks, replaced one by one: [`incremental`](super::incremental).
+    /// Statistics of chunks, replaced one by one: [`Incremental`](super::Incremental).
     Incremental,
 }
 
@@ -60,8 +60,8 @@ pub struct StreamConfig {
     pub batch_size: usize,
     /// Step sizes of stepwise EM.
     pub step_size: StepSize,
-    /// Steps stay at this or above as long as they gain more than they cost: see [`NOISE`]. `None` for the step whose noise
-    /// costs [`NOISE`], [`LARGEST_LEAST_STEP`] at most; 0 for steps that fall as their exponent says.
+    /// Steps stay at this or above as long as they gain more than they cost. `None` for the step whose noise costs 0.01 nats
+    /// a point, 0.5 at most; 0 for steps that fall as their exponent says.
     pub least_step: Option<f64>,
     /// Passes over the points at most.
     pub epochs: usize,
@@ -71,7 +71,7 @@ pub struct StreamConfig {
     pub average: f64,
     /// Iterations of batch EM at the end.
     pub polish: usize,
-    /// Flat windows running that end a stepwise fit: see [`plateau`](crate::monitor::plateau).
+    /// Flat windows running that end a stepwise fit. A window is flat if its entropy sum rises no more than `tol` and noise.
     pub patience: usize,
     /// Records of an epoch.
     pub records: usize,

@@ -352,12 +352,12 @@ impl<T: Scalar, const FUNCTION: u8> Kernel for InPlace<'_, T, FUNCTION> {
     }
 }
 
-/// Replaces every number by its [`Transcendental::exp`].
+/// Replaces every number by its exponential.
 pub fn exp_in_place<T: Scalar>(simd: Simd, numbers: &mut [T]) {
     simd.run(InPlace::<T, EXP>(numbers));
 }
 
-/// Replaces every number by its [`Transcendental::ln`].
+/// Replaces every number by its natural logarithm.
 pub fn ln_in_place<T: Scalar>(simd: Simd, numbers: &mut [T]) {
     simd.run(InPlace::<T, LN>(numbers));
 }

@@ -80,7 +80,7 @@ impl Order {
         }
     }
 
-    /// Lets windows record the positions of their points ([`Window::positions`](super::Window::positions)), at four bytes a point.
+    /// Lets windows record the positions of their points (`Window::positions`), at four bytes a point.
     pub fn with_positions(self) -> Self {
         Self { positions: true, ..self }
     }

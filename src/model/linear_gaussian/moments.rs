@@ -9,7 +9,7 @@ use faer::{Mat, MatRef};
 ///
 /// EM, parameter-expanded EM and subspace iteration ask for nothing but the diagonal of the covariance `S` and for
 /// products `S A` with a thin matrix. So they do not know whether `S` is a matrix ([`Moments`], O(D² K) a product), a
-/// factor of it ([`Factor`], O(N D K)), or a pass over points that never form it.
+/// factor of it (O(N D K)), or a pass over points that never form it.
 pub trait SecondMoments {
     /// Returns the mean of the points, D values.
     fn mean(&self) -> &[f64];

@@ -1,23 +1,21 @@
 //! Sigmoid belief networks on the command line.
 
-use super::{
-    Features, FitKind, Given, Kind, PointMap, algorithm, learned_from_points, maps_by_latents,
-};
+use super::{Described, Given, Kind, LatentMaps, ValueSink, algorithm};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
+use crate::cli::source::{Source, with_points};
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
+use entropysum::em::SbnSpec;
 use entropysum::em::stream::Algorithm;
 use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated;
-use entropysum::em::{Fit, Fitting, SbnSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::inference::{self, Score};
+use entropysum::inference;
 use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED};
-use entropysum::model::{GenerativeModel, LatentSpace, SigmoidBeliefNet};
-use entropysum::scalar::Scalar;
+use entropysum::model::{LatentSpace, SigmoidBeliefNet};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -133,7 +131,9 @@ impl Kind for SigmoidBeliefNet {
         };
         format!("{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}", spec.ridge)
     }
+}
 
+impl Described for SigmoidBeliefNet {
     fn title(&self) -> String {
         match self.hidden() {
             None => format!("sbn, {} latents", self.prior().len()),
@@ -178,24 +178,20 @@ impl Kind for SigmoidBeliefNet {
     }
 
     /// Weights of each latent that the observables see.
-    fn features(&self) -> Option<Features> {
+    fn features(&self) -> Option<Vec<Vec<f64>>> {
         let layer = self.observables();
         let weights = layer.weights();
         let column =
             |h: usize| weights.iter().skip(h).step_by(layer.inputs()).copied().collect::<Vec<_>>();
         Some((0..layer.inputs()).map(column).collect())
     }
-}
 
-impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
-    learned_from_points!(T);
-
-    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+    fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
         let stats = match self.posterior() {
             LatentPosterior::Truncated { .. } => {
-                truncated::search(self, source, executor, 0)?.moments(self).clone()
+                truncated::search(self, points, executor, 0)?.moments(self).clone()
             }
-            _ => self.latent_stats(&Sweeper::<T, _>::new(source, executor).sweep(self)?),
+            _ => self.latent_stats(&Sweeper::new(points, executor).sweep(self)?),
         };
         let (prior, layers) = self.certified_gap(&self.gradient_of(&stats));
         Ok(CertifiedGap {
@@ -206,18 +202,22 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         })
     }
 
-    maps_by_latents!(T);
+    fn latent_maps(&self) -> Option<&dyn LatentMaps> {
+        Some(self)
+    }
 
     fn state_width(&self) -> usize {
-        self.n_latents()
+        LatentSpace::<f64>::n_latents(self)
     }
 
     fn states(
         &self,
-        source: &dyn DataSource<T>,
+        source: Source<'_>,
         executor: &Executor,
-        sink: &mut dyn FnMut(&[f64]) -> Result<()>,
+        sink: &mut ValueSink<'_>,
     ) -> Result<()> {
-        inference::most_probable_states(self, source, executor, |_, values| sink(values))
+        with_points!(source, points => {
+            inference::most_probable_states(self, points, executor, |_, values| sink(values))
+        })
     }
 }

@@ -40,16 +40,23 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let executor = &executor(&args.compute.threads)?;
     let kind = kind_of(name);
     kinds::check_arguments(kind, name, args)?;
-    kind.check(args, given.as_ref().map(|(path, model)| Given { path, model: &**model }))?;
+    (kind.check)(args, given.as_ref().map(|(path, model)| Given { path, model: &**model }))?;
     let stream = stream::settings(args)?;
     let checkpoint = CheckpointFile::of(args)?;
     let given = given.map(|(_, model)| model);
     let points = Points::open(args, name, given.as_deref(), stream.as_ref())?;
     let source = points.source.borrow();
-    let specs = kind.specs(&points.name, &[points.told(args)], given, source)?;
-    let config = &Config { label: specs.label(0), ..config(args)? };
+    let config = &config(args)?;
 
     progress::catch_interrupts()?;
+    let mut progress = match &stream {
+        None => Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet),
+        Some(stream) => {
+            Progress::of_stream(source.len().saturating_mul(stream.epochs as u64), args.quiet)
+        }
+    };
+    let told = [points.told(args)];
+    let prepared = kind.prepare(&points.name, &told, given, source, executor)?;
     let held_out = match &args.stream.held_out {
         Some(path) => {
             let options = open_options(&args.data, None)?;
@@ -57,13 +64,6 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
         }
         None => None,
     };
-    let mut progress = match &stream {
-        None => Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet),
-        Some(stream) => {
-            Progress::of_stream(source.len().saturating_mul(stream.epochs as u64), args.quiet)
-        }
-    };
-    let prepared = specs.prepare(source, executor)?;
     let fit = prepared.fit(
         0,
         Run {
@@ -91,7 +91,7 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
             let interrupted = progress.ended_by_interrupt;
             let report = FitReport {
                 fit: &fit,
-                method: specs.method(0, source),
+                method: prepared.method(0),
                 stop_reason: if interrupted { StopReason::Interrupted } else { fit.stop_reason },
                 n_points: source.len(),
                 score: score.as_ref(),

@@ -4,10 +4,11 @@ use crate::cli::args::{
     Command, DataArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs, SampleArgs, ScoreArgs,
     ThreadsArgs,
 };
-use crate::cli::kinds::{self, AnyModel, PointMap, latent_maps};
+use crate::cli::kinds::{self, AnyModel, PerPoint};
 use crate::cli::output::{self, Table, Target};
 use crate::cli::progress::{self, check_interrupt};
-use crate::cli::{bench, check, fit, select, source};
+use crate::cli::source::{self, Source};
+use crate::cli::{bench, check, fit, select};
 use entropysum::data::Dtype;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
@@ -23,8 +24,8 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Fit(command) => fit::run(&command.args()),
         Command::Select(command) => select::run(command),
         Command::Predict(args) => predict(args),
-        Command::Transform(args) => map(args, PointMap::Transform),
-        Command::Reconstruct(args) => map(args, PointMap::Reconstruct),
+        Command::Transform(args) => map(args, PerPoint::Transform),
+        Command::Reconstruct(args) => map(args, PerPoint::Reconstruct),
         Command::Score(args) => score(args),
         Command::Sample(args) => sample(args),
         Command::Info(args) => info(args),
@@ -37,14 +38,12 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
     output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
     let mut model = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
-    let by_state = model.state_width() > 0 && !args.proba;
+    let by_state = model.network().is_some() && !args.proba;
     if !by_state {
         if model.n_components() == 0 {
-            return Err(Error::Config(format!(
-                "cannot predict: {} is {}, without components",
-                model.name(),
-                model.kind()
-            )));
+            let (name, kind) = (model.name(), model.kind());
+            let message = format!("cannot predict: {name} is {kind}, without components");
+            return Err(Error::Config(message));
         }
         model = prepared(model, &args.data)?;
     }
@@ -53,17 +52,15 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
     source.check_for(&*model)?;
     progress::catch_interrupts()?;
     if by_state {
-        // One column a latent.
-        let mut table = Table::matrix(&args.output, Dtype::F64, model.state_width(), "z")?;
-        model.states(source, &executor, &mut rows(&mut table))?;
-        table.finish()?;
+        let width = model.latents().map_or(0, |latents| latents.n_latents());
+        let table = Table::matrix(&args.output, Dtype::F64, width, "z")?;
+        write(table, &*model, PerPoint::State, source, &executor)?;
     } else if args.proba {
-        let mut table = Table::matrix(&args.output, Dtype::F64, model.n_components(), "p")?;
-        model.predict_proba(source, &executor, &mut rows(&mut table))?;
-        table.finish()?;
+        let table = Table::matrix(&args.output, Dtype::F64, model.n_components(), "p")?;
+        write(table, &*model, PerPoint::Posterior, source, &executor)?;
     } else {
         let mut table = Table::vector(&args.output, Dtype::I64, "label")?;
-        model.predict(source, &executor, &mut |labels| {
+        model.labels(source, &executor, &mut |labels| {
             check_interrupt()?;
             table.write_labels(labels)
         })?;
@@ -72,19 +69,28 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn map(args: &MapArgs, map: PointMap) -> Result<ExitCode> {
+fn map(args: &MapArgs, numbers: PerPoint) -> Result<ExitCode> {
     output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
     let model = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
-    let width = latent_maps(&*model, map)?.width(map);
+    let Some(latents) = model.latents() else {
+        let verb = if numbers == PerPoint::Transform { "transform" } else { "reconstruct" };
+        return Err(Error::Config(format!(
+            "cannot {verb}: {} is {}, which has no latent space; 'predict --proba' gives its posteriors",
+            model.name(),
+            model.kind()
+        )));
+    };
+    let (width, prefix) = match numbers {
+        PerPoint::Transform => (latents.n_latents(), "z"),
+        _ => (model.dim(), "x"),
+    };
     let model = prepared(model, &args.data)?;
     let points = source::open(&args.data, None, args.compute.precision)?;
     points.borrow().check_for(&*model)?;
     progress::catch_interrupts()?;
-    let prefix = if map == PointMap::Transform { "z" } else { "x" };
-    let mut table = Table::matrix(&args.output, Dtype::F64, width, prefix)?;
-    latent_maps(&*model, map)?.map(map, points.borrow(), &executor, &mut rows(&mut table))?;
-    table.finish()?;
+    let table = Table::matrix(&args.output, Dtype::F64, width, prefix)?;
+    write(table, &*model, numbers, points.borrow(), &executor)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,9 +108,8 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let score = model.score(source, &executor)?;
     if let Some(path) = &args.output {
         progress::catch_interrupts()?;
-        let mut table = Table::vector(path, Dtype::F64, "log_density")?;
-        model.score_samples(source, &executor, &mut rows(&mut table))?;
-        table.finish()?;
+        let table = Table::vector(path, Dtype::F64, "log_density")?;
+        write(table, &*model, PerPoint::LogDensity, source, &executor)?;
     }
     output::print(&if args.json {
         json_line(&output::score_json(&*model, &score))
@@ -154,12 +159,19 @@ fn info(args: &InfoArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a sink that writes rows of a table until the user interrupts the command.
-fn rows(table: &mut Table) -> impl FnMut(&[f64]) -> Result<()> {
-    |values| {
+/// Fills a table with numbers of each point, unless the user interrupts the command.
+fn write(
+    mut table: Table,
+    model: &dyn AnyModel,
+    numbers: PerPoint,
+    source: Source<'_>,
+    executor: &Executor,
+) -> Result<()> {
+    model.per_point(numbers, source, executor, &mut |values| {
         check_interrupt()?;
         table.write(values)
-    }
+    })?;
+    table.finish()
 }
 
 /// Returns a model as it looks at these data.

@@ -43,8 +43,7 @@ pub fn run(command: &SelectCommand) -> Result<ExitCode> {
     let (targets, inputs) = fit::targets(&command.fit)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     output::check_targets(&targets, &inputs)?;
-    let name = command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    select(command, name)
+    select(command, command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL))
 }
 
 /// Returns all combinations of the sizes that were typed, each with the options of its fit.
@@ -75,7 +74,7 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     let kind = kind_of(name);
     for args in &arguments {
         kinds::check_arguments(kind, name, args)?;
-        kind.check(args, None)?;
+        (kind.check)(args, None)?;
     }
     let points = Points::open(&command.fit, name, None, None)?;
     let all = points.source.borrow();
@@ -90,26 +89,22 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         _ => (all, None),
     };
     let told: Vec<FitArgs> = arguments.iter().map(|args| points.told(args)).collect();
-    let specs = kind.specs(&points.name, &told, None, source)?;
-    progress::catch_interrupts()?;
-
     let config = fit::config(&command.fit)?;
-    let prepared = specs.prepare(source, &executor)?;
+    progress::catch_interrupts()?;
+    let prepared = kind.prepare(&points.name, &told, None, source, &executor)?;
     let per_iteration = prepared.points_per_iteration();
     let counter = Counter::new(sizes.len(), command.fit.quiet);
     let results = selection::fit_all(sizes.len(), per_iteration, &executor, |i, executor| {
         if progress::interrupted() {
             return Ok(None);
         }
-        let observer = &mut UntilInterrupt;
-        let (stream, held_out_of_stream, checkpoint) = (None, None, None);
         let run = Run {
             config: &config,
             executor,
-            observer,
-            stream,
-            held_out: held_out_of_stream,
-            checkpoint,
+            observer: &mut UntilInterrupt,
+            stream: None,
+            held_out: None,
+            checkpoint: None,
         };
         let fit = prepared.fit(i, run)?;
         let score = prepared.score(&*fit.model, executor)?;
@@ -119,14 +114,8 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     });
     counter.finish();
     // After an interrupt the finished candidates are compared, and the others dropped.
-    let mut finished = Vec::new();
-    let mut indices = Vec::new();
-    for (i, candidate) in results?.into_iter().enumerate() {
-        if let Some(candidate) = candidate {
-            indices.push(i);
-            finished.push(candidate);
-        }
-    }
+    let some = results?.into_iter().enumerate().filter_map(|(i, candidate)| Some((i, candidate?)));
+    let (indices, finished): (Vec<usize>, Vec<Candidate>) = some.unzip();
     let sizes: Vec<Size> = indices.iter().map(|&i| sizes[i]).collect();
     let Some(best) = selection::best(&finished, command.criterion) else {
         progress::check_interrupt()?;
@@ -149,7 +138,7 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     }
     let report = FitReport {
         fit: &finished[best].fit,
-        method: specs.method(indices[best], source),
+        method: prepared.method(indices[best]),
         stop_reason: finished[best].fit.stop_reason,
         n_points: all.len(),
         score: Some(&finished[best].score),

@@ -1,8 +1,8 @@
 //! A fitted or loaded model of any kind. Commands see models through [`AnyModel`] alone.
 
-use super::{Described, Kind, PointMap, kind_of};
+use super::{Described, Kind, kind_of};
 use crate::cli::source::{Source, with_points};
-use entropysum::error::{Error, Result};
+use entropysum::error::Result;
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
 use entropysum::model::{Density, LatentSpace};
@@ -13,83 +13,67 @@ use std::fmt::Debug;
 use std::path::Path;
 
 /// Takes numbers of successive points.
-pub type ValueSink<'s> = dyn FnMut(&[f64]) -> Result<()> + 's;
+pub type Sink<'s> = dyn FnMut(&[f64]) -> Result<()> + 's;
 
-/// Takes labels of successive points.
-pub type LabelSink<'s> = dyn FnMut(&[u32]) -> Result<()> + 's;
-
-/// Takes successive points, and their components if there are components.
-pub type SampleSink<'s> = dyn FnMut(&[f64], &[u32]) -> Result<()> + 's;
+/// Numbers of a point under a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerPoint {
+    LogDensity,
+    /// Posterior probabilities of the components.
+    Posterior,
+    /// The most probable state of all latents: zeros and ones.
+    State,
+    /// Posterior means of the latents.
+    Transform,
+    /// The point that these means stand for.
+    Reconstruct,
+}
 
 /// A model of any kind. Every [`Kind`] implements it by the one `impl` below.
+///
+/// Most methods are those of [`Stored`], [`GenerativeModel`](entropysum::model::GenerativeModel) and [`inference`].
 pub trait AnyModel: Described + Any + Debug + Send + Sync {
     /// Returns the kind, as messages call it: "a mixture".
     fn kind(&self) -> &'static str;
-
-    /// Returns the name of the model in files and after `--model`.
     fn name(&self) -> String;
-
-    /// Returns the settings that define the model and are no arrays.
     fn settings(&self) -> Vec<(&'static str, Value)>;
-
-    /// Returns the sizes of the model. The last is "dim".
     fn sizes(&self) -> Vec<(&'static str, usize)>;
-
-    /// Returns the model as a JSON object.
     fn to_json(&self) -> Value;
-
-    /// Writes the model to a file, in the format that its name says.
     fn save(&self, path: &Path) -> Result<()>;
-
-    /// Returns the dimension of the points.
     fn dim(&self) -> usize;
-
-    /// Returns the number of free parameters.
     fn n_parameters(&self) -> usize;
-
     /// Returns the number of components; 0 for a model without components.
     fn n_components(&self) -> usize;
-
-    /// Tells whether the model takes sparse points.
     fn takes_sparse(&self) -> bool;
-
     /// Returns the same model for points with missing values.
     fn ignoring_missing(&self) -> Result<Box<dyn AnyModel>>;
 
-    /// Returns the mean log-density of points, and the terms of information criteria.
     fn score(&self, source: Source<'_>, executor: &Executor) -> Result<Score>;
 
-    /// Hands on the log-density of each point.
-    fn score_samples(
+    /// Hands on numbers of each point, in order. Ask only for numbers that the model has.
+    fn per_point(
+        &self,
+        numbers: PerPoint,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut Sink<'_>,
+    ) -> Result<()>;
+
+    /// Hands on the most probable component of each point, in order.
+    fn labels(
         &self,
         source: Source<'_>,
         executor: &Executor,
-        sink: &mut ValueSink<'_>,
+        sink: &mut dyn FnMut(&[u32]) -> Result<()>,
     ) -> Result<()>;
 
-    /// Hands on the most probable component of each point.
-    fn predict(
-        &self,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut LabelSink<'_>,
-    ) -> Result<()>;
-
-    /// Hands on the posterior probabilities of each point.
-    fn predict_proba(
-        &self,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut ValueSink<'_>,
-    ) -> Result<()>;
-
-    /// Hands on `n` points that are drawn from the model.
+    /// Hands on `n` points that are drawn from the model, and their components if there are components.
     fn sample(
         &self,
         n: u64,
         seed: u64,
         executor: &Executor,
-        sink: &mut SampleSink<'_>,
+        sink: &mut dyn FnMut(&[f64], &[u32]) -> Result<()>,
     ) -> Result<()>;
 }
 
@@ -142,36 +126,38 @@ impl<M: Kind> AnyModel for M {
         with_points!(source, points => inference::score(self, points, executor))
     }
 
-    fn score_samples(
+    fn per_point(
         &self,
+        numbers: PerPoint,
         source: Source<'_>,
         executor: &Executor,
-        sink: &mut ValueSink<'_>,
+        sink: &mut Sink<'_>,
     ) -> Result<()> {
-        with_points!(source, points => {
-            inference::score_samples(self, points, executor, |_, values| sink(values))
+        with_points!(source, points => match numbers {
+            PerPoint::LogDensity => {
+                inference::score_samples(self, points, executor, |_, values| sink(values))
+            }
+            PerPoint::Posterior => {
+                inference::predict_proba(self, points, executor, |_, values| sink(values))
+            }
+            PerPoint::State => {
+                let network = self.network().expect("states are those of networks");
+                inference::most_probable_states(network, points, executor, |_, values| sink(values))
+            }
+            PerPoint::Transform | PerPoint::Reconstruct => {
+                self.latents().expect("a model with latents").map(numbers, source, executor, sink)
+            }
         })
     }
 
-    fn predict(
+    fn labels(
         &self,
         source: Source<'_>,
         executor: &Executor,
-        sink: &mut LabelSink<'_>,
+        sink: &mut dyn FnMut(&[u32]) -> Result<()>,
     ) -> Result<()> {
         with_points!(source, points => {
             inference::predict(self, points, executor, |_, labels| sink(labels))
-        })
-    }
-
-    fn predict_proba(
-        &self,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut ValueSink<'_>,
-    ) -> Result<()> {
-        with_points!(source, points => {
-            inference::predict_proba(self, points, executor, |_, values| sink(values))
         })
     }
 
@@ -180,66 +166,47 @@ impl<M: Kind> AnyModel for M {
         n: u64,
         seed: u64,
         executor: &Executor,
-        sink: &mut SampleSink<'_>,
+        sink: &mut dyn FnMut(&[f64], &[u32]) -> Result<()>,
     ) -> Result<()> {
         inference::sample(self, n, seed, executor, sink)
+    }
+}
+
+/// A model with a vector of latents, in both precisions.
+pub trait Latents {
+    fn n_latents(&self) -> usize;
+
+    /// Hands on the numbers of [`PerPoint::Transform`] or [`PerPoint::Reconstruct`].
+    fn map(
+        &self,
+        numbers: PerPoint,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut Sink<'_>,
+    ) -> Result<()>;
+}
+
+impl<M: LatentSpace<f32> + LatentSpace<f64>> Latents for M {
+    fn n_latents(&self) -> usize {
+        LatentSpace::<f64>::n_latents(self)
+    }
+
+    fn map(
+        &self,
+        numbers: PerPoint,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        with_points!(source, points => match numbers {
+            PerPoint::Reconstruct => inference::reconstruct(self, points, executor, |_, x| sink(x)),
+            _ => inference::transform(self, points, executor, |_, z| sink(z)),
+        })
     }
 }
 
 /// Loads a model of any kind.
 pub fn load(path: &Path) -> Result<Box<dyn AnyModel>> {
     let model: Model = store::load(path)?;
-    kind_of(&model.name()).model(model)
-}
-
-/// Maps of points by way of their latents. Every model with a vector of latents implements it.
-pub trait LatentMaps {
-    /// Returns how many numbers a map makes of a point.
-    fn width(&self, map: PointMap) -> usize;
-
-    /// Maps all points, in order.
-    fn map(
-        &self,
-        map: PointMap,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut ValueSink<'_>,
-    ) -> Result<()>;
-}
-
-impl<M: LatentSpace<f32> + LatentSpace<f64>> LatentMaps for M {
-    fn width(&self, map: PointMap) -> usize {
-        match map {
-            PointMap::Transform => LatentSpace::<f64>::n_latents(self),
-            PointMap::Reconstruct => self.dim(),
-        }
-    }
-
-    fn map(
-        &self,
-        map: PointMap,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut ValueSink<'_>,
-    ) -> Result<()> {
-        with_points!(source, points => match map {
-            PointMap::Transform => inference::transform(self, points, executor, |_, z| sink(z)),
-            PointMap::Reconstruct => inference::reconstruct(self, points, executor, |_, x| sink(x)),
-        })
-    }
-}
-
-/// Returns the latent maps of a model, or an error that names another command if it has no latents.
-pub fn latent_maps(model: &dyn AnyModel, map: PointMap) -> Result<&dyn LatentMaps> {
-    let verb = match map {
-        PointMap::Transform => "transform",
-        PointMap::Reconstruct => "reconstruct",
-    };
-    model.latent_maps().ok_or_else(|| {
-        Error::Config(format!(
-            "cannot {verb}: {} is {}, which has no latent space; 'predict --proba' gives its posteriors",
-            model.name(),
-            model.kind()
-        ))
-    })
+    (kind_of(&model.name()).model)(model)
 }

@@ -14,7 +14,6 @@ use entropysum::monitor::Observer;
 use entropysum::scalar::Scalar;
 use entropysum::store::Model;
 use std::any::Any;
-use std::marker::PhantomData;
 
 /// The result of a fit.
 pub type Outcome = Fit<Box<dyn AnyModel>>;
@@ -22,64 +21,100 @@ pub type Outcome = Fit<Box<dyn AnyModel>>;
 /// Values that tell how many latents points need, in descending order, and their name.
 pub type Scree = (&'static str, Vec<f64>);
 
-/// The static part of any [`Kind`].
-pub trait AnyKind: Sync {
-    /// Returns the kind, as messages call it: "a mixture".
-    fn kind(&self) -> &'static str;
-
-    /// Tells whether models of this name are of this kind.
-    fn answers_to(&self, name: &str) -> bool;
-
-    /// Returns [`Kind::ARGUMENTS`].
-    fn arguments(&self) -> &'static [&'static str];
-
-    /// Returns [`Kind::ALGORITHMS`].
-    fn algorithms(&self) -> &'static [&'static str];
-
+/// The static part of a [`Kind`].
+pub struct AnyKind {
+    pub kind: &'static str,
+    pub arguments: &'static [&'static str],
+    pub algorithms: &'static [&'static str],
+    pub answers_to: fn(&str) -> bool,
+    pub check: fn(&FitArgs, Option<Given<'_, dyn AnyModel>>) -> Result<()>,
     /// Boxes a model of this kind.
-    fn model(&self, model: Model) -> Result<Box<dyn AnyModel>>;
+    pub model: fn(Model) -> Result<Box<dyn AnyModel>>,
+    prepare: PrepareFn,
+}
 
-    /// Calls [`Kind::check`].
-    fn check(&self, args: &FitArgs, given: Option<Given<'_, dyn AnyModel>>) -> Result<()>;
+type PrepareFn = for<'a> fn(
+    &str,
+    &[FitArgs],
+    Option<Box<dyn AnyModel>>,
+    Source<'a>,
+    &'a Executor,
+) -> Result<Box<dyn AnyPrepared + 'a>>;
 
-    /// Returns what to learn from these points, one specification for each of the arguments.
-    fn specs(
+impl AnyKind {
+    pub const fn of<M: Kind>() -> Self {
+        Self {
+            kind: M::KIND,
+            arguments: M::ARGUMENTS,
+            algorithms: M::ALGORITHMS,
+            answers_to: M::answers_to,
+            check: |args, given| {
+                let given = given.map(|Given { path, model }| Given { path, model: own(model) });
+                M::check(args, given)
+            },
+            model: |model| Ok(Box::new(M::try_from(model)?)),
+            prepare: prepare::<M>,
+        }
+    }
+
+    /// Prepares points for fits, one for each of the arguments, of a model of this name or from the given one.
+    pub fn prepare<'a>(
         &self,
         name: &str,
         args: &[FitArgs],
         given: Option<Box<dyn AnyModel>>,
-        source: Source<'_>,
-    ) -> Result<Box<dyn AnySpecs>>;
-}
-
-/// Specifications of models of one kind, which differ in size.
-pub trait AnySpecs: Send + Sync {
-    /// Calls [`Kind::label`].
-    fn label(&self, i: usize) -> String;
-
-    /// Calls [`Kind::method`].
-    fn method(&self, i: usize, source: Source<'_>) -> Option<String>;
-
-    /// Prepares points for fits of all specifications.
-    fn prepare<'a>(
-        &'a self,
         source: Source<'a>,
         executor: &'a Executor,
-    ) -> Result<Box<dyn AnyPrepared + 'a>>;
+    ) -> Result<Box<dyn AnyPrepared + 'a>> {
+        (self.prepare)(name, args, given, source, executor)
+    }
 }
 
-/// Points that are prepared for fits.
+fn prepare<'a, M: Kind>(
+    name: &str,
+    args: &[FitArgs],
+    given: Option<Box<dyn AnyModel>>,
+    source: Source<'a>,
+    executor: &'a Executor,
+) -> Result<Box<dyn AnyPrepared + 'a>> {
+    let mut given: Option<M> = match given {
+        None => None,
+        Some(model) => Some(*(model as Box<dyn Any>).downcast().expect(OWN)),
+    };
+    let spec = |args: &FitArgs| {
+        // Fits of several sizes have no given start.
+        let spec = M::spec(name, args, given.take(), source.dim())?;
+        source.check_sparse(M::learns_from_sparse(&spec), name)?;
+        Ok(spec)
+    };
+    let specs = args.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    Ok(match source {
+        Source::F32(points) => {
+            let prepared = M::prepare(&specs, points, executor)?;
+            Box::new(InPrecision { specs, points, prepared })
+        }
+        Source::F64(points) => {
+            let prepared = M::prepare(&specs, points, executor)?;
+            Box::new(InPrecision { specs, points, prepared })
+        }
+    })
+}
+
+/// Points that are prepared for fits of any kind. Fits have numbers, in the order of their arguments.
 pub trait AnyPrepared: Sync {
     /// Returns how many points an iteration of a fit goes through.
     fn points_per_iteration(&self) -> u64;
 
-    /// Fits a model of specification `i`.
+    /// Returns how a fit learns from the points, if that is chosen and not asked for.
+    fn method(&self, i: usize) -> Option<String>;
+
+    /// Runs a fit.
     fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome>;
 
     /// Returns how well a fitted model describes the points.
     fn score(&self, model: &dyn AnyModel, executor: &Executor) -> Result<Score>;
 
-    /// Returns what the points tell of the number of latents of specification `i`.
+    /// Returns what the points tell of the number of latents.
     fn scree(&self, i: usize) -> Option<Scree>;
 }
 
@@ -93,125 +128,39 @@ pub struct Run<'a> {
     pub checkpoint: Option<&'a CheckpointFile>,
 }
 
-/// Points that are prepared for fits of one kind in one precision.
-pub trait Prepared<T: Scalar, M>: Sync {
-    /// Returns how many points an iteration of a fit goes through.
+/// Points that are prepared for fits of one kind in one precision, as [`AnyPrepared`].
+pub trait Prepared<T: Scalar, M: Kind>: Sync {
     fn points_per_iteration(&self) -> u64;
 
-    /// Fits a model of specification `i`, as `fitting` says.
-    fn fit(&self, i: usize, fitting: Fitting<'_, T, M>) -> Result<Fit<M>>;
+    fn fit(&self, spec: &M::Spec, fitting: Fitting<'_, T, M>) -> Result<Fit<M>>;
 
-    /// Returns how well a fitted model describes the points.
     fn score(&self, model: &M, executor: &Executor) -> Result<Score>;
 
-    /// Returns what the points tell of the number of latents of specification `i`.
-    fn scree(&self, _i: usize) -> Option<Scree> {
+    fn scree(&self, _spec: &M::Spec) -> Option<Scree> {
         None
     }
 }
 
-/// Points for kinds that learn from points alone.
-pub struct PointsAlone<'a, T: Scalar, M: Kind> {
-    pub specs: &'a [M::Spec],
-    pub points: &'a dyn DataSource<T>,
-}
-
-impl<T: Scalar, M: Kind + Density<T>> Prepared<T, M> for PointsAlone<'_, T, M>
+/// Points are all that most kinds need to know of points.
+impl<T: Scalar, M: Kind + Density<T>> Prepared<T, M> for &dyn DataSource<T>
 where
     M::Spec: Spec<T, Model = M>,
 {
     fn points_per_iteration(&self) -> u64 {
-        self.points.len()
+        self.len()
     }
 
-    fn fit(&self, i: usize, fitting: Fitting<'_, T, M>) -> Result<Fit<M>> {
-        fitting.fit(&self.specs[i])
+    fn fit(&self, spec: &M::Spec, fitting: Fitting<'_, T, M>) -> Result<Fit<M>> {
+        fitting.fit(spec)
     }
 
     fn score(&self, model: &M, executor: &Executor) -> Result<Score> {
-        inference::score(model, self.points, executor)
+        inference::score(model, *self, executor)
     }
 }
 
-/// The static part of kind `M`, as an object.
-pub struct Static<M>(pub PhantomData<fn() -> M>);
-
-impl<M: Kind> AnyKind for Static<M> {
-    fn kind(&self) -> &'static str {
-        M::KIND
-    }
-
-    fn answers_to(&self, name: &str) -> bool {
-        M::answers_to(name)
-    }
-
-    fn arguments(&self) -> &'static [&'static str] {
-        M::ARGUMENTS
-    }
-
-    fn algorithms(&self) -> &'static [&'static str] {
-        M::ALGORITHMS
-    }
-
-    fn model(&self, model: Model) -> Result<Box<dyn AnyModel>> {
-        Ok(Box::new(M::try_from(model)?))
-    }
-
-    fn check(&self, args: &FitArgs, given: Option<Given<'_, dyn AnyModel>>) -> Result<()> {
-        M::check(args, given.map(|Given { path, model }| Given { path, model: of_kind(model) }))
-    }
-
-    fn specs(
-        &self,
-        name: &str,
-        args: &[FitArgs],
-        given: Option<Box<dyn AnyModel>>,
-        source: Source<'_>,
-    ) -> Result<Box<dyn AnySpecs>> {
-        let mut given = match given {
-            None => None,
-            Some(model) => Some(*(model as Box<dyn Any>).downcast().expect(OF_KIND)),
-        };
-        let spec = |args: &FitArgs| {
-            // Fits of several sizes have no given start.
-            let spec = M::spec(name, args, given.take(), source.dim())?;
-            source.check_sparse(M::learns_from_sparse(&spec), name)?;
-            Ok(spec)
-        };
-        Ok(Box::new(Specs::<M>(args.iter().map(spec).collect::<Result<_>>()?)))
-    }
-}
-
-struct Specs<M: Kind>(Vec<M::Spec>);
-
-impl<M: Kind> AnySpecs for Specs<M> {
-    fn label(&self, i: usize) -> String {
-        M::label(&self.0[i])
-    }
-
-    fn method(&self, i: usize, source: Source<'_>) -> Option<String> {
-        M::method(&self.0[i], source.len(), source.dim())
-    }
-
-    fn prepare<'a>(
-        &'a self,
-        source: Source<'a>,
-        executor: &'a Executor,
-    ) -> Result<Box<dyn AnyPrepared + 'a>> {
-        Ok(match source {
-            Source::F32(points) => {
-                let prepared = M::prepare(&self.0, points, executor)?;
-                Box::new(InPrecision { points, prepared })
-            }
-            Source::F64(points) => {
-                let prepared = M::prepare(&self.0, points, executor)?;
-                Box::new(InPrecision { points, prepared })
-            }
-        })
-    }
-}
-
-struct InPrecision<'a, T: Scalar, M> {
+struct InPrecision<'a, T: Scalar, M: Kind> {
+    specs: Vec<M::Spec>,
     points: &'a dyn DataSource<T>,
     prepared: Box<dyn Prepared<T, M> + 'a>,
 }
@@ -221,8 +170,14 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
         self.prepared.points_per_iteration()
     }
 
+    fn method(&self, i: usize) -> Option<String> {
+        M::method(&self.specs[i], self.points.len(), self.points.dim())
+    }
+
     fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome> {
         let Run { config, executor, observer, stream, held_out, checkpoint } = run;
+        let spec = &self.specs[i];
+        let config = &Config { label: M::label(spec), ..config.clone() };
         let mut fitting = Fitting::new(self.points, executor).config(config).observer(observer);
         if let Some(stream) = stream {
             fitting = fitting.minibatches(stream);
@@ -230,7 +185,7 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
         if let Some(held_out) = held_out {
             fitting = fitting.held_out(T::points(held_out));
         }
-        let fit = |fitting: Fitting<'_, T, M>| self.prepared.fit(i, fitting);
+        let fit = |fitting: Fitting<'_, T, M>| self.prepared.fit(spec, fitting);
         let fit = match checkpoint {
             None => fit(fitting),
             Some(file) => file.keep(fitting, fit),
@@ -239,16 +194,16 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
     }
 
     fn score(&self, model: &dyn AnyModel, executor: &Executor) -> Result<Score> {
-        self.prepared.score(of_kind(model), executor)
+        self.prepared.score(own(model), executor)
     }
 
     fn scree(&self, i: usize) -> Option<Scree> {
-        self.prepared.scree(i)
+        self.prepared.scree(&self.specs[i])
     }
 }
 
-const OF_KIND: &str = "the name of a model says its kind";
+const OWN: &str = "the name of a model says its kind";
 
-fn of_kind<M: Kind>(model: &dyn AnyModel) -> &M {
-    (model as &dyn Any).downcast_ref().expect(OF_KIND)
+fn own<M: Kind>(model: &dyn AnyModel) -> &M {
+    (model as &dyn Any).downcast_ref().expect(OWN)
 }

@@ -1,6 +1,6 @@
 //! Probabilistic PCA and factor analysis on the command line.
 
-use super::{Described, Given, Kind, LatentMaps, Prepared, Scree};
+use super::{Described, Given, Kind, Latents, Prepared, Scree};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -88,16 +88,12 @@ impl Kind for LinearGaussian {
     }
 
     fn prepare<'a, T: Scalar>(
-        specs: &'a [LinearGaussianSpec],
+        specs: &[LinearGaussianSpec],
         points: &'a dyn DataSource<T>,
         executor: &'a Executor,
     ) -> Result<Box<dyn Prepared<T, Self> + 'a>> {
         specs.iter().try_for_each(|spec| spec.check(points.dim()))?;
-        Ok(Box::new(Summarised {
-            specs,
-            points,
-            summary: Summary::new(&specs[0], points, executor)?,
-        }))
+        Ok(Box::new(Summarised { points, summary: Summary::new(&specs[0], points, executor)? }))
     }
 }
 
@@ -123,7 +119,7 @@ impl Described for LinearGaussian {
         criterion::certify_linear_gaussian(self, points, executor)
     }
 
-    fn latent_maps(&self) -> Option<&dyn LatentMaps> {
+    fn latents(&self) -> Option<&dyn Latents> {
         Some(self)
     }
 
@@ -152,7 +148,6 @@ impl Described for LinearGaussian {
 
 /// Points, and all that fits of several sizes need to know of them.
 struct Summarised<'a, T: Scalar> {
-    specs: &'a [LinearGaussianSpec],
     points: &'a dyn DataSource<T>,
     summary: Summary<'a, T>,
 }
@@ -164,10 +159,10 @@ impl<T: Scalar> Prepared<T, LinearGaussian> for Summarised<'_, T> {
 
     fn fit(
         &self,
-        i: usize,
+        spec: &LinearGaussianSpec,
         fitting: Fitting<'_, T, LinearGaussian>,
     ) -> Result<Fit<LinearGaussian>> {
-        fitting.fit(&self.summary.prepared(&self.specs[i]))
+        fitting.fit(&self.summary.prepared(spec))
     }
 
     fn score(&self, model: &LinearGaussian, executor: &Executor) -> Result<Score> {
@@ -179,12 +174,11 @@ impl<T: Scalar> Prepared<T, LinearGaussian> for Summarised<'_, T> {
         }
     }
 
-    fn scree(&self, i: usize) -> Option<Scree> {
-        let noise = self.specs[i].noise;
-        let name = match noise {
+    fn scree(&self, spec: &LinearGaussianSpec) -> Option<Scree> {
+        let name = match spec.noise {
             Noise::Isotropic => "eigenvalue of the covariance",
             Noise::Diagonal => "eigenvalue of the correlation",
         };
-        Some((name, self.summary.scree(noise)?))
+        Some((name, self.summary.scree(spec.noise)?))
     }
 }

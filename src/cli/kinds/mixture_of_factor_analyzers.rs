@@ -1,7 +1,7 @@
 //! Mixtures of factor analysers on the command line.
 
 use super::mixture::{check_components, check_memory, component_table, fresh_start};
-use super::{Described, Given, Kind, LatentMaps};
+use super::{Described, Given, Kind, Latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
@@ -108,7 +108,7 @@ impl Described for MixtureOfFactorAnalyzers {
         criterion::certify_factor_analyzers(self, points, executor)
     }
 
-    fn latent_maps(&self) -> Option<&dyn LatentMaps> {
+    fn latents(&self) -> Option<&dyn Latents> {
         Some(self)
     }
 }

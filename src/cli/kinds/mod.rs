@@ -1,7 +1,8 @@
 //! What the command line needs to know of each kind of model, one file a kind.
 //!
 //! A new kind implements [`Kind`] and [`Described`] in a file here and gets a line in [`KINDS`]. Commands see models of all
-//! kinds as [`AnyModel`], and fits as [`learning::AnySpecs`]; so commands are compiled once.
+//! kinds as [`AnyModel`], and points of a fit as
+//! [`learning::AnyPrepared`]; so commands are compiled once.
 
 mod any;
 mod learning;
@@ -10,11 +11,10 @@ mod mixture;
 mod mixture_of_factor_analyzers;
 mod sbn;
 
-pub use any::{AnyModel, LatentMaps, ValueSink, latent_maps, load};
+pub use any::{AnyModel, Latents, PerPoint, load};
 pub use learning::{AnyKind, Outcome, Prepared, Run, Scree};
 
 use crate::cli::args::FitArgs;
-use crate::cli::source::Source;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::Spec;
@@ -27,26 +27,24 @@ use entropysum::model::{
 };
 use entropysum::scalar::Scalar;
 use entropysum::store::{Model, Stored};
-use learning::{PointsAlone, Static};
 use serde_json::Value;
 use std::fmt::Debug;
-use std::marker::PhantomData;
 use std::path::Path;
 
 /// All kinds.
-static KINDS: [&dyn AnyKind; 4] = [
-    &Static::<Mixture>(PhantomData),
-    &Static::<MixtureOfFactorAnalyzers>(PhantomData),
-    &Static::<LinearGaussian>(PhantomData),
-    &Static::<SigmoidBeliefNet>(PhantomData),
+static KINDS: [AnyKind; 4] = [
+    AnyKind::of::<Mixture>(),
+    AnyKind::of::<MixtureOfFactorAnalyzers>(),
+    AnyKind::of::<LinearGaussian>(),
+    AnyKind::of::<SigmoidBeliefNet>(),
 ];
 
 /// Returns the kind of models of this name.
 ///
 /// # Panics
 /// If no model of the library has this name.
-pub fn kind_of(name: &str) -> &'static dyn AnyKind {
-    let found = KINDS.into_iter().find(|kind| kind.answers_to(name));
+pub fn kind_of(name: &str) -> &'static AnyKind {
+    let found = KINDS.iter().find(|kind| (kind.answers_to)(name));
     found.unwrap_or_else(|| unreachable!("{name} was looked up before"))
 }
 
@@ -77,24 +75,14 @@ pub trait Described {
         None
     }
 
-    /// Returns the maps of `transform` and `reconstruct`, if the kind has a vector of latents.
-    fn latent_maps(&self) -> Option<&dyn LatentMaps> {
+    /// Returns the model as one with a vector of latents, if it has latents.
+    fn latents(&self) -> Option<&dyn Latents> {
         None
     }
 
-    /// Returns how many latents the most probable state of a point has; 0 if states are components, or there are no states.
-    fn state_width(&self) -> usize {
-        0
-    }
-
-    /// Hands on the most probable state of each point, in order: zeros and ones.
-    fn states(
-        &self,
-        _source: Source<'_>,
-        _executor: &Executor,
-        _sink: &mut ValueSink<'_>,
-    ) -> Result<()> {
-        unreachable!("asked of kinds with states only")
+    /// Returns the model as a network, whose latents have a most probable state, if it is a network.
+    fn network(&self) -> Option<&SigmoidBeliefNet> {
+        None
     }
 }
 
@@ -141,7 +129,7 @@ pub trait Kind:
 
     /// Prepares points for fits of these specifications, of which there is at least one.
     fn prepare<'a, T: Scalar>(
-        specs: &'a [Self::Spec],
+        _specs: &[Self::Spec],
         points: &'a dyn DataSource<T>,
         _executor: &'a Executor,
     ) -> Result<Box<dyn Prepared<T, Self> + 'a>>
@@ -149,7 +137,7 @@ pub trait Kind:
         Self: Density<T>,
         Self::Spec: Spec<T, Model = Self>,
     {
-        Ok(Box::new(PointsAlone { specs, points }))
+        Ok(Box::new(points))
     }
 }
 
@@ -168,15 +156,6 @@ impl<M: ?Sized> Given<'_, M> {
     }
 }
 
-/// A map of points by way of their latents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PointMap {
-    /// To the means of their latents.
-    Transform,
-    /// To the points that these means stand for.
-    Reconstruct,
-}
-
 /// Returns the algorithm that learns by minibatches, if one was asked for.
 pub fn algorithm(args: &FitArgs) -> Option<Algorithm> {
     let all = [Algorithm::Stepwise, Algorithm::Incremental];
@@ -187,10 +166,10 @@ pub fn algorithm(args: &FitArgs) -> Option<Algorithm> {
 }
 
 /// Refuses arguments and algorithms that a kind has no use for.
-pub fn check_arguments(kind: &dyn AnyKind, name: &str, args: &FitArgs) -> Result<()> {
+pub fn check_arguments(kind: &AnyKind, name: &str, args: &FitArgs) -> Result<()> {
     for (argument, given) in args.of_kinds() {
-        if given && !kind.arguments().contains(&argument) {
-            let kind = kind.kind();
+        if given && !kind.arguments.contains(&argument) {
+            let kind = kind.kind;
             return Err(Error::Config(format!("{argument} is no argument of {name}, {kind}")));
         }
     }
@@ -209,9 +188,9 @@ pub fn check_arguments(kind: &dyn AnyKind, name: &str, args: &FitArgs) -> Result
         )));
     }
     match &args.algorithm {
-        Some(asked) if !kind.algorithms().contains(&asked.as_str()) => Err(Error::Config(format!(
+        Some(asked) if !kind.algorithms.contains(&asked.as_str()) => Err(Error::Config(format!(
             "--algorithm {asked}: {name} is learned by {}",
-            kind.algorithms().join(" or ")
+            kind.algorithms.join(" or ")
         ))),
         _ => Ok(()),
     }
@@ -224,7 +203,7 @@ mod tests {
     #[test]
     fn every_model_of_the_library_has_its_line() {
         for name in Model::names() {
-            assert_eq!(Some(kind_of(name).kind()), Model::kind_of(name), "{name}");
+            assert_eq!(Some(kind_of(name).kind), Model::kind_of(name), "{name}");
         }
     }
 }

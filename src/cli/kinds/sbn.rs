@@ -1,10 +1,9 @@
 //! Sigmoid belief networks on the command line.
 
-use super::{Described, Given, Kind, LatentMaps, ValueSink, algorithm};
+use super::{Described, Given, Kind, Latents, algorithm};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
-use crate::cli::source::{Source, with_points};
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
 use entropysum::em::SbnSpec;
@@ -13,9 +12,8 @@ use entropysum::em::sweep::Sweeper;
 use entropysum::em::truncated;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::inference;
+use entropysum::model::SigmoidBeliefNet;
 use entropysum::model::sbn::{LatentPosterior, Layer, MAX_ENUMERATED};
-use entropysum::model::{LatentSpace, SigmoidBeliefNet};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -202,22 +200,11 @@ impl Described for SigmoidBeliefNet {
         })
     }
 
-    fn latent_maps(&self) -> Option<&dyn LatentMaps> {
+    fn latents(&self) -> Option<&dyn Latents> {
         Some(self)
     }
 
-    fn state_width(&self) -> usize {
-        LatentSpace::<f64>::n_latents(self)
-    }
-
-    fn states(
-        &self,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut ValueSink<'_>,
-    ) -> Result<()> {
-        with_points!(source, points => {
-            inference::most_probable_states(self, points, executor, |_, values| sink(values))
-        })
+    fn network(&self) -> Option<&SigmoidBeliefNet> {
+        Some(self)
     }
 }

@@ -1,13 +1,14 @@
 //! `check`: the parameterisation criterion of a model, and the gap on points.
 
 use crate::cli::args::CheckArgs;
-use crate::cli::kinds::{FitKind, Kind, with_model};
+use crate::cli::kinds::{self, AnyModel};
 use crate::cli::output;
-use crate::cli::run::{check_source, executor, json_line, open_plain, size};
+use crate::cli::run::{executor, json_line, size};
+use crate::cli::source::Source;
 use entropysum::criterion::{CertifiedGap, FactorModel};
+use entropysum::data::{self, OpenOptions};
 use entropysum::error::{Error, Result};
 use entropysum::expert::{Sizes, built_in};
-use entropysum::store::{self, Model};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,9 +18,10 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     let name = args.model.to_str().filter(|_| !path.is_file());
     let (model, gap) = match name {
         Some(name) => (named(name, args)?, None),
-        None => with_model!(store::load(path)?, model => {
-            (model.factors(), gap(&model, args)?)
-        }),
+        None => {
+            let model = kinds::load(path)?;
+            (model.factors(), gap(&*model, args)?)
+        }
     };
     let report = model.check(size(args.draws)?, args.seed);
     output::print(&if args.json {
@@ -49,11 +51,11 @@ fn named(name: &str, args: &CheckArgs) -> Result<FactorModel> {
     )
 }
 
-fn gap(model: &impl FitKind<f64>, args: &CheckArgs) -> Result<Option<CertifiedGap>> {
+fn gap(model: &dyn AnyModel, args: &CheckArgs) -> Result<Option<CertifiedGap>> {
     let Some(path) = &args.data else {
         return Ok(None);
     };
-    let source = open_plain(path)?;
-    check_source(&*source, model)?;
-    model.certify(&*source, &executor(&args.threads)?).map(Some)
+    let points = data::open(path, &OpenOptions::default())?;
+    Source::F64(&*points).check_for(model)?;
+    model.certify(&*points, &executor(&args.threads)?).map(Some)
 }

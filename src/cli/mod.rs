@@ -1,17 +1,20 @@
 //! The command line: a thin layer over the library.
 //!
-//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`select`], [`check`], [`bench`]; [`kinds`] knows
-//! what differs between kinds of models), watched by [`progress`], and what comes out is written and printed ([`output`]).
+//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`fit`], [`select`], [`check`], [`bench`]), watched by
+//! [`progress`], and what comes out is written and printed ([`output`]). [`kinds`] knows what differs between kinds of models, and
+//! [`source`] what differs between precisions; all else is compiled once.
 
 mod args;
 mod bench;
 mod check;
 mod checkpoint;
+mod fit;
 mod kinds;
 mod output;
 mod progress;
 mod run;
 mod select;
+mod source;
 mod stream;
 
 use clap::Parser;

@@ -1,14 +1,14 @@
 //! Prints reports, and writes tables of results.
 
-use crate::cli::kinds::Kind;
-use entropysum::data::{CsvWriter, Dtype, NpyWriter};
-use entropysum::em::Fit;
+use crate::cli::kinds::{AnyModel, Outcome};
+use entropysum::data::CsvWriter;
+use entropysum::data::Dtype;
+use entropysum::data::NpyWriter;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::expert::AtomicFile;
 use entropysum::inference::Score;
 use entropysum::monitor::{Minibatch, Monitor, StopReason};
-use entropysum::store;
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -199,8 +199,8 @@ impl Table {
 
 /// Everything that a report of a fit contains.
 #[derive(Debug)]
-pub struct FitReport<'a, M> {
-    pub fit: &'a Fit<M>,
+pub struct FitReport<'a> {
+    pub fit: &'a Outcome,
     /// The method of computation, if the program chose among several.
     pub method: Option<String>,
     pub stop_reason: StopReason,
@@ -216,7 +216,7 @@ pub struct FitReport<'a, M> {
     pub seconds_total: f64,
 }
 
-impl<M: Kind> FitReport<'_, M> {
+impl FitReport<'_> {
     fn iterations(&self) -> usize {
         self.fit.last().map_or(0, |record| record.iteration)
     }
@@ -240,7 +240,7 @@ impl<M: Kind> FitReport<'_, M> {
 
     /// Returns the report as a JSON object. Numbers that are not finite become null.
     pub fn json(&self) -> Value {
-        let (model, score) = (&self.fit.model, self.score);
+        let (model, score) = (&*self.fit.model, self.score);
         let last = self.fit.last().expect("a fit has at least one iteration");
         let sum = &last.entropy_sum;
         let mut report = Map::new();
@@ -306,7 +306,7 @@ impl<M: Kind> FitReport<'_, M> {
 
     /// Returns the report as text.
     pub fn text(&self) -> String {
-        let (model, score) = (&self.fit.model, self.score);
+        let (model, score) = (&*self.fit.model, self.score);
         let last = self.fit.last().expect("a fit has at least one iteration");
         let iterations = self.iterations();
         let why = match self.stop_reason {
@@ -355,7 +355,7 @@ impl<M: Kind> FitReport<'_, M> {
 }
 
 /// Returns a score as a JSON object.
-pub fn score_json(model: &impl Kind, score: &Score) -> Value {
+pub fn score_json(model: &dyn AnyModel, score: &Score) -> Value {
     let mut value = json!({
         "n_points": score.n_points,
         "total_weight": score.total_weight,
@@ -372,7 +372,7 @@ pub fn score_json(model: &impl Kind, score: &Score) -> Value {
 }
 
 /// Returns a score as text.
-pub fn score_text(model: &impl Kind, score: &Score) -> String {
+pub fn score_text(model: &dyn AnyModel, score: &Score) -> String {
     let points = match score.total_weight {
         weight if weight == score.n_points as f64 => score.n_points.to_string(),
         weight => format!("{}, total weight {}", score.n_points, significant(weight, 6)),
@@ -382,16 +382,16 @@ pub fn score_text(model: &impl Kind, score: &Score) -> String {
     aligned(&lines)
 }
 
-fn score_lines(model: &impl Kind, score: &Score) -> [(&'static str, String); 2] {
+fn score_lines(model: &dyn AnyModel, score: &Score) -> [(&'static str, String); 2] {
     let criteria = format!("{:.2}, AIC {:.2}, ICL {:.2}", score.bic(), score.aic(), score.icl());
     let bound = if model.scores_are_bounds() { " or more (lower bound)" } else { "" };
     let likelihood = format!("{:.6} per point{bound}", score.log_likelihood);
     [("log-likelihood", likelihood), ("BIC", criteria)]
 }
 
-/// Returns a model as a JSON object, which [`store::load`] reads.
-pub fn model_json(model: &impl Kind) -> Value {
-    let mut value = store::to_json(model);
+/// Returns a model as a JSON object, which [`load`](crate::cli::kinds::load) reads.
+pub fn model_json(model: &dyn AnyModel) -> Value {
+    let mut value = model.to_json();
     value["n_parameters"] = model.n_parameters().into();
     for (key, detail) in model.details() {
         if value.get(key).is_none() {
@@ -402,7 +402,7 @@ pub fn model_json(model: &impl Kind) -> Value {
 }
 
 /// Returns a model as text.
-pub fn model_text(model: &impl Kind) -> String {
+pub fn model_text(model: &dyn AnyModel) -> String {
     let mut lines = vec![
         ("model", model.title()),
         ("dimension", model.dim().to_string()),

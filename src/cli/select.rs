@@ -1,23 +1,22 @@
 //! `select`: fits models of several sizes to the same points, and compares them by a criterion.
 
-use crate::cli::args::{Counts, DEFAULT_MODEL, FitArgs, Precision, SelectCommand, Start};
-use crate::cli::kinds::{self, FitKind, with_kind};
+use crate::cli::args::{Counts, DEFAULT_MODEL, FitArgs, SelectCommand, Start};
+use crate::cli::fit::{self, Points};
+use crate::cli::kinds::{self, AnyModel, Run, Scree, kind_of};
 use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
-use crate::cli::run::{self, Points, executor, fit_targets, in_precision, json_line};
-use entropysum::data::split;
-use entropysum::em::Fitting;
+use crate::cli::run::{executor, exit_code, json_line};
 use entropysum::error::{Error, Result};
-use entropysum::inference;
 use entropysum::monitor::{IterRecord, Observer, StopReason, plot};
-use entropysum::scalar::Scalar;
-use entropysum::selection::{self, Candidate, Criterion};
+use entropysum::selection::{self, Criterion};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+
+type Candidate = selection::Candidate<Box<dyn AnyModel>>;
 
 /// Size of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,19 +40,14 @@ pub fn run(command: &SelectCommand) -> Result<ExitCode> {
         let message = "'select' does not learn by minibatches; use 'fit' for each size";
         return Err(Error::Config(message.to_owned()));
     }
-    let (targets, inputs) = fit_targets(&command.fit)?;
+    let (targets, inputs) = fit::targets(&command.fit)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     output::check_targets(&targets, &inputs)?;
-    let name = command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    in_precision!(command.fit.compute, select(command, name))
-}
-
-fn select<T: Scalar>(command: &SelectCommand, name: &str) -> Result<ExitCode> {
-    with_kind!(name, M => select_among::<T, M>(command, name))
+    select(command, command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL))
 }
 
 /// Returns all combinations of the sizes that were typed, each with the options of its fit.
-fn candidates(command: &SelectCommand) -> Result<Vec<(Size, FitArgs)>> {
+fn candidates(command: &SelectCommand) -> Result<(Vec<Size>, Vec<FitArgs>)> {
     let typed = |counts: &Option<Counts>| match counts {
         None => vec![None],
         Some(Counts(counts)) => counts.iter().copied().map(Some).collect::<Vec<_>>(),
@@ -70,66 +64,59 @@ fn candidates(command: &SelectCommand) -> Result<Vec<(Size, FitArgs)>> {
         let latent = size.latent.into_iter().collect();
         (size, FitArgs { components: size.components, latent, ..command.fit.clone() })
     };
-    Ok(pairs.map(arguments).collect())
+    Ok(pairs.map(arguments).unzip())
 }
 
-fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -> Result<ExitCode> {
+fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     let begin = Instant::now();
-    let candidates = candidates(command)?;
+    let (sizes, arguments) = candidates(command)?;
     let executor = executor(&command.fit.compute.threads)?;
-    for (_, args) in &candidates {
-        kinds::check_arguments::<M>(name, args)?;
-        M::check(args, None)?;
+    let kind = kind_of(name);
+    for args in &arguments {
+        kinds::check_arguments(kind, name, args)?;
+        (kind.check)(args, None)?;
     }
-    let points = Points::<T>::open::<M>(&command.fit, name, None, None)?;
-    let all = &*points.source;
+    let points = Points::open(&command.fit, name, None, None)?;
+    let all = points.source.borrow();
     let named = (command.criterion == Criterion::HeldOut).then_some(HELD_OUT);
-    let split = command.held_out.or(named).map(|part| split(all, part, command.fit.seed));
+    let split = command.held_out.or(named).map(|part| all.split(part, command.fit.seed));
     let mut sides = Vec::new();
     for side in split.transpose()?.into_iter().flatten() {
-        sides.push(run::into_memory::<T>(Box::new(side))?);
+        sides.push(side.into_memory()?);
     }
     let (source, held_out) = match &sides[..] {
-        [kept, held_out] => (&**kept, Some(&**held_out)),
+        [kept, held_out] => (kept.borrow(), Some(held_out.borrow())),
         _ => (all, None),
     };
-    let mut specs = Vec::new();
-    for (size, args) in &candidates {
-        let args = points.told(args);
-        let spec = M::spec(&points.name, &args, None, source.dim())?;
-        run::check_sparse(source, M::learns_from_sparse(&spec), &points.name)?;
-        specs.push((*size, spec));
-    }
+    let told: Vec<FitArgs> = arguments.iter().map(|args| points.told(args)).collect();
+    let config = fit::config(&command.fit)?;
     progress::catch_interrupts()?;
-
-    let config = run::config(&command.fit)?;
-    let all_specs: Vec<&M::Spec> = specs.iter().map(|(_, spec)| spec).collect();
-    let prepared = M::prepare(&all_specs, source, &executor)?;
-    let per_iteration = M::points_per_iteration(&prepared);
-    let counter = Counter::new(specs.len(), command.fit.quiet);
-    let results = selection::fit_all(specs.len(), per_iteration, &executor, |i, executor| {
+    let prepared = kind.prepare(&points.name, &told, None, source, &executor)?;
+    let per_iteration = prepared.points_per_iteration();
+    let counter = Counter::new(sizes.len(), command.fit.quiet);
+    let results = selection::fit_all(sizes.len(), per_iteration, &executor, |i, executor| {
         if progress::interrupted() {
             return Ok(None);
         }
-        let spec = &specs[i].1;
-        let mut observer = UntilInterrupt;
-        let fitting = Fitting::new(source, executor).config(&config).observer(&mut observer);
-        let fit = M::fit(spec, &prepared, fitting)?;
-        let score = M::score_fit(&fit.model, &prepared, executor)?;
-        let held_out = held_out.map(|points| inference::score(&fit.model, points, executor));
-        let held_out = held_out.transpose()?;
+        let run = Run {
+            config: &config,
+            executor,
+            observer: &mut UntilInterrupt,
+            stream: None,
+            held_out: None,
+            checkpoint: None,
+        };
+        let fit = prepared.fit(i, run)?;
+        let score = prepared.score(&*fit.model, executor)?;
+        let held_out = held_out.map(|points| fit.model.score(points, executor)).transpose()?;
         counter.count();
         Ok((!progress::interrupted()).then_some(Candidate { fit, score, held_out }))
     });
     counter.finish();
     // After an interrupt the finished candidates are compared, and the others dropped.
-    let (mut sizes, mut finished) = (Vec::new(), Vec::new());
-    for ((size, _), candidate) in specs.iter().zip(results?) {
-        if let Some(candidate) = candidate {
-            sizes.push(*size);
-            finished.push(candidate);
-        }
-    }
+    let some = results?.into_iter().enumerate().filter_map(|(i, candidate)| Some((i, candidate?)));
+    let (indices, finished): (Vec<usize>, Vec<Candidate>) = some.unzip();
+    let sizes: Vec<Size> = indices.iter().map(|&i| sizes[i]).collect();
     let Some(best) = selection::best(&finished, command.criterion) else {
         progress::check_interrupt()?;
         let message = format!("no candidate has a finite value of {}", command.criterion.name());
@@ -137,13 +124,13 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
     };
 
     let mut failures =
-        run::save(&FitArgs { plot: None, ..command.fit.clone() }, &finished[best].fit);
+        fit::save(&FitArgs { plot: None, ..command.fit.clone() }, &finished[best].fit);
     if let Some(path) = &command.fit.plot {
         let curves = curves(&sizes, &finished, command.criterion);
         let label = if has_many(&sizes, |it| it.components) { "components" } else { "latents" };
         let labels = [label, "criterion per point (lower is better)"];
         let mut axes = vec![plot::Axes { labels, is_log: false, curves: &curves }];
-        let scree = scree(&sizes, M::scree(&specs[best].1, &prepared));
+        let scree = scree(&sizes, prepared.scree(indices[best]));
         if let Some((label, curve)) = &scree {
             axes.push(plot::Axes { labels: ["latents", label], is_log: true, curves: curve });
         }
@@ -151,13 +138,13 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
     }
     let report = FitReport {
         fit: &finished[best].fit,
-        method: M::method(&specs[best].1, source.len(), source.dim()),
+        method: prepared.method(indices[best]),
         stop_reason: finished[best].fit.stop_reason,
-        n_points: points.source.len(),
+        n_points: all.len(),
         score: Some(&finished[best].score),
         monitor: config.monitor,
         executor: &executor,
-        precision: T::NAME,
+        precision: command.fit.compute.precision.name(),
         seed: config.seed,
         seconds_total: begin.elapsed().as_secs_f64(),
     };
@@ -182,8 +169,7 @@ fn select_among<T: Scalar, M: FitKind<T>>(command: &SelectCommand, name: &str) -
             }
         }
     }
-    failures.iter().for_each(|failure| output::complain("error", failure));
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(&failures))
 }
 
 /// Ends a fit on Ctrl-C.
@@ -204,8 +190,8 @@ fn describe(size: Size) -> String {
     both.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn rows<M>(sizes: &[Size], candidates: &[Candidate<M>]) -> Vec<Value> {
-    let row = |(size, candidate): (&Size, &Candidate<M>)| {
+fn rows(sizes: &[Size], candidates: &[Candidate]) -> Vec<Value> {
+    let row = |(size, candidate): (&Size, &Candidate)| {
         let Candidate { fit, score, held_out } = candidate;
         json!({
             "components": size.components,
@@ -225,12 +211,7 @@ fn rows<M>(sizes: &[Size], candidates: &[Candidate<M>]) -> Vec<Value> {
     sizes.iter().zip(candidates).map(row).collect()
 }
 
-fn table<M>(
-    sizes: &[Size],
-    candidates: &[Candidate<M>],
-    best: usize,
-    criterion: Criterion,
-) -> String {
+fn table(sizes: &[Size], candidates: &[Candidate], best: usize, criterion: Criterion) -> String {
     let mut text = String::new();
     for (column, shown) in
         [("components", sizes[0].components.is_some()), ("latents", sizes[0].latent.is_some())]
@@ -277,10 +258,7 @@ fn has_many(sizes: &[Size], count: impl Fn(&Size) -> Option<u64>) -> bool {
 }
 
 /// Returns as many eigenvalues as the largest candidate has latents, as a curve.
-fn scree(
-    sizes: &[Size],
-    scree: Option<(&'static str, Vec<f64>)>,
-) -> Option<(&'static str, [plot::Curve; 1])> {
+fn scree(sizes: &[Size], scree: Option<Scree>) -> Option<(&'static str, [plot::Curve; 1])> {
     let (label, values) = scree?;
     let largest = sizes.iter().filter_map(|size| size.latent).max()?;
     let numbered = values.iter().take(largest as usize).enumerate();
@@ -290,11 +268,7 @@ fn scree(
 
 /// Returns curves of all criteria against the size that varies. If both sizes vary, returns the chosen criterion for each
 /// number of latents.
-fn curves<M>(
-    sizes: &[Size],
-    candidates: &[Candidate<M>],
-    criterion: Criterion,
-) -> Vec<plot::Curve> {
+fn curves(sizes: &[Size], candidates: &[Candidate], criterion: Criterion) -> Vec<plot::Curve> {
     let both = has_many(sizes, |it| it.components) && has_many(sizes, |it| it.latent);
     let along = has_many(sizes, |it| it.components);
     let points = |criterion: Criterion, keep: &dyn Fn(&Size) -> bool| {

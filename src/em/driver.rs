@@ -45,6 +45,12 @@ impl<M> Fit<M> {
     pub fn last(&self) -> Option<&IterRecord> {
         self.history.records.last()
     }
+
+    /// Replaces the model by what a function makes of it. All else stays.
+    pub fn map_model<N>(self, change: impl FnOnce(M) -> N) -> Fit<N> {
+        let Self { model, history, stop_reason, warnings, discarded, seconds } = self;
+        Fit { model: change(model), history, stop_reason, warnings, discarded, seconds }
+    }
 }
 
 /// A part of a fit that learns in one way; polishing after minibatches is one more.

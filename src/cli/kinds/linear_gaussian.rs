@@ -1,6 +1,6 @@
 //! Probabilistic PCA and factor analysis on the command line.
 
-use super::{FitKind, Given, Kind, PointMap, maps_by_latents};
+use super::{Described, Given, Kind, Latents, Prepared, Scree};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -10,7 +10,7 @@ use entropysum::em::{Fit, Fitting, Form, LinearGaussianAlgorithm, LinearGaussian
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::inference::{self, Score};
-use entropysum::model::{LatentSpace, LinearGaussian, Noise};
+use entropysum::model::{LinearGaussian, Noise};
 use entropysum::scalar::Scalar;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -87,6 +87,17 @@ impl Kind for LinearGaussian {
         title(spec.noise, spec.latents)
     }
 
+    fn prepare<'a, T: Scalar>(
+        specs: &[LinearGaussianSpec],
+        points: &'a dyn DataSource<T>,
+        executor: &'a Executor,
+    ) -> Result<Box<dyn Prepared<T, Self> + 'a>> {
+        specs.iter().try_for_each(|spec| spec.check(points.dim()))?;
+        Ok(Box::new(Summarised { points, summary: Summary::new(&specs[0], points, executor)? }))
+    }
+}
+
+impl Described for LinearGaussian {
     fn title(&self) -> String {
         title(self.noise(), self.latents())
     }
@@ -102,6 +113,14 @@ impl Kind for LinearGaussian {
 
     fn factors(&self) -> FactorModel {
         FactorModel::of_linear_gaussian(self)
+    }
+
+    fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify_linear_gaussian(self, points, executor)
+    }
+
+    fn latents(&self) -> Option<&dyn Latents> {
+        Some(self)
     }
 
     /// The first loadings of the first dimensions, and their noise.
@@ -127,60 +146,39 @@ impl Kind for LinearGaussian {
     }
 }
 
-impl<T: Scalar> FitKind<T> for LinearGaussian {
-    type Prepared<'a>
-        = (Summary<'a, T>, &'a dyn DataSource<T>)
-    where
-        T: 'a;
+/// Points, and all that fits of several sizes need to know of them.
+struct Summarised<'a, T: Scalar> {
+    points: &'a dyn DataSource<T>,
+    summary: Summary<'a, T>,
+}
 
-    fn prepare<'a>(
-        specs: &[&LinearGaussianSpec],
-        source: &'a dyn DataSource<T>,
-        executor: &'a Executor,
-    ) -> Result<Self::Prepared<'a>> {
-        specs.iter().try_for_each(|spec| spec.check(source.dim()))?;
-        Ok((Summary::new(specs[0], source, executor)?, source))
-    }
-
-    fn points_per_iteration((summary, _): &Self::Prepared<'_>) -> u64 {
-        summary.points_per_iteration()
+impl<T: Scalar> Prepared<T, LinearGaussian> for Summarised<'_, T> {
+    fn points_per_iteration(&self) -> u64 {
+        self.summary.points_per_iteration()
     }
 
     fn fit(
+        &self,
         spec: &LinearGaussianSpec,
-        (summary, _): &Self::Prepared<'_>,
-        fitting: Fitting<'_, T, Self>,
-    ) -> Result<Fit<Self>> {
-        fitting.fit(&summary.prepared(spec))
+        fitting: Fitting<'_, T, LinearGaussian>,
+    ) -> Result<Fit<LinearGaussian>> {
+        fitting.fit(&self.summary.prepared(spec))
     }
 
-    fn score_fit(
-        model: &Self,
-        (summary, source): &Self::Prepared<'_>,
-        executor: &Executor,
-    ) -> Result<Score> {
-        // Where noise is small, what a covariance summed in f32 says of a density cancels; residuals of points do not.
-        if T::EPSILON > f64::EPSILON && summary.method().form != Form::Observed {
-            inference::score(model, *source, executor)
+    fn score(&self, model: &LinearGaussian, executor: &Executor) -> Result<Score> {
+        // If noise is small, the density by a covariance summed in f32 cancels; the density by residuals of points does not.
+        if T::EPSILON > f64::EPSILON && self.summary.method().form != Form::Observed {
+            inference::score(model, self.points, executor)
         } else {
-            summary.score(model)
+            self.summary.score(model)
         }
     }
 
-    fn scree(
-        spec: &LinearGaussianSpec,
-        (summary, _): &Self::Prepared<'_>,
-    ) -> Option<(&'static str, Vec<f64>)> {
+    fn scree(&self, spec: &LinearGaussianSpec) -> Option<Scree> {
         let name = match spec.noise {
             Noise::Isotropic => "eigenvalue of the covariance",
             Noise::Diagonal => "eigenvalue of the correlation",
         };
-        Some((name, summary.scree(spec.noise)?))
+        Some((name, self.summary.scree(spec.noise)?))
     }
-
-    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
-        criterion::certify_linear_gaussian(self, source, executor)
-    }
-
-    maps_by_latents!(T);
 }

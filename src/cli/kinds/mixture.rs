@@ -1,18 +1,16 @@
 //! Mixtures on the command line.
 
-use super::{FitKind, Given, Kind, learned_from_points};
+use super::{Described, Given, Kind};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{Fit, Fitting, Init, MixtureSpec};
+use entropysum::em::{Init, MixtureSpec};
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
 use entropysum::family::registry;
-use entropysum::inference::{self, Score};
 use entropysum::model::{Mixture, Posterior};
-use entropysum::scalar::Scalar;
 use entropysum::store::Stored;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -90,7 +88,9 @@ impl Kind for Mixture {
         let (family, posterior) = (spec.family.name(), spec.posterior.name());
         format!("{} components of {family}, {posterior} posteriors", spec.n_components)
     }
+}
 
+impl Described for Mixture {
     fn title(&self) -> String {
         let components = self.n_components();
         let plural = if components == 1 { "" } else { "s" };
@@ -115,6 +115,10 @@ impl Kind for Mixture {
     /// At random parameters of its family only: its own may be at a boundary, as a probability of 0 is.
     fn factors(&self) -> FactorModel {
         FactorModel::of(self)
+    }
+
+    fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify(self, points, executor)
     }
 }
 
@@ -143,14 +147,6 @@ pub(super) fn component_table(
         let _ = writeln!(text, "          and {} lighter ones", order.len() - ROWS);
     }
     text
-}
-
-impl<T: Scalar> FitKind<T> for Mixture {
-    learned_from_points!(T);
-
-    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
-        criterion::certify(self, source, executor)
-    }
 }
 
 /// Refuses a model that cannot fit the memory: parameters, their factors and statistics, each a few times over.

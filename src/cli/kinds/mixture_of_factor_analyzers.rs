@@ -1,17 +1,15 @@
 //! Mixtures of factor analysers on the command line.
 
 use super::mixture::{check_components, check_memory, component_table, fresh_start};
-use super::{FitKind, Given, Kind, PointMap, learned_from_points, maps_by_latents};
+use super::{Described, Given, Kind, Latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
 use entropysum::criterion::{self, CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{FactorAnalyzersSpec, Fit, Fitting};
+use entropysum::em::FactorAnalyzersSpec;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::inference::{self, Score};
-use entropysum::model::{GenerativeModel, LatentSpace, MixtureOfFactorAnalyzers, NoiseStructure};
-use entropysum::scalar::Scalar;
+use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};
 use serde_json::Value;
 
 const PARAMETER_EXPANDED: &str = "px-em";
@@ -76,7 +74,9 @@ impl Kind for MixtureOfFactorAnalyzers {
             if spec.parameter_expansion { ", expanded" } else { "" }
         )
     }
+}
 
+impl Described for MixtureOfFactorAnalyzers {
     fn title(&self) -> String {
         let (components, latents) = (self.n_components(), self.n_latents());
         let plural = |n| if n == 1 { "" } else { "s" };
@@ -103,14 +103,12 @@ impl Kind for MixtureOfFactorAnalyzers {
         let means = self.parameter("means").expect("a name of this kind");
         component_table(self.weights(), &self.entropy_contributions(), "means", &means)
     }
-}
 
-impl<T: Scalar> FitKind<T> for MixtureOfFactorAnalyzers {
-    learned_from_points!(T);
-
-    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
-        criterion::certify_factor_analyzers(self, source, executor)
+    fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
+        criterion::certify_factor_analyzers(self, points, executor)
     }
 
-    maps_by_latents!(T);
+    fn latents(&self) -> Option<&dyn Latents> {
+        Some(self)
+    }
 }

@@ -1,20 +1,19 @@
 //! Sigmoid belief networks on the command line.
 
-use super::{
-    Features, FitKind, Given, Kind, PointMap, algorithm, learned_from_points, maps_by_latents,
-};
+use super::{Described, Given, Kind, Latents, algorithm};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
 use entropysum::criterion::{CertifiedGap, FactorModel};
 use entropysum::data::DataSource;
-use entropysum::em::{Fit, Fitting, SbnSpec, StreamAlgorithm};
+use entropysum::em::SbnSpec;
+use entropysum::em::StreamAlgorithm;
 use entropysum::error::{Error, Result};
 use entropysum::exec::Executor;
-use entropysum::expert::{MAX_ENUMERATED, Sweeper, search_states};
-use entropysum::inference::{self, Score};
-use entropysum::model::{GenerativeModel, LatentPosterior, LatentSpace, Layer, SigmoidBeliefNet};
-use entropysum::scalar::Scalar;
+use entropysum::expert::Sweeper;
+use entropysum::expert::{MAX_ENUMERATED, search_states};
+use entropysum::model::SigmoidBeliefNet;
+use entropysum::model::{LatentPosterior, Layer};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -130,7 +129,9 @@ impl Kind for SigmoidBeliefNet {
         };
         format!("{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}", spec.ridge)
     }
+}
 
+impl Described for SigmoidBeliefNet {
     fn title(&self) -> String {
         match self.hidden() {
             None => format!("sbn, {} latents", self.prior().len()),
@@ -175,24 +176,20 @@ impl Kind for SigmoidBeliefNet {
     }
 
     /// Weights of each latent that the observables see.
-    fn features(&self) -> Option<Features> {
+    fn features(&self) -> Option<Vec<Vec<f64>>> {
         let layer = self.observables();
         let weights = layer.weights();
         let column =
             |h: usize| weights.iter().skip(h).step_by(layer.inputs()).copied().collect::<Vec<_>>();
         Some((0..layer.inputs()).map(column).collect())
     }
-}
 
-impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
-    learned_from_points!(T);
-
-    fn certify(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<CertifiedGap> {
+    fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
         let stats = match self.posterior() {
             LatentPosterior::Truncated { .. } => {
-                search_states(self, source, executor, 0)?.moments(self).clone()
+                search_states(self, points, executor, 0)?.moments(self).clone()
             }
-            _ => self.latent_stats(&Sweeper::<T, _>::new(source, executor).sweep(self)?),
+            _ => self.latent_stats(&Sweeper::new(points, executor).sweep(self)?),
         };
         let (prior, layers) = self.certified_gap(&self.gradient_of(&stats));
         Ok(CertifiedGap {
@@ -203,18 +200,11 @@ impl<T: Scalar> FitKind<T> for SigmoidBeliefNet {
         })
     }
 
-    maps_by_latents!(T);
-
-    fn state_width(&self) -> usize {
-        self.n_latents()
+    fn latents(&self) -> Option<&dyn Latents> {
+        Some(self)
     }
 
-    fn states(
-        &self,
-        source: &dyn DataSource<T>,
-        executor: &Executor,
-        sink: &mut dyn FnMut(&[f64]) -> Result<()>,
-    ) -> Result<()> {
-        inference::most_probable_states(self, source, executor, |_, values| sink(values))
+    fn network(&self) -> Option<&SigmoidBeliefNet> {
+        Some(self)
     }
 }

@@ -1,0 +1,240 @@
+//! `fit`: from what was typed to a fit, and from the fit to files and a report.
+
+use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
+use crate::cli::checkpoint::CheckpointFile;
+use crate::cli::kinds::{self, AnyModel, Given, Outcome, Run, kind_of};
+use crate::cli::output::{self, FitReport, Target};
+use crate::cli::progress::{self, Progress};
+use crate::cli::run::{executor, exit_code, json_line, size};
+use crate::cli::source::{OwnedSource, open_options};
+use crate::cli::stream;
+use entropysum::data;
+use entropysum::em::{Config, StreamConfig};
+use entropysum::error::{Error, Result};
+use entropysum::expert::write_atomically;
+use entropysum::expert::write_features;
+use entropysum::family::{KnownParameters, Regularization};
+use entropysum::model::Mixture;
+use entropysum::monitor::{StopReason, plot};
+use entropysum::store::Stored;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of the library. What was typed and the files that it names are checked first.
+pub fn run(args: &FitArgs) -> Result<ExitCode> {
+    let begin = Instant::now();
+    let (targets, inputs) = targets(args)?;
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    output::check_targets(&targets, &inputs)?;
+    let given = match &args.init {
+        Start::File(path) => Some((path, given_start(path, args)?)),
+        _ => None,
+    };
+    let name = given.as_ref().map(|(_, model)| model.name()).or_else(|| args.model.clone());
+    let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
+
+    let executor = &executor(&args.compute.threads)?;
+    let kind = kind_of(name);
+    kinds::check_arguments(kind, name, args)?;
+    (kind.check)(args, given.as_ref().map(|(path, model)| Given { path, model: &**model }))?;
+    let stream = stream::settings(args)?;
+    let checkpoint = CheckpointFile::of(args)?;
+    let given = given.map(|(_, model)| model);
+    let points = Points::open(args, name, given.as_deref(), stream.as_ref())?;
+    let source = points.source.borrow();
+    let config = &config(args)?;
+
+    progress::catch_interrupts()?;
+    let mut progress = match &stream {
+        None => Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet),
+        Some(stream) => {
+            Progress::of_stream(source.len().saturating_mul(stream.epochs as u64), args.quiet)
+        }
+    };
+    let told = [points.told(args)];
+    let prepared = kind.prepare(&points.name, &told, given, source, executor)?;
+    let held_out = match &args.stream.held_out {
+        Some(path) => {
+            let options = open_options(&args.data, None)?;
+            Some(OwnedSource::open(&[path], &options, args.compute.precision)?)
+        }
+        None => None,
+    };
+    let fit = prepared.fit(
+        0,
+        Run {
+            config,
+            executor,
+            observer: &mut progress,
+            stream: stream.as_ref(),
+            held_out: held_out.as_ref().map(OwnedSource::borrow),
+            checkpoint: checkpoint.as_ref(),
+        },
+    );
+    progress.finish();
+    let fit = fit?;
+    // A closing pass over a stream would double the cost of a single epoch; 'score' does it.
+    let is_scored = stream.is_none();
+    let score = is_scored.then(|| prepared.score(&*fit.model, executor)).transpose();
+
+    let mut failures = save(args, &fit);
+    match score {
+        Err(error) => failures.push(error),
+        Ok(_) if fit.last().is_none() => {
+            failures.push(Error::Config("the fit ended before its first step".to_owned()));
+        }
+        Ok(score) => {
+            let interrupted = progress.ended_by_interrupt;
+            let report = FitReport {
+                fit: &fit,
+                method: prepared.method(0),
+                stop_reason: if interrupted { StopReason::Interrupted } else { fit.stop_reason },
+                n_points: source.len(),
+                score: score.as_ref(),
+                monitor: config.monitor,
+                executor,
+                precision: args.compute.precision.name(),
+                seed: config.seed,
+                seconds_total: begin.elapsed().as_secs_f64(),
+            };
+            let printed = if args.json { json_line(&report.json()) } else { report.text() };
+            failures.extend(output::print(&printed).err());
+        }
+    }
+    if !args.quiet {
+        fit.warnings.iter().for_each(|warning| output::complain("warning", warning));
+    }
+    Ok(exit_code(&failures))
+}
+
+/// Returns the files that a fit writes, and those that it reads and must not replace.
+pub fn targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
+    let targets: Vec<Target<'_>> = [
+        args.output.as_deref().map(Target::model),
+        args.history.as_deref().map(Target::history),
+        args.plot.as_deref().map(Target::plot),
+        args.plot_features.as_deref().map(Target::picture),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    // A model to go on from may be replaced by what becomes of it.
+    let mut inputs = Vec::new();
+    for file in args.data.files() {
+        inputs.extend(data::expand(file)?);
+    }
+    inputs.extend([&args.weights.weights, &args.stream.held_out].into_iter().flatten().cloned());
+    Ok((targets, inputs))
+}
+
+/// Loads the model that `--init FILE` names. What else is said of the model must agree with it.
+fn given_start(path: &Path, args: &FitArgs) -> Result<Box<dyn AnyModel>> {
+    if !path.exists() {
+        return Err(Error::Config(format!(
+            "--init {}: expected {}, or a file with a model, and there is no such file",
+            path.display(),
+            Start::NAMES.join(", ")
+        )));
+    }
+    let model = kinds::load(path)?;
+    match &args.model {
+        Some(asked) if *asked != model.name() => {
+            Given { path, model: &*model }.disagrees(&format!("--model {asked}"), &model.name())
+        }
+        _ if args.n_init > 1 => Err(Error::Config(format!(
+            "--n-init {} asks for fresh starts, and --init {} is a given one",
+            args.n_init,
+            path.display()
+        ))),
+        _ => Ok(model),
+    }
+}
+
+/// The points of a fit, and what they tell of the model.
+pub struct Points {
+    pub source: OwnedSource<'static>,
+    /// Name of the model, with columns by number.
+    pub name: String,
+    known: Option<KnownParameters>,
+}
+
+impl Points {
+    /// Opens the points that were typed for a model of this name, or for the given one.
+    ///
+    /// # Errors
+    /// Those of reading; if the points are not for the model.
+    pub fn open(
+        args: &FitArgs,
+        name: &str,
+        given: Option<&dyn AnyModel>,
+        stream: Option<&StreamConfig>,
+    ) -> Result<Self> {
+        let mut options = open_options(&args.data, args.weights.weights.as_deref())?;
+        if let Some(stream) = stream {
+            // The other half is for windows of shuffled points.
+            (options.bad_rows, options.memory) = (stream.bad_rows, Some(stream.memory / 2));
+        }
+        let opened = OwnedSource::open(&args.data.files(), &options, args.compute.precision)?;
+        let source = opened.borrow();
+        if let Some(model) = given {
+            source.check_for(model)?;
+        }
+        if let Some((width, height)) = args.image
+            && width.checked_mul(height) != Some(source.dim())
+        {
+            let (name, dim) = (source.name(), source.dim());
+            return Err(Error::Config(format!(
+                "--image {width}x{height}: {name} has points of {dim} dimension(s)"
+            )));
+        }
+        let name = source.with_column_numbers(name)?;
+        let tells = given.is_none() && Mixture::answers_to(&name);
+        let known = tells.then(|| source.tells(&name, args.known.known())).transpose()?;
+        // Minibatches are read from where the points are, into memory that is bounded.
+        let source = if stream.is_some() { opened } else { opened.into_memory()? };
+        Ok(Self { source, name, known })
+    }
+
+    /// Returns the arguments of a fit with what the points tell of a family.
+    pub fn told(&self, args: &FitArgs) -> FitArgs {
+        let mut args = args.clone();
+        if let Some(known) = &self.known {
+            args.known.levels = known.get("levels").map(<[f64]>::to_vec);
+            args.known.total = known.get("total").map(<[f64]>::to_vec);
+        }
+        args
+    }
+}
+
+/// Returns the settings of a fit.
+pub fn config(args: &FitArgs) -> Result<Config> {
+    Ok(Config::default()
+        .max_iter(size(args.max_iter)?)
+        .tol(args.tol)
+        .rtol(args.rtol)
+        .monitor(args.monitor)
+        .max_time(args.max_seconds)
+        .regularization(Regularization { reg_covar: args.reg_covar, ..Default::default() })
+        .n_init(size(args.n_init)?)
+        .seed(args.seed))
+}
+
+/// Writes all files of a fit, each whether or not the others could be written.
+pub fn save(args: &FitArgs, fit: &Outcome) -> Vec<Error> {
+    let model = args.output.as_ref().map(|path| fit.model.save(path));
+    let history = args
+        .history
+        .as_ref()
+        .map(|path| write_atomically(path, |file| fit.history.write_csv(file)));
+    let title = fit.model.title();
+    let plot = args.plot.as_ref().map(|path| plot::write_svg(path, &fit.history, &title));
+    let features =
+        args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
+            |((path, (width, height)), features)| write_features(path, &features, width, height),
+        );
+    [model, history, plot, features].into_iter().flatten().filter_map(Result::err).collect()
+}

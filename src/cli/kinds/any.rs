@@ -1,0 +1,212 @@
+//! A fitted or loaded model of any kind. Commands see models through [`AnyModel`] alone.
+
+use super::{Described, Kind, kind_of};
+use crate::cli::source::{Source, with_points};
+use entropysum::error::Result;
+use entropysum::exec::Executor;
+use entropysum::inference::{self, Score};
+use entropysum::model::{Density, LatentSpace};
+use entropysum::store::{self, Model, Stored};
+use serde_json::Value;
+use std::any::Any;
+use std::fmt::Debug;
+use std::path::Path;
+
+/// Takes numbers of successive points.
+pub type Sink<'s> = dyn FnMut(&[f64]) -> Result<()> + 's;
+
+/// Numbers of a point under a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerPoint {
+    LogDensity,
+    /// Posterior probabilities of the components.
+    Posterior,
+    /// The most probable state of all latents: zeros and ones.
+    State,
+    /// Posterior means of the latents.
+    Transform,
+    /// The point that these means stand for.
+    Reconstruct,
+}
+
+/// A model of any kind. Every [`Kind`] implements it by the one `impl` below.
+///
+/// Most methods are those of [`Stored`], [`GenerativeModel`](entropysum::model::GenerativeModel) and [`inference`].
+pub trait AnyModel: Described + Any + Debug + Send + Sync {
+    /// Returns the kind, as messages call it: "a mixture".
+    fn kind(&self) -> &'static str;
+    fn name(&self) -> String;
+    fn settings(&self) -> Vec<(&'static str, Value)>;
+    fn sizes(&self) -> Vec<(&'static str, usize)>;
+    fn to_json(&self) -> Value;
+    fn save(&self, path: &Path) -> Result<()>;
+    fn dim(&self) -> usize;
+    fn n_parameters(&self) -> usize;
+    /// Returns the number of components; 0 for a model without components.
+    fn n_components(&self) -> usize;
+    fn takes_sparse(&self) -> bool;
+    /// Returns the same model for points with missing values.
+    fn ignoring_missing(&self) -> Result<Box<dyn AnyModel>>;
+
+    fn score(&self, source: Source<'_>, executor: &Executor) -> Result<Score>;
+
+    /// Hands on numbers of each point, in order. Ask only for numbers that the model has.
+    fn per_point(
+        &self,
+        numbers: PerPoint,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut Sink<'_>,
+    ) -> Result<()>;
+
+    /// Hands on the most probable component of each point, in order.
+    fn labels(
+        &self,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut dyn FnMut(&[u32]) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Hands on `n` points that are drawn from the model, and their components if there are components.
+    fn sample(
+        &self,
+        n: u64,
+        seed: u64,
+        executor: &Executor,
+        sink: &mut dyn FnMut(&[f64], &[u32]) -> Result<()>,
+    ) -> Result<()>;
+}
+
+impl<M: Kind> AnyModel for M {
+    fn kind(&self) -> &'static str {
+        M::KIND
+    }
+
+    fn name(&self) -> String {
+        Stored::name(self)
+    }
+
+    fn settings(&self) -> Vec<(&'static str, Value)> {
+        Stored::settings(self)
+    }
+
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        Stored::sizes(self)
+    }
+
+    fn to_json(&self) -> Value {
+        store::to_json(self)
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        store::save(path, self)
+    }
+
+    fn dim(&self) -> usize {
+        M::dim(self)
+    }
+
+    fn n_parameters(&self) -> usize {
+        M::n_parameters(self)
+    }
+
+    fn n_components(&self) -> usize {
+        Density::<f64>::n_components(self)
+    }
+
+    fn takes_sparse(&self) -> bool {
+        M::takes_sparse(self)
+    }
+
+    fn ignoring_missing(&self) -> Result<Box<dyn AnyModel>> {
+        Ok(Box::new(M::ignoring_missing(self.clone())?))
+    }
+
+    fn score(&self, source: Source<'_>, executor: &Executor) -> Result<Score> {
+        with_points!(source, points => inference::score(self, points, executor))
+    }
+
+    fn per_point(
+        &self,
+        numbers: PerPoint,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        with_points!(source, points => match numbers {
+            PerPoint::LogDensity => {
+                inference::score_samples(self, points, executor, |_, values| sink(values))
+            }
+            PerPoint::Posterior => {
+                inference::predict_proba(self, points, executor, |_, values| sink(values))
+            }
+            PerPoint::State => {
+                let network = self.network().expect("states are those of networks");
+                inference::most_probable_states(network, points, executor, |_, values| sink(values))
+            }
+            PerPoint::Transform | PerPoint::Reconstruct => {
+                self.latents().expect("a model with latents").map(numbers, source, executor, sink)
+            }
+        })
+    }
+
+    fn labels(
+        &self,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut dyn FnMut(&[u32]) -> Result<()>,
+    ) -> Result<()> {
+        with_points!(source, points => {
+            inference::predict(self, points, executor, |_, labels| sink(labels))
+        })
+    }
+
+    fn sample(
+        &self,
+        n: u64,
+        seed: u64,
+        executor: &Executor,
+        sink: &mut dyn FnMut(&[f64], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        inference::sample(self, n, seed, executor, sink)
+    }
+}
+
+/// A model with a vector of latents, in both precisions.
+pub trait Latents {
+    fn n_latents(&self) -> usize;
+
+    /// Hands on the numbers of [`PerPoint::Transform`] or [`PerPoint::Reconstruct`].
+    fn map(
+        &self,
+        numbers: PerPoint,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut Sink<'_>,
+    ) -> Result<()>;
+}
+
+impl<M: LatentSpace<f32> + LatentSpace<f64>> Latents for M {
+    fn n_latents(&self) -> usize {
+        LatentSpace::<f64>::n_latents(self)
+    }
+
+    fn map(
+        &self,
+        numbers: PerPoint,
+        source: Source<'_>,
+        executor: &Executor,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        with_points!(source, points => match numbers {
+            PerPoint::Reconstruct => inference::reconstruct(self, points, executor, |_, x| sink(x)),
+            _ => inference::transform(self, points, executor, |_, z| sink(z)),
+        })
+    }
+}
+
+/// Loads a model of any kind.
+pub fn load(path: &Path) -> Result<Box<dyn AnyModel>> {
+    let model: Model = store::load(path)?;
+    (kind_of(&model.name()).model)(model)
+}

@@ -1,0 +1,209 @@
+//! Fits of any kind of model. Only the call of [`Fitting::fit`] knows kind and precision.
+
+use super::{AnyModel, Given, Kind};
+use crate::cli::args::FitArgs;
+use crate::cli::checkpoint::CheckpointFile;
+use crate::cli::source::{InSource, Source};
+use entropysum::data::DataSource;
+use entropysum::em::{Config, Fit, Fitting, Spec, StreamConfig};
+use entropysum::error::Result;
+use entropysum::exec::Executor;
+use entropysum::inference::{self, Score};
+use entropysum::model::Density;
+use entropysum::monitor::Observer;
+use entropysum::scalar::Scalar;
+use entropysum::store::Model;
+use std::any::Any;
+
+/// The result of a fit.
+pub type Outcome = Fit<Box<dyn AnyModel>>;
+
+/// Values that tell how many latents points need, in descending order, and their name.
+pub type Scree = (&'static str, Vec<f64>);
+
+/// The static part of a [`Kind`].
+pub struct AnyKind {
+    pub kind: &'static str,
+    pub arguments: &'static [&'static str],
+    pub algorithms: &'static [&'static str],
+    pub answers_to: fn(&str) -> bool,
+    pub check: fn(&FitArgs, Option<Given<'_, dyn AnyModel>>) -> Result<()>,
+    /// Boxes a model of this kind.
+    pub model: fn(Model) -> Result<Box<dyn AnyModel>>,
+    prepare: PrepareFn,
+}
+
+type PrepareFn = for<'a> fn(
+    &str,
+    &[FitArgs],
+    Option<Box<dyn AnyModel>>,
+    Source<'a>,
+    &'a Executor,
+) -> Result<Box<dyn AnyPrepared + 'a>>;
+
+impl AnyKind {
+    pub const fn of<M: Kind>() -> Self {
+        Self {
+            kind: M::KIND,
+            arguments: M::ARGUMENTS,
+            algorithms: M::ALGORITHMS,
+            answers_to: M::answers_to,
+            check: |args, given| {
+                let given = given.map(|Given { path, model }| Given { path, model: own(model) });
+                M::check(args, given)
+            },
+            model: |model| Ok(Box::new(M::try_from(model)?)),
+            prepare: prepare::<M>,
+        }
+    }
+
+    /// Prepares points for fits, one for each of the arguments, of a model of this name or from the given one.
+    pub fn prepare<'a>(
+        &self,
+        name: &str,
+        args: &[FitArgs],
+        given: Option<Box<dyn AnyModel>>,
+        source: Source<'a>,
+        executor: &'a Executor,
+    ) -> Result<Box<dyn AnyPrepared + 'a>> {
+        (self.prepare)(name, args, given, source, executor)
+    }
+}
+
+fn prepare<'a, M: Kind>(
+    name: &str,
+    args: &[FitArgs],
+    given: Option<Box<dyn AnyModel>>,
+    source: Source<'a>,
+    executor: &'a Executor,
+) -> Result<Box<dyn AnyPrepared + 'a>> {
+    let mut given: Option<M> = match given {
+        None => None,
+        Some(model) => Some(*(model as Box<dyn Any>).downcast().expect(OWN)),
+    };
+    let spec = |args: &FitArgs| {
+        // Fits of several sizes have no given start.
+        let spec = M::spec(name, args, given.take(), source.dim())?;
+        source.check_sparse(M::learns_from_sparse(&spec), name)?;
+        Ok(spec)
+    };
+    let specs = args.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    Ok(match source {
+        Source::F32(points) => {
+            let prepared = M::prepare(&specs, points, executor)?;
+            Box::new(InPrecision { specs, points, prepared })
+        }
+        Source::F64(points) => {
+            let prepared = M::prepare(&specs, points, executor)?;
+            Box::new(InPrecision { specs, points, prepared })
+        }
+    })
+}
+
+/// Points that are prepared for fits of any kind. Fits have numbers, in the order of their arguments.
+pub trait AnyPrepared: Sync {
+    /// Returns how many points an iteration of a fit goes through.
+    fn points_per_iteration(&self) -> u64;
+
+    /// Returns how a fit learns from the points, if that is chosen and not asked for.
+    fn method(&self, i: usize) -> Option<String>;
+
+    /// Runs a fit.
+    fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome>;
+
+    /// Returns how well a fitted model describes the points.
+    fn score(&self, model: &dyn AnyModel, executor: &Executor) -> Result<Score>;
+
+    /// Returns what the points tell of the number of latents.
+    fn scree(&self, i: usize) -> Option<Scree>;
+}
+
+/// What a fit takes besides a specification and points.
+pub struct Run<'a> {
+    pub config: &'a Config,
+    pub executor: &'a Executor,
+    pub observer: &'a mut dyn Observer,
+    pub stream: Option<&'a StreamConfig>,
+    pub held_out: Option<Source<'a>>,
+    pub checkpoint: Option<&'a CheckpointFile>,
+}
+
+/// Points that are prepared for fits of one kind in one precision, as [`AnyPrepared`].
+pub trait Prepared<T: Scalar, M: Kind>: Sync {
+    fn points_per_iteration(&self) -> u64;
+
+    fn fit(&self, spec: &M::Spec, fitting: Fitting<'_, T, M>) -> Result<Fit<M>>;
+
+    fn score(&self, model: &M, executor: &Executor) -> Result<Score>;
+
+    fn scree(&self, _spec: &M::Spec) -> Option<Scree> {
+        None
+    }
+}
+
+/// Points are all that most kinds need to know of points.
+impl<T: Scalar, M: Kind + Density<T>> Prepared<T, M> for &dyn DataSource<T>
+where
+    M::Spec: Spec<T, Model = M>,
+{
+    fn points_per_iteration(&self) -> u64 {
+        self.len()
+    }
+
+    fn fit(&self, spec: &M::Spec, fitting: Fitting<'_, T, M>) -> Result<Fit<M>> {
+        fitting.fit(spec)
+    }
+
+    fn score(&self, model: &M, executor: &Executor) -> Result<Score> {
+        inference::score(model, *self, executor)
+    }
+}
+
+struct InPrecision<'a, T: Scalar, M: Kind> {
+    specs: Vec<M::Spec>,
+    points: &'a dyn DataSource<T>,
+    prepared: Box<dyn Prepared<T, M> + 'a>,
+}
+
+impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
+    fn points_per_iteration(&self) -> u64 {
+        self.prepared.points_per_iteration()
+    }
+
+    fn method(&self, i: usize) -> Option<String> {
+        M::method(&self.specs[i], self.points.len(), self.points.dim())
+    }
+
+    fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome> {
+        let Run { config, executor, observer, stream, held_out, checkpoint } = run;
+        let spec = &self.specs[i];
+        let config = &config.clone().label(M::label(spec));
+        let mut fitting = Fitting::new(self.points, executor).config(config).observer(observer);
+        if let Some(stream) = stream {
+            fitting = fitting.minibatches(stream);
+        }
+        if let Some(held_out) = held_out {
+            fitting = fitting.held_out(T::points(held_out));
+        }
+        let fit = |fitting: Fitting<'_, T, M>| self.prepared.fit(spec, fitting);
+        let fit = match checkpoint {
+            None => fit(fitting),
+            Some(file) => file.keep(fitting, fit),
+        };
+        Ok(fit?.map_model(|model| Box::new(model) as Box<dyn AnyModel>))
+    }
+
+    fn score(&self, model: &dyn AnyModel, executor: &Executor) -> Result<Score> {
+        self.prepared.score(own(model), executor)
+    }
+
+    fn scree(&self, i: usize) -> Option<Scree> {
+        self.prepared.scree(&self.specs[i])
+    }
+}
+
+const OWN: &str = "the name of a model says its kind";
+
+fn own<M: Kind>(model: &dyn AnyModel) -> &M {
+    (model as &dyn Any).downcast_ref().expect(OWN)
+}

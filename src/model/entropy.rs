@@ -54,7 +54,7 @@ impl fmt::Display for EntropySum {
 }
 
 /// Returns the entropy `-Σ_c π_c ln π_c` of a categorical distribution, in nats; `0 ln 0 = 0`.
-pub fn entropy_of_weights(weights: &[f64]) -> f64 {
+pub(crate) fn entropy_of_weights(weights: &[f64]) -> f64 {
     // Subtracted from zero, so that a single component has entropy 0 and not -0.
     0.0 - weights.iter().map(|&w| if w > 0.0 { w * w.ln() } else { 0.0 }).sum::<f64>()
 }

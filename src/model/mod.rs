@@ -17,19 +17,20 @@ pub(crate) mod mixture_of_factor_analyzers;
 mod repair;
 pub(crate) mod sbn;
 
-pub use entropy::{EntropySum, entropy_of_weights};
+pub use entropy::EntropySum;
+pub(crate) use entropy::entropy_of_weights;
 pub use fitted::{BlockSampler, Density, LatentSpace, Sample, ScoredTile};
 pub use linear_gaussian::{LinearGaussian, Moments, Noise, Rotation, SecondMoments};
 pub use mixture::{Mixture, Posterior};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
 pub use sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
 
-pub use crate::kernels::dispatch::Simd;
-pub use crate::work::{Alone, Piece, Workers};
+pub use crate::work::{Piece, Workers};
 
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::family::{Domain, Regularization};
+use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, SuffStats};

@@ -9,13 +9,13 @@
 //! | [`softmax`], [`log_sum_exp`], [`exp_in_place`], [`mod@reference`] | kernels, and plain code to hold them against |
 //! | [`special`] | special functions |
 //! | [`built_in`], [`solve`] | the criterion of the theory: models by name, one factor at a time |
-//! | [`Order`] | the order in which a fit by minibatches reads its points |
+//! | [`BatchOrder`] | the order in which a fit by minibatches reads its points |
 //!
 //! The rest serves the command line.
 
 pub use crate::criterion::shapes::{Sizes, built_in, names as names_of_built_in};
 pub use crate::criterion::solve::{Solution, solve};
-pub use crate::data::shuffle::Order;
+pub use crate::data::shuffle::BatchOrder;
 pub use crate::em::factor_analyzers::start_factor_analyzers;
 pub use crate::em::init::start as start_mixture;
 pub use crate::em::moments::{moment_stats, moments};

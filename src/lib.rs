@@ -286,7 +286,8 @@ mod work;
 
 pub use block::{Block, BlockBuf};
 pub use data::DataSource;
-pub use data::memory::Points;
+#[doc(no_inline)]
+pub use data::Points;
 pub use em::{Config, FactorAnalyzersSpec, Fit, Fitting, Init, MixtureSpec, fit};
 pub use error::{Error, Result};
 pub use exec::Executor;

@@ -163,11 +163,6 @@ impl SuffStats {
         &self.values
     }
 
-    /// Mutable [`as_slice`](Self::as_slice).
-    pub fn as_mut_slice(&mut self) -> &mut [f64] {
-        &mut self.values
-    }
-
     /// Adds the statistics of other points.
     ///
     /// # Panics
@@ -186,7 +181,7 @@ impl SuffStats {
     ///
     /// # Panics
     /// If shapes or centres differ.
-    pub fn blend(&mut self, step: f64, other: &Self) {
+    pub(crate) fn blend(&mut self, step: f64, other: &Self) {
         assert!(
             self.shape == other.shape && self.centres == other.centres,
             "statistics of unlike models"
@@ -197,7 +192,7 @@ impl SuffStats {
     }
 
     /// Multiplies every sum by `factor`, as if all weights were multiplied by it; the number of points too.
-    pub fn scale(&mut self, factor: f64) {
+    pub(crate) fn scale(&mut self, factor: f64) {
         self.values.iter_mut().for_each(|value| *value *= factor);
     }
 
@@ -205,7 +200,7 @@ impl SuffStats {
     ///
     /// # Panics
     /// If shapes or centres differ.
-    pub fn add_scaled(&mut self, factor: f64, other: &Self) {
+    pub(crate) fn add_scaled(&mut self, factor: f64, other: &Self) {
         assert!(
             self.shape == other.shape && self.centres == other.centres,
             "statistics of unlike models"
@@ -248,7 +243,7 @@ mod tests {
     fn example(seed: f64) -> SuffStats {
         let shape = StatsShape { components: 2, statistics: 3, shared: 1, centre: 1 };
         let mut stats = SuffStats::zeros(shape, vec![0.5, -0.5]);
-        for (k, value) in stats.as_mut_slice().iter_mut().enumerate() {
+        for (k, value) in stats.values.iter_mut().enumerate() {
             *value = seed * (k as f64 + 1.0);
         }
         stats

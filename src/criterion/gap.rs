@@ -103,7 +103,7 @@ pub fn certify<T: Scalar>(
 ///
 /// # Errors
 /// [`Error::Model`] if the criterion does not hold for the family.
-pub fn certify_stats(model: &Mixture, stats: &SuffStats) -> Result<CertifiedGap> {
+pub(crate) fn certify_stats(model: &Mixture, stats: &SuffStats) -> Result<CertifiedGap> {
     let total = stats.total_weight();
     let alpha = alpha(model.weights());
     let prior = stats.mass().iter().zip(model.weights()).zip(&alpha);

@@ -68,7 +68,7 @@ pub(crate) mod solve;
 
 pub use factor_analyzers::certify_factor_analyzers;
 pub use family::mixture;
-pub use gap::{CertifiedGap, certify, certify_stats};
+pub use gap::{CertifiedGap, certify};
 pub use linear::certify_linear_gaussian;
 
 use crate::rng;
@@ -78,7 +78,7 @@ use std::fmt;
 
 /// Relative residuals up to this number are rounding: derivatives by finite differences are exact to about 1e-11. The
 /// residual of a model that fails is a part of its natural parameters, which has no reason to be small.
-pub const TOLERANCE: f64 = 1e-7;
+pub(crate) const TOLERANCE: f64 = 1e-7;
 
 /// Largest number of parameters for which coefficients are solved for even if they have a closed form. The Jacobian has
 /// several times as many rows as parameters, so time grows with their third power: 200 take about a second a draw.

@@ -201,7 +201,7 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
 mod tests {
     use super::*;
     use crate::data::memory::Points;
-    use crate::data::shuffle::Section;
+    use crate::data::shuffle::PointRange;
     use crate::data::sparse::SparsePoints;
 
     fn part(range: std::ops::Range<u32>) -> Box<dyn DataSource<f64>> {
@@ -268,7 +268,7 @@ mod tests {
                 dense.for_each(|i, d, value| assert_eq!(found[2 * i + d], value));
             }
         }
-        let section = Section::new(&all, 2..8);
+        let section = PointRange::new(&all, 2..8);
         let block = section.read_sparse(1, 4, &mut buffer).unwrap();
         let mut found = Vec::new();
         block.for_each(|i, d, value| found.push((i, d, value)));

@@ -5,7 +5,7 @@
 
 use super::DataSource;
 use super::dtype::Dtype;
-use super::positioned::{Order, PositionedFile, StoredMatrix};
+use super::positioned::{PositionedFile, StorageOrder, StoredMatrix};
 use crate::atomic::AtomicFile;
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
@@ -151,7 +151,7 @@ impl<T: Scalar> DataSource<T> for NpyFile {
 #[derive(Debug, PartialEq)]
 struct Header {
     dtype: Dtype,
-    order: Order,
+    order: StorageOrder,
     rows: u64,
     dim: usize,
 }
@@ -173,7 +173,11 @@ impl Header {
                 }
                 "descr" => dtype = Some(parse_dtype(rest.string()?)?),
                 "fortran_order" => {
-                    order = Some(if rest.boolean()? { Order::Columns } else { Order::Rows })
+                    order = Some(if rest.boolean()? {
+                        StorageOrder::Columns
+                    } else {
+                        StorageOrder::Rows
+                    })
                 }
                 "shape" => shape = Some(rest.tuple()?),
                 key => return Err(format!("the header has an unknown key {key:?}")),
@@ -450,19 +454,19 @@ mod tests {
         for (text, expected) in [
             (
                 "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }     \n",
-                header(Dtype::F64, Order::Rows, 3, 4),
+                header(Dtype::F64, StorageOrder::Rows, 3, 4),
             ),
             (
                 "{'shape': (7,),'fortran_order':True,'descr':'|u1'}",
-                header(Dtype::U8, Order::Columns, 7, 1),
+                header(Dtype::U8, StorageOrder::Columns, 7, 1),
             ),
             (
                 r#"{"descr": "<i8", "fortran_order": False, "shape": (3L, 4L)}"#,
-                header(Dtype::I64, Order::Rows, 3, 4),
+                header(Dtype::I64, StorageOrder::Rows, 3, 4),
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }",
-                header(Dtype::F32, Order::Rows, 0, 2),
+                header(Dtype::F32, StorageOrder::Rows, 0, 2),
             ),
         ] {
             assert_eq!(Header::parse(text), expected, "{text}");

@@ -99,7 +99,7 @@ pub(super) fn open_readable(path: &Path) -> Result<(File, std::fs::Metadata)> {
 
 /// Order in which a file holds the values of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum StorageOrder {
     /// Row-major: point after point.
     Rows,
     /// Column-major: dimension after dimension, as Fortran has it.
@@ -113,7 +113,7 @@ pub(super) struct StoredMatrix {
     /// Where the first value is.
     pub offset: u64,
     pub dtype: Dtype,
-    pub order: Order,
+    pub order: StorageOrder,
     pub rows: u64,
     pub dim: usize,
 }
@@ -140,20 +140,20 @@ impl StoredMatrix {
         }
         let values = &mut buffer.values[..len];
         match self.order {
-            Order::Rows => {
+            StorageOrder::Rows => {
                 self.read_values(start, None, start * self.dim as u64, values, &mut buffer.bytes)?
             }
-            Order::Columns if count > 0 => {
+            StorageOrder::Columns if count > 0 => {
                 for (column, values) in values.chunks_exact_mut(count).enumerate() {
                     let first = column as u64 * self.rows + start;
                     self.read_values(start, Some(column), first, values, &mut buffer.bytes)?;
                 }
             }
-            Order::Columns => {}
+            StorageOrder::Columns => {}
         }
         let points = match self.order {
-            Order::Rows => MatRef::from_row_major_slice(&*values, count, self.dim),
-            Order::Columns => MatRef::from_column_major_slice(&*values, count, self.dim),
+            StorageOrder::Rows => MatRef::from_row_major_slice(&*values, count, self.dim),
+            StorageOrder::Columns => MatRef::from_column_major_slice(&*values, count, self.dim),
         };
         Ok(Block { first: start, ..Block::dense(points) })
     }

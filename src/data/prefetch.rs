@@ -5,7 +5,7 @@
 //! of the time.
 
 use super::DataSource;
-use super::shuffle::{IsBad, Order, Place, Window};
+use super::shuffle::{BatchOrder, ShuffledWindow, SkipsRow, StreamPosition};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,9 +17,9 @@ pub const WINDOWS: usize = 2;
 /// The windows of some epochs, in order.
 #[derive(Debug)]
 pub struct Windows<'a, T> {
-    filled: Receiver<Result<Window<T>>>,
-    empty: Sender<Window<T>>,
-    current: Option<Window<T>>,
+    filled: Receiver<Result<ShuffledWindow<T>>>,
+    empty: Sender<ShuffledWindow<T>>,
+    current: Option<ShuffledWindow<T>>,
     pace: &'a Pace,
 }
 
@@ -71,8 +71,8 @@ impl<'a, T: Scalar> Windows<'a, T> {
     /// The next window, once it is read; the one before goes back to be filled again. `None` at the end.
     ///
     /// # Errors
-    /// Those of [`Window::fill`]; after an error there are no more windows.
-    pub fn next_window(&mut self) -> Option<Result<&Window<T>>> {
+    /// Those of [`ShuffledWindow::fill`]; after an error there are no more windows.
+    pub fn next_window(&mut self) -> Option<Result<&ShuffledWindow<T>>> {
         if let Some(used) = self.current.take() {
             // At the end there is nobody to take it.
             let _ = self.empty.send(used);
@@ -104,16 +104,16 @@ impl<'a, T: Scalar> Windows<'a, T> {
 /// Those of `work`; [`Error::Config`] if the operating system refuses to start a thread.
 pub fn with_read_ahead<T: Scalar, R>(
     source: &dyn DataSource<T>,
-    order: &Order,
-    from: Place,
+    order: &BatchOrder,
+    from: StreamPosition,
     epochs: u64,
-    is_bad: Option<IsBad<'_, T>>,
+    is_bad: Option<SkipsRow<'_, T>>,
     work: &mut dyn FnMut(&mut Windows<'_, T>) -> Result<R>,
 ) -> Result<R> {
     let (fill, filled) = channel();
-    let (empty, take) = channel::<Window<T>>();
+    let (empty, take) = channel::<ShuffledWindow<T>>();
     for _ in 0..WINDOWS {
-        empty.send(Window::default()).expect("the receiver is here");
+        empty.send(ShuffledWindow::default()).expect("the receiver is here");
     }
     let pace = &Pace {
         state: Mutex::new(Allowed { chunks: Some(order.chunks_per_window()), windows: 0 }),
@@ -129,7 +129,7 @@ pub fn with_read_ahead<T: Scalar, R>(
                 for window in first..order.n_windows() {
                     // When nobody waits for windows any more, the channels are closed.
                     let Ok(mut memory) = take.recv() else { return };
-                    let place = Place { epoch, window, batch: 0 };
+                    let place = StreamPosition { epoch, window, batch: 0 };
                     let before = windows * order.chunks_per_window();
                     let go_on = |chunk| pace.wait(before + chunk as u64);
                     windows += 1;
@@ -190,9 +190,9 @@ mod tests {
     #[test]
     fn windows_come_in_order_from_any_place_on() {
         let source = points(5000);
-        let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, true);
+        let order = BatchOrder::minibatches::<f64>(&source, 100, 16_000, 7, true);
         assert!(order.n_windows() > 3);
-        let collect = |from: Place| {
+        let collect = |from: StreamPosition| {
             with_read_ahead(&source, &order, from, 3, None, &mut |windows: &mut Windows<
                 '_,
                 f64,
@@ -206,22 +206,22 @@ mod tests {
             })
             .unwrap()
         };
-        let all = collect(Place::default());
+        let all = collect(StreamPosition::default());
         assert_eq!(all.len() as u64, 3 * order.n_windows());
         assert!(all.is_sorted_by_key(|(place, _)| *place));
-        let from = Place { epoch: 1, window: 2, batch: 5 };
+        let from = StreamPosition { epoch: 1, window: 2, batch: 5 };
         assert_eq!(collect(from), all[(order.n_windows() + 2) as usize..]);
     }
 
     #[test]
     fn a_fault_comes_after_the_windows_before_it() {
         let source = Cut(points(5000), 4000);
-        let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, false);
+        let order = BatchOrder::minibatches::<f64>(&source, 100, 16_000, 7, false);
         let (mut rows, mut fault) = (0, None);
         with_read_ahead(
             &source,
             &order,
-            Place::default(),
+            StreamPosition::default(),
             1,
             None,
             &mut |windows: &mut Windows<'_, f64>| {
@@ -264,11 +264,11 @@ mod tests {
             }
         }
         let source = Counted(points(100_000), AtomicU64::new(0));
-        let order = Order::minibatches::<f64>(&source, 100, 160_000, 7, true);
+        let order = BatchOrder::minibatches::<f64>(&source, 100, 160_000, 7, true);
         with_read_ahead(
             &source,
             &order,
-            Place::default(),
+            StreamPosition::default(),
             1,
             None,
             &mut |windows: &mut Windows<'_, f64>| {
@@ -296,11 +296,11 @@ mod tests {
     #[test]
     fn who_stops_early_waits_for_nobody() {
         let source = points(5000);
-        let order = Order::minibatches::<f64>(&source, 100, 16_000, 7, true);
+        let order = BatchOrder::minibatches::<f64>(&source, 100, 16_000, 7, true);
         let first = with_read_ahead(
             &source,
             &order,
-            Place::default(),
+            StreamPosition::default(),
             u64::MAX,
             None,
             &mut |windows: &mut Windows<'_, f64>| Ok(windows.next_window().unwrap()?.len()),

@@ -2,7 +2,7 @@
 
 use super::DataSource;
 use super::dtype::Dtype;
-use super::positioned::{Order, PositionedFile, StoredMatrix};
+use super::positioned::{PositionedFile, StorageOrder, StoredMatrix};
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
@@ -44,7 +44,7 @@ impl RawFile {
             return Err(DataError::new(file.name(), message).into());
         }
         let rows = file.len / width;
-        Ok(Self(StoredMatrix { file, offset: 0, dtype, order: Order::Rows, rows, dim }))
+        Ok(Self(StoredMatrix { file, offset: 0, dtype, order: StorageOrder::Rows, rows, dim }))
     }
 
     /// Points of type `T` in a temporary file that is open, called `path` in messages.
@@ -52,7 +52,7 @@ impl RawFile {
         let file = PositionedFile::opened(file, path).map_err(|fault| Error::io(path, fault))?;
         let dtype = Dtype::of::<T>();
         let rows = file.len / (dtype.size() * dim) as u64;
-        Ok(Self(StoredMatrix { file, offset: 0, dtype, order: Order::Rows, rows, dim }))
+        Ok(Self(StoredMatrix { file, offset: 0, dtype, order: StorageOrder::Rows, rows, dim }))
     }
 }
 

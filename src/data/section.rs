@@ -8,19 +8,19 @@ use std::ops::Range;
 
 /// Selects consecutive points of a source.
 #[derive(Debug)]
-pub struct Section<'a, T: Scalar> {
+pub struct PointRange<'a, T: Scalar> {
     source: &'a dyn DataSource<T>,
     range: Range<u64>,
 }
 
-impl<'a, T: Scalar> Section<'a, T> {
+impl<'a, T: Scalar> PointRange<'a, T> {
     /// Selects the points of `range`.
     pub fn new(source: &'a dyn DataSource<T>, range: Range<u64>) -> Self {
         Self { source, range }
     }
 }
 
-impl<T: Scalar> DataSource<T> for Section<'_, T> {
+impl<T: Scalar> DataSource<T> for PointRange<'_, T> {
     fn name(&self) -> String {
         self.source.name()
     }

@@ -7,8 +7,8 @@
 
 mod order;
 
-pub use super::section::Section;
-pub use order::{Order, Place};
+pub use super::section::PointRange;
+pub use order::{BatchOrder, StreamPosition};
 
 use super::DataSource;
 use crate::block::{Block, BlockBuf};
@@ -32,14 +32,14 @@ pub enum BadRows {
 }
 
 /// Returns whether a point is to be skipped.
-pub type IsBad<'a, T> = &'a (dyn Fn(&[T]) -> bool + Sync);
+pub type SkipsRow<'a, T> = &'a (dyn Fn(&[T]) -> bool + Sync);
 
 /// Keeps the random numbers of windows apart from those of starts.
 const WITHIN: u64 = 0x7769_7468_696e_2061;
 
 /// Holds the shuffled points of some chunks, in memory that is used again for the next ones.
 #[derive(Debug, Default)]
-pub struct Window<T> {
+pub struct ShuffledWindow<T> {
     values: Vec<T>,
     weights: Vec<f64>,
     weighted: bool,
@@ -47,7 +47,7 @@ pub struct Window<T> {
     rows: usize,
     batch: u64,
     skipped: u64,
-    place: Place,
+    place: StreamPosition,
     ranges: Vec<Range<u64>>,
     chunk: u64,
     buffer: BlockBuf<T>,
@@ -57,7 +57,7 @@ pub struct Window<T> {
     bad: Vec<usize>,
 }
 
-impl<T: Scalar> Window<T> {
+impl<T: Scalar> ShuffledWindow<T> {
     /// Reads a window of an epoch, without bad points. Calls `go_on` before each chunk, with its number; if it returns false,
     /// so does this, and the window is incomplete.
     ///
@@ -66,14 +66,15 @@ impl<T: Scalar> Window<T> {
     pub fn fill(
         &mut self,
         source: &(impl DataSource<T> + ?Sized),
-        order: &Order,
+        order: &BatchOrder,
         chunks: &[u64],
-        place: Place,
-        is_bad: Option<IsBad<'_, T>>,
+        place: StreamPosition,
+        is_bad: Option<SkipsRow<'_, T>>,
         go_on: &dyn Fn(usize) -> bool,
     ) -> Result<bool> {
         let dim = source.dim();
-        (self.dim, self.place, self.batch) = (dim, Place { batch: 0, ..place }, order.batch);
+        (self.dim, self.place, self.batch) =
+            (dim, StreamPosition { batch: 0, ..place }, order.batch);
         (self.rows, self.weighted) = (0, false);
         self.bad.clear();
         let mut ranges: Vec<Range<u64>> = order.ranges(chunks, place.window).collect();
@@ -186,7 +187,7 @@ impl<T: Scalar> Window<T> {
     }
 
     /// Returns the place of the window in the stream.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> StreamPosition {
         self.place
     }
 
@@ -203,7 +204,7 @@ impl<T: Scalar> Window<T> {
     /// Returns the positions of the points of a batch among those of the chunks, counted through [`ranges`](Self::ranges).
     ///
     /// # Panics
-    /// If the order is not [`with_positions`](Order::with_positions), or there are not as many batches.
+    /// If the order is not [`with_positions`](BatchOrder::with_positions), or there are not as many batches.
     pub fn positions(&self, index: u64) -> &[u32] {
         &self.positions[self.bounds(index)]
     }
@@ -289,7 +290,7 @@ impl Deal {
     /// Bytes of a run. By single points of 64 bytes a window took twice as long.
     const RUN_BYTES: usize = 1024;
 
-    fn new(lengths: &[usize], order: &Order, point_bytes: usize) -> Self {
+    fn new(lengths: &[usize], order: &BatchOrder, point_bytes: usize) -> Self {
         let length = lengths.first().copied().unwrap_or_default();
         let n_chunks = lengths.iter().filter(|&&it| it == length).count();
         // A batch still has runs of 256 chunks.
@@ -324,12 +325,12 @@ mod tests {
     }
 
     /// The first column of all batches of an epoch, in order.
-    fn epoch(source: &Points<'_, f64>, order: &Order, epoch: u64) -> Vec<Vec<f64>> {
+    fn epoch(source: &Points<'_, f64>, order: &BatchOrder, epoch: u64) -> Vec<Vec<f64>> {
         let chunks = order.chunks(epoch);
-        let mut window = Window::default();
+        let mut window = ShuffledWindow::default();
         let mut batches = Vec::new();
         for w in 0..order.n_windows() {
-            let place = Place { epoch, window: w, batch: 0 };
+            let place = StreamPosition { epoch, window: w, batch: 0 };
             assert!(window.fill(source, order, &chunks, place, None, &|_| true).unwrap());
             for b in 0..window.n_batches() {
                 let block = window.batch(b);
@@ -345,7 +346,7 @@ mod tests {
         for n in [1, 2, 7, 100, 4096, 10_007] {
             let source = source(n);
             for (batch, bytes) in [(1, 0), (3, 500), (64, 1 << 12), (5000, 1 << 30)] {
-                let order = Order::minibatches::<f64>(&source, batch, bytes, 1, true);
+                let order = BatchOrder::minibatches::<f64>(&source, batch, bytes, 1, true);
                 let [first, second, again] = [0, 1, 0].map(|e| epoch(&source, &order, e));
                 assert_eq!(first, again);
                 assert_eq!(first.len() as u64, order.n_batches(), "{order:?}");
@@ -367,7 +368,7 @@ mod tests {
     #[test]
     fn batches_of_a_sorted_file_are_mixed() {
         let source = source(100_000);
-        let order = Order::minibatches::<f64>(&source, 1000, 1 << 20, 3, true);
+        let order = BatchOrder::minibatches::<f64>(&source, 1000, 1 << 20, 3, true);
         assert!(order.n_windows() > 1);
         // Means of 333 uniform runs of 0..1e5 have a standard deviation of 1600.
         for batch in epoch(&source, &order, 0) {
@@ -379,10 +380,10 @@ mod tests {
     #[test]
     fn without_shuffling_points_come_in_order() {
         let source = source(1000);
-        let order = Order::minibatches::<f64>(&source, 100, 1 << 12, 1, false);
+        let order = BatchOrder::minibatches::<f64>(&source, 100, 1 << 12, 1, false);
         let all = epoch(&source, &order, 0).concat();
         assert_eq!(all, (0..1000).map(|i| i as f64).collect::<Vec<_>>());
-        let order = Order::fixed_chunks::<f64>(&source, 300, 1, true);
+        let order = BatchOrder::fixed_chunks::<f64>(&source, 300, 1, true);
         let mut batches = epoch(&source, &order, 2);
         assert_eq!(order.n_windows(), 4);
         batches.sort_by(|a, b| a[0].total_cmp(&b[0]));
@@ -396,12 +397,14 @@ mod tests {
         (values[2 * 700 + 1], values[2 * 13]) = (f64::NAN, f64::INFINITY);
         let weights = (0..2000).map(|i| f64::from(i) + 0.5).collect();
         let source = Points::owned(values, 2).unwrap().with_weights(weights).unwrap();
-        let order = Order::minibatches::<f64>(&source, 2000, 1 << 20, 1, true);
+        let order = BatchOrder::minibatches::<f64>(&source, 2000, 1 << 20, 1, true);
         let chunks = order.chunks(0);
-        let mut window = Window::default();
+        let mut window = ShuffledWindow::default();
         let is_bad = |row: &[f64]| row.iter().any(|v| !v.is_finite());
-        let mut fill = |is_bad: Option<IsBad<'_, f64>>| {
-            window.fill(&source, &order, &chunks, Place::default(), is_bad, &|_| true).unwrap()
+        let mut fill = |is_bad: Option<SkipsRow<'_, f64>>| {
+            window
+                .fill(&source, &order, &chunks, StreamPosition::default(), is_bad, &|_| true)
+                .unwrap()
         };
         assert!(fill(Some(&is_bad)));
         assert_eq!((window.len(), window.skipped()), (1998, 2));
@@ -411,7 +414,11 @@ mod tests {
             assert_eq!(block.weights.unwrap()[i], x + 0.5);
             assert!(x != 13.0 && x != 700.0);
         }
-        assert!(window.fill(&source, &order, &chunks, Place::default(), None, &|_| true).unwrap());
+        assert!(
+            window
+                .fill(&source, &order, &chunks, StreamPosition::default(), None, &|_| true)
+                .unwrap()
+        );
         assert_eq!((window.len(), window.skipped()), (2000, 0));
     }
 
@@ -420,15 +427,15 @@ mod tests {
         let source = source(5003);
         let is_bad = |row: &[f64]| row[0] % 7.0 == 3.0;
         for shuffle in [false, true] {
-            let order = Order::minibatches::<f64>(&source, 100, 1 << 14, 5, shuffle);
+            let order = BatchOrder::minibatches::<f64>(&source, 100, 1 << 14, 5, shuffle);
             let order = order.with_positions();
             assert!(order.n_windows() > 2);
             let chunks = order.chunks(1);
-            let mut window = Window::default();
-            for is_bad in [None, Some(&is_bad as IsBad<'_, f64>)] {
+            let mut window = ShuffledWindow::default();
+            for is_bad in [None, Some(&is_bad as SkipsRow<'_, f64>)] {
                 let mut seen = 0;
                 for w in 0..order.n_windows() {
-                    let place = Place { epoch: 1, window: w, batch: 0 };
+                    let place = StreamPosition { epoch: 1, window: w, batch: 0 };
                     assert!(
                         window.fill(&source, &order, &chunks, place, is_bad, &|_| true).unwrap()
                     );

@@ -5,7 +5,7 @@ use super::row_memory::RowMemory;
 use super::stream::{StreamAlgorithm, StreamConfig};
 use crate::data::DataSource;
 use crate::data::identity::Identity;
-use crate::data::shuffle::{BadRows, Order};
+use crate::data::shuffle::{BadRows, BatchOrder};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use serde::de::DeserializeOwned;
@@ -71,7 +71,7 @@ impl Settings {
     pub(super) fn of<T: Scalar>(
         source: &dyn DataSource<T>,
         config: &Config,
-        stream: Option<(&StreamConfig, &Order)>,
+        stream: Option<(&StreamConfig, &BatchOrder)>,
         learner: &str,
     ) -> Self {
         Self {

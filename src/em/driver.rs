@@ -7,7 +7,9 @@ use super::learner::{Batch, Learner, Maximizer, ModelOf, Standing, Step, not_fin
 use super::stream::StreamConfig;
 use crate::data::DataSource;
 use crate::data::prefetch::{self, Windows};
-use crate::data::shuffle::{BadRows, IsBad, Order, Place, Section, Window};
+use crate::data::shuffle::{
+    BadRows, BatchOrder, PointRange, ShuffledWindow, SkipsRow, StreamPosition,
+};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
@@ -65,7 +67,7 @@ pub(crate) enum Schedule {
     /// All points, in so many iterations at most.
     Full { iterations: u64 },
     /// Minibatches from shuffled windows, in so many passes, with a record after every so many steps.
-    Windows { order: Order, epochs: u64, record_every: u64, bad_rows: BadRows },
+    Windows { order: BatchOrder, epochs: u64, record_every: u64, bad_rows: BadRows },
 }
 
 /// What a fit runs on.
@@ -88,7 +90,7 @@ struct Progress {
     /// Iterations of this phase, if it sees all points at once.
     iterations: u64,
     /// The place in the stream of minibatches.
-    place: Place,
+    place: StreamPosition,
     /// Steps of all phases.
     steps: u64,
     points_seen: u64,
@@ -229,7 +231,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
     fn iterate(&mut self, iterations: u64) -> Result<StopReason> {
         let batch = Batch::whole(self.setting.points);
         while self.progress.iterations < iterations {
-            let done = Done { iterations: 1, place: Place::default(), chunk: 0 };
+            let done = Done { iterations: 1, place: StreamPosition::default(), chunk: 0 };
             if let Some(reason) = self.step(&batch, done)? {
                 return Ok(reason);
             }
@@ -238,12 +240,12 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
     }
 
     /// Sees minibatches from shuffled windows that are read ahead.
-    fn stream(&mut self, order: &Order, epochs: u64, bad_rows: BadRows) -> Result<StopReason> {
+    fn stream(&mut self, order: &BatchOrder, epochs: u64, bad_rows: BadRows) -> Result<StopReason> {
         let (points, place) = (self.setting.points, self.progress.place);
         let domains = self.learner.domains();
         let is_bad = |row: &[T]| is_bad(&domains, row);
         // If bad rows end the fit, the E-step finds them: then all batches before are learned from.
-        let is_bad = (bad_rows == BadRows::Skip).then_some(&is_bad as IsBad<'_, T>);
+        let is_bad = (bad_rows == BadRows::Skip).then_some(&is_bad as SkipsRow<'_, T>);
         let mut visit = |windows: &mut Windows<'_, T>| self.visit(windows, order);
         let reason = prefetch::with_read_ahead(points, order, place, epochs, is_bad, &mut visit)?;
         if reason == StopReason::Epochs && self.progress.steps == 0 {
@@ -253,7 +255,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         Ok(reason)
     }
 
-    fn visit(&mut self, windows: &mut Windows<'_, T>, order: &Order) -> Result<StopReason> {
+    fn visit(&mut self, windows: &mut Windows<'_, T>, order: &BatchOrder) -> Result<StopReason> {
         let pace = windows.pace();
         while let Some(window) = windows.next_window() {
             let window = window?;
@@ -266,7 +268,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             }
             for index in first..window.n_batches() {
                 pace.done(index, window.n_batches());
-                let here = Place { batch: index, ..window.place() };
+                let here = StreamPosition { batch: index, ..window.place() };
                 let place = order.after(here, window.n_batches());
                 let done = Done { iterations: 0, place, chunk: window.chunk() };
                 if let Some(reason) = self.step(&Batch::of_window(window, index), done)? {
@@ -398,7 +400,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let last = accumulator.finish(self.learner.maximizer_mut(), executor)?;
         let asked = last.map(|step| self.record(&step, None)).transpose()?;
         self.progress.phase += 1;
-        (self.progress.iterations, self.progress.place) = (0, Place::default());
+        (self.progress.iterations, self.progress.place) = (0, StreamPosition::default());
         let earlier = self.progress.stop_reason;
         self.progress.stop_reason = Some(match (earlier, reason) {
             (Some(earlier), StopReason::Epochs) => earlier,
@@ -409,9 +411,9 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
 
     /// Finds the row of the source that made a minibatch fail: the same points are read again, in their order.
     fn locate(&mut self, fault: Error, batch: &Batch<'_, T>) -> Error {
-        let ranges = batch.window().map(Window::ranges).unwrap_or_default();
+        let ranges = batch.window().map(ShuffledWindow::ranges).unwrap_or_default();
         let mut sections =
-            ranges.iter().map(|range| Section::new(self.setting.points, range.clone()));
+            ranges.iter().map(|range| PointRange::new(self.setting.points, range.clone()));
         let executor = self.setting.executor;
         sections.find_map(|section| self.learner.find_fault(&section, executor)).unwrap_or(fault)
     }
@@ -445,7 +447,7 @@ struct Done {
     /// Iterations over all points that it was.
     iterations: u64,
     /// The place in the stream after it.
-    place: Place,
+    place: StreamPosition,
     /// The chunk that it was, if chunks keep their points.
     chunk: u64,
 }

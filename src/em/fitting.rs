@@ -9,7 +9,7 @@ use super::model_learner::ModelLearner;
 use super::step_size::noise_of_step;
 use super::stepwise::Running;
 use super::stream::{LARGEST_LEAST_STEP, NOISE, StreamAlgorithm, StreamConfig};
-use crate::data::shuffle::Order;
+use crate::data::shuffle::BatchOrder;
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -409,13 +409,13 @@ impl<T: Scalar, M: EStep<T>> Spec<T> for M {
 
 impl StreamConfig {
     /// Returns the schedule of the minibatches of an order.
-    pub(crate) fn schedule(&self, order: Order) -> Schedule {
+    pub(crate) fn schedule(&self, order: BatchOrder) -> Schedule {
         let record_every = (order.n_batches() / self.records as u64).max(1);
         let (epochs, bad_rows) = (self.epochs as u64, self.bad_rows);
         Schedule::Windows { order, epochs, record_every, bad_rows }
     }
 
-    pub(crate) fn last_phase(&self, order: &Order) -> LastPhase {
+    pub(crate) fn last_phase(&self, order: &BatchOrder) -> LastPhase {
         LastPhase { part: self.average, planned: order.n_batches() * self.epochs as u64 }
     }
 }

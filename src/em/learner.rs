@@ -5,7 +5,7 @@
 
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
-use crate::data::shuffle::Window;
+use crate::data::shuffle::ShuffledWindow;
 use crate::em::row_memory::RowMemory;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -246,7 +246,7 @@ pub trait Learner<T: Scalar> {
 pub struct Batch<'a, T: Scalar> {
     points: BatchPoints<'a, T>,
     is_whole: bool,
-    window: Option<(&'a Window<T>, u64)>,
+    window: Option<(&'a ShuffledWindow<T>, u64)>,
 }
 
 #[derive(Debug)]
@@ -272,7 +272,7 @@ impl<'a, T: Scalar> Batch<'a, T> {
     }
 
     /// Returns a minibatch of a window.
-    pub(crate) fn of_window(window: &'a Window<T>, index: u64) -> Self {
+    pub(crate) fn of_window(window: &'a ShuffledWindow<T>, index: u64) -> Self {
         let points = BatchPoints::Block(window.batch(index));
         Self { points, is_whole: false, window: Some((window, index)) }
     }
@@ -284,7 +284,7 @@ impl<'a, T: Scalar> Batch<'a, T> {
     }
 
     /// Returns the window of shuffled points that the batch is cut from.
-    pub(crate) fn window(&self) -> Option<&'a Window<T>> {
+    pub(crate) fn window(&self) -> Option<&'a ShuffledWindow<T>> {
         self.window.map(|(window, _)| window)
     }
 

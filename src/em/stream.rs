@@ -5,7 +5,7 @@ use super::config::Config;
 use super::step_size::StepSize;
 use crate::data::DataSource;
 use crate::data::prefetch::WINDOWS;
-use crate::data::shuffle::{BadRows, Order};
+use crate::data::shuffle::{BadRows, BatchOrder};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
@@ -151,15 +151,19 @@ impl StreamConfig {
     }
 
     /// Returns the order in which a fit reads its points.
-    pub(super) fn order<T: Scalar>(&self, source: &dyn DataSource<T>, config: &Config) -> Order {
+    pub(super) fn order<T: Scalar>(
+        &self,
+        source: &dyn DataSource<T>,
+        config: &Config,
+    ) -> BatchOrder {
         let batch = self.batch_size as u64;
         match self.algorithm {
             StreamAlgorithm::Stepwise => {
                 let bytes = self.memory / WINDOWS as u64;
-                Order::minibatches::<T>(source, batch, bytes, config.seed, self.shuffle)
+                BatchOrder::minibatches::<T>(source, batch, bytes, config.seed, self.shuffle)
             }
             StreamAlgorithm::Incremental => {
-                Order::fixed_chunks::<T>(source, batch, config.seed, self.shuffle)
+                BatchOrder::fixed_chunks::<T>(source, batch, config.seed, self.shuffle)
             }
         }
     }

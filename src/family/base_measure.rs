@@ -21,7 +21,7 @@ impl BaseMeasure {
     }
 
     /// Says whether `h` is constant: then pseudo entropies are entropies (Prop. 4), up to a constant.
-    pub fn is_constant(&self) -> bool {
+    pub(crate) fn is_constant(&self) -> bool {
         self.terms.is_empty()
     }
 }

@@ -34,7 +34,7 @@ impl Feature {
     }
 
     /// Returns the feature of points whose dimension `i` is in column `columns[i]`.
-    pub fn remapped(self, columns: &[u32]) -> Self {
+    pub(crate) fn remapped(self, columns: &[u32]) -> Self {
         let statistics = self.statistics.into_iter().map(|it| it.remapped(columns)).collect();
         Self { statistics, ..self }
     }

@@ -116,7 +116,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Returns the known parameter that equals the length of an array's last axis: the names of both. Model files need not
 /// state this parameter.
-pub fn told_by_axis(name: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn told_by_axis(name: &str) -> Option<(&'static str, &'static str)> {
     (name == "categorical").then_some(("levels", "probabilities"))
 }
 

@@ -67,7 +67,7 @@ impl Support {
     }
 
     /// Says whether it is a set of vectors, not of single values.
-    pub fn is_of_vectors(self) -> bool {
+    pub(crate) fn is_of_vectors(self) -> bool {
         matches!(self, Self::Simplex | Self::UnitVector)
     }
 

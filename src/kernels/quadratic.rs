@@ -22,7 +22,7 @@ pub enum Whitening<T> {
 
 impl Whitening<f64> {
     /// Returns the same factor, rounded to a working precision.
-    pub fn rounded<T: Scalar>(&self) -> Whitening<T> {
+    pub(crate) fn rounded<T: Scalar>(&self) -> Whitening<T> {
         let round = |values: &[f64]| values.iter().map(|&v| T::from_f64(v)).collect();
         match self {
             Self::Scale(scale) => Whitening::Scale(T::from_f64(*scale)),

@@ -64,7 +64,7 @@ pub enum Statistic {
 
 impl Statistic {
     /// Tells whether it is one of several consecutive dimensions.
-    pub fn is_of_range(self) -> bool {
+    pub(crate) fn is_of_range(self) -> bool {
         matches!(self, Self::SquaredNorm(..) | Self::LnGammaOfSum { .. })
     }
 
@@ -72,7 +72,7 @@ impl Statistic {
     ///
     /// # Panics
     /// If dimensions of a sum are not in consecutive columns.
-    pub fn remapped(self, columns: &[u32]) -> Self {
+    pub(crate) fn remapped(self, columns: &[u32]) -> Self {
         let at = |i: u32| columns[i as usize];
         let range = |first: u32, count: u32| {
             let columns = &columns[first as usize..][..count as usize];

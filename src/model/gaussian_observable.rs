@@ -37,12 +37,12 @@ pub fn isotropic_entropy(dim: usize, variance: f64) -> f64 {
 }
 
 /// Returns the entropy `H/2 ln 2πe` of a standard normal prior, in nats.
-pub fn standard_entropy(latents: usize) -> f64 {
+pub(crate) fn standard_entropy(latents: usize) -> f64 {
     isotropic_entropy(latents, 1.0)
 }
 
 /// Returns the entropy `½ ln |2πe Σ|` of a Gaussian from `ln |Σ|`, in nats.
-pub fn entropy_of_log_det(dim: usize, log_det: f64) -> f64 {
+pub(crate) fn entropy_of_log_det(dim: usize, log_det: f64) -> f64 {
     0.5 * (dim as f64 * (2.0 * PI * E).ln() + log_det)
 }
 

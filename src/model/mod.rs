@@ -23,12 +23,12 @@ pub use mixture::{Mixture, Posterior};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
 pub use sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
 
-pub use crate::kernels::dispatch::Simd;
-pub use crate::work::{Alone, Piece, Workers};
+pub use crate::work::{Piece, Workers};
 
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::family::{Domain, Regularization};
+use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, SuffStats};

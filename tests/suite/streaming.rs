@@ -14,7 +14,7 @@ use entropysum::em::{
 };
 use entropysum::error::{DataError, Result};
 use entropysum::exec::Executor;
-use entropysum::expert::{Lanes, Order, start_mixture};
+use entropysum::expert::{BatchOrder, Lanes, start_mixture};
 use entropysum::faer::MatRef;
 use entropysum::family::{Regularization, registry};
 use entropysum::model::{GenerativeModel, Mixture, Posterior};
@@ -618,7 +618,7 @@ fn a_source_that_fails_leaves_a_checkpoint_to_go_on_from() {
     let expected = fit_minibatches(&model, &whole, &executor, &config, &settings).unwrap();
 
     // The row of the last window: batches of the windows before it are learned from.
-    let order = Order::minibatches::<f64>(&whole, 200, settings.memory / 2, config.seed, true);
+    let order = BatchOrder::minibatches::<f64>(&whole, 200, settings.memory / 2, config.seed, true);
     assert!(order.n_windows() > 1);
     let row = order.ranges(&order.chunks(0), order.n_windows() - 1).next().unwrap().start;
     let broken = source(row);

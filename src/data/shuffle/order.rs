@@ -15,7 +15,7 @@ const MIN_CHUNKS: u64 = 4096;
 
 /// Sets the order and the pieces in which a source is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct BatchOrder {
     pub(super) len: u64,
     pub(super) chunk: u64,
     pub(super) chunks_per_window: u64,
@@ -30,7 +30,7 @@ pub struct Order {
 
 /// Marks a place in a stream of batches, before one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
+pub struct StreamPosition {
     /// Passes over the source that are done.
     pub epoch: u64,
     /// Windows of this pass that are done.
@@ -39,18 +39,18 @@ pub struct Place {
     pub batch: u64,
 }
 
-impl Place {
+impl StreamPosition {
     /// Moves to a window and returns the batch to begin with: the first, unless this place is in the window already, as after
     /// a checkpoint.
-    pub fn enter(&mut self, window: Place) -> u64 {
-        if window != (Place { batch: 0, ..*self }) {
+    pub fn enter(&mut self, window: StreamPosition) -> u64 {
+        if window != (StreamPosition { batch: 0, ..*self }) {
             *self = window;
         }
         self.batch
     }
 }
 
-impl Order {
+impl BatchOrder {
     /// Makes minibatches of about `batch` points, shuffled from windows of at most `window_bytes`, or in the order of the source.
     ///
     /// A window is a batch at least.
@@ -80,7 +80,7 @@ impl Order {
         }
     }
 
-    /// Lets windows record the positions of their points (`Window::positions`), at four bytes a point.
+    /// Lets windows record the positions of their points (`ShuffledWindow::positions`), at four bytes a point.
     pub fn with_positions(self) -> Self {
         Self { positions: true, ..self }
     }
@@ -126,13 +126,13 @@ impl Order {
     }
 
     /// Returns the place after a batch of a window of `n_batches`.
-    pub fn after(&self, batch: Place, n_batches: u64) -> Place {
+    pub fn after(&self, batch: StreamPosition, n_batches: u64) -> StreamPosition {
         if batch.batch + 1 < n_batches {
-            Place { batch: batch.batch + 1, ..batch }
+            StreamPosition { batch: batch.batch + 1, ..batch }
         } else if batch.window + 1 < self.n_windows() {
-            Place { window: batch.window + 1, batch: 0, ..batch }
+            StreamPosition { window: batch.window + 1, batch: 0, ..batch }
         } else {
-            Place { epoch: batch.epoch + 1, window: 0, batch: 0 }
+            StreamPosition { epoch: batch.epoch + 1, window: 0, batch: 0 }
         }
     }
 

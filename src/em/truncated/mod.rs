@@ -21,7 +21,7 @@ pub use statistics::TruncatedStatistics;
 
 use crate::block::BlockBuf;
 use crate::data::prefetch::WINDOWS;
-use crate::data::shuffle::{Order, Place, Window};
+use crate::data::shuffle::{BatchOrder, ShuffledWindow, StreamPosition};
 use crate::data::{self, DataSource};
 use crate::em::accumulator::Remember;
 use crate::em::checkpoint::damaged;
@@ -157,7 +157,7 @@ pub struct TruncatedLearner<T: Scalar> {
     is_random: bool,
     sets: RowMemory,
     /// The window whose sets are at hand, its chunks, and their sets in this order.
-    window: Option<Place>,
+    window: Option<StreamPosition>,
     loaded: Vec<Range<u64>>,
     at_hand: Vec<u64>,
     lanes: Vec<Lane<T>>,
@@ -289,7 +289,7 @@ impl<T: Scalar> TruncatedLearner<T> {
     }
 
     /// Brings the sets of a window's points to hand, and those of the window before back to where they are kept.
-    fn turn_to(&mut self, window: &Window<T>) -> Result<()> {
+    fn turn_to(&mut self, window: &ShuffledWindow<T>) -> Result<()> {
         if self.window == Some(window.place()) {
             return Ok(());
         }
@@ -479,14 +479,14 @@ fn order<T: Scalar>(
     model: &SigmoidBeliefNet,
     fitting: &Fitting<'_, T, SigmoidBeliefNet>,
     stream: &StreamConfig,
-) -> Result<Order> {
+) -> Result<BatchOrder> {
     let (source, width) = (fitting.points(), words_of_a_set(model)?);
     let point = WINDOWS * (source.dim() * size_of::<T>() + 8);
     let all = point as u64 + 8 * width as u64;
-    // In units of what `Order` counts: the bytes of a window of points.
+    // In units of what `BatchOrder` counts: the bytes of a window of points.
     let bytes = stream.memory / 2 / all * (point / WINDOWS) as u64;
     let (batch, seed) = (stream.batch_size as u64, fitting.settings().seed);
-    Ok(Order::minibatches::<T>(source, batch, bytes, seed, stream.shuffle).with_positions())
+    Ok(BatchOrder::minibatches::<T>(source, batch, bytes, seed, stream.shuffle).with_positions())
 }
 
 /// Refuses sets of states that this machine has no addresses for; only touching them would tell whether it has the memory.

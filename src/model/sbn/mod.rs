@@ -77,7 +77,7 @@ impl LatentPosterior {
     pub const DEFAULT_STATES: usize = 32;
 
     /// Returns exact posteriors if `latents` latents can be enumerated, else truncated ones.
-    pub fn default_for(latents: usize) -> Self {
+    pub(crate) fn default_for(latents: usize) -> Self {
         if latents <= MAX_ENUMERATED {
             Self::Exact
         } else {

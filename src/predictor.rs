@@ -188,7 +188,7 @@ impl<T: Scalar, M: Density<T>> Predictor<T, M> {
         let PackedModel { model, parameters, domains } = &*self.packed;
         let dim = model.dim();
         let n_points = points.len() / dim;
-        if points.len() % dim != 0 || (rows == Rows::One && n_points != 1) {
+        if !points.len().is_multiple_of(dim) || (rows == Rows::One && n_points != 1) {
             let expected = match rows {
                 Rows::One => format!("expected {dim}, one a dimension of the model"),
                 Rows::Many => format!("expected a multiple of {dim}, the dimension of the model"),

@@ -190,12 +190,14 @@ impl<M: std::fmt::Debug> std::fmt::Debug for Saved<M> {
     }
 }
 
+/// Keeps a state: writes a file, for instance.
+type Save<'a, M> = Box<dyn FnMut(&Checkpoint<'_, M>) -> Result<()> + 'a>;
+
 /// Where the states of a fit go.
 pub(super) struct Checkpoints<'a, M> {
     /// Time between two.
     pub every: Duration,
-    /// Keeps a state: writes a file, for instance.
-    pub save: Box<dyn FnMut(&Checkpoint<'_, M>) -> Result<()> + 'a>,
+    pub save: Save<'a, M>,
 }
 
 /// Encodes a state.

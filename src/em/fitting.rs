@@ -19,6 +19,15 @@ use crate::scalar::Scalar;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// A learner or a model at its start, and an event of the start that the user should know.
+pub(crate) type Started<V> = Result<(V, Option<Event>)>;
+
+/// Makes the learner of a run, or that of a saved model.
+type Make<'f, F, M, L> = dyn Fn(&F, u64, Option<M>) -> Started<L> + 'f;
+
+/// The phases of a fit, in order.
+type Phases<T, L> = Result<Vec<Phase<T, L>>>;
+
 /// What to fit, and how to start: a specification, or a model to go on from.
 pub trait Spec<T: Scalar> {
     /// The kind of model that is learned.
@@ -252,8 +261,8 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         mut self,
         is_given: bool,
         words: &str,
-        make: &dyn Fn(&Self, u64, Option<M>) -> Result<(L, Option<Event>)>,
-        phases: &dyn Fn(&Self, &L) -> Result<Vec<Phase<T, L>>>,
+        make: &Make<'_, Self, M, L>,
+        phases: &dyn Fn(&Self, &L) -> Phases<T, L>,
     ) -> Result<Fit<M>>
     where
         L::Maximizer: Maximizer<Model = M>,
@@ -381,7 +390,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
     pub(crate) fn fit_model(
         self,
         is_given: bool,
-        start: &dyn Fn(&Self, u64) -> Result<(M, Option<Event>)>,
+        start: &dyn Fn(&Self, u64) -> Started<M>,
     ) -> Result<Fit<M>>
     where
         M: EStep<T>,

@@ -184,7 +184,7 @@ impl<T: Scalar> TruncatedLearner<T> {
     pub(crate) fn new(
         model: SigmoidBeliefNet,
         is_random: bool,
-        fitting: &Fitting<'_, T, SigmoidBeliefNet>,
+        fitting: &NetworkFitting<'_, T>,
         run: u64,
     ) -> Result<Self> {
         let source = fitting.points();
@@ -477,7 +477,7 @@ fn words_of_a_set(model: &SigmoidBeliefNet) -> Result<usize> {
 /// window in work.
 fn order<T: Scalar>(
     model: &SigmoidBeliefNet,
-    fitting: &Fitting<'_, T, SigmoidBeliefNet>,
+    fitting: &NetworkFitting<'_, T>,
     stream: &StreamConfig,
 ) -> Result<BatchOrder> {
     let (source, width) = (fitting.points(), words_of_a_set(model)?);
@@ -503,19 +503,22 @@ fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
     )))
 }
 
+/// A fit of a network.
+type NetworkFitting<'a, T> = Fitting<'a, T, SigmoidBeliefNet>;
+
 /// Learns a network with truncated posteriors as `fitting` says, from starts that `start` makes; `is_random` says that their weights are
 /// random.
 ///
 /// # Errors
 /// If a value is neither 0 nor 1: then its row and column are named; if sets of states cannot be written.
 pub(in crate::em) fn fit_truncated<T: Scalar>(
-    fitting: Fitting<'_, T, SigmoidBeliefNet>,
+    fitting: NetworkFitting<'_, T>,
     is_given: bool,
     is_random: bool,
-    start: &dyn Fn(&Fitting<'_, T, SigmoidBeliefNet>, u64) -> Result<SigmoidBeliefNet>,
+    start: &dyn Fn(&NetworkFitting<'_, T>, u64) -> Result<SigmoidBeliefNet>,
 ) -> Result<Fit<SigmoidBeliefNet>> {
     let words = if is_random { "EM from a random start" } else { "EM from a given network" };
-    let make = |fitting: &Fitting<'_, T, SigmoidBeliefNet>, run, saved| {
+    let make = |fitting: &NetworkFitting<'_, T>, run, saved| {
         let model = match saved {
             Some(model) => model,
             None => start(fitting, run)?,

@@ -243,7 +243,7 @@ mod tests {
     fn example(seed: f64) -> SuffStats {
         let shape = StatsShape { components: 2, statistics: 3, shared: 1, centre: 1 };
         let mut stats = SuffStats::zeros(shape, vec![0.5, -0.5]);
-        for (k, value) in stats.as_mut_slice().iter_mut().enumerate() {
+        for (k, value) in stats.values.iter_mut().enumerate() {
             *value = seed * (k as f64 + 1.0);
         }
         stats

@@ -15,6 +15,9 @@ use std::path::Path;
 /// Takes numbers of successive points.
 pub type Sink<'s> = dyn FnMut(&[f64]) -> Result<()> + 's;
 
+/// Takes points, row-major, and their components.
+pub type SampleSink<'s> = dyn FnMut(&[f64], &[u32]) -> Result<()> + 's;
+
 /// Numbers of a point under a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerPoint {
@@ -73,7 +76,7 @@ pub trait AnyModel: Described + Any + Debug + Send + Sync {
         n: u64,
         seed: u64,
         executor: &Executor,
-        sink: &mut dyn FnMut(&[f64], &[u32]) -> Result<()>,
+        sink: &mut SampleSink<'_>,
     ) -> Result<()>;
 }
 
@@ -166,7 +169,7 @@ impl<M: Kind> AnyModel for M {
         n: u64,
         seed: u64,
         executor: &Executor,
-        sink: &mut dyn FnMut(&[f64], &[u32]) -> Result<()>,
+        sink: &mut SampleSink<'_>,
     ) -> Result<()> {
         inference::sample(self, n, seed, executor, sink)
     }

@@ -27,11 +27,14 @@ pub struct AnyKind {
     pub arguments: &'static [&'static str],
     pub algorithms: &'static [&'static str],
     pub answers_to: fn(&str) -> bool,
-    pub check: fn(&FitArgs, Option<Given<'_, dyn AnyModel>>) -> Result<()>,
+    pub check: Check,
     /// Boxes a model of this kind.
     pub model: fn(Model) -> Result<Box<dyn AnyModel>>,
     prepare: PrepareFn,
 }
+
+/// Refuses arguments that a kind has no use for, or that do not agree with the model of `--init`.
+type Check = fn(&FitArgs, Option<Given<'_, dyn AnyModel>>) -> Result<()>;
 
 type PrepareFn = for<'a> fn(
     &str,
@@ -77,10 +80,8 @@ fn prepare<'a, M: Kind>(
     source: Source<'a>,
     executor: &'a Executor,
 ) -> Result<Box<dyn AnyPrepared + 'a>> {
-    let mut given: Option<M> = match given {
-        None => None,
-        Some(model) => Some(*(model as Box<dyn Any>).downcast().expect(OWN)),
-    };
+    let mut given: Option<M> =
+        given.map(|model| *(model as Box<dyn Any>).downcast().expect(OWN));
     let spec = |args: &FitArgs| {
         // Fits of several sizes have no given start.
         let spec = M::spec(name, args, given.take(), source.dim())?;

@@ -63,7 +63,7 @@ fn mixture(family: &str, dim: usize, scale: f64, variance: f64) -> Mixture {
         .map(|spec| {
             let rows = if spec.shared { 1 } else { n_components };
             let value = |i: usize| match (&*spec.name, spec.shape.len()) {
-                ("covariances", 2) if i % spec.len() % (dim + 1) == 0 => variance,
+                ("covariances", 2) if (i % spec.len()).is_multiple_of(dim + 1) => variance,
                 ("covariances", 2) => 0.0,
                 ("covariances", _) => variance,
                 _ => scale * (1.0 + (7 * i % 5) as f64),

@@ -80,8 +80,7 @@ fn prepare<'a, M: Kind>(
     source: Source<'a>,
     executor: &'a Executor,
 ) -> Result<Box<dyn AnyPrepared + 'a>> {
-    let mut given: Option<M> =
-        given.map(|model| *(model as Box<dyn Any>).downcast().expect(OWN));
+    let mut given: Option<M> = given.map(|model| *(model as Box<dyn Any>).downcast().expect(OWN));
     let spec = |args: &FitArgs| {
         // Fits of several sizes have no given start.
         let spec = M::spec(name, args, given.take(), source.dim())?;

@@ -181,6 +181,13 @@ pub struct Saved<M> {
     pub(crate) rows: Option<Box<dyn Read + Send>>,
 }
 
+impl<M> Saved<M> {
+    /// Puts together what a [`Checkpoint`] held, for models that have a file format of their own.
+    pub fn new(model: M, settings: Settings, state: Vec<u8>) -> Self {
+        Self { model, settings, state, rows: None }
+    }
+}
+
 impl<M: std::fmt::Debug> std::fmt::Debug for Saved<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Saved")

@@ -221,16 +221,18 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         self.best_of(true, "given", &make, &|fitting, learner| fitting.phases(learner))
     }
 
-    /// The points.
-    pub(crate) fn points(&self) -> &'a dyn DataSource<T> {
+    /// Returns the points, for the start of a [`Spec`].
+    pub fn points(&self) -> &'a dyn DataSource<T> {
         self.points
     }
 
-    pub(crate) fn executor(&self) -> &'a Executor {
+    /// Returns the threads.
+    pub fn executor(&self) -> &'a Executor {
         self.executor
     }
 
-    pub(crate) fn settings(&self) -> &Config {
+    /// Returns tolerance, iterations, starts, seed.
+    pub fn settings(&self) -> &Config {
         &self.config
     }
 

@@ -47,6 +47,7 @@ pub use learner::{Batch, Learner, Maximizer, Mergeable, Standing, Step};
 pub use linear_gaussian::{Form, LinearGaussianAlgorithm, LinearGaussianSpec, Method, Summary};
 pub use model_learner::{ModelLearner, ModelMaximizer};
 pub use online::Online;
+pub use row_memory::RowMemory;
 pub use sbn::SbnSpec;
 pub use stepwise::{StepSize, Stepwise};
 pub use stream::{StreamAlgorithm, StreamConfig};

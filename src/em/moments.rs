@@ -35,10 +35,10 @@ const PARTS: usize = 32;
 /// If there are no points of positive weight, a point cannot be read, is no finite number, or its square overflows `T`.
 ///
 /// ```
-/// use entropysum::{Executor, Points, em};
+/// use entropysum::{Executor, Points, expert};
 ///
 /// let points = Points::<f64>::from_rows(&[1.0, 5.0, 3.0, 5.0, 5.0, 8.0], 2)?;
-/// let moments = em::moments(&points, &Executor::new(Some(1))?)?;
+/// let moments = expert::moments(&points, &Executor::new(Some(1))?)?;
 /// assert_eq!(moments.mean(), [3.0, 6.0]);
 /// assert!((moments.covariance()[(0, 0)] - 8.0 / 3.0).abs() < 1e-15);
 /// assert!((moments.covariance()[(1, 0)] - 2.0).abs() < 1e-15);

@@ -11,7 +11,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A one of probability p, from 0 to 1.
 ///
 /// ```
-/// use entropysum::family::{Univariate, bernoulli::Bernoulli};
+/// use entropysum::family::{Bernoulli, Univariate};
 ///
 /// assert_eq!(Bernoulli.entropy(&[0.5]), Some(2f64.ln()));
 /// assert_eq!(Bernoulli.entropy(&[1.0]), Some(0.0));

@@ -12,7 +12,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of parameters a, b > 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, beta::Beta};
+/// use entropysum::family::{Beta, Univariate};
 ///
 /// // a = b = 1 is the uniform distribution.
 /// assert!(Beta.entropy(&[1.0, 1.0]).unwrap().abs() < 1e-14);

@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of rate λ > 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, exponential::Exponential};
+/// use entropysum::family::{Exponential, Univariate};
 ///
 /// assert!((Exponential.entropy(&[2.0]).unwrap() - (1.0 - 2f64.ln())).abs() < 1e-15);
 /// ```

@@ -11,7 +11,7 @@ use std::f64::consts::TAU;
 /// A value of mean μ.
 ///
 /// ```
-/// use entropysum::family::{Univariate, gaussian_known_variance::GaussianKnownVariance};
+/// use entropysum::family::{GaussianKnownVariance, Univariate};
 ///
 /// let family = GaussianKnownVariance::new(0.5)?;
 /// assert_eq!(family.pseudo_entropy(&[3.0]), -9.0);

@@ -11,7 +11,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A count of failures, with a success of probability p > 0 each time.
 ///
 /// ```
-/// use entropysum::family::{Univariate, geometric::Geometric};
+/// use entropysum::family::{Geometric, Univariate};
 ///
 /// assert!((Geometric.entropy(&[0.5]).unwrap() - 4f64.ln()).abs() < 1e-15);
 /// assert_eq!(Geometric.entropy(&[1.0]), Some(0.0));

@@ -11,7 +11,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of shape a > 0 and scale b > 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, inverse_gamma::InverseGamma};
+/// use entropysum::family::{InverseGamma, Univariate};
 ///
 /// // a + ln b + ln Γ(a) - (1 + a) ψ(a) at a = 1, where ψ(1) = -γ
 /// let euler = 0.577_215_664_901_532_9;

@@ -15,7 +15,7 @@ use std::f64::consts::TAU;
 /// A value of mean μ > 0 and shape λ > 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, inverse_gaussian::InverseGaussian};
+/// use entropysum::family::{InverseGaussian, Univariate};
 ///
 /// assert_eq!(InverseGaussian.pseudo_entropy(&[3.0, 1.0]), 0.5);
 /// ```

@@ -11,7 +11,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of scale b > 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, laplace::Laplace};
+/// use entropysum::family::{Laplace, Univariate};
 ///
 /// assert_eq!(Laplace::new(3.0)?.entropy(&[0.5]), Some(1.0));
 /// # Ok::<(), String>(())

@@ -14,7 +14,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A count of failures, with a success of probability p > 0 each time.
 ///
 /// ```
-/// use entropysum::family::{Univariate, negative_binomial::NegativeBinomial};
+/// use entropysum::family::{NegativeBinomial, Univariate};
 ///
 /// let entropy = NegativeBinomial::new(2.5)?.pseudo_entropy(&[0.5]);
 /// assert!((entropy - 2.5 * 4f64.ln()).abs() < 1e-14);

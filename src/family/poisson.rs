@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A count of rate λ ≥ 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, poisson::Poisson};
+/// use entropysum::family::{Poisson, Univariate};
 ///
 /// assert_eq!(Poisson.pseudo_entropy(&[1.0]), 1.0);
 /// assert_eq!(Poisson.pseudo_entropy(&[0.0]), 0.0);

@@ -282,7 +282,7 @@ impl<F: FnMut(&IterRecord) -> ControlFlow<StopReason>> Observer for F {
 /// use entropysum::{em, Config, Executor, MixtureSpec, Points, StopReason, family, observe};
 /// use std::ops::ControlFlow;
 ///
-/// let points = Points::<f64>::from_rows(&[1.0, 1.2, 0.9, 1.1, 7.0, 7.4, 6.9, 7.1], 1)?;
+/// let points = Points::<f64>::from_rows(&[1.0, 1.9, 2.4, 2.0, 3.1, 2.8, 3.9, 1.5], 1)?;
 /// let spec = MixtureSpec::new(family::registry::build("gaussian-full", 1)?, 2);
 /// let (config, executor) = (Config::default(), Executor::new(Some(1))?);
 ///

@@ -27,10 +27,10 @@ pub trait SecondMoments {
 /// Total weight, mean and covariance of weighted points. The covariance is divided by the weight, not by one less.
 ///
 /// ```
-/// use entropysum::{Executor, Points, em};
+/// use entropysum::{Executor, Points, expert};
 ///
 /// let executor = Executor::new(Some(1))?;
-/// let moments = |values: &[f64]| em::moments(&Points::from_rows(values, 1)?, &executor);
+/// let moments = |values: &[f64]| expert::moments(&Points::from_rows(values, 1)?, &executor);
 /// let merged = moments(&[1.0, 2.0])?.merge(&moments(&[6.0])?);
 /// assert_eq!((merged.total_weight(), merged.mean()[0]), (3.0, 3.0));
 /// assert!((merged.covariance()[(0, 0)] - 14.0 / 3.0).abs() < 1e-15);

@@ -35,7 +35,7 @@ impl RowMemory {
     ///
     /// # Errors
     /// [`Error::Io`] with the folder, if no file can be made in it.
-    pub fn new(len: u64, width: usize, bytes: u64, folder: &Path) -> Result<Self> {
+    pub(crate) fn new(len: u64, width: usize, bytes: u64, folder: &Path) -> Result<Self> {
         let in_memory = (bytes / (8 * width as u64)).min(len);
         let words = usize::try_from(in_memory).ok().and_then(|rows| rows.checked_mul(width));
         let words = words.ok_or_else(|| Error::Config(format!("{bytes} bytes are too many")))?;
@@ -53,17 +53,17 @@ impl RowMemory {
     }
 
     /// Words of a point.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 
     /// Number of points.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
     /// Bytes that are on the disk.
-    pub fn spilled_bytes(&self) -> u64 {
+    pub(crate) fn spilled_bytes(&self) -> u64 {
         self.file.as_ref().map_or(0, |spill| (self.len - spill.first) * 8 * self.width as u64)
     }
 
@@ -74,7 +74,7 @@ impl RowMemory {
     ///
     /// # Panics
     /// If `to` is not as long as their words, or there are no such rows.
-    pub fn read(&self, rows: Range<u64>, to: &mut [u64]) -> Result<()> {
+    pub(crate) fn read(&self, rows: Range<u64>, to: &mut [u64]) -> Result<()> {
         let (words, spilled) = self.split(&rows, to.len());
         let (head, tail) = to.split_at_mut(words.len());
         head.copy_from_slice(&self.memory[words]);
@@ -94,7 +94,7 @@ impl RowMemory {
     ///
     /// # Panics
     /// As [`read`](Self::read).
-    pub fn write(&mut self, rows: Range<u64>, from: &[u64]) -> Result<()> {
+    pub(crate) fn write(&mut self, rows: Range<u64>, from: &[u64]) -> Result<()> {
         let (words, spilled) = self.split(&rows, from.len());
         let (head, tail) = from.split_at(words.len());
         self.memory[words].copy_from_slice(head);

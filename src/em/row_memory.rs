@@ -26,8 +26,6 @@ pub struct RowMemory {
 struct Spill {
     file: File,
     folder: PathBuf,
-    /// The first row that is in it.
-    first: u64,
 }
 
 impl RowMemory {
@@ -47,7 +45,7 @@ impl RowMemory {
             let size = size.ok_or_else(|| fault(io::ErrorKind::FileTooLarge.into()))?;
             // Zeros that take no room until they are written.
             spill.set_len(size).map_err(fault)?;
-            file = Some(Spill { file: spill, folder: folder.to_owned(), first: in_memory });
+            file = Some(Spill { file: spill, folder: folder.to_owned() });
         }
         Ok(Self { width, len, memory: vec![0; words], file })
     }
@@ -63,8 +61,9 @@ impl RowMemory {
     }
 
     /// Bytes that are on the disk.
-    pub(crate) fn spilled_bytes(&self) -> u64 {
-        self.file.as_ref().map_or(0, |spill| (self.len - spill.first) * 8 * self.width as u64)
+    #[cfg(test)]
+    fn spilled_bytes(&self) -> u64 {
+        8 * (self.len * self.width as u64 - self.memory.len() as u64)
     }
 
     /// Reads the words of some rows.
@@ -231,7 +230,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told() {
         let file = File::options().read(true).write(true).open("/dev/full").unwrap();
-        let spill = Spill { file, folder: "somewhere".into(), first: 0 };
+        let spill = Spill { file, folder: "somewhere".into() };
         let mut kept = RowMemory { width: 1, len: 10, memory: Vec::new(), file: Some(spill) };
         let fault = kept.write(0..10, &[1; 10]).unwrap_err().to_string();
         assert!(fault.contains("somewhere") && fault.contains("No space left"), "{fault}");

@@ -200,7 +200,7 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
 
 #[cfg(feature = "parquet")]
 fn open_parquet<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
-    parquet::open_parquet(path, options)
+    super::parquet::open_parquet(path, options)
 }
 
 #[cfg(not(feature = "parquet"))]

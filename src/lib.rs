@@ -25,7 +25,7 @@
 //!
 //! # Ask for one point at a time
 //!
-//! A [`Predictor`] answers in less than a microsecond for small models, and allocates nothing.
+//! A [`Predictor`] answers in about a microsecond for small models, and allocates nothing.
 //!
 //! ```
 //! use entropysum::family::{Parameters, registry};

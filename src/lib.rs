@@ -259,6 +259,8 @@ mod aligned;
 #[cfg(feature = "files")]
 mod atomic;
 pub mod block;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod criterion;
 pub mod data;
 pub mod em;

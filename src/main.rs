@@ -1,7 +1,5 @@
 //! The command line of entropysum.
 
-mod cli;
-
 fn main() -> std::process::ExitCode {
-    cli::main()
+    entropysum::cli::main()
 }

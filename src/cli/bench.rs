@@ -3,21 +3,21 @@
 //! Every time is the least of several runs, since other work on the machine can only add to it. Results are checked
 //! before any of them is timed.
 
+use crate::block::{Block, BlockBuf};
 use crate::cli::args::{BenchArgs, BenchCommand, Precision};
 use crate::cli::output::{self, Target};
 use crate::cli::progress;
-use entropysum::block::{Block, BlockBuf};
-use entropysum::data::{DataSource, Points};
-use entropysum::em::{Config, Init, MixtureSpec, Online, StepSize};
-use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
-use entropysum::expert::{Sweeper, start_mixture, write_atomically};
-use entropysum::family::{Regularization, Support, registry};
-use entropysum::inference;
-use entropysum::model::{GenerativeModel, Mixture};
-use entropysum::monitor::plot;
-use entropysum::scalar::Scalar;
-use entropysum::stats::SuffStats;
+use crate::data::{DataSource, Points};
+use crate::em::{Config, Init, MixtureSpec, Online, StepSize};
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::expert::{Sweeper, start_mixture, write_atomically};
+use crate::family::{Regularization, Support, registry};
+use crate::inference;
+use crate::model::{GenerativeModel, Mixture};
+use crate::monitor::plot;
+use crate::scalar::Scalar;
+use crate::stats::SuffStats;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use std::collections::HashSet;

@@ -5,10 +5,10 @@ use crate::cli::kinds::{self, AnyModel};
 use crate::cli::output;
 use crate::cli::run::{executor, json_line, size};
 use crate::cli::source::Source;
-use entropysum::criterion::{CertifiedGap, FactorModel};
-use entropysum::data::{self, OpenOptions};
-use entropysum::error::{Error, Result};
-use entropysum::expert::{Sizes, built_in};
+use crate::criterion::{CertifiedGap, FactorModel};
+use crate::data::{self, OpenOptions};
+use crate::error::{Error, Result};
+use crate::expert::{Sizes, built_in};
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -1,10 +1,10 @@
 //! Checkpoints of fits, as they were typed.
 
 use crate::cli::args::FitArgs;
-use entropysum::em::{Fit, Fitting};
-use entropysum::error::{Error, Result};
-use entropysum::scalar::Scalar;
-use entropysum::store::{self, Stored};
+use crate::em::{Fit, Fitting};
+use crate::error::{Error, Result};
+use crate::scalar::Scalar;
+use crate::store::{self, Stored};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
 //! Prints reports, and writes tables of results.
 
 use crate::cli::kinds::{AnyModel, Outcome};
-use entropysum::data::CsvWriter;
-use entropysum::data::Dtype;
-use entropysum::data::NpyWriter;
-use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
-use entropysum::expert::AtomicFile;
-use entropysum::inference::Score;
-use entropysum::monitor::{Minibatch, Monitor, StopReason};
+use crate::data::CsvWriter;
+use crate::data::Dtype;
+use crate::data::NpyWriter;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::expert::AtomicFile;
+use crate::inference::Score;
+use crate::monitor::{Minibatch, Monitor, StopReason};
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::io::{self, Write as _};

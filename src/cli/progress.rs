@@ -1,8 +1,8 @@
 //! Shows the progress of a command, and reacts to Ctrl-C.
 
 use crate::cli::{INTERRUPTED, output};
-use entropysum::error::{Error, Result};
-use entropysum::monitor::{IterRecord, Monitor, Observer, StopReason};
+use crate::error::{Error, Result};
+use crate::monitor::{IterRecord, Monitor, Observer, StopReason};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr};
 use std::ops::ControlFlow;

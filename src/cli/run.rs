@@ -9,9 +9,9 @@ use crate::cli::output::{self, Table, Target};
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::source::{self, Source};
 use crate::cli::{bench, check, fit, select};
-use entropysum::data::Dtype;
-use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
+use crate::data::Dtype;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
 use serde_json::Value;
 use std::process::ExitCode;
 

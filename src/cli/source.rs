@@ -1,16 +1,16 @@
 //! Points in the precision that was asked for. Commands know no precision beyond this file.
 
+use crate::block::BlockBuf;
 use crate::cli::args::{DataArgs, Missing, Precision};
 use crate::cli::kinds::AnyModel;
 use crate::cli::output;
 use crate::cli::run::size;
-use entropysum::block::BlockBuf;
-use entropysum::data::{self, DataSource, OpenOptions};
-use entropysum::em::known_from_data;
-use entropysum::error::{Error, Result};
-use entropysum::expert::{is_product, name_of_product, parse_product};
-use entropysum::family::{KnownParameters, registry};
-use entropysum::scalar::Scalar;
+use crate::data::{self, DataSource, OpenOptions};
+use crate::em::known_from_data;
+use crate::error::{Error, Result};
+use crate::expert::{is_product, name_of_product, parse_product};
+use crate::family::{KnownParameters, registry};
+use crate::scalar::Scalar;
 use std::path::Path;
 
 /// Points in either precision.

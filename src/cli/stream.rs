@@ -3,8 +3,8 @@
 use crate::cli::args::FitArgs;
 use crate::cli::kinds;
 use crate::cli::run::size;
-use entropysum::em::{StepSize, StreamConfig};
-use entropysum::error::Result;
+use crate::em::{StepSize, StreamConfig};
+use crate::error::Result;
 
 /// The settings that were typed, if they are of a fit by minibatches.
 pub fn settings(args: &FitArgs) -> Result<Option<StreamConfig>> {

@@ -4,10 +4,10 @@ use super::data::{ComputeArgs, DataArgs, Precision, ThreadsArgs, WeightsArgs};
 use super::fit::KnownArgs;
 use super::values::{named, positive};
 use super::{DATA, DEFAULT_MODEL, MODEL, OUTPUT};
+use crate::em::Config;
+use crate::family::registry;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use entropysum::em::Config;
-use entropysum::family::registry;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -2,8 +2,8 @@
 
 use super::values::{named, positive, threads};
 use super::{COMPUTING, DATA};
+use crate::data::Dtype;
 use clap::Args;
-use entropysum::data::Dtype;
 use std::path::{Path, PathBuf};
 
 /// A file of points and how to read it.

@@ -148,9 +148,9 @@ Example:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::em::Config;
+    use crate::family::registry;
     use clap::CommandFactory;
-    use entropysum::em::Config;
-    use entropysum::family::registry;
 
     #[test]
     fn the_definition_is_consistent() {

@@ -1,9 +1,9 @@
 //! Takes the name of a model, and knows the names that other programs use.
 
+use crate::expert::is_product;
+use crate::store::{Model, Stored};
 use clap::builder::{PossibleValue, PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
-use entropysum::expert::is_product;
-use entropysum::store::{Model, Stored};
 
 /// Names of other programs in lower case and without hyphens, and the option that stands for them here.
 const SYNONYMS: &[(&[&str], &str)] = &[

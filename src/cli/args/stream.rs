@@ -2,8 +2,8 @@
 
 use super::values::{bytes, named, not_negative, positive, seconds};
 use super::{CHECKPOINTS, MINIBATCHES};
+use crate::data::BadRows;
 use clap::Args;
-use entropysum::data::BadRows;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -2,11 +2,11 @@
 
 use super::{Described, Kind, kind_of};
 use crate::cli::source::{Source, with_points};
-use entropysum::error::Result;
-use entropysum::exec::Executor;
-use entropysum::inference::{self, Score};
-use entropysum::model::{Density, LatentSpace};
-use entropysum::store::{self, Model, Stored};
+use crate::error::Result;
+use crate::exec::Executor;
+use crate::inference::{self, Score};
+use crate::model::{Density, LatentSpace};
+use crate::store::{self, Model, Stored};
 use serde_json::Value;
 use std::any::Any;
 use std::fmt::Debug;
@@ -34,7 +34,7 @@ pub enum PerPoint {
 
 /// A model of any kind. Every [`Kind`] implements it by the one `impl` below.
 ///
-/// Most methods are those of [`Stored`], [`GenerativeModel`](entropysum::model::GenerativeModel) and [`inference`].
+/// Most methods are those of [`Stored`], [`GenerativeModel`](crate::model::GenerativeModel) and [`inference`].
 pub trait AnyModel: Described + Any + Debug + Send + Sync {
     /// Returns the kind, as messages call it: "a mixture".
     fn kind(&self) -> &'static str;

@@ -4,15 +4,15 @@ use super::{AnyModel, Given, Kind};
 use crate::cli::args::FitArgs;
 use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::source::{InSource, Source};
-use entropysum::data::DataSource;
-use entropysum::em::{Config, Fit, Fitting, Spec, StreamConfig};
-use entropysum::error::Result;
-use entropysum::exec::Executor;
-use entropysum::inference::{self, Score};
-use entropysum::model::Density;
-use entropysum::monitor::Observer;
-use entropysum::scalar::Scalar;
-use entropysum::store::Model;
+use crate::data::DataSource;
+use crate::em::{Config, Fit, Fitting, Spec, StreamConfig};
+use crate::error::Result;
+use crate::exec::Executor;
+use crate::inference::{self, Score};
+use crate::model::Density;
+use crate::monitor::Observer;
+use crate::scalar::Scalar;
+use crate::store::Model;
 use std::any::Any;
 
 /// The result of a fit.

@@ -4,12 +4,12 @@ use super::mixture::{check_components, check_memory, component_table, fresh_star
 use super::{Described, Given, Kind, Latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
-use entropysum::criterion::{self, CertifiedGap, FactorModel};
-use entropysum::data::DataSource;
-use entropysum::em::FactorAnalyzersSpec;
-use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
-use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};
+use crate::criterion::{self, CertifiedGap, FactorModel};
+use crate::data::DataSource;
+use crate::em::FactorAnalyzersSpec;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::model::{MixtureOfFactorAnalyzers, NoiseStructure};
 use serde_json::Value;
 
 const PARAMETER_EXPANDED: &str = "px-em";

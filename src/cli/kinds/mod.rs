@@ -15,18 +15,18 @@ pub use any::{AnyModel, Latents, PerPoint, load};
 pub use learning::{AnyKind, Outcome, Prepared, Run, Scree};
 
 use crate::cli::args::FitArgs;
-use entropysum::criterion::{CertifiedGap, FactorModel};
-use entropysum::data::DataSource;
-use entropysum::em::Spec;
-use entropysum::em::StreamAlgorithm;
-use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
-use entropysum::model::{
+use crate::criterion::{CertifiedGap, FactorModel};
+use crate::data::DataSource;
+use crate::em::Spec;
+use crate::em::StreamAlgorithm;
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::model::{
     Density, GenerativeModel, LinearGaussian, Mixture, MixtureOfFactorAnalyzers, Sample,
     SigmoidBeliefNet,
 };
-use entropysum::scalar::Scalar;
-use entropysum::store::{Model, Stored};
+use crate::scalar::Scalar;
+use crate::store::{Model, Stored};
 use serde_json::Value;
 use std::fmt::Debug;
 use std::path::Path;

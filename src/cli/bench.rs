@@ -3,6 +3,8 @@
 //! Every time is the least of several runs, since other work on the machine can only add to it. Results are checked
 //! before any of them is timed.
 
+mod real;
+
 use crate::block::{Block, BlockBuf};
 use crate::cli::args::{BenchArgs, BenchCommand, Precision};
 use crate::cli::output::{self, Target};
@@ -45,6 +47,11 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
             "--batch-size is an option of 'bench monitor'; 'bench sweep' goes through all points";
         return Err(Error::Config(message.to_owned()));
     }
+    if matches!(args.command, BenchCommand::Real) {
+        let threads = args.compute.threads.threads.map(|threads| threads as usize);
+        real::run(args, &Executor::new(threads)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match args.compute.precision {
         Precision::F32 => measure::<f32>(args)?,
         Precision::F64 => measure::<f64>(args)?,
@@ -77,7 +84,7 @@ fn measure<T: Scalar>(args: &BenchArgs) -> Result<()> {
     let executor = Executor::new(args.compute.threads.threads.map(|threads| threads as usize))?;
     let rates = match args.command {
         BenchCommand::Sweep => Some(Rates::measure::<T>(executor.threads())),
-        BenchCommand::Monitor => None,
+        _ => None,
     };
     let columns = columns(args);
     let mut text = String::new();
@@ -180,7 +187,7 @@ fn columns(args: &BenchArgs) -> &'static [&'static str] {
             "gbyte_per_s",
             "part_of_memory",
         ],
-        BenchCommand::Monitor if args.batch_size.is_some() => &[
+        _ if args.batch_size.is_some() => &[
             "minibatch",
             "entropy_sum",
             "elbo_pass",
@@ -188,7 +195,7 @@ fn columns(args: &BenchArgs) -> &'static [&'static str] {
             "pass_per_batch",
             "pass_per_sum",
         ],
-        BenchCommand::Monitor => &[
+        _ => &[
             "sweep",
             "log_likelihood",
             "elbo_pass",
@@ -203,7 +210,7 @@ fn columns(args: &BenchArgs) -> &'static [&'static str] {
 fn draw(path: &std::path::Path, args: &BenchArgs, rows: &[Row]) -> Result<()> {
     let (title, label, value) = match args.command {
         BenchCommand::Sweep => ("Points per second of a sweep", "points per second", 1),
-        BenchCommand::Monitor => {
+        _ => {
             let value = if args.batch_size.is_some() { 5 } else { 4 };
             ("Time of an ELBO pass, relative to an entropy sum", "ELBO pass / entropy sum", value)
         }

@@ -322,7 +322,7 @@ impl Precision {
             Shape::Full => {
                 let inverse_factor = self.cholesky.as_ref().expect("full shape").inverse_factor();
                 let rows = (0..self.dim).flat_map(|i| (0..self.dim).map(move |j| (i, j)));
-                Whitening::Dense(rows.map(|at| inverse_factor[at]).collect())
+                Whitening::Triangle(rows.map(|at| inverse_factor[at]).collect())
             }
             Shape::Diagonal => {
                 Whitening::Diagonal(self.natural.iter().map(|v| (-2.0 * v).sqrt()).collect())
@@ -331,28 +331,20 @@ impl Precision {
         }
     }
 
-    /// Returns an upper bound of the largest eigenvalue of `Λ`: the lesser of its Frobenius norm and its largest row sum.
-    pub(super) fn largest_eigenvalue_bound(&self) -> f64 {
+    /// Returns `Σ_ij |Λ_ij| a_i a_j`: the size of the terms that add up to `x' Λ x` for points with `|x_i| ≤ a_i`.
+    ///
+    /// It does not change if a dimension takes another unit.
+    pub(super) fn size_of_terms(&self, a: &[f64]) -> f64 {
+        let squares = |i: usize| 2.0 * a[i] * a[i];
         match self.shape {
             Shape::Full => {
-                let mut squares = 0.0;
-                let mut row_sums = vec![0.0; self.dim];
-                let mut k = 0;
-                for i in 0..self.dim {
-                    // -½ Λ_ii stands once, -Λ_ij once for the two entries of the matrix.
-                    squares += 4.0 * self.natural[k].powi(2);
-                    row_sums[i] += 2.0 * self.natural[k].abs();
-                    for j in i + 1..self.dim {
-                        let entry = self.natural[k + j - i].abs();
-                        squares += 2.0 * entry * entry;
-                        row_sums[i] += entry;
-                        row_sums[j] += entry;
-                    }
-                    k += self.dim - i;
-                }
-                squares.sqrt().min(row_sums.into_iter().fold(0.0, f64::max))
+                // -½ Λ_ii stands once, -Λ_ij once for the two entries of the matrix.
+                let pairs = (0..self.dim).flat_map(|i| (i..self.dim).map(move |j| (i, j)));
+                let size = |(i, j): (usize, usize)| 2.0 * a[i] * a[j];
+                pairs.map(size).zip(&self.natural).map(|(size, v)| size * v.abs()).sum()
             }
-            _ => self.natural.iter().fold(0.0, |largest: f64, v| largest.max(-2.0 * v)),
+            Shape::Diagonal => (0..self.dim).map(|i| squares(i) * self.natural[i].abs()).sum(),
+            Shape::Spherical => (0..self.dim).map(|i| squares(i) * self.natural[0].abs()).sum(),
         }
     }
 }
@@ -404,8 +396,13 @@ mod tests {
         let trace: f64 = precision.natural.iter().zip(&packed).map(|(a, b)| a * b).sum();
         assert!((trace + 1.5).abs() < 1e-14);
         assert_eq!(Shape::Full.covariance(&packed, 1.0, 3), covariance);
-        let bound = precision.largest_eigenvalue_bound();
-        let (values, _) = symmetric_eigen(&covariance, 3).unwrap();
-        assert!(bound >= 1.0 / values[0] && bound <= 3.0 / values[0]);
+        let (mut inverse, mut size) = ([0.0; 3], 0.0);
+        for i in 0..3 {
+            let unit = [0, 1, 2].map(|j| f64::from(u8::from(i == j)));
+            precision.apply(&unit, &mut inverse);
+            size +=
+                (0..3).map(|j| inverse[j].abs() * (1.0 + i as f64) * (1.0 + j as f64)).sum::<f64>();
+        }
+        assert!((precision.size_of_terms(&[1.0, 2.0, 3.0]) - size).abs() < 1e-13);
     }
 }

@@ -294,14 +294,13 @@ impl ExponentialFamily for Gaussian {
             precision.apply(&shift, linear);
             quadratic.copy_from_slice(&precision.natural[..quadratic.len()]);
             let energy: f64 = linear.iter().zip(&shift).map(|(a, b)| a * b).sum();
-            // At the root mean square distance of the component's points the terms of η · T(x) are at most
-            // λ_max |x|², while their sum is about D / 2.
+            // A typical point lies a deviation beyond the mean, in each dimension.
             let variances = self.shape().variances(self.covariance_of(theta), self.dim);
-            let distance = shift.iter().map(|s| s * s).sum::<f64>().sqrt();
-            let radius = distance + variances.iter().sum::<f64>().sqrt();
+            let typical: Vec<f64> =
+                shift.iter().zip(&variances).map(|(s, v)| s.abs() + v.sqrt()).collect();
             packings.push(Packing {
                 log_partition: 0.5 * (energy + precision.log_det_2pi),
-                cancellation: precision.largest_eigenvalue_bound() * radius * radius,
+                cancellation: precision.size_of_terms(&typical),
             });
         });
         packings

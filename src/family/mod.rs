@@ -38,8 +38,8 @@ pub(crate) mod von_mises;
 pub(crate) mod von_mises_fisher;
 pub(crate) mod weibull;
 
-pub use crate::kernels::quadratic::Whitening;
 pub use crate::kernels::statistics::Statistic;
+pub use crate::kernels::whitened::Whitening;
 pub use base_measure::BaseMeasure;
 pub use bernoulli::Bernoulli;
 pub use beta::Beta;

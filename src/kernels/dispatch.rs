@@ -84,8 +84,18 @@ pub trait Vectors: Copy {
 
     /// Returns a vector of copies of a number.
     fn splat(self, value: Self::Element) -> Self::Vector;
+    /// Returns `a + b`.
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Returns `a - b`.
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Returns `a * b`.
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Returns `a * b + c`, fused if the hardware can.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// Returns the square roots of the numbers in a vector.
+    fn sqrt(self, a: Self::Vector) -> Self::Vector;
+    /// Returns the sum of the numbers in a vector.
+    fn sum(self, a: Self::Vector) -> Self::Element;
     /// Views a slice as vectors. Leaves out the numbers after the last whole vector.
     fn vectors(values: &[Self::Element]) -> &[Self::Vector];
     /// Views a mutable slice as vectors. Leaves out the numbers after the last whole vector.
@@ -107,7 +117,7 @@ pub trait VectorElement: Sized {
 }
 
 macro_rules! vectors {
-    ($type:ident, $name:ident, $vector:ident, $count:ident, $splat:ident, $mul_add:ident, $as_simd:ident, $as_mut_simd:ident) => {
+    ($type:ident, $name:ident, $vector:ident, $count:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $sqrt:ident, $sum:ident, $as_simd:ident, $as_mut_simd:ident) => {
         #[derive(Clone, Copy)]
         struct $name<S>(S);
 
@@ -120,6 +130,26 @@ macro_rules! vectors {
             #[inline(always)]
             fn splat(self, value: $type) -> S::$vector {
                 self.0.$splat(value)
+            }
+            #[inline(always)]
+            fn add(self, a: S::$vector, b: S::$vector) -> S::$vector {
+                self.0.$add(a, b)
+            }
+            #[inline(always)]
+            fn sub(self, a: S::$vector, b: S::$vector) -> S::$vector {
+                self.0.$sub(a, b)
+            }
+            #[inline(always)]
+            fn mul(self, a: S::$vector, b: S::$vector) -> S::$vector {
+                self.0.$mul(a, b)
+            }
+            #[inline(always)]
+            fn sqrt(self, a: S::$vector) -> S::$vector {
+                self.0.$sqrt(a)
+            }
+            #[inline(always)]
+            fn sum(self, a: S::$vector) -> $type {
+                self.0.$sum(a)
             }
             #[inline(always)]
             fn mul_add(self, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
@@ -157,7 +187,12 @@ vectors!(
     f32s,
     F32_LANES,
     splat_f32s,
+    add_f32s,
+    sub_f32s,
+    mul_f32s,
     mul_add_e_f32s,
+    sqrt_f32s,
+    reduce_sum_f32s,
     as_simd_f32s,
     as_mut_simd_f32s
 );
@@ -167,7 +202,12 @@ vectors!(
     f64s,
     F64_LANES,
     splat_f64s,
+    add_f64s,
+    sub_f64s,
+    mul_f64s,
     mul_add_e_f64s,
+    sqrt_f64s,
+    reduce_sum_f64s,
     as_simd_f64s,
     as_mut_simd_f64s
 );

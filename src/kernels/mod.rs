@@ -14,7 +14,6 @@ pub mod logistic;
 pub mod math;
 pub mod prefetch;
 pub mod products;
-pub mod quadratic;
 #[doc(hidden)]
 pub mod reference;
 pub mod residual;
@@ -23,3 +22,4 @@ pub mod softmax;
 pub mod sparse;
 pub mod states;
 pub mod statistics;
+pub mod whitened;

@@ -139,6 +139,35 @@ pub fn load<T: Scalar>(
     }
 }
 
+/// Copies a tile, minus `centre`, into another.
+///
+/// # Shapes
+/// `tile, out: D` columns of `n_points`, `stride` apart; `centre: D`.
+pub fn shift<T: Scalar>(simd: Simd, tile: Tile<'_, T>, centre: &[T], out: &mut [T]) {
+    simd.run(Shift { tile, centre, out });
+}
+
+struct Shift<'a, 'b, T> {
+    tile: Tile<'a, T>,
+    centre: &'a [T],
+    out: &'b mut [T],
+}
+
+impl<T: Scalar> Kernel for Shift<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: MulAdd>(self) {
+        let Tile { values, n_points, stride, .. } = self.tile;
+        let columns = values.chunks(stride).zip(self.out.chunks_mut(stride));
+        for ((from, to), &centre) in columns.zip(self.centre) {
+            for (to, &from) in to[..n_points].iter_mut().zip(&from[..n_points]) {
+                *to = from - centre;
+            }
+        }
+    }
+}
+
 struct LoadRows<'a, 'b, T, F> {
     row: F,
     n_points: usize,
@@ -163,18 +192,49 @@ impl<'a, T: Scalar, F: Fn(usize) -> faer::RowRef<'a, T>> LoadRows<'a, '_, T, F> 
 
     #[inline(always)]
     fn rows<const W: usize>(&mut self, start: usize) {
-        let rows: [&[T]; W] = std::array::from_fn(|k| {
-            let row = (self.row)(start + k);
-            &row.try_as_row_major().expect("unit column stride").as_slice()[..self.dim]
-        });
-        for d in 0..self.dim {
-            let shift = if self.centre.is_empty() { T::ZERO } else { self.centre[d] };
-            let column = self.tile[d * self.stride + start..].first_chunk_mut::<W>();
+        let row = |i: usize| self.row_of(i);
+        let mut rows = [row(start); W];
+        for (k, other) in rows.iter_mut().enumerate() {
+            *other = row(start + k);
+        }
+        let mut d = 0;
+        while d < self.dim {
+            d += match self.dim - d {
+                8.. => self.columns::<W, 8>(&rows, start, d),
+                4.. => self.columns::<W, 4>(&rows, start, d),
+                2.. => self.columns::<W, 2>(&rows, start, d),
+                _ => self.columns::<W, 1>(&rows, start, d),
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn row_of(&self, i: usize) -> &'a [T] {
+        let row = (self.row)(i).try_as_row_major().expect("unit column stride");
+        &row.as_slice()[..self.dim]
+    }
+
+    /// Copies K dimensions of W rows, as arrays whose bounds need no checks. Returns K.
+    #[inline(always)]
+    fn columns<const W: usize, const K: usize>(
+        &mut self,
+        rows: &[&[T]; W],
+        start: usize,
+        d: usize,
+    ) -> usize {
+        let mut parts = [rows[0][d..].first_chunk::<K>().expect("rows hold all dimensions"); W];
+        for (part, row) in parts.iter_mut().zip(rows) {
+            *part = row[d..].first_chunk::<K>().expect("rows hold all dimensions");
+        }
+        for k in 0..K {
+            let shift = if self.centre.is_empty() { T::ZERO } else { self.centre[d + k] };
+            let column = self.tile[(d + k) * self.stride + start..].first_chunk_mut::<W>();
             let column = column.expect("columns hold all points");
-            for (value, row) in column.iter_mut().zip(&rows) {
-                *value = row[d] - shift;
+            for (value, part) in column.iter_mut().zip(&parts) {
+                *value = part[k] - shift;
             }
         }
+        K
     }
 }
 

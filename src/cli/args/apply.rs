@@ -133,6 +133,9 @@ pub struct BenchArgs {
     /// Numbers of components
     #[arg(short = 'k', long, value_name = "K,...", help_heading = MODEL, value_delimiter = ',', default_value = "8,64", value_parser = positive)]
     pub components: Vec<u64>,
+    /// Files of points, separated by commas, for 'bench real'
+    #[arg(long, value_name = "FILES", help_heading = DATA, value_delimiter = ',', required_if_eq("command", "real"))]
+    pub data: Vec<PathBuf>,
     /// Dimensions of the points
     #[arg(long, value_name = "D,...", help_heading = DATA, value_delimiter = ',', default_value = "4,16", value_parser = positive)]
     pub dim: Vec<u64>,
@@ -160,4 +163,6 @@ pub enum BenchCommand {
     Sweep,
     /// Ways to monitor convergence
     Monitor,
+    /// Sweeps over the points of files, in both precisions, beside drawn points of the same shape
+    Real,
 }

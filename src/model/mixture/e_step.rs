@@ -8,14 +8,15 @@ mod sparse;
 use super::{Mixture, Posterior};
 use crate::aligned::Aligned;
 use crate::block::Block;
-use crate::family::{BaseMeasure, Statistic, Whitening};
+use crate::family::{BaseMeasure, Statistic};
 use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::affine::{AffineMap, affine};
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
+use crate::kernels::softmax;
 use crate::kernels::statistics::{self, Tile};
-use crate::kernels::{quadratic, softmax};
+use crate::kernels::whitened::WhitenedMap;
 use crate::model::{Constants, EStep, HalvedEStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
@@ -23,12 +24,12 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::sync::OnceLock;
 
-/// Returns the error of packed logits, in nats, beyond which a component takes the centred kernel.
+/// Returns the error of packed logits, in nats, beyond which a component takes whitened differences.
 ///
-/// The error is about `ε (|μ - centre| + σ)² λ_max(Σ⁻¹)`, `σ² = tr Σ`, with the working precision's `ε`. In `f64` 1e-10
-/// keeps trajectories within 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` the limit is
-/// relative to D, as log-densities are, and grows with the number of points, over whose mean errors average out. Few
-/// points get the strict limit: the slower kernel costs them nothing that anyone would notice, and the errors of
+/// The error is about `ε a' |Λ| a` with the working precision's `ε` and `a = |μ - centre| + σ`, a typical point of the
+/// component: a bound of what rounding does to the terms, whatever the units of the columns. In `f64` 1e-10 keeps trajectories within
+/// 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` the limit is relative to D, as log-densities
+/// are, and grows with the number of points, over whose mean errors average out. Few points get the strict limit: the errors of
 /// rounded values that repeat, as those of iris do, do not average out.
 pub(in crate::model) fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: u64) -> f64 {
     if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-5) }
@@ -51,9 +52,8 @@ pub struct Packed<T> {
     /// Shared statistics that the sweep must sum about `centre`.
     shared: Vec<Statistic>,
     shared_natural: Vec<f64>,
-    /// Their part of single points' logits, which only scores need, and the offset it takes.
-    shared_whitening: Option<Whitening<T>>,
-    zeros: Vec<T>,
+    /// Their part of single points' logits, which only scores need.
+    shared_form: Option<WhitenedMap<T>>,
     constants: Constants,
     centre: Vec<T>,
     /// Component of each column of the logits: packed ones first, then centred ones.
@@ -66,17 +66,8 @@ pub struct Packed<T> {
     /// The products, where few components make it cheaper not to evaluate them.
     products: Option<ProductGroups>,
     product_coefficients: Vec<T>,
-    centred: Vec<Centred<T>>,
-}
-
-/// A component that takes the centred kernel.
-#[derive(Clone, Debug)]
-struct Centred<T> {
-    centre: Vec<T>,
-    /// Mean minus centre: what rounding the centre to `T` has lost.
-    offset: Vec<T>,
-    whitening: Whitening<T>,
-    bias: T,
+    /// Components that take whitened differences.
+    centred: WhitenedMap<T>,
 }
 
 /// The sizes of a workspace: it serves other parameters with the same key.
@@ -94,7 +85,10 @@ struct WorkspaceKey {
 /// Scratch memory of one thread.
 #[derive(Debug)]
 pub struct Workspace<T> {
+    /// Points of a tile about the common centre.
     points: Aligned<T>,
+    /// The same points about zero, for whitened differences.
+    plain: Aligned<T>,
     scratch: Aligned<T>,
     statistics: Aligned<T>,
     logits: Aligned<T>,
@@ -127,6 +121,14 @@ impl<T: Scalar> Packed<T> {
         statistics::load(self.simd, points, centre, columns, self.tiling.stride);
     }
 
+    /// Puts the points of a tile into columns as they are, with zeros behind them.
+    fn load_plain(&self, points: MatRef<'_, T>, columns: &mut Aligned<T>) {
+        self.load(points, &[], columns);
+        for column in columns.chunks_mut(self.tiling.stride) {
+            column[points.nrows()..].fill(T::ZERO);
+        }
+    }
+
     /// Fills the logits of a tile; `workspace.points` then holds the tile about the common centre, unless it is sparse.
     fn logits(&self, tile: Block<'_, T>, workspace: &mut Workspace<T>) {
         if let Some(rows) = tile.sparse {
@@ -135,21 +137,15 @@ impl<T: Scalar> Packed<T> {
         let points = tile.points;
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
         let (packed, centred) = workspace.logits.split_at_mut(self.n_packed * stride);
-        for (out, form) in centred.chunks_mut(stride).zip(&self.centred) {
-            self.load(points, &form.centre, &mut workspace.points);
-            quadratic::quadratic(
-                self.simd,
-                &mut workspace.points,
-                n,
-                stride,
-                &form.offset,
-                &form.whitening,
-                form.bias,
-                &mut workspace.scratch,
-                out,
-            );
+        if !self.centred.is_empty() {
+            self.load_plain(points, &mut workspace.plain);
+            let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
+            self.centred.logits(self.simd, tile, &mut workspace.scratch, centred);
+            workspace.points.resize(dim * stride);
+            statistics::shift(self.simd, tile, &self.centre, &mut workspace.points);
+        } else {
+            self.load(points, &self.centre, &mut workspace.points);
         }
-        self.load(points, &self.centre, &mut workspace.points);
         if self.n_packed == 0 {
             return;
         }
@@ -224,7 +220,7 @@ impl<T: Scalar> Packed<T> {
         let points = tile.points;
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
         let one_panel = self.n_direct <= self.tiling.panel;
-        let (packed, centred) = workspace.logits.split_at(self.n_packed * stride);
+        let (packed, centred) = workspace.logits.split_at_mut(self.n_packed * stride);
         if self.n_packed > 0 {
             // Sized here, since not every workspace sums: scores do not, nor does the first half of a sweep in two.
             workspace.sums.resize(self.n_packed * self.n_direct, T::ZERO);
@@ -261,33 +257,23 @@ impl<T: Scalar> Packed<T> {
             }
             workspace.pending += n;
         }
-        for (k, form) in self.centred.iter().enumerate() {
-            self.load(points, &form.centre, &mut workspace.points);
-            let scratch = &mut workspace.statistics;
-            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
-            self.centred_sums(k, tile, &centred[k * stride..][..n], scratch, stats);
+        let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
+        for (k, weights) in centred.chunks_mut(stride).take(self.centred.len()).enumerate() {
+            let (first, second) = self.moments_mut(k, dim, stats);
+            let scratch = &mut workspace.scratch;
+            self.centred.sums(self.simd, k, tile, weights, scratch, first, second);
         }
     }
 
-    /// Adds the sums of the `k`-th centred component over a tile about its own centre.
-    fn centred_sums(
+    /// Returns the first and second moments of the `k`-th centred component; second ones may be shared.
+    fn moments_mut<'s>(
         &self,
         k: usize,
-        tile: Tile<'_, T>,
-        weights: &[T],
-        scratch: &mut [T],
-        stats: &mut SuffStats,
-    ) {
-        let component = self.order[self.n_packed + k];
-        weighted_sums(
-            self.simd,
-            &self.statistics,
-            tile,
-            weights,
-            scratch,
-            stats.sums_mut(component),
-        );
-        weighted_sums(self.simd, &self.shared, tile, weights, scratch, stats.shared_mut());
+        dim: usize,
+        stats: &'s mut SuffStats,
+    ) -> (&'s mut [f64], &'s mut [f64]) {
+        let [sums, shared] = stats.sums_and_shared_mut(self.order[self.n_packed + k]);
+        if self.shared.is_empty() { sums.split_at_mut(dim) } else { (sums, shared) }
     }
 
     fn workspace_key(&self) -> WorkspaceKey {
@@ -297,7 +283,7 @@ impl<T: Scalar> Packed<T> {
             n_packed: self.n_packed,
             n_direct: self.n_direct,
             products: self.products,
-            centres: !self.centred.is_empty() || self.shared_whitening.is_some(),
+            centres: !self.centred.is_empty() || self.shared_form.is_some(),
             sums_shared: self.constants == Constants::Sum && !self.shared.is_empty(),
         }
     }
@@ -419,19 +405,13 @@ impl<T: Scalar> Packed<T> {
                 }
             }
         }
-        for (k, form) in self.centred.iter().enumerate() {
-            let label = (self.n_packed + k) as u32;
-            if !labels.contains(&label) {
-                continue;
+        for (i, &label) in labels.iter().enumerate() {
+            if let Some(k) = (label as usize).checked_sub(self.n_packed) {
+                let weight = block.weights.map_or(1.0, |weights| weights[i]);
+                let (first, second) = self.moments_mut(k, dim, stats);
+                let value = |d: usize| workspace.plain[d * stride + i].to_f64();
+                self.centred.add_point(k, value, weight, &mut workspace.wide, first, second);
             }
-            for (i, weight) in workspace.logits[..n].iter_mut().enumerate() {
-                let own = labels[i] == label;
-                *weight = T::from_f64(if own { block.weights.map_or(1.0, |w| w[i]) } else { 0.0 });
-            }
-            self.load(block.points, &form.centre, &mut workspace.points);
-            let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
-            let (weights, scratch) = (&workspace.logits[..n], &mut workspace.statistics);
-            self.centred_sums(k, tile, weights, scratch, stats);
         }
     }
 }
@@ -456,8 +436,9 @@ impl<T: Scalar> EStep<T> for Mixture {
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
         let mut centres: Vec<f64> = packed.centre.iter().map(|v| v.to_f64()).collect::<Vec<_>>();
         centres = centres.repeat(packed.shape.components);
-        for (form, &c) in packed.centred.iter().zip(&packed.order[packed.n_packed..]) {
-            for (to, from) in centres[c * form.centre.len()..].iter_mut().zip(&form.centre) {
+        for (k, &c) in packed.order[packed.n_packed..].iter().enumerate() {
+            let centre = packed.centred.centre(k);
+            for (to, from) in centres[c * centre.len()..].iter_mut().zip(centre) {
                 *to = from.to_f64();
             }
         }

@@ -28,15 +28,14 @@ impl<T: Scalar> Packed<T> {
             sparse_measure: OnceLock::new(),
             shared: self.shared.clone(),
             shared_natural: Vec::new(),
-            shared_whitening: None,
-            zeros: Vec::new(),
+            shared_form: None,
             centre: self.centre.clone(),
             order: (0..columns.len()).collect(),
             n_packed,
             natural: AffineMap::default(),
             products,
             product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
-            centred: self.centred[centred].to_vec(),
+            centred: self.centred.slice(centred),
             ..*self
         }
     }
@@ -96,6 +95,9 @@ impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for Mixture {
             let dense = tile.sparse.is_none() && slice.n_packed > 0;
             if dense {
                 slice.load(tile.points, &slice.centre, &mut workspace.points);
+            }
+            if tile.sparse.is_none() && !slice.centred.is_empty() {
+                slice.load_plain(tile.points, &mut workspace.plain);
             }
             if dense && slice.n_direct <= slice.tiling.panel {
                 let statistics = &slice.statistics[..slice.n_direct];

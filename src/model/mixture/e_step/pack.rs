@@ -1,13 +1,14 @@
 //! Packs the parameters of a mixture for the kernels.
 
 use super::super::{Mixture, Posterior};
-use super::{Centred, Packed, Workspace};
+use super::{Packed, Workspace};
 use crate::aligned::Aligned;
 use crate::kernels::affine::AffineMap;
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
 use crate::kernels::statistics;
+use crate::kernels::whitened::WhitenedMap;
 use crate::model::Constants;
 use crate::scalar::Scalar;
 use std::sync::OnceLock;
@@ -62,29 +63,23 @@ impl Mixture {
         let natural = AffineMap::new(n_direct, &bias, |l, k| {
             T::from_f64(natural[order[k] * n_statistics + l])
         });
-        let centred = order[n_packed..]
-            .iter()
-            .map(|&c| {
-                let form =
-                    self.family.centred(self.theta(c)).expect("only location families cancel");
-                let centre = round(&form.mean);
-                let offset = form
-                    .mean
-                    .iter()
-                    .zip(&centre)
-                    .map(|(m, c)| T::from_f64(m - c.to_f64()))
-                    .collect();
-                let bias = T::from_f64(self.weights[c].ln() + form.bias);
-                Centred { centre, offset, whitening: form.whitening.rounded(), bias }
-            })
-            .collect();
+        let mut centred = WhitenedMap::new(self.family.dim());
+        for &c in &order[n_packed..] {
+            let form = self.family.centred(self.theta(c)).expect("only location families cancel");
+            centred.push(&form.mean, &form.whitening, self.weights[c].ln() + form.bias);
+        }
 
         let tied = shape.shared > 0 && n_packed > 0;
         let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
         if tied {
             self.family.shared_natural(&self.parameters.shared, &mut shared_natural);
         }
-        let shared_form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
+        let form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
+        let shared_form = form.map(|form| {
+            let mut map = WhitenedMap::new(self.family.dim());
+            map.push(&vec![0.0; self.family.dim()], &form.whitening, 0.0);
+            map
+        });
         Packed {
             simd,
             tiling: Tiling::new::<T>(self.family.dim(), n_direct, n_components),
@@ -97,8 +92,7 @@ impl Mixture {
             statistics,
             shared: self.family.shared_statistics(),
             shared_natural,
-            zeros: vec![T::ZERO; self.family.dim()],
-            shared_whitening: shared_form.map(|form| form.whitening.rounded()),
+            shared_form,
             constants,
             centre,
             order,
@@ -120,7 +114,12 @@ impl Mixture {
         Workspace {
             key,
             points: Aligned::default(),
-            scratch: columns(if key.centres { dim } else { 0 }),
+            plain: Aligned::default(),
+            scratch: Aligned::zeros(if key.centres {
+                WhitenedMap::<T>::scratch_len(dim, stride)
+            } else {
+                0
+            }),
             statistics: panels(1),
             logits: columns(key.components),
             reordered: Aligned::default(),

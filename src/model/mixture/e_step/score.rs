@@ -4,7 +4,8 @@ use super::super::Mixture;
 use super::{Packed, Workspace, cancellation_tolerance};
 use crate::block::Block;
 use crate::kernels::dispatch::Simd;
-use crate::kernels::{quadratic, softmax};
+use crate::kernels::softmax;
+use crate::kernels::statistics::Tile;
 use crate::model::{Constants, Density, ScoredTile};
 use crate::scalar::Scalar;
 
@@ -55,20 +56,12 @@ impl<T: Scalar> Density<T> for Mixture {
                 &mut workspace.mass,
                 Some(&mut workspace.log_density[..n]),
             );
-            if let Some(whitening) = &packed.shared_whitening {
-                let shared = &mut workspace.statistics[..n];
-                quadratic::quadratic(
-                    packed.simd,
-                    &mut workspace.points,
-                    n,
-                    stride,
-                    &packed.zeros,
-                    whitening,
-                    T::ZERO,
-                    &mut workspace.scratch,
-                    shared,
-                );
-                for (density, shared) in workspace.log_density.iter_mut().zip(shared) {
+            if let Some(form) = &packed.shared_form {
+                let (values, dim) = (&workspace.points, tile.dim());
+                let points = Tile { values, dim, n_points: n, stride };
+                let shared = &mut workspace.statistics[..stride];
+                form.logits(packed.simd, points, &mut workspace.scratch, shared);
+                for (density, shared) in workspace.log_density.iter_mut().zip(&*shared) {
                     *density += shared.to_f64();
                 }
             }

@@ -167,6 +167,9 @@ def processor():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--files", nargs="+", default=[], metavar="FILE", help=".npy files of real points, in place of workloads")
+    parser.add_argument("--kinds", nargs="+", default=["full", "diag", "spherical"], help="for files")
+    parser.add_argument("--components", type=int, default=16, help="for files")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="all by default")
     parser.add_argument("--dtypes", nargs="+", choices=list(TOLERANCE), default=list(TOLERANCE))
     parser.add_argument("--threads", type=int, default=2)
@@ -198,8 +201,10 @@ def main():
         "settings": {key: str(value) for key, value in vars(args).items()},
         "rows": [],
     }
-    for name in args.workloads:
-        workload = WORKLOADS[name].scaled(args.scale)
+    chosen = [WORKLOADS[name].scaled(args.scale) for name in args.workloads]
+    if args.files:
+        chosen = [workloads.real(file, kind, args.components) for file in args.files for kind in args.kinds]
+    for workload in chosen:
         workloads.write(workload, args.data)
         for dtype in args.dtypes:
             judge = Judge(workload, workload.data(args.data, dtype))

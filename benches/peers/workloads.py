@@ -30,6 +30,7 @@ class Workload:
     dim: int
     components: int
     seed: int
+    file: str = ""  # a .npy file of real points, in place of drawn ones
 
     @property
     def model(self):
@@ -82,8 +83,16 @@ def normal(stream, start, count):
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()
 
 
+def real(file, kind, components):
+    """A workload of the points of a .npy file."""
+    points, dim = np.load(file, mmap_mode="r").shape
+    return Workload(f"{Path(file).stem}-{kind}", kind, points, dim, components, 0, str(Path(file).resolve()))
+
+
 def points(w):
-    """N x D points of a mixture whose means lie about 4 widths apart."""
+    """N x D points of a file, or of a mixture whose means lie about 4 widths apart."""
+    if w.file:
+        return np.load(w.file).astype(np.float64)
     n, dim, c = w.points, w.dim, w.components
     means = 4 / np.sqrt(2 * dim) * normal(16 * w.seed, 0, c * dim).reshape(c, dim)
     weights = 1 + 0.5 * (np.arange(c) % 3)

@@ -33,6 +33,9 @@ pub struct Fit<M> {
     pub warnings: Vec<String>,
     /// Components that were discarded, by their number at the start.
     pub discarded: Vec<usize>,
+    /// Part of the components that took whitened differences in place of packed products, over all E-steps: these are narrow, and
+    /// far from the centre of the points. `None` if the model has no such choice.
+    pub whitened_share: Option<f64>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }
@@ -50,8 +53,15 @@ impl<M> Fit<M> {
 
     /// Replaces the model by what a function makes of it. All else stays.
     pub fn map_model<N>(self, change: impl FnOnce(M) -> N) -> Fit<N> {
-        let Self { model, history, stop_reason, warnings, discarded, seconds } = self;
-        Fit { model: change(model), history, stop_reason, warnings, discarded, seconds }
+        Fit {
+            model: change(self.model),
+            history: self.history,
+            stop_reason: self.stop_reason,
+            warnings: self.warnings,
+            discarded: self.discarded,
+            whitened_share: self.whitened_share,
+            seconds: self.seconds,
+        }
     }
 }
 
@@ -197,7 +207,15 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let Progress { records, warnings, discarded, .. } = self.progress;
         let model = self.learner.maximizer().model().clone();
         let history = History { records };
-        Ok(Fit { model, history, stop_reason: reason, warnings, discarded, seconds })
+        Ok(Fit {
+            model,
+            history,
+            stop_reason: reason,
+            warnings,
+            discarded,
+            whitened_share: self.learner.whitened_share(),
+            seconds,
+        })
     }
 
     /// Goes through the phases that are left.

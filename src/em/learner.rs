@@ -232,6 +232,11 @@ pub trait Learner<T: Scalar> {
         executor: &Executor,
     ) -> Result<f64>;
 
+    /// Returns [`Fit::whitened_share`](super::Fit::whitened_share).
+    fn whitened_share(&self) -> Option<f64> {
+        None
+    }
+
     /// Returns what the learner remembers of each row between visits, if it does, brought up to date.
     ///
     /// # Errors

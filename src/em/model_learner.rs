@@ -226,6 +226,11 @@ impl<T: Scalar, M: EStep<T>> Learner<T> for ModelLearner<T, M> {
         self.maximizer.model.domains()
     }
 
+    fn whitened_share(&self) -> Option<f64> {
+        let [whitened, all] = [0, 1].map(|k| self.whole.paths[k] + self.part.paths[k]);
+        (all > 0).then(|| whitened as f64 / all as f64)
+    }
+
     fn audit(&self, model: &M, points: &dyn DataSource<T>, executor: &Executor) -> Result<f64> {
         let stats = Sweeper::new(points, executor).sweep(model)?;
         Ok(stats.log_evidence() / stats.total_weight())

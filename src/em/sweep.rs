@@ -55,6 +55,8 @@ pub struct Lanes<T, W> {
     lanes: Vec<Lane<T, W>>,
     lane_memory: usize,
     min_points: u64,
+    /// Components that took whitened differences, and all that had the choice, over all sweeps.
+    pub(super) paths: [u64; 2],
 }
 
 /// The arguments of a sweep, common to all lanes.
@@ -97,7 +99,7 @@ impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
 
 impl<T: Scalar, W: Send> Lanes<T, W> {
     fn new(min_points: u64) -> Self {
-        Self { lanes: Vec::new(), lane_memory: LANE_MEMORY, min_points }
+        Self { lanes: Vec::new(), lane_memory: LANE_MEMORY, min_points, paths: [0; 2] }
     }
 
     /// Makes lanes for sweeps over all points.
@@ -141,6 +143,9 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             *constants = None;
             model.pack(simd, n_points, Constants::Sum)
         });
+        for (sum, count) in self.paths.iter_mut().zip(model.paths(&packed)) {
+            *sum += count as u64;
+        }
         let (empty, first_sweep) = (model.new_stats(&packed), constants.is_none());
         let pass = Pass { executor, source, model, packed: &packed, first_sweep };
         let fits = 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory;

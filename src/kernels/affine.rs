@@ -162,6 +162,139 @@ impl<T: Scalar> Affine<'_, T> {
     }
 }
 
+/// Finds the largest of the logits `Z = T H + b` of each point, without writing them.
+///
+/// The first of equals counts. If a logit is NaN, the largest is NaN.
+///
+/// # Shapes
+/// `statistics:` columns of all statistics, `stride` apart; `largest, component:` a column. The number of the component is exact
+/// as long as `T` holds it: up to 2^24.
+///
+/// # Panics
+/// If slices are too short, or `stride` is no multiple of a cache line or less than `n_points`.
+pub fn affine_argmax<T: Scalar>(
+    simd: Simd,
+    map: &AffineMap<T>,
+    statistics: &[T],
+    n_points: usize,
+    stride: usize,
+    largest: &mut [T],
+    component: &mut [T],
+) {
+    assert!(
+        stride >= n_points && (stride * size_of::<T>()).is_multiple_of(64),
+        "whole cache lines"
+    );
+    assert!(statistics.len() >= map.n_statistics * stride, "all statistics");
+    assert!(largest.len() >= stride && component.len() >= stride, "too few results");
+    T::run_on_vectors(simd, Argmax { map, statistics, n_points, stride, largest, component });
+}
+
+struct Argmax<'a, T> {
+    map: &'a AffineMap<T>,
+    statistics: &'a [T],
+    n_points: usize,
+    stride: usize,
+    largest: &'a mut [T],
+    component: &'a mut [T],
+}
+
+/// The largest logits of V vectors of points so far, their components, and the sums of all, which show a NaN.
+struct Running<V, const N: usize> {
+    largest: [V; N],
+    component: [V; N],
+    sum: [V; N],
+}
+
+impl<T: Scalar> VectorKernel<T> for Argmax<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vectors<Element = T>>(mut self, simd: S) {
+        let mut start = 0;
+        while start < self.n_points {
+            start += S::COUNT
+                * match (self.n_points - start).div_ceil(S::COUNT) {
+                    1 => self.points::<S, 1>(simd, start),
+                    2 => self.points::<S, 2>(simd, start),
+                    _ => self.points::<S, 3>(simd, start),
+                };
+        }
+    }
+}
+
+impl<T: Scalar> Argmax<'_, T> {
+    /// Finds the largest logits of V vectors of points. Returns V.
+    #[inline(always)]
+    fn points<S: Vectors<Element = T>, const V: usize>(&mut self, simd: S, start: usize) -> usize {
+        let width = V * S::COUNT;
+        let (low, zero) = (simd.splat(T::NEG_INFINITY), simd.splat(T::ZERO));
+        let mut running = Running { largest: [low; V], component: [zero; V], sum: [zero; V] };
+        for first in (0..self.map.n_components).step_by(GROUP) {
+            let exist = self.map.n_components - first;
+            if S::REGISTERS >= 32 && exist >= GROUP {
+                self.block::<S, V, GROUP>(simd, start, first, GROUP, &mut running);
+            } else {
+                self.block::<S, V, 4>(simd, start, first, exist.min(4), &mut running);
+                if exist > 4 {
+                    self.block::<S, V, 4>(simd, start, first + 4, (exist - 4).min(4), &mut running);
+                }
+            }
+        }
+        // The sum minus itself is 0, or NaN.
+        let one = simd.splat(T::ONE);
+        for v in 0..V {
+            let sum = simd.select_greater(running.sum[v], low, running.sum[v], zero);
+            let fault = simd.sub(sum, sum);
+            running.largest[v] = simd.mul_add(fault, one, running.largest[v]);
+        }
+        let largest = &mut self.largest[start..start + width];
+        S::vectors_mut(largest)[..V].copy_from_slice(&running.largest);
+        let component = &mut self.component[start..start + width];
+        S::vectors_mut(component)[..V].copy_from_slice(&running.component);
+        V
+    }
+
+    /// K components from `c` on, of which `exist` do.
+    #[inline(always)]
+    fn block<S: Vectors<Element = T>, const V: usize, const K: usize>(
+        &self,
+        simd: S,
+        start: usize,
+        c: usize,
+        exist: usize,
+        running: &mut Running<S::Vector, V>,
+    ) {
+        let width = V * S::COUNT;
+        let mut sums = [[simd.splat(T::ZERO); V]; K];
+        for k in 0..K {
+            sums[k] = [simd.splat(self.map.bias[c + k]); V];
+        }
+        let group = c / GROUP * self.map.n_statistics * GROUP;
+        let coefficients = self.map.coefficients[group..].chunks_exact(GROUP);
+        let columns = self.statistics.chunks_exact(self.stride).take(self.map.n_statistics);
+        for (t, h) in columns.zip(coefficients) {
+            let t = &S::vectors(&t[start..start + width])[..V];
+            let h = &h[c % GROUP..][..K];
+            for k in 0..K {
+                let h = simd.splat(h[k]);
+                for v in 0..V {
+                    sums[k][v] = simd.mul_add(t[v], h, sums[k][v]);
+                }
+            }
+        }
+        for (k, logits) in sums.iter().enumerate().take(exist) {
+            let index = simd.splat(T::from_f64((c + k) as f64));
+            for v in 0..V {
+                let (z, largest) = (logits[v], running.largest[v]);
+                running.component[v] = simd.select_greater(z, largest, index, running.component[v]);
+                running.largest[v] = simd.select_greater(z, largest, z, largest);
+                running.sum[v] = simd.add(running.sum[v], z);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

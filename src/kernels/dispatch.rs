@@ -92,6 +92,14 @@ pub trait Vectors: Copy {
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Returns `a * b + c`, fused if the hardware can.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// Returns `yes` where `a > b`, else `no`.
+    fn select_greater(
+        self,
+        a: Self::Vector,
+        b: Self::Vector,
+        yes: Self::Vector,
+        no: Self::Vector,
+    ) -> Self::Vector;
     /// Returns the square roots of the numbers in a vector.
     fn sqrt(self, a: Self::Vector) -> Self::Vector;
     /// Returns the sum of the numbers in a vector.
@@ -117,7 +125,7 @@ pub trait VectorElement: Sized {
 }
 
 macro_rules! vectors {
-    ($type:ident, $name:ident, $vector:ident, $count:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $sqrt:ident, $sum:ident, $as_simd:ident, $as_mut_simd:ident) => {
+    ($type:ident, $name:ident, $vector:ident, $count:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $greater:ident, $select:ident, $sqrt:ident, $sum:ident, $as_simd:ident, $as_mut_simd:ident) => {
         #[derive(Clone, Copy)]
         struct $name<S>(S);
 
@@ -142,6 +150,16 @@ macro_rules! vectors {
             #[inline(always)]
             fn mul(self, a: S::$vector, b: S::$vector) -> S::$vector {
                 self.0.$mul(a, b)
+            }
+            #[inline(always)]
+            fn select_greater(
+                self,
+                a: S::$vector,
+                b: S::$vector,
+                yes: S::$vector,
+                no: S::$vector,
+            ) -> S::$vector {
+                self.0.$select(self.0.$greater(a, b), yes, no)
             }
             #[inline(always)]
             fn sqrt(self, a: S::$vector) -> S::$vector {
@@ -191,6 +209,8 @@ vectors!(
     sub_f32s,
     mul_f32s,
     mul_add_e_f32s,
+    greater_than_f32s,
+    select_f32s,
     sqrt_f32s,
     reduce_sum_f32s,
     as_simd_f32s,
@@ -206,6 +226,8 @@ vectors!(
     sub_f64s,
     mul_f64s,
     mul_add_e_f64s,
+    greater_than_f64s,
+    select_f64s,
     sqrt_f64s,
     reduce_sum_f64s,
     as_simd_f64s,

@@ -92,6 +92,28 @@ pub fn argmax<T: Scalar>(
     simd.run(Argmax { logits, stride, weights, labels, mass })
 }
 
+/// Completes what [`affine_argmax`](super::affine::affine_argmax) has found: writes the labels, and adds weights to the masses.
+///
+/// The results are those of [`argmax`].
+pub fn labelled<T: Scalar>(
+    largest: &[T],
+    component: &[T],
+    weights: Option<&[f64]>,
+    labels: &mut [u32],
+    mass: &mut [f64],
+) -> Totals {
+    let mut totals = Totals::default();
+    for (i, ((label, &largest), &component)) in
+        labels.iter_mut().zip(largest).zip(component).enumerate()
+    {
+        let weight = weights.map_or(1.0, |weights| weights[i]);
+        *label = component.to_f64() as u32;
+        mass[*label as usize] += weight;
+        totals.log_evidence += weight * largest.to_f64();
+    }
+    totals
+}
+
 /// Writes the log-evidence of each point, ln sum_c exp(logit_c), in nats.
 ///
 /// The tile is as for [`softmax`], of `log_evidence.len()` points and `n_components` columns. A point whose

@@ -199,6 +199,11 @@ pub trait EStep<T: Scalar>: Density<T> {
     /// Packs the parameters for a sweep over `n_points` points.
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Self::Packed;
 
+    /// Counts the components that take whitened differences in place of packed products, and all that have the choice.
+    fn paths(&self, _packed: &Self::Packed) -> [usize; 2] {
+        [0; 2]
+    }
+
     /// Returns the statistics of no points, in the shape that the sweep fills, with the centres that it takes.
     fn new_stats(&self, packed: &Self::Packed) -> SuffStats;
 

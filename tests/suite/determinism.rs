@@ -129,7 +129,8 @@ fn sweeps_in_two_halves_have_the_same_sums_and_the_same_bits_on_any_threads() {
     }
 
     halves_match_lanes::<f64>(1e-11);
-    halves_match_lanes::<f32>(2e-5);
+    // Sums of a thousand numbers of order 1, in tiles of other points.
+    halves_match_lanes::<f32>(5e-5);
 }
 
 /// What is summed once for all is summed anew for a model with another centre.

@@ -10,7 +10,7 @@ use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::family::{BaseMeasure, Statistic};
 use crate::kernels::accumulate::weighted_sums;
-use crate::kernels::affine::{AffineMap, affine};
+use crate::kernels::affine::{AffineMap, affine, affine_argmax};
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
@@ -29,10 +29,10 @@ use std::sync::OnceLock;
 /// The error is about `ε a' |Λ| a` with the working precision's `ε` and `a = |μ - centre| + σ`, a typical point of the
 /// component: a bound of what rounding does to the terms, whatever the units of the columns. In `f64` 1e-10 keeps trajectories within
 /// 1e-9 of exact ones; components beyond it lie 700 widths from the centre. In `f32` the limit is relative to D, as log-densities
-/// are, and grows with the number of points, over whose mean errors average out. Few points get the strict limit: the errors of
-/// rounded values that repeat, as those of iris do, do not average out.
+/// are, and grows with the number of points, over whose mean errors average out: those of few points, or of rounded values that
+/// repeat as those of iris do, do not.
 pub(in crate::model) fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: u64) -> f64 {
-    if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).clamp(1e-6, 1e-5) }
+    if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).min(1e-5) }
 }
 
 /// Parameters of a mixture in the layout of the kernels.
@@ -295,25 +295,43 @@ impl<T: Scalar> Packed<T> {
             .map(move |start| block.slice(start, points.min(block.len() - start)))
     }
 
+    /// Tells whether labels of a tile come from a single product, and logits need no memory.
+    fn labels_directly(&self, tile: Block<'_, T>) -> bool {
+        let one_panel = self.n_direct <= self.tiling.panel;
+        tile.sparse.is_none() && self.centred.is_empty() && self.products.is_none() && one_panel
+    }
+
+    /// Labels the points of a tile without writing logits. `workspace.points` and `workspace.statistics` then hold the tile.
+    fn label(&self, tile: Block<'_, T>, workspace: &mut Workspace<T>) -> softmax::Totals {
+        let (n_points, dim, stride) = (tile.len(), tile.dim(), self.tiling.stride);
+        self.load(tile.points, &self.centre, &mut workspace.points);
+        let points = Tile { values: &workspace.points, dim, n_points, stride };
+        self.evaluate(&self.statistics, points, &mut workspace.statistics);
+        let (largest, component) = workspace.logits.split_at_mut(stride);
+        let (map, statistics) = (&self.natural, &workspace.statistics);
+        affine_argmax(self.simd, map, statistics, n_points, stride, largest, component);
+        let labels = &mut workspace.labels[..n_points];
+        softmax::labelled(largest, component, tile.weights, labels, &mut workspace.mass)
+    }
+
     /// Turns the logits of a tile into posteriors: weighted responsibilities in `workspace.logits`, or
     /// `workspace.labels`. Adds all statistics but the sums.
     fn posteriors(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         let (n, stride) = (tile.len(), self.tiling.stride);
-        self.logits(tile, workspace);
         workspace.mass.fill(0.0);
-        let (logits, mass) = (&mut workspace.logits, &mut workspace.mass);
         let totals = match self.posterior {
-            Posterior::Exact => {
-                softmax::softmax(self.simd, logits, stride, n, tile.weights, mass, None)
+            Posterior::Hard if self.labels_directly(tile) => self.label(tile, workspace),
+            _ => {
+                self.logits(tile, workspace);
+                let (simd, weights) = (self.simd, tile.weights);
+                let (logits, mass) = (&mut workspace.logits, &mut workspace.mass);
+                if self.posterior == Posterior::Exact {
+                    softmax::softmax(simd, logits, stride, n, weights, mass, None)
+                } else {
+                    let labels = &mut workspace.labels[..n];
+                    softmax::argmax(simd, logits, stride, weights, labels, mass)
+                }
             }
-            Posterior::Hard => softmax::argmax(
-                self.simd,
-                logits,
-                stride,
-                tile.weights,
-                &mut workspace.labels[..n],
-                mass,
-            ),
         };
         let positive = |weights: &[f64]| weights.iter().filter(|&&w| w > 0.0).count();
         *stats.total_weight_mut() += tile.weights.map_or(n as f64, |weights| weights.iter().sum());
@@ -393,13 +411,14 @@ impl<T: Scalar> Packed<T> {
                     let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
                     self.evaluate(panel, tile, &mut workspace.statistics);
                 }
-                for (l, column) in workspace.statistics.chunks(stride).take(panel.len()).enumerate()
-                {
-                    for (i, (&label, value)) in labels.iter().zip(column).enumerate() {
-                        if (label as usize) < self.n_packed {
-                            let weight = block.weights.map_or(1.0, |weights| weights[i]);
-                            stats.sums_mut(self.order[label as usize])[first + l] +=
-                                weight * value.to_f64();
+                // A point at a time: its sums stand side by side.
+                for (i, &label) in labels.iter().enumerate() {
+                    if (label as usize) < self.n_packed {
+                        let weight = block.weights.map_or(1.0, |weights| weights[i]);
+                        let sums = stats.sums_mut(self.order[label as usize]);
+                        let values = workspace.statistics[i..].iter().step_by(stride);
+                        for (sum, value) in sums[first..][..panel.len()].iter_mut().zip(values) {
+                            *sum += weight * value.to_f64();
                         }
                     }
                 }
@@ -431,6 +450,11 @@ impl<T: Scalar> EStep<T> for Mixture {
             constants,
             false,
         )
+    }
+
+    fn paths(&self, packed: &Packed<T>) -> [usize; 2] {
+        let may_cancel = self.family.is_location();
+        if may_cancel { [packed.centred.len(), packed.order.len()] } else { [0; 2] }
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {

@@ -121,7 +121,8 @@ impl Mixture {
                 0
             }),
             statistics: panels(1),
-            logits: columns(key.components),
+            // Labels take two columns.
+            logits: columns(key.components.max(2)),
             reordered: Aligned::default(),
             labels: vec![0; points],
             mass: vec![0.0; key.components],

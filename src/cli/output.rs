@@ -292,7 +292,9 @@ impl FitReport<'_> {
         tell("seconds", self.fit.seconds.into());
         tell("seconds_per_iteration", self.seconds_per_iteration().into());
         tell("points_per_second", self.points_per_second().into());
-        tell("whitened_share", self.fit.whitened_share.into());
+        if let Some(share) = self.fit.whitened_share {
+            tell("whitened_share", share.into());
+        }
         tell("seconds_total", self.seconds_total.into());
         tell("peak_memory_bytes", peak_memory().into());
         tell("threads", self.executor.threads().into());

@@ -12,7 +12,7 @@ pub(crate) const RELATIVE: f64 = 1e-6;
 const NUMERICAL: f64 = 1e-15;
 
 /// Variances are also lifted to this number times D roundings of the pooled within-component variance: second moments
-/// hold no smaller variances. Roundings are those of `f64` where components are summed about their own means.
+/// hold no smaller variances.
 pub(crate) const ROUNDINGS: f64 = 16.0;
 
 /// Returns the lower limit of the variance in each dimension, from the statistics alone: `relative` times the pooled

@@ -384,9 +384,11 @@ impl ExponentialFamily for Gaussian {
         }
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
-        // Narrow components are summed about their own means, so that `f32` holds what `f64` does; a shared scatter is not.
-        let rounding = if self.is_tied() { regularization.rounding } else { f64::EPSILON };
-        let relative = self.relative_floor(Regularization { rounding, ..regularization });
+        let relative = match regularization.reg_covar {
+            // Narrow components are summed about their own means: `f32` holds what `f64` does.
+            None if !self.is_tied() => floor::RELATIVE,
+            _ => self.relative_floor(regularization),
+        };
         let floors = floor::floors(stats.mass(), &means, &variances, relative);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(

@@ -153,7 +153,7 @@ fn fit_prints_one_json_object_with_all_keys() {
     let report = place.json("fit points.csv -k 3 --threads 2 --seed 7");
     let expected = "model n_points dim n_components iterations converged stop_reason monitor entropy_sum \
         lower_bound gap log_likelihood bic aic icl n_parameters entropy_contributions weights seconds \
-        seconds_per_iteration points_per_second seconds_total peak_memory_bytes threads precision posterior \
+        seconds_per_iteration points_per_second whitened_share seconds_total peak_memory_bytes threads precision posterior \
         seed warnings";
     assert_eq!(keys(&report), expected.split_whitespace().collect::<Vec<_>>());
     let sum = &report["entropy_sum"];

@@ -2,9 +2,9 @@
 
 use crate::common;
 
-use common::{Uniforms, clusters, gaussians, rounded};
-use entropysum::data::Points;
-use entropysum::em::{self, Config, MixtureSpec};
+use common::{Uniforms, assert_close, clusters, gaussians, rounded};
+use entropysum::data::{self, OpenOptions, Points};
+use entropysum::em::{self, Config, Init, MixtureSpec};
 use entropysum::exec::Executor;
 use entropysum::expert::start_mixture;
 use entropysum::family::registry;
@@ -130,4 +130,42 @@ fn f32_densities_of_concentrated_families_are_right_to_epsilon_times_the_concent
             }
         }
     }
+}
+
+/// Some iterations of EM from points of the data: components have met narrow and tied values by then.
+fn fit_of_file<T: Scalar>(file: &str, model: &str, components: usize) -> em::Fit<Mixture> {
+    let path = format!("{}/data/{file}", env!("CARGO_MANIFEST_DIR"));
+    let source = data::open::<T>(path, &OpenOptions::default()).unwrap();
+    let points: Points<'_, T> = data::load(&*source).unwrap();
+    let family = registry::build(model, points.view().ncols()).unwrap();
+    let spec = MixtureSpec::new(family, components).with_init(Init::RandomFromData);
+    let config = Config::default().max_iter(6).tol(0.0).seed(1);
+    em::fit(&spec, &points, &Executor::new(Some(2)).unwrap(), &config, &mut Silent).unwrap()
+}
+
+/// Wherever packed logits would lose digits, whitened differences keep them: both precisions end with the same likelihood.
+#[test]
+fn single_precision_ends_where_double_does() {
+    for (file, components) in [("china.npy", 16), ("digits.npy", 10), ("wine.csv", 3)] {
+        for covariance in ["full", "diag", "spherical", "tied", "tied-diag", "tied-spherical"] {
+            let model = format!("gaussian-{covariance}");
+            let wide = fit_of_file::<f64>(file, &model, components);
+            let narrow = fit_of_file::<f32>(file, &model, components);
+            let of = |fit: &em::Fit<Mixture>| fit.last().unwrap().log_likelihood;
+            assert_close(of(&narrow), of(&wide), 1e-6, &format!("{file} {model}"));
+            let [wide, narrow] = [wide, narrow].map(|fit| fit.whitened_share.unwrap());
+            assert!((0.0..=1.0).contains(&wide) && wide <= narrow && narrow <= 1.0);
+        }
+    }
+}
+
+/// Packed products are the faster path, and `f64` seldom needs another.
+#[test]
+fn pixels_of_a_photograph_take_packed_products_in_double_precision() {
+    for covariance in ["full", "diag", "spherical"] {
+        let share =
+            fit_of_file::<f64>("china.npy", &format!("gaussian-{covariance}"), 16).whitened_share;
+        assert!(share.unwrap() <= 0.05, "{covariance}: {share:?}");
+    }
+    assert_eq!(fit_of_file::<f64>("doctor_visits.npy", "poisson", 2).whitened_share, None);
 }

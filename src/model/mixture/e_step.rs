@@ -4,6 +4,7 @@ mod halves;
 mod pack;
 mod score;
 mod sparse;
+mod tied;
 
 use super::{Mixture, Posterior};
 use crate::aligned::Aligned;
@@ -68,6 +69,9 @@ pub struct Packed<T> {
     product_coefficients: Vec<T>,
     /// Components that take whitened differences.
     centred: WhitenedMap<T>,
+    /// All components in coordinates that their shared covariance whitens, if packed logits of any would cancel. Their sums stay
+    /// packed: first moments lose few digits, and the scatter of all points is summed in `f64`.
+    tied: Option<tied::Tied<T>>,
 }
 
 /// The sizes of a workspace: it serves other parameters with the same key.
@@ -107,8 +111,8 @@ pub struct Workspace<T> {
     /// Sums of sparse points since the last flush; empty where there were none.
     sparse_sums: Vec<f64>,
     /// Sample weights of a tile and room for its shared statistics; empty where they are known.
-    weights: Vec<T>,
-    shared_scratch: Aligned<T>,
+    shared_weights: Vec<f64>,
+    shared_scratch: Aligned<f64>,
     log_density: Vec<f64>,
     log_base_measure: Vec<f64>,
     wide: Vec<f64>,
@@ -153,7 +157,13 @@ impl<T: Scalar> Packed<T> {
         for (first, panel) in self.panels() {
             let columns = &mut workspace.statistics[..panel.len() * stride];
             self.evaluate(panel, tile, columns);
+            if self.tied.is_some() {
+                continue;
+            }
             affine(self.simd, &self.natural, columns, first, n, stride, packed);
+        }
+        if let Some(tied) = &self.tied {
+            return tied.logits(self.simd, tile, &mut workspace.scratch, packed);
         }
         if let Some(products) = self.products {
             let coefficients = &self.product_coefficients;
@@ -259,21 +269,11 @@ impl<T: Scalar> Packed<T> {
         }
         let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
         for (k, weights) in centred.chunks_mut(stride).take(self.centred.len()).enumerate() {
-            let (first, second) = self.moments_mut(k, dim, stats);
+            let component = self.order[self.n_packed + k];
+            let (first, second) = stats.sums_mut(component).split_at_mut(dim);
             let scratch = &mut workspace.scratch;
             self.centred.sums(self.simd, k, tile, weights, scratch, first, second);
         }
-    }
-
-    /// Returns the first and second moments of the `k`-th centred component; second ones may be shared.
-    fn moments_mut<'s>(
-        &self,
-        k: usize,
-        dim: usize,
-        stats: &'s mut SuffStats,
-    ) -> (&'s mut [f64], &'s mut [f64]) {
-        let [sums, shared] = stats.sums_and_shared_mut(self.order[self.n_packed + k]);
-        if self.shared.is_empty() { sums.split_at_mut(dim) } else { (sums, shared) }
     }
 
     fn workspace_key(&self) -> WorkspaceKey {
@@ -283,7 +283,7 @@ impl<T: Scalar> Packed<T> {
             n_packed: self.n_packed,
             n_direct: self.n_direct,
             products: self.products,
-            centres: !self.centred.is_empty() || self.shared_form.is_some(),
+            centres: !self.centred.is_empty() || self.shared_form.is_some() || self.tied.is_some(),
             sums_shared: self.constants == Constants::Sum && !self.shared.is_empty(),
         }
     }
@@ -298,7 +298,8 @@ impl<T: Scalar> Packed<T> {
     /// Tells whether labels of a tile come from a single product, and logits need no memory.
     fn labels_directly(&self, tile: Block<'_, T>) -> bool {
         let one_panel = self.n_direct <= self.tiling.panel;
-        tile.sparse.is_none() && self.centred.is_empty() && self.products.is_none() && one_panel
+        let packed = self.centred.is_empty() && self.tied.is_none();
+        tile.sparse.is_none() && packed && self.products.is_none() && one_panel
     }
 
     /// Labels the points of a tile without writing logits. `workspace.points` and `workspace.statistics` then hold the tile.
@@ -349,16 +350,18 @@ impl<T: Scalar> Packed<T> {
                 Some(weights) => values.iter().zip(weights).map(|(h, w)| h * w).sum(),
             };
         }
-        if self.constants == Constants::Sum && self.centred.is_empty() && !self.shared.is_empty() {
-            let weights = &mut workspace.weights[..n];
+        if self.constants == Constants::Sum && !self.shared.is_empty() {
+            // In f64, whatever the points are: the parts of the components are taken off it.
+            let (dim, columns) = (tile.dim(), &workspace.points[..tile.dim() * stride]);
+            workspace.wide.clear();
+            workspace.wide.extend(columns.iter().map(|value| value.to_f64()));
             match tile.weights {
-                Some(from) => {
-                    weights.iter_mut().zip(from).for_each(|(to, &w)| *to = T::from_f64(w))
-                }
-                None => weights.fill(T::ONE),
+                Some(weights) => workspace.shared_weights[..n].copy_from_slice(weights),
+                None => workspace.shared_weights[..n].fill(1.0),
             }
-            let view = Tile { values: &workspace.points, dim: tile.dim(), n_points: n, stride };
-            let scratch = &mut workspace.shared_scratch;
+            let view = Tile { values: &workspace.wide, dim, n_points: n, stride };
+            let (weights, scratch) =
+                (&workspace.shared_weights[..n], &mut workspace.shared_scratch);
             weighted_sums(self.simd, &self.shared, view, weights, scratch, stats.shared_mut());
         }
     }
@@ -427,7 +430,7 @@ impl<T: Scalar> Packed<T> {
         for (i, &label) in labels.iter().enumerate() {
             if let Some(k) = (label as usize).checked_sub(self.n_packed) {
                 let weight = block.weights.map_or(1.0, |weights| weights[i]);
-                let (first, second) = self.moments_mut(k, dim, stats);
+                let (first, second) = stats.sums_mut(self.order[label as usize]).split_at_mut(dim);
                 let value = |d: usize| workspace.plain[d * stride + i].to_f64();
                 self.centred.add_point(k, value, weight, &mut workspace.wide, first, second);
             }
@@ -454,7 +457,9 @@ impl<T: Scalar> EStep<T> for Mixture {
 
     fn paths(&self, packed: &Packed<T>) -> [usize; 2] {
         let may_cancel = self.family.is_location();
-        if may_cancel { [packed.centred.len(), packed.order.len()] } else { [0; 2] }
+        let all = packed.order.len();
+        let whitened = if packed.tied.is_some() { all } else { packed.centred.len() };
+        if may_cancel { [whitened, all] } else { [0; 2] }
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
@@ -493,9 +498,7 @@ impl<T: Scalar> EStep<T> for Mixture {
     fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&DataConstants>) {
         if let (Constants::Known, Some(known)) = (packed.constants, known) {
             *stats.log_base_measure_mut() = known.log_base_measure;
-            if packed.centred.is_empty() {
-                stats.shared_mut().copy_from_slice(&known.shared);
-            }
+            stats.shared_mut().copy_from_slice(&known.shared);
         }
         let shared: f64 =
             packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
@@ -503,7 +506,7 @@ impl<T: Scalar> EStep<T> for Mixture {
     }
 
     fn constants(&self, packed: &Packed<T>, stats: &SuffStats) -> Option<DataConstants> {
-        (packed.shared.is_empty() || packed.centred.is_empty()).then(|| DataConstants {
+        Some(DataConstants {
             log_base_measure: stats.log_base_measure(),
             shared: stats.shared().to_vec(),
             centre: self.shared_centre(packed),

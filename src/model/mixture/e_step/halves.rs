@@ -36,6 +36,7 @@ impl<T: Scalar> Packed<T> {
             products,
             product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
             centred: self.centred.slice(centred),
+            tied: None,
             ..*self
         }
     }

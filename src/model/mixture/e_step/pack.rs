@@ -1,6 +1,7 @@
 //! Packs the parameters of a mixture for the kernels.
 
 use super::super::{Mixture, Posterior};
+use super::tied::Tied;
 use super::{Packed, Workspace};
 use crate::aligned::Aligned;
 use crate::kernels::affine::AffineMap;
@@ -33,9 +34,9 @@ impl Mixture {
         let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
         let mut needs_centre: Vec<bool> =
             (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
-        if shape.shared > 0 && needs_centre.contains(&true) {
-            // Shared statistics are summed about one centre, or about each component's own: not mixed.
-            needs_centre.fill(true);
+        let whitens_all = shape.shared > 0 && needs_centre.contains(&true);
+        if whitens_all {
+            needs_centre.fill(false);
         }
         let mut order: Vec<usize> = (0..n_components).filter(|&c| !needs_centre[c]).collect();
         let n_packed = order.len();
@@ -69,7 +70,7 @@ impl Mixture {
             centred.push(&form.mean, &form.whitening, self.weights[c].ln() + form.bias);
         }
 
-        let tied = shape.shared > 0 && n_packed > 0;
+        let tied = shape.shared > 0 && !whitens_all;
         let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
         if tied {
             self.family.shared_natural(&self.parameters.shared, &mut shared_natural);
@@ -95,13 +96,14 @@ impl Mixture {
             shared_form,
             constants,
             centre,
-            order,
             n_packed,
             n_direct,
             natural,
             products,
             product_coefficients,
             centred,
+            tied: whitens_all.then(|| Tied::new(self, &order, &exact_centre)),
+            order,
         }
     }
 
@@ -116,7 +118,7 @@ impl Mixture {
             points: Aligned::default(),
             plain: Aligned::default(),
             scratch: Aligned::zeros(if key.centres {
-                WhitenedMap::<T>::scratch_len(dim, stride)
+                WhitenedMap::<T>::scratch_len(dim, stride) + dim * stride
             } else {
                 0
             }),
@@ -131,8 +133,8 @@ impl Mixture {
             products: columns(key.products.map_or(0, ProductGroups::scratch_columns)),
             pending: 0,
             sparse_sums: Vec::new(),
-            weights: vec![T::ZERO; if key.sums_shared { points } else { 0 }],
-            shared_scratch: panels(usize::from(key.sums_shared)),
+            shared_weights: vec![0.0; if key.sums_shared { points } else { 0 }],
+            shared_scratch: Aligned::zeros(if key.sums_shared { panel * (stride + 1) } else { 0 }),
             log_density: vec![0.0; points],
             log_base_measure: Vec::new(),
             wide: Vec::new(),

@@ -17,11 +17,11 @@ impl<T: Scalar> Density<T> for Mixture {
         self.n_components()
     }
 
-    /// Packs for scores of single points: packed logits are right to 1e-5 nats per dimension in `f32`.
+    /// Packs for scores of single points: packed logits are right to 1e-6 nats per dimension in `f32`.
     fn pack_for_scores(&self, simd: Simd) -> Packed<T> {
         self.pack_for(
             simd,
-            cancellation_tolerance::<T>(self.family.dim(), 5_000),
+            cancellation_tolerance::<T>(self.family.dim(), 500),
             Constants::Known,
             true,
         )

@@ -1,0 +1,74 @@
+//! Logits of components that share a covariance, by differences of whitened points.
+//!
+//! A shared factor whitens a point once, `z = F (x - centre)`. The logits are `bias - ½ |z - F (μ - centre)|²` then: D operations a
+//! component, as the packed form has, and a sum of squares, which cannot cancel.
+
+use super::super::Mixture;
+use crate::family::Whitening;
+use crate::kernels::dispatch::Simd;
+use crate::kernels::statistics::Tile;
+use crate::kernels::whitened::WhitenedMap;
+use crate::scalar::Scalar;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+/// Components in whitened coordinates.
+#[derive(Debug)]
+pub(super) struct Tied<T> {
+    /// The shared factor if it is dense, `D × D`, row-major.
+    factor: Vec<T>,
+    components: WhitenedMap<T>,
+}
+
+impl<T: Scalar> Tied<T> {
+    /// Packs the components in their order, about `centre`.
+    pub(super) fn new(model: &Mixture, order: &[usize], centre: &[f64]) -> Self {
+        let dim = centre.len();
+        let form = model.family.centred(model.theta(0)).expect("only location families cancel");
+        let mut components = WhitenedMap::new(dim);
+        for &c in order {
+            let bias = model.weights[c].ln() + form.bias;
+            let mean = model.family.location(model.theta(c));
+            let shift: Vec<f64> = mean.iter().zip(centre).map(|(m, c)| m - c).collect();
+            match &form.whitening {
+                Whitening::Triangle(factor) => {
+                    let row = |i: usize| factor[i * dim..].iter().zip(&shift).take(i + 1);
+                    let whitened: Vec<f64> =
+                        (0..dim).map(|i| row(i).map(|(f, s)| f * s).sum()).collect();
+                    components.push(&whitened, &Whitening::Scale(1.0), bias);
+                }
+                whitening => components.push(&shift, whitening, bias),
+            }
+        }
+        let factor = match form.whitening {
+            Whitening::Triangle(factor) => factor.into_iter().map(T::from_f64).collect(),
+            _ => Vec::new(),
+        };
+        Self { factor, components }
+    }
+
+    /// Writes the logits of a tile about the centre.
+    pub(super) fn logits(
+        &self,
+        simd: Simd,
+        tile: Tile<'_, T>,
+        scratch: &mut [T],
+        logits: &mut [T],
+    ) {
+        let Tile { values, dim, n_points, stride } = tile;
+        let (whitened, scratch) = scratch.split_at_mut(dim * stride);
+        if self.factor.is_empty() {
+            return self.components.logits(simd, tile, scratch, logits);
+        }
+        matmul(
+            MatMut::from_column_major_slice_with_stride_mut(whitened, n_points, dim, stride),
+            Accum::Replace,
+            MatRef::from_column_major_slice_with_stride(values, n_points, dim, stride),
+            MatRef::from_row_major_slice(&self.factor, dim, dim).transpose(),
+            T::ONE,
+            Par::Seq,
+        );
+        let tile = Tile { values: whitened, dim, n_points, stride };
+        self.components.logits(simd, tile, scratch, logits);
+    }
+}

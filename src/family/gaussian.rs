@@ -163,8 +163,8 @@ impl Gaussian {
     pub(super) fn relative_floor(&self, regularization: Regularization) -> f64 {
         let relative = floor::ROUNDINGS * self.dim as f64 * regularization.rounding;
         match regularization.reg_covar {
-            None if !self.is_tied() => relative.max(floor::RELATIVE),
-            _ => relative,
+            None => relative.max(floor::RELATIVE),
+            Some(_) => relative,
         }
     }
 }
@@ -385,9 +385,9 @@ impl ExponentialFamily for Gaussian {
         let pooled = self.shape().covariance(&pooled, total, self.dim);
         let variances = self.shape().variances(&pooled, self.dim);
         let relative = match regularization.reg_covar {
-            // Narrow components are summed about their own means: `f32` holds what `f64` does.
-            None if !self.is_tied() => floor::RELATIVE,
-            _ => self.relative_floor(regularization),
+            // Narrow components are summed about their own means, and a shared scatter in `f64`: `f32` holds what `f64` does.
+            None => floor::RELATIVE,
+            Some(_) => self.relative_floor(regularization),
         };
         let floors = floor::floors(stats.mass(), &means, &variances, relative);
         let regularized = |mut covariance: Vec<f64>| {

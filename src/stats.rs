@@ -137,6 +137,14 @@ impl SuffStats {
         &mut self.values[start..][..self.shape.statistics]
     }
 
+    /// Mutable [`sums`](Self::sums) of a component and [`shared`](Self::shared).
+    pub(crate) fn sums_and_shared_mut(&mut self, component: usize) -> [&mut [f64]; 2] {
+        let start = self.sums_start() + component * self.shape.statistics;
+        let shared = self.shared_start();
+        let (sums, shared) = self.values.split_at_mut(shared);
+        [&mut sums[start..][..self.shape.statistics], shared]
+    }
+
     /// Summed shared statistics; L₀ values.
     pub fn shared(&self) -> &[f64] {
         &self.values[self.shared_start()..]

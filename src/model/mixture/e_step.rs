@@ -69,8 +69,8 @@ pub struct Packed<T> {
     product_coefficients: Vec<T>,
     /// Components that take whitened differences.
     centred: WhitenedMap<T>,
-    /// All components in coordinates that their shared covariance whitens, if packed logits of any would cancel. Their sums stay
-    /// packed: first moments lose few digits, and the scatter of all points is summed in `f64`.
+    /// All components in coordinates that their shared covariance whitens, if packed logits would cancel in `f32` and not in `f64`.
+    /// Their sums stay packed: first moments lose few digits, and the scatter of all points is summed in `f64`.
     tied: Option<tied::Tied<T>>,
 }
 
@@ -269,11 +269,21 @@ impl<T: Scalar> Packed<T> {
         }
         let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
         for (k, weights) in centred.chunks_mut(stride).take(self.centred.len()).enumerate() {
-            let component = self.order[self.n_packed + k];
-            let (first, second) = stats.sums_mut(component).split_at_mut(dim);
+            let (first, second) = self.moments_mut(k, dim, stats);
             let scratch = &mut workspace.scratch;
             self.centred.sums(self.simd, k, tile, weights, scratch, first, second);
         }
+    }
+
+    /// Returns the first and second moments of the `k`-th centred component; second ones may be shared.
+    fn moments_mut<'s>(
+        &self,
+        k: usize,
+        dim: usize,
+        stats: &'s mut SuffStats,
+    ) -> (&'s mut [f64], &'s mut [f64]) {
+        let [sums, shared] = stats.sums_and_shared_mut(self.order[self.n_packed + k]);
+        if self.shared.is_empty() { sums.split_at_mut(dim) } else { (sums, shared) }
     }
 
     fn workspace_key(&self) -> WorkspaceKey {
@@ -284,7 +294,9 @@ impl<T: Scalar> Packed<T> {
             n_direct: self.n_direct,
             products: self.products,
             centres: !self.centred.is_empty() || self.shared_form.is_some() || self.tied.is_some(),
-            sums_shared: self.constants == Constants::Sum && !self.shared.is_empty(),
+            sums_shared: self.constants == Constants::Sum
+                && self.centred.is_empty()
+                && !self.shared.is_empty(),
         }
     }
 
@@ -430,7 +442,7 @@ impl<T: Scalar> Packed<T> {
         for (i, &label) in labels.iter().enumerate() {
             if let Some(k) = (label as usize).checked_sub(self.n_packed) {
                 let weight = block.weights.map_or(1.0, |weights| weights[i]);
-                let (first, second) = stats.sums_mut(self.order[label as usize]).split_at_mut(dim);
+                let (first, second) = self.moments_mut(k, dim, stats);
                 let value = |d: usize| workspace.plain[d * stride + i].to_f64();
                 self.centred.add_point(k, value, weight, &mut workspace.wide, first, second);
             }
@@ -498,7 +510,9 @@ impl<T: Scalar> EStep<T> for Mixture {
     fn complete(&self, packed: &Packed<T>, stats: &mut SuffStats, known: Option<&DataConstants>) {
         if let (Constants::Known, Some(known)) = (packed.constants, known) {
             *stats.log_base_measure_mut() = known.log_base_measure;
-            stats.shared_mut().copy_from_slice(&known.shared);
+            if packed.centred.is_empty() {
+                stats.shared_mut().copy_from_slice(&known.shared);
+            }
         }
         let shared: f64 =
             packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
@@ -506,7 +520,7 @@ impl<T: Scalar> EStep<T> for Mixture {
     }
 
     fn constants(&self, packed: &Packed<T>, stats: &SuffStats) -> Option<DataConstants> {
-        Some(DataConstants {
+        (packed.shared.is_empty() || packed.centred.is_empty()).then(|| DataConstants {
             log_base_measure: stats.log_base_measure(),
             shared: stats.shared().to_vec(),
             centre: self.shared_centre(packed),

@@ -2,7 +2,7 @@
 
 use super::super::{Mixture, Posterior};
 use super::tied::Tied;
-use super::{Packed, Workspace};
+use super::{Packed, Workspace, cancellation_tolerance};
 use crate::aligned::Aligned;
 use crate::kernels::affine::AffineMap;
 use crate::kernels::blocking::Tiling;
@@ -34,9 +34,14 @@ impl Mixture {
         let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
         let mut needs_centre: Vec<bool> =
             (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
-        let whitens_all = shape.shared > 0 && needs_centre.contains(&true);
-        if whitens_all {
-            needs_centre.fill(false);
+        // Shared statistics are summed about one centre, or about each component's own: not mixed.
+        let mut whitens_all = false;
+        if shape.shared > 0 && needs_centre.contains(&true) {
+            let largest = packings.iter().fold(0.0, |m: f64, packing| m.max(packing.cancellation));
+            // Rounding a whitened point costs the root of what rounding its squares does.
+            whitens_all = T::EPSILON * largest.sqrt() <= tolerance
+                && f64::EPSILON * largest <= cancellation_tolerance::<f64>(1, 1);
+            needs_centre.fill(!whitens_all);
         }
         let mut order: Vec<usize> = (0..n_components).filter(|&c| !needs_centre[c]).collect();
         let n_packed = order.len();
@@ -70,7 +75,7 @@ impl Mixture {
             centred.push(&form.mean, &form.whitening, self.weights[c].ln() + form.bias);
         }
 
-        let tied = shape.shared > 0 && !whitens_all;
+        let tied = shape.shared > 0 && n_packed > 0 && !whitens_all;
         let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
         if tied {
             self.family.shared_natural(&self.parameters.shared, &mut shared_natural);

@@ -348,6 +348,40 @@ mod tests {
         matches_the_definition::<f64>(1e-15);
     }
 
+    /// The largest logits are those of the written ones, the first of equals counts, and NaN is not lost.
+    fn labels_match_written_logits<T: Scalar>() {
+        let value = |k: usize| T::from_f64((k * 29 % 17) as f64 / 8.0 - 1.0);
+        for (level, simd) in Simd::available() {
+            for (n_statistics, n_components, n) in [(1, 1, 9), (5, 3, 50), (7, 13, 100), (2, 40, 7)]
+            {
+                let bias: Vec<T> = (0..n_components).map(value).collect();
+                // Every seventh component is another's twin.
+                let map = AffineMap::new(n_statistics, &bias, |l, c| value(3 * l + 5 * (c % 7)));
+                let stride = padded_stride::<T>(n);
+                let mut t: Vec<T> = (0..n_statistics * stride).map(|k| value(7 * k)).collect();
+                t[n - 1] = T::from_f64(f64::NAN);
+                let mut logits = vec![T::ZERO; n_components * stride];
+                affine(simd, &map, &t, 0, n, stride, &mut logits);
+                let [mut largest, mut component] = [vec![T::ZERO; stride], vec![T::ZERO; stride]];
+                affine_argmax(simd, &map, &t, n, stride, &mut largest, &mut component);
+                assert!(largest[n - 1].to_f64().is_nan(), "{level:?}");
+                for i in 0..n - 1 {
+                    let logit = |c: usize| logits[c * stride + i].to_f64();
+                    let best = (1..n_components)
+                        .fold(0, |best, c| if logit(c) > logit(best) { c } else { best });
+                    let found = (component[i].to_f64() as usize, largest[i].to_f64());
+                    assert_eq!(found, (best, logit(best)), "{level:?} {n_components} {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_match_written_logits_in_both_precisions() {
+        labels_match_written_logits::<f32>();
+        labels_match_written_logits::<f64>();
+    }
+
     #[test]
     #[should_panic(expected = "too few logits")]
     fn short_logits_are_refused() {

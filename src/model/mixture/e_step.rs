@@ -294,9 +294,7 @@ impl<T: Scalar> Packed<T> {
             n_direct: self.n_direct,
             products: self.products,
             centres: !self.centred.is_empty() || self.shared_form.is_some() || self.tied.is_some(),
-            sums_shared: self.constants == Constants::Sum
-                && self.centred.is_empty()
-                && !self.shared.is_empty(),
+            sums_shared: self.constants == Constants::Sum && !self.shared.is_empty(),
         }
     }
 
@@ -362,7 +360,7 @@ impl<T: Scalar> Packed<T> {
                 Some(weights) => values.iter().zip(weights).map(|(h, w)| h * w).sum(),
             };
         }
-        if self.constants == Constants::Sum && !self.shared.is_empty() {
+        if self.constants == Constants::Sum && self.centred.is_empty() && !self.shared.is_empty() {
             // In f64, whatever the points are: the parts of the components are taken off it.
             let (dim, columns) = (tile.dim(), &workspace.points[..tile.dim() * stride]);
             workspace.wide.clear();

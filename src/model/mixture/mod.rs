@@ -10,7 +10,7 @@
 //! ```
 //!
 //! and nothing of size N × C exists. Components whose packed logits would cancel (narrow, and far from the centre
-//! of the data) take the centred kernel instead; `e_step.rs` says when.
+//! of the data) take whitened differences instead; `e_step.rs` says when.
 
 mod e_step;
 

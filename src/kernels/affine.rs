@@ -241,10 +241,10 @@ impl<T: Scalar> Argmax<'_, T> {
                 }
             }
         }
-        // The sum minus itself is 0, or NaN.
-        let one = simd.splat(T::ONE);
+        // The sum minus itself is 0, or NaN. Components of weight 0 make it -∞, which is no fault.
+        let (one, lowest) = (simd.splat(T::ONE), simd.splat(T::from_f64(-3e38)));
         for v in 0..V {
-            let sum = simd.select_greater(running.sum[v], low, running.sum[v], zero);
+            let sum = simd.select_greater(lowest, running.sum[v], zero, running.sum[v]);
             let fault = simd.sub(sum, sum);
             running.largest[v] = simd.mul_add(fault, one, running.largest[v]);
         }

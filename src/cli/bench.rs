@@ -37,7 +37,7 @@ const GEMM_ORDER: usize = 1536;
 /// Values per thread whose reading measures the memory bandwidth. They are far larger than the cache of a core.
 const BANDWIDTH_VALUES: usize = 32 << 20;
 
-/// Runs `bench monitor` or `bench sweep`.
+/// Runs `bench monitor`, `bench sweep` or `bench real`.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let targets =
         [args.output.as_deref().map(Target::history), args.plot.as_deref().map(Target::plot)];

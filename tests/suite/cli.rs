@@ -1223,3 +1223,20 @@ fn sparse_counts_are_fitted_predicted_and_scored_like_dense_ones() {
     let message = place.run("fit cut.mtx --model poisson -k 2").stderr;
     assert!(message.contains("line 3: column 7, expected one from 1 to 6"), "{message}");
 }
+
+/// Sweeps over the points of a file are measured in both precisions, beside drawn points of the same shape.
+#[test]
+fn bench_measures_sweeps_over_files() {
+    let place = Place::with_points();
+    let outcome =
+        place.succeed("bench real --data points.csv --model gaussian-diag -k 3 -o table.csv");
+    assert!(outcome.stdout.contains("points") && outcome.stdout.contains("gaussian-diag"));
+    let table = place.text("table.csv");
+    let (header, row) = table.trim_end().split_once('\n').unwrap();
+    assert_eq!(header, "file,model,n,k,dim,f64,f64_drawn,f32,f32_drawn");
+    let cells: Vec<&str> = row.split(',').collect();
+    assert_eq!(cells[..5], ["points", "gaussian-diag", "900", "3", "2"]);
+    assert!(cells[5..].iter().all(|cell| cell.parse::<f64>().unwrap() > 0.0), "{row}");
+    let refused = place.run("bench real");
+    assert!(refused.stderr.contains("--data"), "{}", refused.stderr);
+}

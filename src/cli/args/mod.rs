@@ -141,6 +141,7 @@ the log-likelihood that a sweep yields, of a separate ELBO pass, and of the entr
 
 Example:
   entropysum bench sweep --model gaussian-diag -k 64 --dim 16 --n 1000000
+  entropysum bench real --data pixels.npy,letters.npy --model gaussian-full,gaussian-diag -k 16
   entropysum bench monitor -k 4,64 --dim 2,16 --n 10000,100000 -o monitor.csv --plot monitor.svg")]
     Bench(BenchArgs),
 }

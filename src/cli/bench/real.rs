@@ -58,7 +58,7 @@ pub fn run(args: &BenchArgs, executor: &Executor) -> Result<()> {
         }
     }
     match &args.output {
-        Some(path) => write_atomically(path, |file| Ok(file.write_all(table.as_bytes())?)),
+        Some(path) => write_atomically(path, |file| file.write_all(table.as_bytes())),
         None => Ok(()),
     }
 }

@@ -11,9 +11,10 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
+use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::write_features;
 use entropysum::family::{Parameters, registry};
-use entropysum::model::{GenerativeModel, LatentPosterior, Mixture, SigmoidBeliefNet};
+use entropysum::model::{LatentPosterior, Mixture, SigmoidBeliefNet};
 use entropysum::{Executor, Points, Silent, inference};
 use std::path::Path;
 

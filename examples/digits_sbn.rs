@@ -9,9 +9,10 @@
 
 use entropysum::data::{self, DataSource, OpenOptions};
 use entropysum::em::{self, Config, MixtureSpec, SbnSpec};
+use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::write_features;
 use entropysum::family::registry;
-use entropysum::model::{GenerativeModel, LatentPosterior};
+use entropysum::model::LatentPosterior;
 use entropysum::observe;
 use entropysum::{Executor, inference};
 use std::path::Path;

@@ -8,8 +8,9 @@
 //! Writes `image_patches.csv` and, with the feature `cli`, two plots beside it.
 
 use entropysum::em::FactorAnalyzersSpec;
+use entropysum::expert::model::{Density, GenerativeModel};
 use entropysum::family::registry;
-use entropysum::model::{Density, GenerativeModel, MixtureOfFactorAnalyzers};
+use entropysum::model::MixtureOfFactorAnalyzers;
 use entropysum::{
     Config, Executor, Fit, MixtureSpec, NoiseStructure, Points, Silent, em, inference,
 };

@@ -5,11 +5,12 @@
 //!
 //! `cargo run --release --example own_family`
 
-use entropysum::criterion::{self, FactorModel, Statement};
 use entropysum::data::{self, OpenOptions};
-use entropysum::family::{BaseMeasure, Independent, Outcome, Statistic, Support, Univariate};
+use entropysum::expert::criterion::{self, FactorModel, Statement};
+use entropysum::expert::family::{BaseMeasure, Independent, Outcome, Statistic, Univariate};
+use entropysum::expert::rng::Rng;
+use entropysum::family::Support;
 use entropysum::monitor::plot;
-use entropysum::rng::Rng;
 use entropysum::{Config, Executor, MixtureSpec, em, inference, observe};
 use rand_distr::{Distribution, Gamma};
 use std::{f64::consts::PI, sync::Arc};

@@ -5,14 +5,17 @@
 //!
 //! `cargo run --example own_learner`
 
-use entropysum::block::{Block, BlockBuf};
 use entropysum::data::DataSource;
-use entropysum::em::{Batch, Fitting, Learner, Maximizer, StreamConfig, Workers};
-use entropysum::model::entropy_of_weights;
+use entropysum::em::{Fitting, StreamConfig};
+use entropysum::expert::em::{Batch, Learner, Maximizer, Workers};
+use entropysum::expert::model::entropy_of_weights;
+use entropysum::expert::rng;
+use entropysum::expert::stats::{StatsShape, SuffStats};
+use entropysum::expert::store::{File, NamedArray, Stored};
 use entropysum::monitor::{Event, Monitor};
-use entropysum::stats::{StatsShape, SuffStats};
-use entropysum::store::{File, NamedArray, Stored, load_checkpoint, save_checkpoint};
-use entropysum::{Config, EntropySum, Executor, Points, Result, StopReason, observe, rng};
+use entropysum::store::{load_checkpoint, save_checkpoint};
+use entropysum::{Block, BlockBuf};
+use entropysum::{Config, EntropySum, Executor, Points, Result, StopReason, observe};
 use std::{f64::consts::PI, ops::ControlFlow, time::Duration};
 
 /// The known concentration κ.

@@ -5,7 +5,8 @@
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::em;
-use entropysum::em::{LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
+use entropysum::em::{LinearGaussianAlgorithm, LinearGaussianSpec};
+use entropysum::expert::em::Summary;
 use entropysum::model::Noise;
 use entropysum::monitor::plot;
 use entropysum::{Config, Executor, Silent};

@@ -9,9 +9,9 @@
 //! optima; then the figures compare these, not the algorithms. Files, where they are given, take the place of the photograph and the
 //! synthetic points; numbers from [0, GRAIN) are added to their values. Asserts that the entropy sum is the surrogate at every step.
 
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::em::{Fitting, StreamAlgorithm, StreamConfig};
-use entropysum::exec::Executor;
 use entropysum::expert::start_mixture;
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;

@@ -7,7 +7,7 @@
 //! `cargo run --release --example vae_monitor`
 
 use entropysum::data::{self, OpenOptions};
-use entropysum::model::gaussian_observable::GaussianMonitor;
+use entropysum::expert::gaussian_observable::GaussianMonitor;
 use entropysum::{Executor, expert};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -5,7 +5,7 @@
 //! have the same bits on any number of threads.
 
 use crate::error::{Error, Result};
-pub use crate::kernels::dispatch::{Level, Simd};
+pub use crate::kernels::dispatch::Simd;
 use crate::work::{Piece, Workers};
 use std::sync::{Mutex, PoisonError};
 

@@ -342,7 +342,9 @@ fn for_each_chunk<T: Scalar, W: Send, R: Default + Send>(
 /// Those of the sink.
 ///
 /// ```
-/// use entropysum::{exec::Executor, family::{registry, Parameters}, inference, model::Mixture};
+/// use entropysum::{Executor, inference};
+/// use entropysum::family::{Parameters, registry};
+/// use entropysum::model::Mixture;
 ///
 /// let components = vec![vec![0.0, 1.0], vec![100.0, 1.0]];
 /// let parameters = Parameters { components, shared: vec![] };

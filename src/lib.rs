@@ -73,11 +73,12 @@
 //!
 //! # Bring a family of your own
 //!
-//! Independent columns of a family are the formulas of one value: [`Univariate`](family::Univariate).
+//! Independent columns of a family are the formulas of one value: [`Univariate`](expert::family::Univariate).
 //!
 //! ```
-//! use entropysum::family::{Independent, Outcome, Statistic, Support, Univariate};
-//! use entropysum::rng::{Rng, uniform};
+//! use entropysum::expert::family::{Independent, Outcome, Statistic, Univariate};
+//! use entropysum::family::Support;
+//! use entropysum::expert::rng::{Rng, uniform};
 //! use entropysum::{Config, Executor, MixtureSpec, Points, Silent, fit};
 //! use std::sync::Arc;
 //!
@@ -167,23 +168,24 @@
 //! | step | where | what |
 //! |---|---|---|
 //! | source | [`data`] | a [`DataSource`] hands out points in any order, to several threads |
-//! | block | [`block`] | a [`Block`] borrows consecutive points from a source or a lane's [`BlockBuf`] |
-//! | statistics | [`family`] | an [`ExponentialFamily`](family::ExponentialFamily) lists its `T(x)` and its natural parameters |
+//! | block | [`Block`] | a [`Block`] borrows consecutive points from a source or a lane's [`BlockBuf`] |
+//! | statistics | [`family`] | an [`ExponentialFamily`](expert::family::ExponentialFamily) lists its `T(x)` and its natural parameters |
 //! | kernels | `kernels` | statistics, logits and posteriors of a tile, `f32` or `f64` ([`Scalar`]) |
-//! | E-step | [`model`] | [`EStep`](model::EStep) drives the kernels over a block; [`Mixture`] is the model |
-//! | sufficient statistics | [`stats`] | [`SuffStats`](stats::SuffStats): flat `f64` sums, one per lane, merged in order |
-//! | threads | [`exec`] | an [`Executor`] runs the lanes; their number depends on data and model alone |
+//! | E-step | [`model`] | [`EStep`](expert::model::EStep) drives the kernels over a block; [`Mixture`] is the model |
+//! | sufficient statistics | [`expert::stats`] | [`SuffStats`](expert::stats::SuffStats): flat `f64` sums, one per lane, merged in order |
+//! | threads | [`Executor`] | an executor runs the lanes; their number depends on data and model alone |
 //! | M-step | [`em`] | [`fit`], [`Fitting`]: starts, steps, stopping rules, checkpoints, under a [`Config`] |
 //! | minibatches | [`Fitting::minibatches`], [`em::Online`] | running statistics, an M-step after every batch, checkpoints |
 //! | entropy sum | [`model`] | [`EntropySum`] from parameters and statistics |
 //! | observer | [`monitor`] | an [`Observer`] gets an [`IterRecord`] after each iteration and may end the fit |
 //! | use | [`inference`] | labels, posteriors, latents, densities, scores and samples of a fitted model |
 //! | use, one point at a time | [`predictor`] | labels, posteriors and densities without allocation |
-//! | the theory's condition | [`criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
+//! | the theory's condition | [`expert::criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
 //! | model selection | [`selection`] | candidates on the same points, compared by a criterion |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
 //!
-//! Tests, benches and measurements reach parts of the engine by [`expert`], which promises no stability.
+//! Families, models and learners of your own implement traits of [`expert`]. Tests, benches and measurements reach parts of
+//! the engine there. It promises no stability.
 //!
 //! Blocks and kernels are generic over the precision. Parameters, statistics, entropies and the monitor are `f64`
 //! throughout and never see a point. Lower layers do not know the higher ones; `tests/suite/layers.rs` checks it.
@@ -196,21 +198,21 @@
 //!
 //! | equation | function | test |
 //! |---|---|---|
-//! | Eqn 2, the lower bound `F(q, Θ)` | [`lower_bound`](model::GenerativeModel::lower_bound) | `eqn_2_lower_bound_from_statistics_is_the_elbo_at_any_parameters` |
-//! | Eqns 3 and 39, the entropy sum | [`entropy_sum`](model::GenerativeModel::entropy_sum) | `eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilities` |
+//! | Eqn 2, the lower bound `F(q, Θ)` | [`lower_bound`](expert::model::GenerativeModel::lower_bound) | `eqn_2_lower_bound_from_statistics_is_the_elbo_at_any_parameters` |
+//! | Eqns 3 and 39, the entropy sum | [`entropy_sum`](expert::model::GenerativeModel::entropy_sum) | `eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilities` |
 //! | Eqns 49, 50 and 52, with a base measure | [`EntropySum::base_measure`] | `poisson_mixture_of_doctor_visits_follows_40_digits` (`tests/suite/golden_families.rs`) |
-//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` (`tests/suite/conformance.rs`) |
+//! | Eqn 51, the pseudo entropy | [`pseudo_entropies`](expert::family::ExponentialFamily::pseudo_entropies) | `eqn_51_pseudo_entropy_is_the_log_partition_minus_natural_times_mean` (`tests/suite/conformance.rs`) |
 //! | Definition 5, Propositions 4 and 5 | [`Mixture`] | `mean_map_is_the_gradient_of_the_log_partition` and `maximize_inverts_the_mean_map` (`tests/suite/conformance.rs`) |
 //! | gap `F - entropy sum` where the M-step is not exact | [`IterRecord::gap`] | `a_ridge_leaves_the_known_gap` |
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
 //! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/suite/golden.rs`) |
-//! | the surrogate of stepwise EM is the entropy sum, at every step | [`em::Stepwise`] | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/suite/streaming.rs`) |
+//! | the surrogate of stepwise EM is the entropy sum, at every step | [`Stepwise`](expert::em::Stepwise) | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/suite/streaming.rs`) |
 //! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/suite/mfa.rs`) |
 //! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/suite/sbn.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/suite/golden.rs`) |
 //! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/suite/linear.rs`) |
-//! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](model::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/suite/linear.rs`) |
+//! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](expert::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/suite/linear.rs`) |
 //! | same bits on any number of threads | [`Executor`] | `fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads` (`tests/suite/determinism.rs`) |
 //!
 //! # Where code and paper differ
@@ -258,15 +260,15 @@ mod setters;
 mod aligned;
 #[cfg(feature = "files")]
 mod atomic;
-pub mod block;
+mod block;
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod criterion;
+mod criterion;
 pub mod data;
 pub mod em;
 mod entropy;
 pub mod error;
-pub mod exec;
+mod exec;
 pub mod expert;
 pub mod family;
 pub mod inference;
@@ -278,11 +280,11 @@ pub mod monitor;
 mod picture;
 mod point_faults;
 pub mod predictor;
-pub mod rng;
-pub mod scalar;
+mod rng;
+mod scalar;
 pub mod selection;
 mod special;
-pub mod stats;
+mod stats;
 pub mod store;
 mod work;
 

@@ -14,7 +14,7 @@ use rand_xoshiro::rand_core::{Rng as _, SeedableRng};
 /// Seed and index are mixed by SplitMix64, as its authors advise for seeding the xoshiro family.
 ///
 /// ```
-/// use entropysum::rng;
+/// use entropysum::expert::rng;
 ///
 /// let draw = |seed, index| rng::uniform(&mut rng::stream(seed, index));
 /// assert_eq!(draw(1, 0), draw(1, 0));

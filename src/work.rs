@@ -1,7 +1,7 @@
 //! Pieces of an M-step, and the trait of those who do them.
 //!
 //! A long M-step is cut into pieces that do not depend on each other. The driver of a fit decides who does the pieces: the
-//! threads of an [`Executor`](crate::exec::Executor), or the calling thread by itself. So models know no threads.
+//! threads of an [`Executor`](crate::Executor), or the calling thread by itself. So models know no threads.
 
 /// A piece of an M-step. It writes results of its own and reads no results of others.
 pub type Piece<'a> = Box<dyn FnOnce() + Send + 'a>;

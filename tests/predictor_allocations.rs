@@ -2,8 +2,9 @@
 //!
 //! A program of its own, since the allocator that counts is that of the whole program.
 
+use entropysum::expert::model::Density;
 use entropysum::family::registry;
-use entropysum::model::{Density, Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
+use entropysum::model::{Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::{Predictor, Scalar};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

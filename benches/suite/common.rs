@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
-use entropysum::exec::Executor;
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::Mixture;
-use entropysum::scalar::Scalar;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 

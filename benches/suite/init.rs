@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::common::{draw, group, mixture_of_spread};
 use criterion::{Criterion, Throughput};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
 use entropysum::em::{Config, Init, MixtureSpec};
-use entropysum::exec::Executor;
 use entropysum::expert::start_mixture;
 use entropysum::family::registry;
 use entropysum::inference;
-use entropysum::scalar::Scalar;
 
 fn starts<T: Scalar>(criterion: &mut Criterion) {
     let executor = Executor::new(Some(2)).unwrap();

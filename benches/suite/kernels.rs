@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use entropysum::exec::Simd;
+use entropysum::Scalar;
+use entropysum::expert::Simd;
 use entropysum::expert::{
     argmax, exp_in_place, ln_in_place, log_sum_exp, padded_stride, reference, softmax,
 };
-use entropysum::scalar::Scalar;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 

@@ -6,15 +6,16 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
-use entropysum::em::{Config, LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
-use entropysum::exec::Executor;
+use entropysum::em::{Config, LinearGaussianAlgorithm, LinearGaussianSpec};
+use entropysum::expert::em::Summary;
 use entropysum::expert::moments;
 use entropysum::faer::linalg::matmul::matmul;
 use entropysum::faer::{Accum, Mat, Par};
 use entropysum::model::{LinearGaussian, Noise};
 use entropysum::monitor::Silent;
-use entropysum::scalar::Scalar;
 use entropysum::{IterRecord, StopReason, inference};
 use std::ops::ControlFlow;
 

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use crate::common::{assert_close, draw, group, mixture};
 use criterion::{Criterion, Throughput};
-use entropysum::block::Block;
+use entropysum::Block;
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::em::{Online, StepSize};
-use entropysum::exec::Executor;
 use entropysum::expert::Sweeper;
+use entropysum::expert::model::GenerativeModel;
+use entropysum::expert::stats::SuffStats;
 use entropysum::faer::MatRef;
 use entropysum::family::{Parameters, Regularization, registry};
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, Mixture};
-use entropysum::stats::SuffStats;
+use entropysum::model::Mixture;
 
 /// `F(q, Θ)` of Eqn 2 point by point, with the posteriors of `old` and the parameters of `new`.
 fn lower_bound_from_points(

@@ -9,15 +9,16 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
-use entropysum::em::Mergeable;
-use entropysum::exec::Executor;
+use entropysum::expert::em::Mergeable;
+use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::{Sweeper, search_states};
 use entropysum::faer::linalg::matmul::matmul;
 use entropysum::faer::{Accum, Mat, Par};
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
-use entropysum::scalar::Scalar;
+use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
-use entropysum::block::BlockBuf;
+use entropysum::BlockBuf;
+use entropysum::Scalar;
 use entropysum::data::{self, CsvWriter, DataSource, Dtype, NpyWriter, OpenOptions};
-use entropysum::scalar::Scalar;
 
 const ROWS: usize = 50_000;
 const DIM: usize = 16;

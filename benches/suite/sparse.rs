@@ -8,12 +8,12 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, group};
 use criterion::{Criterion, Throughput};
+use entropysum::Executor;
 use entropysum::data::{Points, SparsePoints};
-use entropysum::exec::Executor;
 use entropysum::expert::Sweeper;
+use entropysum::expert::stats::SuffStats;
 use entropysum::family::registry;
 use entropysum::model::Mixture;
-use entropysum::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 

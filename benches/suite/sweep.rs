@@ -6,11 +6,12 @@ use std::hint::black_box;
 
 use crate::common::{assert_close, draw, group, mixture};
 use criterion::{Criterion, Throughput};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
-use entropysum::exec::{Executor, Level, Simd};
 use entropysum::expert::Sweeper;
+use entropysum::expert::{Level, Simd};
 use entropysum::inference;
-use entropysum::scalar::Scalar;
 
 const FAMILIES: [&str; 6] = [
     "gaussian-full",

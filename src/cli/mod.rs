@@ -1,8 +1,8 @@
 //! The command line: a thin layer over the library.
 //!
-//! What was typed ([`args`]) is checked and turned into objects of the library, these run ([`run`], [`fit`], [`select`], [`check`], [`bench`]), watched by
-//! [`progress`], and what comes out is written and printed ([`output`]). [`kinds`] knows what differs between kinds of models, and
-//! [`source`] what differs between precisions; all else is compiled once.
+//! Arguments (`args`) are checked and become objects of the library. Commands (`run`, `fit`, `select`, `check`, `bench`) run
+//! these, watched by `progress`. `output` writes and prints the results. `kinds` holds all that differs between kinds of
+//! models, and `source` all that differs between precisions; the rest is compiled once.
 
 mod args;
 mod bench;

@@ -25,7 +25,8 @@ const STEP: f64 = 7.4e-4;
 ///
 /// ```
 /// use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};
-/// use entropysum::{Executor, Points, criterion};
+/// use entropysum::{Executor, Points};
+/// use entropysum::expert::criterion;
 ///
 /// let (means, loadings) = ([0.0, 0.0, 5.0, 5.0], [1.0, 0.5, 0.0, 2.0]);
 /// let (weights, noise) = (vec![0.4, 0.6], [0.1, 0.2]);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Makes factors of a mixture of `n_components` of a family, for a [check](FactorModel::check) at random parameters.
 ///
 /// ```
-/// use entropysum::criterion::{Statement, mixture};
+/// use entropysum::expert::criterion::{Statement, mixture};
 /// use entropysum::family::registry;
 ///
 /// let report = mixture(registry::build("gaussian-full", 2)?, 3).check(8, 0);

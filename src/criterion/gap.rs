@@ -78,7 +78,8 @@ impl fmt::Display for CertifiedGap {
 /// As a sweep; [`Error::Model`] if the criterion does not hold for the family, so that there is no β.
 ///
 /// ```
-/// use entropysum::{Executor, Mixture, Points, criterion};
+/// use entropysum::{Executor, Mixture, Points};
+/// use entropysum::expert::criterion;
 ///
 /// let model: Mixture = entropysum::store::from_json(&serde_json::json!({
 ///     "model": "gaussian-diag", "weights": [0.3, 0.7], "means": [[0], [4]], "covariances": [[1], [2]],

@@ -24,7 +24,8 @@ const STEP: f64 = 7.4e-4;
 ///
 /// ```
 /// use entropysum::model::{LinearGaussian, Noise};
-/// use entropysum::{Executor, Points, criterion};
+/// use entropysum::{Executor, Points};
+/// use entropysum::expert::criterion;
 ///
 /// let model = LinearGaussian::new(Noise::Isotropic, vec![0.0, 1.0], &[0.5, -0.5], vec![2.0])?;
 /// let points = Points::<f64>::from_rows(&[-1.0, 0.5, 3.0, 9.0], 2)?;

@@ -24,7 +24,7 @@
 //! other model is a few lines:
 //!
 //! ```
-//! use entropysum::criterion::{Factor, FactorModel};
+//! use entropysum::expert::criterion::{Factor, FactorModel};
 //!
 //! /// A Gaussian about `w z` with a variance of its own, or with variance 1.
 //! struct Observable {

@@ -64,7 +64,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// parameter that is missing.
 ///
 /// ```
-/// use entropysum::criterion::Statement;
+/// use entropysum::expert::criterion::Statement;
 /// use entropysum::expert::{Sizes, built_in};
 /// use entropysum::family::KnownParameters;
 ///

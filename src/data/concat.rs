@@ -9,7 +9,7 @@ use faer::MatRef;
 /// Joins the points of several sources of one dimension, one source after the other.
 ///
 /// ```
-/// use entropysum::block::BlockBuf;
+/// use entropysum::BlockBuf;
 /// use entropysum::data::{Concat, DataSource, Points};
 ///
 /// let parts: Vec<Box<dyn DataSource<f64>>> = vec![

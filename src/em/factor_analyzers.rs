@@ -71,7 +71,7 @@ impl FactorAnalyzersSpec {
 /// ```
 /// use entropysum::data::Points;
 /// use entropysum::em::{self, Config, FactorAnalyzersSpec};
-/// use entropysum::exec::Executor;
+/// use entropysum::Executor;
 /// use entropysum::model::NoiseStructure;
 /// use entropysum::monitor::Silent;
 ///

@@ -49,7 +49,7 @@ pub trait Spec<T: Scalar> {
 /// ```
 /// use entropysum::data::Points;
 /// use entropysum::em::{self, Config};
-/// use entropysum::exec::Executor;
+/// use entropysum::Executor;
 /// use entropysum::family::{Parameters, registry};
 /// use entropysum::model::Mixture;
 /// use entropysum::monitor::Silent;
@@ -85,7 +85,7 @@ pub fn fit<T: Scalar, S: Spec<T>>(
 /// ```
 /// use entropysum::data::Points;
 /// use entropysum::em::{Fitting, MixtureSpec, StreamConfig};
-/// use entropysum::exec::Executor;
+/// use entropysum::Executor;
 /// use entropysum::family::registry;
 ///
 /// let values: Vec<f64> = (0..9000).map(|i| f64::from(i % 3) * 10.0 + (f64::from(i) * 0.7).sin()).collect();

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 /// Sufficient statistics that can be added, scaled and blended, whichever points they come from.
 ///
-/// Stepwise and incremental EM need this of statistics, and sums over several processes. [`SuffStats`](crate::stats::SuffStats) has it.
+/// Stepwise and incremental EM need this of statistics, and sums over several processes. [`SuffStats`](crate::expert::stats::SuffStats) has it.
 pub trait Mergeable: Clone + Send + Serialize + DeserializeOwned + 'static {
     /// Returns the total weight W of the points.
     fn total_weight(&self) -> f64;

@@ -35,21 +35,31 @@ pub(crate) mod stream;
 pub(crate) mod sweep;
 pub(crate) mod truncated;
 
-pub use checkpoint::{Checkpoint, Saved, Settings};
+pub use checkpoint::{Checkpoint, Saved};
 pub use config::Config;
 pub use driver::Fit;
 pub use factor_analyzers::FactorAnalyzersSpec;
 pub use fitting::{Fitting, Spec, fit};
-pub use incremental::Incremental;
 pub use init::{Init, MixtureSpec};
 pub use known_parameters::known_from_data;
-pub use learner::{Batch, Learner, Maximizer, Mergeable, Standing, Step};
-pub use linear_gaussian::{Form, LinearGaussianAlgorithm, LinearGaussianSpec, Method, Summary};
-pub use model_learner::{ModelLearner, ModelMaximizer};
+pub use linear_gaussian::{LinearGaussianAlgorithm, LinearGaussianSpec};
 pub use online::Online;
-pub use row_memory::RowMemory;
 pub use sbn::SbnSpec;
-pub use stepwise::{StepSize, Stepwise};
+pub use step_size::StepSize;
 pub use stream::{StreamAlgorithm, StreamConfig};
 
-pub use crate::work::{Alone, Piece, Workers};
+/// What [`crate::expert`] names.
+pub(crate) mod expert {
+    pub use {
+        super::checkpoint::Settings,
+        super::incremental::Incremental,
+        super::learner::{Batch, Learner, Maximizer, Mergeable, Standing, Step},
+        super::linear_gaussian::{Form, Method, Summary},
+        super::model_learner::{ModelLearner, ModelMaximizer},
+        super::row_memory::RowMemory,
+        super::stepwise::Stepwise,
+        crate::work::{Alone, Piece, Workers},
+    };
+}
+#[cfg(feature = "files")]
+pub(crate) use expert::*;

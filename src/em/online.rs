@@ -15,9 +15,9 @@ use crate::scalar::Scalar;
 /// A learner that is fed blocks of points: stepwise EM with scratch memory of its own.
 ///
 /// ```
-/// use entropysum::block::Block;
+/// use entropysum::Block;
 /// use entropysum::em::{Online, StepSize};
-/// use entropysum::exec::Executor;
+/// use entropysum::Executor;
 /// use entropysum::faer::MatRef;
 /// use entropysum::family::{Parameters, Regularization, registry};
 /// use entropysum::model::Mixture;
@@ -65,9 +65,9 @@ impl<T: Scalar> Online<T, Mixture> {
     /// If there are fewer points than components, or a setting is out of range.
     ///
     /// ```
-    /// use entropysum::block::Block;
+    /// use entropysum::Block;
     /// use entropysum::em::{Config, MixtureSpec, Online, StepSize};
-    /// use entropysum::exec::Executor;
+    /// use entropysum::Executor;
     /// use entropysum::faer::MatRef;
     /// use entropysum::family::registry;
     ///

@@ -75,7 +75,7 @@ impl SbnSpec {
 /// ```
 /// use entropysum::data::Points;
 /// use entropysum::em::{self, Config, SbnSpec};
-/// use entropysum::exec::Executor;
+/// use entropysum::Executor;
 /// use entropysum::monitor::Silent;
 ///
 /// // Two causes, each of which turns on two of four pixels.

@@ -11,7 +11,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A one of probability p, from 0 to 1.
 ///
 /// ```
-/// use entropysum::family::{Bernoulli, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Bernoulli;
 ///
 /// assert_eq!(Bernoulli.entropy(&[0.5]), Some(2f64.ln()));
 /// assert_eq!(Bernoulli.entropy(&[1.0]), Some(0.0));

@@ -12,7 +12,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of parameters a, b > 0.
 ///
 /// ```
-/// use entropysum::family::{Beta, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Beta;
 ///
 /// // a = b = 1 is the uniform distribution.
 /// assert!(Beta.entropy(&[1.0, 1.0]).unwrap().abs() < 1e-14);

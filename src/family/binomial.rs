@@ -12,7 +12,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A count of successes of probability p, from 0 to 1.
 ///
 /// ```
-/// use entropysum::family::{Binomial, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Binomial;
 ///
 /// assert_eq!(Binomial::new(16.0)?.pseudo_entropy(&[0.5]), 16.0 * 2f64.ln());
 /// assert!(Binomial::new(0.5).is_err());

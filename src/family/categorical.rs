@@ -28,7 +28,8 @@ const MOST_LEVELS: f64 = 1e6;
 /// probability 0.
 ///
 /// ```
-/// use entropysum::family::{Categorical, ExponentialFamily, Parameters};
+/// use entropysum::expert::family::ExponentialFamily;
+/// use entropysum::family::{Categorical, Parameters};
 ///
 /// let family = Categorical::new(vec![2, 3]);
 /// let theta = vec![0.5, 0.5, 0.0, 0.2, 0.3, 0.5];

@@ -18,7 +18,8 @@ use rand_distr::{Distribution, Gamma};
 /// Parameters: `concentration` (C × D), above 0.
 ///
 /// ```
-/// use entropysum::family::{Dirichlet, ExponentialFamily, Parameters};
+/// use entropysum::expert::family::ExponentialFamily;
+/// use entropysum::family::{Dirichlet, Parameters};
 ///
 /// // The uniform distribution on a triangle of area ½.
 /// let family = Dirichlet::new(3)?;

@@ -10,7 +10,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of rate λ > 0.
 ///
 /// ```
-/// use entropysum::family::{Exponential, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Exponential;
 ///
 /// assert!((Exponential.entropy(&[2.0]).unwrap() - (1.0 - 2f64.ln())).abs() < 1e-15);
 /// ```

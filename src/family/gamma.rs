@@ -12,7 +12,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of shape a > 0 and rate b > 0.
 ///
 /// ```
-/// use entropysum::family::{Gamma, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Gamma;
 ///
 /// // Of shape 1: the exponential distribution.
 /// assert!((Gamma.entropy(&[1.0, 2.0]).unwrap() - (1.0 - 2f64.ln())).abs() < 1e-14);

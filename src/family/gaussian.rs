@@ -79,7 +79,8 @@ impl Covariance {
 /// tied-spherical one number).
 ///
 /// ```
-/// use entropysum::family::{Covariance, ExponentialFamily, Gaussian, Parameters};
+/// use entropysum::expert::family::ExponentialFamily;
+/// use entropysum::family::{Covariance, Gaussian, Parameters};
 ///
 /// let family = Gaussian::new(Covariance::Spherical, 3);
 /// let parameters = Parameters { components: vec![vec![0.0, 1.0, 2.0, 0.25]], shared: vec![] };

@@ -11,7 +11,8 @@ use std::f64::consts::TAU;
 /// A value of mean μ.
 ///
 /// ```
-/// use entropysum::family::{GaussianKnownVariance, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::GaussianKnownVariance;
 ///
 /// let family = GaussianKnownVariance::new(0.5)?;
 /// assert_eq!(family.pseudo_entropy(&[3.0]), -9.0);

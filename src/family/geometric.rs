@@ -11,7 +11,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A count of failures, with a success of probability p > 0 each time.
 ///
 /// ```
-/// use entropysum::family::{Geometric, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Geometric;
 ///
 /// assert!((Geometric.entropy(&[0.5]).unwrap() - 4f64.ln()).abs() < 1e-15);
 /// assert_eq!(Geometric.entropy(&[1.0]), Some(0.0));

@@ -122,7 +122,8 @@ pub trait Univariate: Debug + Send + Sync + 'static {
 /// Distributions of a univariate family, one for each column.
 ///
 /// ```
-/// use entropysum::family::{ExponentialFamily, Parameters, registry};
+/// use entropysum::expert::family::ExponentialFamily;
+/// use entropysum::family::{Parameters, registry};
 ///
 /// let family = registry::build("exponential", 2)?;
 /// let parameters = Parameters { components: vec![vec![0.5, 4.0]], shared: vec![] };

@@ -11,7 +11,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of shape a > 0 and scale b > 0.
 ///
 /// ```
-/// use entropysum::family::{InverseGamma, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::InverseGamma;
 ///
 /// // a + ln b + ln Γ(a) - (1 + a) ψ(a) at a = 1, where ψ(1) = -γ
 /// let euler = 0.577_215_664_901_532_9;

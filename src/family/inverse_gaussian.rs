@@ -15,7 +15,8 @@ use std::f64::consts::TAU;
 /// A value of mean μ > 0 and shape λ > 0.
 ///
 /// ```
-/// use entropysum::family::{InverseGaussian, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::InverseGaussian;
 ///
 /// assert_eq!(InverseGaussian.pseudo_entropy(&[3.0, 1.0]), 0.5);
 /// ```

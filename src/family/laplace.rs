@@ -11,7 +11,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A value of scale b > 0.
 ///
 /// ```
-/// use entropysum::family::{Laplace, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Laplace;
 ///
 /// assert_eq!(Laplace::new(3.0)?.entropy(&[0.5]), Some(1.0));
 /// # Ok::<(), String>(())

@@ -13,7 +13,8 @@ use std::f64::consts::TAU;
 /// A value whose logarithm has mean μ and variance v > 0.
 ///
 /// ```
-/// use entropysum::family::{LogNormal, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::LogNormal;
 ///
 /// let entropy = LogNormal.entropy(&[3.0, 1.0]).unwrap();
 /// assert!((entropy - (3.5 + 0.5 * std::f64::consts::TAU.ln())).abs() < 1e-14);

@@ -22,7 +22,8 @@ use rand_distr::{Binomial, Distribution};
 /// data.
 ///
 /// ```
-/// use entropysum::family::{ExponentialFamily, Multinomial, Parameters};
+/// use entropysum::expert::family::ExponentialFamily;
+/// use entropysum::family::{Multinomial, Parameters};
 ///
 /// let family = Multinomial::new(2, 10.0);
 /// let parameters = Parameters { components: vec![vec![0.5, 0.5]], shared: vec![] };

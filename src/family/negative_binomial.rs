@@ -14,7 +14,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A count of failures, with a success of probability p > 0 each time.
 ///
 /// ```
-/// use entropysum::family::{NegativeBinomial, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::NegativeBinomial;
 ///
 /// let entropy = NegativeBinomial::new(2.5)?.pseudo_entropy(&[0.5]);
 /// assert!((entropy - 2.5 * 4f64.ln()).abs() < 1e-14);

@@ -10,7 +10,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// A count of rate λ ≥ 0.
 ///
 /// ```
-/// use entropysum::family::{Poisson, Univariate};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Poisson;
 ///
 /// assert_eq!(Poisson.pseudo_entropy(&[1.0]), 1.0);
 /// assert_eq!(Poisson.pseudo_entropy(&[0.0]), 0.0);

@@ -37,7 +37,8 @@ struct Place {
 /// Parameters are those of the blocks, with the names `blocks.B.NAME`.
 ///
 /// ```
-/// use entropysum::family::{ExponentialFamily, Parameters, registry};
+/// use entropysum::expert::family::ExponentialFamily;
+/// use entropysum::family::{Parameters, registry};
 ///
 /// let family = registry::build("poisson:0,gaussian-full:1-2", 3)?;
 /// let theta = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0];

@@ -133,7 +133,8 @@ impl Domain {
     /// Finds the first fault of a point: its column, and a message. `value` returns the value of a column.
     ///
     /// ```
-    /// use entropysum::family::{Domain, Support};
+    /// use entropysum::expert::family::Domain;
+    /// use entropysum::family::Support;
     ///
     /// let domain = Domain::new(0..3, Support::Count);
     /// assert_eq!(domain.fault(|d| [0.0, 7.0, 2.0][d]), None);

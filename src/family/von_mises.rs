@@ -15,7 +15,8 @@ use std::f64::consts::{PI, TAU};
 /// An angle of mean angle μ and concentration κ ≥ 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, VonMises};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::VonMises;
 ///
 /// // Without concentration all angles are alike.
 /// let entropy = VonMises.pseudo_entropy(&[1.0, 0.0]);

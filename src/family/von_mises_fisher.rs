@@ -24,7 +24,8 @@ const LENGTH_TOLERANCE: f64 = 1e-6;
 /// Parameters: `mean_direction` (C × D), of length 1, and `concentration` (C), κ ≥ 0.
 ///
 /// ```
-/// use entropysum::family::{ExponentialFamily, Parameters, VonMisesFisher};
+/// use entropysum::expert::family::ExponentialFamily;
+/// use entropysum::family::{Parameters, VonMisesFisher};
 ///
 /// // Without concentration all directions are alike.
 /// let family = VonMisesFisher::new(3)?;

@@ -15,7 +15,8 @@ const EULER: f64 = 0.577_215_664_901_532_9;
 /// A value of scale ℓ > 0.
 ///
 /// ```
-/// use entropysum::family::{Univariate, Weibull};
+/// use entropysum::expert::family::Univariate;
+/// use entropysum::family::Weibull;
 ///
 /// let exponential = Weibull::new(1.0)?;
 /// assert!((exponential.entropy(&[0.5]).unwrap() - (1.0 - 2f64.ln())).abs() < 1e-14);

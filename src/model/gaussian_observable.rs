@@ -23,7 +23,7 @@ use std::f64::consts::{E, PI};
 /// Returns the entropy `½ Σ_d ln 2πe σ_d²` of a diagonal Gaussian, in nats.
 ///
 /// ```
-/// use entropysum::model::gaussian_observable::{diagonal_entropy, isotropic_entropy};
+/// use entropysum::expert::gaussian_observable::{diagonal_entropy, isotropic_entropy};
 ///
 /// assert!((diagonal_entropy(&[2.0, 2.0, 2.0]) - isotropic_entropy(3, 2.0)).abs() < 1e-15);
 /// ```
@@ -68,7 +68,7 @@ pub fn noise_gap(residuals: &[f64], variances: &[f64]) -> f64 {
 /// Feed it each point of an epoch, or of a minibatch with [`decay`](Self::decay) between batches for a running estimate.
 ///
 /// ```
-/// use entropysum::model::gaussian_observable::GaussianMonitor;
+/// use entropysum::expert::gaussian_observable::GaussianMonitor;
 ///
 /// let mut monitor = GaussianMonitor::new(1, 2);
 /// // Posterior N(0.5, 0.75), the point and its reconstruction.

@@ -87,7 +87,14 @@ mod learner;
 mod safetensors;
 
 pub use json::{from_json, to_json};
-pub use stored::{Array, File, Model, NamedArray, Stored};
+pub use stored::Model;
+
+/// What [`crate::expert`] names.
+pub(crate) mod expert {
+    pub use super::stored::{Array, File, NamedArray, Stored};
+}
+#[cfg(feature = "files")]
+pub(crate) use expert::*;
 
 #[cfg(feature = "files")]
 pub use {

@@ -1,18 +1,19 @@
 //! Fits over all points that are stopped, kept and gone on with.
 
 use crate::common::{clusters, example_mixture, example_points, resumed};
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::em::{
     self, Checkpoint, Config, FactorAnalyzersSpec, Fit, Fitting, LinearGaussianAlgorithm,
     LinearGaussianSpec, Saved, SbnSpec, Spec, StreamConfig,
 };
 use entropysum::error::Error;
-use entropysum::exec::Executor;
 use entropysum::expert::start_factor_analyzers;
+use entropysum::expert::store::Stored;
 use entropysum::family::Regularization;
 use entropysum::model::{LatentPosterior, LinearGaussian, Mixture, NoiseStructure, Posterior};
 use entropysum::monitor::{Monitor, Silent, StopReason};
-use entropysum::store::{self, Stored};
+use entropysum::store;
 use std::path::Path;
 use std::time::Duration;
 

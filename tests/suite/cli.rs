@@ -5,8 +5,8 @@ use crate::common;
 
 use entropysum::data::{self, OpenOptions};
 use entropysum::expert::HISTORY_COLUMNS;
+use entropysum::expert::rng;
 use entropysum::family::registry;
-use entropysum::rng;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

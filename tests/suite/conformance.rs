@@ -6,17 +6,15 @@ use common::{
     assert_all_close, assert_close, example_family, example_mixture, example_points, families,
     fixture, numbers,
 };
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::error::Error;
-use entropysum::exec::Executor;
+use entropysum::expert::family::{ExponentialFamily, Statistic, Theta};
 use entropysum::expert::reference::statistic as evaluate;
-use entropysum::family::{
-    ExponentialFamily, KnownParameters, Parameters, Regularization, Statistic, Support, Theta,
-    registry,
-};
+use entropysum::expert::stats::{StatsShape, SuffStats};
+use entropysum::family::{KnownParameters, Parameters, Regularization, Support, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
-use entropysum::stats::{StatsShape, SuffStats};
 use serde_json::Value;
 
 const DIM: usize = 3;

@@ -3,10 +3,11 @@
 use crate::common;
 
 use common::{Uniforms, example_family, example_points};
-use entropysum::criterion::{self, Factor, FactorModel, Statement, mixture};
+use entropysum::expert::criterion::{self, Factor, FactorModel, Statement, mixture};
+use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::{self, Sizes, solve};
 use entropysum::family::{KnownParameters, registry};
-use entropysum::model::{GenerativeModel, Mixture, Posterior};
+use entropysum::model::{Mixture, Posterior};
 use entropysum::{Config, Executor, MixtureSpec, Points, Silent, em};
 
 const SIZES: Sizes = Sizes { n_components: 3, dim: 4, n_latents: 3 };

@@ -1,12 +1,12 @@
 //! Sources of points through their public interface: every format against bytes made here.
 
-use entropysum::block::BlockBuf;
+use entropysum::BlockBuf;
+use entropysum::Scalar;
 use entropysum::data::{
     self, CsvWriter, DataSource, Dtype, Format, NpyFile, NpyWriter, OpenOptions, Points,
 };
 use entropysum::error::{DataError, Error};
 use entropysum::expert::{RawFile, read_text};
-use entropysum::scalar::Scalar;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -398,7 +398,7 @@ fn a_source_too_large_for_memory_is_a_fault() {
             _: u64,
             _: usize,
             _: &'a mut BlockBuf<f64>,
-        ) -> entropysum::error::Result<entropysum::block::Block<'a, f64>> {
+        ) -> entropysum::error::Result<entropysum::Block<'a, f64>> {
             unreachable!("nothing is read before there is room for it")
         }
     }

@@ -3,15 +3,15 @@
 use crate::common;
 
 use common::{assert_all_close, clusters, gaussians, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
-use entropysum::exec::Executor;
 use entropysum::expert::Sweeper;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Silent;
-use entropysum::scalar::Scalar;
 
 /// Everything a fit returns that could differ, as bits.
 fn bits_of_a_fit<T: Scalar>(name: &str, posterior: Posterior, threads: usize) -> Vec<u64> {

@@ -3,13 +3,13 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, gaussian_mixture, numbers, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
 use entropysum::em::{self, Config};
-use entropysum::exec::Executor;
 use entropysum::family::{Covariance, Gaussian, Parameters, Regularization};
 use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::{IterRecord, StopReason};
-use entropysum::scalar::Scalar;
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -3,13 +3,13 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{self, DataSource, OpenOptions, Points};
 use entropysum::em::{self, Config, MixtureSpec};
-use entropysum::exec::Executor;
 use entropysum::family::{KnownParameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
-use entropysum::scalar::Scalar;
 use serde_json::Value;
 
 /// The parameters that a fixture states of each component: `[component][block][parameter]`, known ones first.

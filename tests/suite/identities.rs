@@ -6,15 +6,17 @@ use common::{
     Uniforms, assert_close, clusters, example_family, example_mixture, example_points, families,
     gaussians,
 };
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
-use entropysum::exec::Executor;
+use entropysum::expert::family::ExponentialFamily;
+use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::reference::statistic as evaluate;
-use entropysum::family::{ExponentialFamily, Parameters, Regularization, registry};
+use entropysum::expert::stats::{StatsShape, SuffStats};
+use entropysum::family::{Parameters, Regularization, registry};
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, Mixture, Posterior};
+use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::{Event, Silent};
-use entropysum::stats::{StatsShape, SuffStats};
 
 const DIM: usize = 3;
 const COMPONENTS: usize = 4;

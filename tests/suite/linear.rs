@@ -4,18 +4,18 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
-use entropysum::criterion;
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{self, OpenOptions};
-use entropysum::em::{
-    self, Config, Fit, Form, LinearGaussianAlgorithm, LinearGaussianSpec, Summary,
-};
-use entropysum::exec::Executor;
+use entropysum::em::{self, Config, Fit, LinearGaussianAlgorithm, LinearGaussianSpec};
+use entropysum::expert::criterion;
+use entropysum::expert::em::{Form, Summary};
+use entropysum::expert::gaussian_observable::GaussianMonitor;
+use entropysum::expert::model::{GenerativeModel, Moments};
 use entropysum::expert::moments;
 use entropysum::faer::Mat;
-use entropysum::model::gaussian_observable::GaussianMonitor;
-use entropysum::model::{GenerativeModel, LinearGaussian, Moments, Noise, Rotation};
+use entropysum::model::{LinearGaussian, Noise, Rotation};
 use entropysum::monitor::{Monitor, Silent, StopReason};
-use entropysum::scalar::Scalar;
 use entropysum::{DataSource, Points, inference};
 use serde_json::Value;
 use std::f64::consts::PI;

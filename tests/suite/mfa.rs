@@ -3,17 +3,18 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, fixture, numbers, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
 use entropysum::em::{self, Config, FactorAnalyzersSpec, Fit, Init};
 use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
+use entropysum::expert::model::GenerativeModel;
+use entropysum::expert::stats::{StatsShape, SuffStats};
 use entropysum::expert::{Sizes, Sweeper, built_in};
 use entropysum::family::{KnownParameters, Regularization, registry};
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
+use entropysum::model::{Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::monitor::{Event, IterRecord, Silent};
-use entropysum::scalar::Scalar;
-use entropysum::stats::{StatsShape, SuffStats};
 use entropysum::store;
 use faer::{Mat, MatRef};
 use serde_json::Value;

@@ -3,20 +3,21 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fit_minibatches, resumed, rounded};
-use entropysum::block::Block;
+use entropysum::Block;
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
 use entropysum::em::{
-    self, Config, FactorAnalyzersSpec, Fit, Incremental, Online, StepSize, StreamAlgorithm,
-    StreamConfig,
+    self, Config, FactorAnalyzersSpec, Fit, Online, StepSize, StreamAlgorithm, StreamConfig,
 };
-use entropysum::exec::Executor;
+use entropysum::expert::em::Incremental;
+use entropysum::expert::model::GenerativeModel;
+use entropysum::expert::stats::SuffStats;
 use entropysum::expert::{Lanes, Sweeper, start_factor_analyzers};
 use entropysum::faer::MatRef;
 use entropysum::family::Regularization;
-use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};
 use entropysum::monitor::{Event, Silent};
-use entropysum::scalar::Scalar;
-use entropysum::stats::SuffStats;
 
 const DIM: usize = 5;
 const LATENTS: usize = 2;

@@ -3,13 +3,14 @@
 use crate::common;
 
 use common::{Uniforms, assert_close, example_family, example_mixture, example_points};
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::em::{self, Config, MixtureSpec};
 use entropysum::error::Error;
-use entropysum::exec::Executor;
+use entropysum::expert::model::GenerativeModel;
 use entropysum::family::{Parameters, Regularization, registry};
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, Mixture, Posterior};
+use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::{Event, Silent};
 
 const DIM: usize = 3;

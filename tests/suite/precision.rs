@@ -3,15 +3,15 @@
 use crate::common;
 
 use common::{Uniforms, assert_close, clusters, gaussians, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{self, OpenOptions, Points};
 use entropysum::em::{self, Config, Init, MixtureSpec};
-use entropysum::exec::Executor;
 use entropysum::expert::start_mixture;
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::Mixture;
 use entropysum::monitor::Silent;
-use entropysum::scalar::Scalar;
 
 /// Points that both precisions can hold, so that only arithmetic differs.
 fn single_points(n: usize, dim: usize, components: usize, distance: f64, seed: u64) -> Vec<f32> {

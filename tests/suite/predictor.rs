@@ -4,16 +4,14 @@ use crate::common::{
     Uniforms, assert_all_close, clusters, example_mixture, example_points, rounded,
 };
 use entropysum::Error;
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
-use entropysum::exec::Executor;
+use entropysum::expert::model::{Density, GenerativeModel};
 use entropysum::family::{Parameters, registry};
 use entropysum::inference;
-use entropysum::model::{
-    Density, GenerativeModel, LinearGaussian, Mixture, MixtureOfFactorAnalyzers, Noise,
-    NoiseStructure,
-};
+use entropysum::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers, Noise, NoiseStructure};
 use entropysum::predictor::Predictor;
-use entropysum::scalar::Scalar;
 
 /// Asks a predictor in every way, and compares with what `inference` says.
 fn answers_agree<T: Scalar, M: Density<T>>(model: &M, points: &[T], tolerance: f64, what: &str) {

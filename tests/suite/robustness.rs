@@ -3,10 +3,10 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, gaussians};
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
 use entropysum::family::{Parameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;

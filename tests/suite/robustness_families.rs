@@ -3,15 +3,15 @@
 use crate::common;
 
 use common::{assert_close, example_family};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{DataSource, Points, SparsePoints};
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::Result;
-use entropysum::exec::Executor;
 use entropysum::family::{KnownParameters, Support, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
 use entropysum::monitor::Silent;
-use entropysum::scalar::Scalar;
 
 /// Families of independent columns, and a few values of their support that make trouble.
 fn families() -> Vec<(&'static str, Vec<f64>)> {
@@ -171,7 +171,7 @@ fn components_can_be_split() {
         assert!(model.family().split(model.theta(0), [&mut a, &mut b]), "{name}");
         assert_ne!(a, b);
         for half in [&a, &b] {
-            let theta = entropysum::family::Theta { component: half, shared: &[] };
+            let theta = entropysum::expert::family::Theta { component: half, shared: &[] };
             assert_eq!(model.family().check(theta), Ok(()), "{name}");
         }
     }

@@ -3,15 +3,17 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::Points;
-use entropysum::em::{self, Config, Mergeable, SbnSpec};
-use entropysum::exec::Executor;
+use entropysum::em::{self, Config, SbnSpec};
+use entropysum::expert::em::Mergeable;
+use entropysum::expert::model::GenerativeModel;
+use entropysum::expert::stats::{StatsShape, SuffStats};
 use entropysum::expert::{Gradient, Sweeper, search_states};
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent};
-use entropysum::scalar::Scalar;
-use entropysum::stats::{StatsShape, SuffStats};
 use serde_json::Value;
 
 fn net(parameters: &Value) -> SigmoidBeliefNet {

@@ -3,18 +3,18 @@
 use crate::common;
 
 use common::{Uniforms, fit_minibatches, resumed, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{BadRows, Points};
-use entropysum::em::{
-    self, Config, Fit, SbnSpec, StepSize, Stepwise, StreamAlgorithm, StreamConfig,
-};
-use entropysum::exec::Executor;
+use entropysum::em::{self, Config, Fit, SbnSpec, StepSize, StreamAlgorithm, StreamConfig};
+use entropysum::expert::em::Stepwise;
+use entropysum::expert::model::GenerativeModel;
+use entropysum::expert::stats::SuffStats;
 use entropysum::expert::{Sweeper, start_sbn};
 use entropysum::family::Regularization;
 use entropysum::inference;
-use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::Silent;
-use entropysum::scalar::Scalar;
-use entropysum::stats::SuffStats;
 
 const DIM: usize = 12;
 

@@ -3,14 +3,14 @@
 use crate::common;
 
 use common::{Uniforms, fit_minibatches, resumed, rounded};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{BadRows, Points};
 use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, StreamAlgorithm, StreamConfig};
-use entropysum::exec::Executor;
 use entropysum::expert::start_sbn;
 use entropysum::inference;
 use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent};
-use entropysum::scalar::Scalar;
 use entropysum::store;
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -3,13 +3,14 @@
 use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close};
+use entropysum::Scalar;
 use entropysum::data::{SparsePoints, Weighted};
 use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
 use entropysum::expert::Sweeper;
+use entropysum::expert::model::GenerativeModel;
 use entropysum::family::{KnownParameters, Parameters, registry};
 use entropysum::inference;
-use entropysum::model::{EntropySum, GenerativeModel};
-use entropysum::scalar::Scalar;
+use entropysum::model::EntropySum;
 use entropysum::{BlockBuf, DataSource, Executor, Mixture, Points, Posterior, Silent};
 
 const DIM: usize = 37;
@@ -61,7 +62,7 @@ fn sparse<T: Scalar>(dense: &[f64], dim: usize) -> SparsePoints<T> {
 fn family(
     name: &str,
     known: &[(&str, f64)],
-) -> std::sync::Arc<dyn entropysum::family::ExponentialFamily> {
+) -> std::sync::Arc<dyn entropysum::expert::family::ExponentialFamily> {
     let known =
         known.iter().fold(KnownParameters::default(), |all, &(key, v)| all.with(key, vec![v]));
     registry::build_known(name, DIM, &known).unwrap()

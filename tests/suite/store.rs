@@ -1,9 +1,10 @@
 //! Model files: exact round trips, and clear errors for everything else.
 
 use entropysum::error::Error;
-use entropysum::family::{Covariance, ExponentialFamily, Gaussian, Parameters};
+use entropysum::expert::family::ExponentialFamily;
+use entropysum::expert::rng;
+use entropysum::family::{Covariance, Gaussian, Parameters};
 use entropysum::model::{Mixture, Posterior};
-use entropysum::rng;
 use entropysum::store::{self, save, to_json};
 use serde_json::{Value, json};
 use std::fs;

@@ -6,21 +6,22 @@ use common::{
     assert_all_close, assert_close, clusters, example_family, example_points, fit_minibatches,
     fixture, gaussian_mixture, gaussians, numbers, resumed, rounded,
 };
-use entropysum::block::{Block, BlockBuf};
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{BadRows, DataSource, Points};
 use entropysum::em::{
-    Config, Fit, Fitting, Incremental, MixtureSpec, Online, StepSize, Stepwise, StreamAlgorithm,
-    StreamConfig,
+    Config, Fit, Fitting, MixtureSpec, Online, StepSize, StreamAlgorithm, StreamConfig,
 };
 use entropysum::error::{DataError, Result};
-use entropysum::exec::Executor;
+use entropysum::expert::em::{Incremental, Stepwise};
+use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::{BatchOrder, Lanes, start_mixture};
 use entropysum::faer::MatRef;
 use entropysum::family::{Regularization, registry};
-use entropysum::model::{GenerativeModel, Mixture, Posterior};
+use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::{Event, IterRecord};
-use entropysum::scalar::Scalar;
 use entropysum::store;
+use entropysum::{Block, BlockBuf};
 use std::ops::ControlFlow;
 use std::time::Duration;
 

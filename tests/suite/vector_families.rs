@@ -3,14 +3,13 @@
 use crate::common;
 
 use common::{assert_all_close, assert_close, fixture, numbers};
+use entropysum::Executor;
 use entropysum::data::Points;
 use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
 use entropysum::error::{Error, Result};
-use entropysum::exec::Executor;
+use entropysum::expert::family::{ExponentialFamily, Theta};
 use entropysum::expert::start_mixture;
-use entropysum::family::{
-    ExponentialFamily, KnownParameters, Parameters, Regularization, Theta, registry,
-};
+use entropysum::family::{KnownParameters, Parameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
 use entropysum::monitor::{IterRecord, Silent, StopReason};

@@ -115,7 +115,7 @@ impl MixtureSpec {
 /// ```
 /// use entropysum::data::Points;
 /// use entropysum::em::{self, Config, MixtureSpec};
-/// use entropysum::exec::Executor;
+/// use entropysum::Executor;
 /// use entropysum::family::registry;
 /// use entropysum::monitor::Silent;
 ///

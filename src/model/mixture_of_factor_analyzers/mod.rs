@@ -108,7 +108,8 @@ impl MixtureOfFactorAnalyzers {
     /// or a component has a variance that is not positive or numbers out of range.
     ///
     /// ```
-    /// use entropysum::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+    /// use entropysum::expert::model::GenerativeModel;
+    /// use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};
     ///
     /// let (means, loadings) = ([0.0, 0.0, 5.0, 5.0], [1.0, 0.5, 0.0, 2.0]);
     /// let model = MixtureOfFactorAnalyzers::new(

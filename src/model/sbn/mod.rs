@@ -176,7 +176,8 @@ impl Layer {
 /// A sigmoid belief network.
 ///
 /// ```
-/// use entropysum::model::{GenerativeModel, LatentPosterior, Layer, SigmoidBeliefNet};
+/// use entropysum::expert::model::GenerativeModel;
+/// use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 ///
 /// // Two latents, three observables; the first two observables follow the first latent, the third the second.
 /// let observables = Layer::new(2, &[4.0, 0.0, 4.0, 0.0, 0.0, 4.0], &[-2.0; 3])?;

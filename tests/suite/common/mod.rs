@@ -1,15 +1,17 @@
 //! Helpers of the integration tests.
 
+use entropysum::Executor;
+use entropysum::Scalar;
 use entropysum::data::{DataSource, Points};
 use entropysum::em::{Config, Fit, Fitting, Init, MixtureSpec, Saved, Spec, StreamConfig};
 use entropysum::error::Result;
-use entropysum::exec::Executor;
+use entropysum::expert::family::ExponentialFamily;
+use entropysum::expert::store::Stored;
 use entropysum::expert::{is_product, parse_product, start_mixture};
-use entropysum::family::{Covariance, ExponentialFamily, KnownParameters, Support, registry};
+use entropysum::family::{Covariance, KnownParameters, Support, registry};
 use entropysum::model::Mixture;
 use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
-use entropysum::scalar::Scalar;
-use entropysum::store::{self, Stored};
+use entropysum::store;
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::sync::Arc;

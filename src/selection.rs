@@ -92,9 +92,31 @@ pub struct Candidate<M> {
     pub held_out: Option<Score>,
 }
 
-/// The first of the candidates with the lowest value, if any has one that is a number.
+impl<M> Candidate<M> {
+    /// Tells whether a floor holds up the likelihood: components have settled on ties or on too few points.
+    pub fn is_degenerate(&self) -> bool {
+        !self.fit.floored.is_empty()
+    }
+}
+
+/// Returns the first of the candidates with the lowest value. Degenerate ones do not take part, since their likelihood is no
+/// maximum. `None` if no other has a value that is a number.
 pub fn best<M>(candidates: &[Candidate<M>], criterion: Criterion) -> Option<usize> {
-    let values = candidates.iter().map(|candidate| criterion.value(candidate)).enumerate();
+    lowest(candidates, criterion, |candidate| !candidate.is_degenerate())
+}
+
+/// Returns the first of all candidates with the lowest value, degenerate ones among them.
+pub fn best_of_all<M>(candidates: &[Candidate<M>], criterion: Criterion) -> Option<usize> {
+    lowest(candidates, criterion, |_| true)
+}
+
+fn lowest<M>(
+    candidates: &[Candidate<M>],
+    criterion: Criterion,
+    takes_part: impl Fn(&Candidate<M>) -> bool,
+) -> Option<usize> {
+    let those = candidates.iter().enumerate().filter(|(_, candidate)| takes_part(candidate));
+    let values = those.map(|(i, candidate)| (i, criterion.value(candidate)));
     values.filter(|(_, value)| !value.is_nan()).min_by(|a, b| a.1.total_cmp(&b.1)).map(|it| it.0)
 }
 

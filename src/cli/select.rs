@@ -117,7 +117,8 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     let some = results?.into_iter().enumerate().filter_map(|(i, candidate)| Some((i, candidate?)));
     let (indices, finished): (Vec<usize>, Vec<Candidate>) = some.unzip();
     let sizes: Vec<Size> = indices.iter().map(|&i| sizes[i]).collect();
-    let Some(best) = selection::best(&finished, command.criterion) else {
+    let sound = selection::best(&finished, command.criterion).filter(|_| !command.allow_degenerate);
+    let Some(best) = sound.or_else(|| selection::best_of_all(&finished, command.criterion)) else {
         progress::check_interrupt()?;
         let message = format!("no candidate has a finite value of {}", command.criterion.name());
         return Err(Error::Config(message));
@@ -162,6 +163,11 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         table(&sizes, &finished, best, command.criterion) + "\n" + &report.text()
     };
     failures.extend(output::print(&printed).err());
+    if finished[best].is_degenerate() && !command.allow_degenerate {
+        let advice = "try fewer components, --reg-covar E, or covariances of fewer parameters";
+        let message = format!("all candidates are degenerate, the best one too; {advice}");
+        output::complain("warning", &message);
+    }
     if !command.fit.quiet {
         for (size, candidate) in sizes.iter().zip(&finished) {
             for warning in &candidate.fit.warnings {
@@ -205,6 +211,7 @@ fn rows(sizes: &[Size], candidates: &[Candidate]) -> Vec<Value> {
             "icl": score.icl(),
             "iterations": fit.history.records.len(),
             "converged": fit.converged(),
+            "degenerate_components": fit.floored,
             "seconds": fit.seconds,
         })
     };
@@ -244,6 +251,9 @@ fn table(sizes: &[Size], candidates: &[Candidate], best: usize, criterion: Crite
         );
         if !fit.converged() {
             text += "  not converged";
+        }
+        if !fit.floored.is_empty() {
+            text += "  degenerate";
         }
         if i == best {
             let _ = write!(text, "  best {}", criterion.name());

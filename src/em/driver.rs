@@ -33,6 +33,9 @@ pub struct Fit<M> {
     pub warnings: Vec<String>,
     /// Components that were discarded, by their number at the start.
     pub discarded: Vec<usize>,
+    /// Components whose spread stood at its floor after the last M-step. A likelihood that a floor holds up is no maximum: the
+    /// fit is degenerate.
+    pub floored: Vec<usize>,
     /// Part of the components that took whitened differences in place of packed products, over all E-steps: these are narrow, and
     /// far from the centre of the points. `None` if the model has no such choice.
     pub whitened_share: Option<f64>,
@@ -59,6 +62,7 @@ impl<M> Fit<M> {
             stop_reason: self.stop_reason,
             warnings: self.warnings,
             discarded: self.discarded,
+            floored: self.floored,
             whitened_share: self.whitened_share,
             seconds: self.seconds,
         }
@@ -205,6 +209,8 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         }
         let seconds = self.seconds();
         let Progress { records, warnings, discarded, .. } = self.progress;
+        let last = records.last().into_iter().flat_map(|record| &record.events);
+        let floored = last.filter_map(Event::floored).flatten().copied().collect();
         let model = self.learner.maximizer().model().clone();
         let history = History { records };
         Ok(Fit {
@@ -213,6 +219,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             stop_reason: reason,
             warnings,
             discarded,
+            floored,
             whitened_share: self.learner.whitened_share(),
             seconds,
         })

@@ -130,6 +130,15 @@ impl Shape {
         }
     }
 
+    /// Raises the variances of some dimensions to their floor.
+    pub(super) fn raise(self, covariance: &mut [f64], dim: usize, which: &[bool], floor: &[f64]) {
+        let step = if self == Self::Full { dim + 1 } else { 1 };
+        let variances = covariance.iter_mut().step_by(step).zip(floor);
+        for ((variance, &floor), _) in variances.zip(which).filter(|(_, which)| **which) {
+            *variance = variance.max(floor);
+        }
+    }
+
     /// Lifts a covariance so that `Σ - diag(floor)` is positive semi-definite. Returns whether this changed it.
     ///
     /// This is the maximum-likelihood covariance under that constraint: in units of the floor, eigenvalues

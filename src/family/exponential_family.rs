@@ -93,6 +93,8 @@ impl Default for Regularization {
 pub enum Outcome {
     /// Its parameters maximise the bound.
     Maximized,
+    /// They maximise it but for columns in which all points have one value. The spread of these stands at its floor.
+    Constant,
     /// They maximise it under a floor that binds.
     Floored,
     /// Its statistics define no parameters; the old parameters stay.

@@ -15,6 +15,15 @@ const NUMERICAL: f64 = 1e-15;
 /// hold no smaller variances.
 pub(crate) const ROUNDINGS: f64 = 16.0;
 
+/// Tells in which dimensions all points have one value, up to the rounding of sums: of the pooled variances.
+///
+/// # Shapes
+/// `means: C × D`, `pooled: D`.
+pub(crate) fn constant_columns(means: &[Vec<f64>], pooled: &[f64]) -> Vec<bool> {
+    let largest = |d: usize| means.iter().fold(0.0, |m: f64, mean| m.max(mean[d].abs()));
+    pooled.iter().enumerate().map(|(d, &v)| v <= (1e-14 * largest(d)).powi(2)).collect()
+}
+
 /// Returns the lower limit of the variance in each dimension, from the statistics alone: `relative` times the pooled
 /// within-component variance, or a limit of the constants if that is larger.
 ///

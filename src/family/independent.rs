@@ -406,7 +406,7 @@ impl ExponentialFamily for Independent {
                         break;
                     }
                     Outcome::Floored => outcomes[c] = Outcome::Floored,
-                    Outcome::Maximized => {}
+                    Outcome::Constant | Outcome::Maximized => {}
                 }
                 theta[..n_parameters].iter().enumerate().for_each(|(p, v)| own[p * dim + d] = *v);
             }

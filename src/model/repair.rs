@@ -39,9 +39,13 @@ pub(super) fn events_of(outcomes: &[Outcome]) -> Vec<Event> {
     let those =
         |outcome| (0..outcomes.len()).filter(|&c| outcomes[c] == outcome).collect::<Vec<_>>();
     let (floored, kept) = (those(Outcome::Floored), those(Outcome::Degenerate));
+    let constant = those(Outcome::Constant);
     let mut events = Vec::new();
     if !floored.is_empty() {
         events.push(Event::Floored { components: floored });
+    }
+    if !constant.is_empty() {
+        events.push(Event::Constant { components: constant });
     }
     if !kept.is_empty() {
         events.push(Event::Kept { components: kept });

@@ -95,6 +95,11 @@ pub enum Event {
         /// The components.
         components: Vec<usize>,
     },
+    /// In some columns all points have one value; the spread of these columns stands at its floor in these components.
+    Constant {
+        /// The components.
+        components: Vec<usize>,
+    },
     /// Statistics of these components are on the verge of overflow; they keep their parameters.
     Kept {
         /// The components.
@@ -134,6 +139,14 @@ pub enum Event {
 }
 
 impl Event {
+    /// Returns the components whose spread stands at its floor.
+    pub(crate) fn floored(&self) -> Option<&[usize]> {
+        match self {
+            Self::Floored { components } => Some(components),
+            _ => None,
+        }
+    }
+
     /// Returns whether parameters were set by other means than an M-step.
     pub fn is_repair(&self) -> bool {
         matches!(self, Self::Split { .. } | Self::Discarded { .. } | Self::FewerComponents { .. })
@@ -167,8 +180,16 @@ impl Event {
     fn write(&self, f: &mut dyn fmt::Write, names: Option<&[String]>) -> fmt::Result {
         match self {
             Self::Floored { components } => {
-                write!(f, "the spread of component(s) {components:?} stands at its floor")
+                write!(
+                    f,
+                    "the spread of component(s) {components:?} stands at its floor: they have settled on ties or on too few points. \
+                     The likelihood is no maximum then; ask for fewer components, or add a ridge to variances (--reg-covar)"
+                )
             }
+            Self::Constant { components } => write!(
+                f,
+                "all points have one value in some columns; their spread stands at its floor in component(s) {components:?}"
+            ),
             Self::Kept { components } => {
                 write!(
                     f,

@@ -1240,3 +1240,30 @@ fn bench_measures_sweeps_over_files() {
     let refused = place.run("bench real");
     assert!(refused.stderr.contains("--data"), "{}", refused.stderr);
 }
+
+/// Five components settle on durations that are exactly four minutes: a likelihood that a floor holds up wins no selection.
+#[test]
+fn select_prefers_candidates_without_floors() {
+    let place = Place::new();
+    let geyser = concat!(env!("CARGO_MANIFEST_DIR"), "/data/geyser.csv");
+    let select = format!("select {geyser} --components 1..6 --n-init 3 --json -q");
+    let best = |arguments: &str| {
+        let report = place.json(arguments);
+        let candidates = report["candidates"].as_array().unwrap().clone();
+        let winner = report["best"]["n_components"].as_u64().unwrap() as usize;
+        let floored = |c: &Value| c["degenerate_components"].as_array().unwrap().len();
+        (winner, candidates.iter().map(floored).collect::<Vec<_>>())
+    };
+    let (winner, floored) = best(&select);
+    assert!((2..=4).contains(&winner) && floored[winner - 1] == 0, "{winner} {floored:?}");
+    assert!(floored[..3].iter().all(|&n| n == 0) && floored[4] > 0, "{floored:?}");
+    let (winner, floored) = best(&format!("{select} --allow-degenerate"));
+    assert!(floored[winner - 1] > 0, "{winner} {floored:?}");
+
+    // A column of one value is no degenerate component.
+    let row = |(i, line)| format!("{line},{}\n", if i == 0 { "z" } else { "7" });
+    let text: String = clusters(300).lines().enumerate().map(row).collect();
+    place.write("constant.csv", text);
+    let (winner, floored) = best("select constant.csv --components 1..4 --json -q");
+    assert!(winner == 3 && floored[..3] == [0, 0, 0], "{winner} {floored:?}");
+}

@@ -64,6 +64,10 @@ pub struct SelectCommand {
     /// --criterion is held-out, else no points]
     #[arg(long, value_name = "PART", help_heading = MODEL, value_parser = part)]
     pub held_out: Option<f64>,
+    /// Let degenerate candidates win: components of these have settled on ties or on too few points, and a floor of their spread
+    /// holds up the likelihood
+    #[arg(long, help_heading = MODEL)]
+    pub allow_degenerate: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -123,8 +123,9 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         return Err(Error::Config(message));
     };
 
+    let schema = points.schema();
     let mut failures =
-        fit::save(&FitArgs { plot: None, ..command.fit.clone() }, &finished[best].fit);
+        fit::save(&FitArgs { plot: None, ..command.fit.clone() }, &finished[best].fit, schema.as_ref());
     if let Some(path) = &command.fit.plot {
         let curves = curves(&sizes, &finished, command.criterion);
         let label = if has_many(&sizes, |it| it.components) { "components" } else { "latents" };
@@ -147,6 +148,8 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         precision: command.fit.compute.precision.name(),
         seed: config.seed,
         seconds_total: begin.elapsed().as_secs_f64(),
+        columns: points.columns.as_ref(),
+        incomplete: points.incomplete,
     };
     let printed = if command.fit.json {
         json_line(&json!({

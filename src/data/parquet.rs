@@ -7,10 +7,15 @@
 use super::positioned::open_readable;
 use super::shuffle::BadRows;
 use super::spool::{Spool, Table, no_room};
+use super::table::cells::MISSING_VALUE;
+use super::table::layout::{Found, lay_out};
+use super::table::levels::Levels;
+use super::table::{Kind, Role};
+use super::weights::check_weights;
 use super::{DataSource, OpenOptions};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
-use ::parquet::basic::Type as Physical;
+use ::parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
 use ::parquet::errors::ParquetError;
@@ -38,28 +43,39 @@ pub(super) fn open_parquet<T: Scalar>(
     let (file, _) = open_readable(path)?;
     let file = SerializedFileReader::new(file).map_err(damaged)?;
     let schema = file.metadata().file_metadata().schema_descr_ptr();
-    let mut columns = Vec::new();
-    for descriptor in schema.columns() {
-        columns.push(Column::new(descriptor).map_err(|message| DataError::new(&name, message))?);
+    let fault = |message: String| DataError::new(&name, message);
+    let descriptors = schema.columns();
+    let of = |descriptor: &ColumnDescriptor| top(descriptor).to_owned();
+    let names: Vec<String> = descriptors.iter().map(|it| of(it)).collect();
+    let found: Vec<Found> = descriptors
+        .iter()
+        .map(|it| Found { kind: kind(it), counts: false, is_list: it.max_rep_level() > 0 })
+        .collect();
+    if names.is_empty() {
+        return Err(fault("no columns".to_owned()).into());
     }
-    if columns.is_empty() {
-        return Err(DataError::new(&name, "no columns").into());
+    let weights = options.weights_column.as_deref();
+    let mut layout = lay_out(Some(&names), &found, weights, &options.table).map_err(fault)?;
+    let weights_at = layout.all.iter().position(|column| column.role == Role::Weights);
+    let mut columns = Vec::new();
+    for (&index, levels) in layout.order.iter().zip(Levels::of(&layout, &options.table)) {
+        columns.push(Column::new(index, &descriptors[index], levels).map_err(fault)?);
+    }
+    let dimensions = columns.len();
+    if let Some(index) = weights_at {
+        columns.push(Column::new(index, &descriptors[index], None).map_err(fault)?);
     }
 
     let skips = options.bad_rows == BadRows::Skip;
-    let mut table = Table {
-        values: Spool::new(options.memory),
-        weights: None,
-        header: None,
-        dim: 0,
-        skipped: 0,
-    };
+    let mut values = Spool::new(options.memory);
+    let mut weights = Vec::new();
+    let mut skipped = 0;
     let (mut row, mut points, mut kept) = (0u64, Vec::new(), 0u64);
     for group in 0..file.num_row_groups() {
         let group = file.get_row_group(group).map_err(damaged)?;
         let mut readers = Vec::new();
-        for index in 0..columns.len() {
-            readers.push(group.get_column_reader(index).map_err(damaged)?);
+        for column in &columns {
+            readers.push(group.get_column_reader(column.index).map_err(damaged)?);
         }
         let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
         while left > 0 {
@@ -75,17 +91,31 @@ pub(super) fn open_parquet<T: Scalar>(
             }
             points.clear();
             for i in 0..count {
-                let (before, mut fault) = (points.len(), None);
-                for column in &mut columns {
+                let (before, mut fault, mut weight) = (points.len(), None, None);
+                for (c, column) in columns.iter_mut().enumerate() {
                     let at = points.len() - before;
-                    fault =
-                        fault.or(column.take(i, options.missing, &mut points).map(|it| (at, it)));
+                    let taken = column.take(i, options.missing && c < dimensions, &mut points);
+                    fault = fault.or(taken.map(|it| (at, it)));
+                    if c == dimensions {
+                        weight = points.pop().map(Scalar::to_f64);
+                    }
                 }
                 match fault {
-                    None => kept += 1,
+                    None => {
+                        let mut at = before;
+                        for column in &columns[..dimensions] {
+                            let width = column.width.unwrap_or_default();
+                            for value in &points[at..at + width] {
+                                layout.all[column.index].count(value.to_f64());
+                            }
+                            at += width;
+                        }
+                        weights.extend(weight);
+                        kept += 1;
+                    }
                     Some(_) if skips => {
                         points.truncate(before);
-                        table.skipped += 1;
+                        skipped += 1;
                     }
                     Some((at, (offset, message))) => {
                         let fault = DataError::new(&name, message);
@@ -93,7 +123,7 @@ pub(super) fn open_parquet<T: Scalar>(
                     }
                 }
             }
-            table.values.extend(&points).map_err(|fault| no_room(&name, &fault))?;
+            values.extend(&points).map_err(|fault| no_room(&name, &fault))?;
             row += count as u64;
             left -= count;
         }
@@ -101,15 +131,58 @@ pub(super) fn open_parquet<T: Scalar>(
     if kept == 0 {
         return Err(DataError::new(&name, "no points").into());
     }
-    table.dim = columns.iter().filter_map(|column| column.width).sum();
-    table.header = Some(columns.iter().flat_map(Column::names).collect());
-    table.into_source(path)
+    let dim = columns[..dimensions].iter().filter_map(|column| column.width).sum();
+    for column in columns {
+        let told = &mut layout.all[column.index];
+        told.width = column.width.unwrap_or(1);
+        told.levels = column.levels.map(Levels::into_names).unwrap_or_default();
+    }
+    if weights_at.is_some() {
+        check_weights(&name, &weights, kept)?;
+    }
+    let weights = weights_at.map(|_| weights);
+    Table { values, weights, columns: layout, dim, skipped }.into_source(path)
+}
+
+/// Returns the name of a column. Of what is in a list the formats' writers have names of their own.
+fn top(descriptor: &ColumnDescriptor) -> &str {
+    descriptor.path().parts().first().map_or("", String::as_str)
+}
+
+/// Returns what a column holds: numbers, or anything else as text.
+fn kind(descriptor: &ColumnDescriptor) -> Kind {
+    let is_plain = matches!(
+        (descriptor.logical_type_ref(), descriptor.converted_type()),
+        (None, ConvertedType::NONE)
+            | (Some(LogicalType::Integer { .. }), _)
+            | (
+                None,
+                ConvertedType::INT_8
+                    | ConvertedType::INT_16
+                    | ConvertedType::INT_32
+                    | ConvertedType::INT_64
+                    | ConvertedType::UINT_8
+                    | ConvertedType::UINT_16
+                    | ConvertedType::UINT_32
+                    | ConvertedType::UINT_64
+            )
+    );
+    match descriptor.physical_type() {
+        Physical::FLOAT | Physical::DOUBLE => Kind::Number,
+        Physical::INT32 | Physical::INT64 if is_plain => Kind::Integer,
+        Physical::BOOLEAN => Kind::Boolean,
+        _ => Kind::Text,
+    }
 }
 
 /// A column of the file, and the values of some rows.
 struct Column {
+    /// Where it stands in the file.
+    index: usize,
     name: String,
     is_list: bool,
+    /// What its texts stand for, if it has texts.
+    levels: Option<Levels>,
     /// The definition level of a value that is there, and the least one of a place for a value.
     defined: i16,
     placed: i16,
@@ -120,19 +193,24 @@ struct Column {
     /// Values that are there, one after another, and where those of a row and its levels begin; one row more at the end.
     values: Vec<f64>,
     starts: Vec<(usize, usize)>,
+    /// Values that could not be read as numbers, and why.
+    faults: Vec<(usize, String)>,
 }
 
 impl Column {
     /// A column by its description, or what is wrong with it.
-    fn new(descriptor: &ColumnDescriptor) -> Result<Self, String> {
-        // The name of a list; of what is in it the formats' writers have names of their own.
+    fn new(
+        index: usize,
+        descriptor: &ColumnDescriptor,
+        levels: Option<Levels>,
+    ) -> Result<Self, String> {
         let parts = descriptor.path().parts();
-        let name = parts.first().cloned().unwrap_or_default();
         let is_list = descriptor.max_rep_level() == 1;
         let physical = descriptor.physical_type();
-        if !matches!(physical, Physical::FLOAT | Physical::DOUBLE) {
+        let is_text = matches!(physical, Physical::BYTE_ARRAY) && levels.is_some();
+        if kind(descriptor) == Kind::Text && !is_text {
             return Err(format!(
-                "column {:?} is of type {physical}, expected FLOAT, DOUBLE or lists of them",
+                "column {:?} is of type {physical}, expected numbers, booleans or lists of them",
                 parts.join(".")
             ));
         }
@@ -144,8 +222,10 @@ impl Column {
             ));
         }
         Ok(Self {
-            name,
+            index,
+            name: top(descriptor).to_owned(),
             is_list,
+            levels,
             defined: descriptor.max_def_level(),
             placed: descriptor.max_def_level() - i16::from(descriptor.self_type().is_optional()),
             width: (!is_list).then_some(1),
@@ -153,22 +233,33 @@ impl Column {
             repetitions: Vec::new(),
             values: Vec::new(),
             starts: Vec::new(),
+            faults: Vec::new(),
         })
-    }
-
-    /// What its dimensions are called.
-    fn names(&self) -> impl Iterator<Item = String> {
-        let number =
-            |d| if self.is_list { format!("{}[{d}]", self.name) } else { self.name.clone() };
-        (0..self.width.unwrap_or_default()).map(number)
     }
 
     /// Reads the next rows; returns how many there were.
     fn read(&mut self, reader: &mut ColumnReader, rows: usize) -> Result<usize, ParquetError> {
         self.values.clear();
         let read = match reader {
-            ColumnReader::FloatColumnReader(reader) => self.read_typed(reader, rows, f64::from),
-            ColumnReader::DoubleColumnReader(reader) => self.read_typed(reader, rows, |v| v),
+            ColumnReader::FloatColumnReader(reader) => {
+                self.read_typed(reader, rows, |_, v| Ok(v.into()))
+            }
+            ColumnReader::DoubleColumnReader(reader) => self.read_typed(reader, rows, |_, v| Ok(v)),
+            ColumnReader::Int32ColumnReader(reader) => {
+                self.read_typed(reader, rows, |_, v| Ok(v.into()))
+            }
+            ColumnReader::Int64ColumnReader(reader) => {
+                self.read_typed(reader, rows, |_, v| Ok(v as f64))
+            }
+            ColumnReader::BoolColumnReader(reader) => {
+                self.read_typed(reader, rows, |_, v| Ok(v.into()))
+            }
+            ColumnReader::ByteArrayColumnReader(reader) => {
+                self.read_typed(reader, rows, |levels, text| match levels {
+                    Some(levels) => levels.number(text.data()),
+                    None => Err("texts without levels".to_owned()),
+                })
+            }
             _ => Err(ParquetError::General("its type is not that of the schema".to_owned())),
         }?;
         self.starts.clear();
@@ -194,7 +285,7 @@ impl Column {
         &mut self,
         reader: &mut ColumnReaderImpl<D>,
         rows: usize,
-        convert: impl Fn(D::T) -> f64,
+        convert: impl Fn(Option<&mut Levels>, D::T) -> Result<f64, String>,
     ) -> Result<usize, ParquetError> {
         let mut values = Vec::new();
         self.definitions.clear();
@@ -213,7 +304,14 @@ impl Column {
             }
             read += more;
         }
-        self.values.extend(values.into_iter().map(convert));
+        self.faults.clear();
+        for value in values {
+            let number = convert(self.levels.as_mut(), value);
+            if let Err(message) = &number {
+                self.faults.push((self.values.len(), message.clone()));
+            }
+            self.values.push(number.unwrap_or(f64::NAN));
+        }
         Ok(read)
     }
 
@@ -247,12 +345,16 @@ impl Column {
         let mut fault = None;
         for level in first..end {
             if self.is_there(level) {
+                if let Some((_, message)) = self.faults.iter().find(|it| it.0 == value) {
+                    let message = format!("{:?}: {message}", self.name);
+                    fault = fault.or(Some((level - first, message)));
+                }
                 out.push(T::from_f64(self.values[value]));
                 value += 1;
             } else if missing {
                 out.push(T::from_f64(f64::NAN));
             } else {
-                let message = format!("the value of {:?} is null, expected a number", self.name);
+                let message = format!("{:?} is null: {MISSING_VALUE}", self.name);
                 fault = fault.or(Some((level - first, message)));
             }
         }

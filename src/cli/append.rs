@@ -35,7 +35,11 @@ pub fn run(
         check_interrupt()?;
         for posteriors in values.chunks(n_components) {
             let mut best = 0;
-            (1..n_components).for_each(|c| if posteriors[c] > posteriors[best] { best = c });
+            (1..n_components).for_each(|c| {
+                if posteriors[c] > posteriors[best] {
+                    best = c
+                }
+            });
             rows.write(Some((best, posteriors[best])))?;
         }
         Ok(())

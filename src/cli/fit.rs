@@ -1,16 +1,18 @@
 //! `fit`: from what was typed to a fit, and from the fit to files and a report.
 
-use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
+use crate::cli::args::{DEFAULT_MODEL, FitArgs, Missing, Start};
 use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::kinds::{self, AnyModel, Given, Outcome, Run, kind_of};
 use crate::cli::output::{self, FitReport, Target};
+use crate::cli::plot as clusters;
 use crate::cli::progress::{self, Progress};
 use crate::cli::run::{executor, exit_code, json_line, size};
-use crate::cli::source::{Opened, OwnedSource, open_options};
+use crate::cli::source::{Opened, OwnedSource, Source, open_options};
 use crate::cli::stream;
 use crate::data::{self, Columns, Schema};
 use crate::em::{Config, StreamConfig};
 use crate::error::{Error, Result};
+use crate::exec::Executor;
 use crate::expert::write_atomically;
 use crate::expert::write_features;
 use crate::family::{KnownParameters, Regularization};
@@ -47,7 +49,8 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let stream = stream::settings(args)?;
     let checkpoint = CheckpointFile::of(args)?;
     let given = given.map(|(_, model)| model);
-    let points = Points::open(args, name, given.as_deref().zip(Some(schema.clone())), stream.as_ref())?;
+    let points =
+        Points::open(args, name, given.as_deref().zip(Some(schema.clone())), stream.as_ref())?;
     let source = points.source.borrow();
     let config = &config(args)?;
 
@@ -85,7 +88,9 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let is_scored = stream.is_none();
     let score = is_scored.then(|| prepared.score(&*fit.model, executor)).transpose();
 
-    let mut failures = save(args, &fit, points.schema().as_ref());
+    let schema = points.schema();
+    let mut failures = save(args, &fit, schema.as_ref());
+    failures.extend(draw_clusters(args, &*fit.model, source, schema.as_ref(), executor).err());
     match score {
         Err(error) => failures.push(error),
         Ok(_) if fit.last().is_none() => {
@@ -117,12 +122,30 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     Ok(exit_code(&failures))
 }
 
+/// Draws the points in the colours of their components, if that was asked for.
+pub fn draw_clusters(
+    args: &FitArgs,
+    model: &dyn AnyModel,
+    source: Source<'_>,
+    schema: Option<&Schema>,
+    executor: &Executor,
+) -> Result<()> {
+    let Some(path) = &args.plot_clusters else { return Ok(()) };
+    match args.data.missing {
+        Missing::Ignore => {
+            clusters::write(path, &*model.ignoring_missing()?, source, schema, executor)
+        }
+        _ => clusters::write(path, model, source, schema, executor),
+    }
+}
+
 /// Returns the files that a fit writes, and those that it reads and must not replace.
 pub fn targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
     let targets: Vec<Target<'_>> = [
         args.output.as_deref().map(Target::model),
         args.history.as_deref().map(Target::history),
         args.plot.as_deref().map(Target::plot),
+        args.plot_clusters.as_deref().map(Target::plot),
         args.plot_features.as_deref().map(Target::picture),
     ]
     .into_iter()

@@ -13,6 +13,7 @@ mod columns;
 mod fit;
 mod kinds;
 mod output;
+mod plot;
 mod progress;
 mod run;
 mod select;

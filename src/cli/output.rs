@@ -1,7 +1,7 @@
 //! Prints reports, and writes tables of results.
 
-use crate::cli::kinds::{AnyModel, Outcome};
 use crate::cli::columns::{columns_json, columns_text};
+use crate::cli::kinds::{AnyModel, Outcome};
 use crate::data::{Columns, Schema};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -295,7 +295,8 @@ impl FitReport<'_> {
         );
         lines.push(("time", time));
         let schema = self.columns.and_then(Columns::schema);
-        let columns = self.columns.map_or(String::new(), |columns| "\n".to_owned() + &columns_text(columns));
+        let columns =
+            self.columns.map_or(String::new(), |columns| "\n".to_owned() + &columns_text(columns));
         aligned(&lines) + "\n" + &model.table(schema.as_ref()) + &columns
     }
 

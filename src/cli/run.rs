@@ -9,7 +9,7 @@ use crate::cli::output::{self, Target};
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::source::{self, Source};
 use crate::cli::table::{Table, names_of_points, numbered};
-use crate::cli::{append, bench, check, fit, select};
+use crate::cli::{append, bench, check, fit, plot, select};
 use crate::data::Dtype;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -29,6 +29,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Reconstruct(args) => reconstruct(args),
         Command::Score(args) => score(args),
         Command::Sample(args) => sample(args),
+        Command::Plot(args) => plot::run(args),
         Command::Info(args) => info(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
@@ -203,7 +204,7 @@ fn write(
 }
 
 /// Returns a model as it looks at these data.
-fn prepared(model: Box<dyn AnyModel>, args: &DataArgs) -> Result<Box<dyn AnyModel>> {
+pub fn prepared(model: Box<dyn AnyModel>, args: &DataArgs) -> Result<Box<dyn AnyModel>> {
     match args.missing {
         Missing::Refuse | Missing::Drop => Ok(model),
         Missing::Ignore => model.ignoring_missing(),

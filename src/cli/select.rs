@@ -124,8 +124,14 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     };
 
     let schema = points.schema();
-    let mut failures =
-        fit::save(&FitArgs { plot: None, ..command.fit.clone() }, &finished[best].fit, schema.as_ref());
+    let mut failures = fit::save(
+        &FitArgs { plot: None, ..command.fit.clone() },
+        &finished[best].fit,
+        schema.as_ref(),
+    );
+    let best_model = &*finished[best].fit.model;
+    let drawn = fit::draw_clusters(&command.fit, best_model, all, schema.as_ref(), &executor);
+    failures.extend(drawn.err());
     if let Some(path) = &command.fit.plot {
         let curves = curves(&sizes, &finished, command.criterion);
         let label = if has_many(&sizes, |it| it.components) { "components" } else { "latents" };

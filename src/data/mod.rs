@@ -32,6 +32,8 @@ pub(crate) mod table;
 pub(crate) mod weights;
 
 #[cfg(feature = "files")]
+mod complete;
+#[cfg(feature = "files")]
 mod compressed;
 #[cfg(feature = "files")]
 mod csv_writer;
@@ -43,8 +45,6 @@ pub(crate) mod mtx;
 pub(crate) mod npy;
 #[cfg(feature = "files")]
 pub(crate) mod npz;
-#[cfg(feature = "files")]
-mod complete;
 #[cfg(feature = "files")]
 mod open;
 #[cfg(feature = "parquet")]

@@ -1,8 +1,8 @@
 //! Opens files of points: chooses the source by a file's name and content.
 
-use super::shuffle::BadRows;
 use super::complete::Complete;
 use super::selected::Selected;
+use super::shuffle::BadRows;
 use super::table::{Columns, TableOptions};
 use super::{
     DataSource, Dtype, compressed, concat, load, mtx, npy, npz, positioned, raw, text, weights,
@@ -191,7 +191,9 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         None => detect_format(path, options.raw.is_some())?,
     };
     if !matches!(format, Format::Text | Format::Parquet) && options.weights_column.is_some() {
-        return refuse("only text and Parquet have a weights column; name a file of weights instead");
+        return refuse(
+            "only text and Parquet have a weights column; name a file of weights instead",
+        );
     }
     if format != Format::Raw && options.raw.is_some() {
         return refuse("only a raw file needs a type and a dimension, and this is not one");

@@ -55,6 +55,19 @@ pub struct MapArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct PlotArgs {
+    /// Model file that 'fit' saved
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// File for the picture: .svg
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub output: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
     /// Model file that 'fit' saved
     pub model: PathBuf,

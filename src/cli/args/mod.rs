@@ -11,8 +11,8 @@ mod stream;
 mod values;
 
 pub use apply::{
-    BenchArgs, BenchCommand, CheckArgs, InfoArgs, MapArgs, PredictArgs, ReconstructArgs, SampleArgs,
-    ScoreArgs,
+    BenchArgs, BenchCommand, CheckArgs, InfoArgs, MapArgs, PlotArgs, PredictArgs, ReconstructArgs,
+    SampleArgs, ScoreArgs,
 };
 pub use data::{DataArgs, Missing, Precision, ThreadsArgs};
 pub use fit::{FitArgs, FitCommand, SelectCommand, Start};
@@ -113,6 +113,17 @@ Example:
   entropysum sample model.safetensors -n 1000000 -o points.npy --labels labels.npy")]
     #[command(allow_negative_numbers = true)]
     Sample(SampleArgs),
+    /// Draw points in the colours of their components
+    #[command(after_help = "\
+Each pair of up to six dimensions has a panel; points of more dimensions are projected on the two directions that separate
+the components best. A single dimension has a histogram, with the densities of the components. Ellipses are of one and two
+standard deviations of the points of a component. Points that are small could be of another component. At most 3000
+points are drawn, evenly apart in the order of the file.
+
+Example:
+  entropysum plot model.safetensors points.csv -o clusters.svg")]
+    #[command(allow_negative_numbers = true)]
+    Plot(PlotArgs),
     /// Print the parameters of a model
     #[command(after_help = "\
 Example:

@@ -110,17 +110,28 @@ impl Described for Mixture {
             let values = self.parameter(&format!("{prefix}{}", spec.name))?;
             Some((spec.name, values))
         };
+        let array = |title: &str, name: &str, values: Vec<f64>, columns: &[usize], is_named: bool| {
+            let per_column = values.len() / (self.n_components() * columns.len()).max(1);
+            // One value a column, or one for each of its levels; other shapes have no names.
+            let is_plain = name == "probabilities" || per_column == 1;
+            let labels = match is_plain && is_named {
+                true => labels(columns, per_column, schema),
+                false => Vec::new(),
+            };
+            Values::new(title, values, &labels)
+        };
         let family = self.family();
         let mut blocks = Vec::new();
         if family.blocks().is_empty() {
             let (name, values) = first(family, "").unwrap_or_default();
             let columns: Vec<usize> = (0..family.dim()).collect();
-            blocks.push(Values::new(&name, values, &labels(&columns, &name, schema, self)));
+            blocks.push(array(&name, &name, values, &columns, schema.is_some()));
         }
         for (b, block) in family.blocks().iter().enumerate() {
-            let Some((name, values)) = first(&*block.family, &format!("blocks.{b}.")) else { continue };
+            let prefix = format!("blocks.{b}.");
+            let Some((name, values)) = first(&*block.family, &prefix) else { continue };
             let title = format!("{} {name}", block.family.name());
-            blocks.push(Values::new(&title, values, &labels(&block.columns, &name, schema, self)));
+            blocks.push(array(&title, &name, values, &block.columns, true));
         }
         component_table(self.weights(), &self.entropy_contributions(), &blocks)
     }
@@ -135,23 +146,20 @@ impl Described for Mixture {
     }
 }
 
-/// Returns what the values of a parameter are called: as the columns are, and with a level of each column if these are levels.
-fn labels(columns: &[usize], parameter: &str, schema: Option<&Schema>, model: &Mixture) -> Vec<String> {
-    let is_single = model.family().blocks().is_empty();
-    let name = |&column: &usize| match schema {
-        Some(schema) => schema.names[column].clone(),
-        None if is_single => String::new(),
-        None => format!("column {column}"),
+/// Returns what the values of a parameter are called: as the columns are, or as the levels of each column if there are values for each
+/// of so many levels.
+fn labels(columns: &[usize], n_levels: usize, schema: Option<&Schema>) -> Vec<String> {
+    let Some(schema) = schema else { return columns.iter().map(usize::to_string).collect() };
+    let of = |&column: &usize| {
+        let (name, levels) = (&schema.names[column], &schema.levels[column]);
+        let level = move |level: usize| match levels.get(level) {
+            _ if n_levels == 1 => name.clone(),
+            Some(level) => format!("{name}={level}"),
+            None => format!("{name}={level}"),
+        };
+        (0..n_levels).map(level)
     };
-    if parameter != "probabilities" || schema.is_none() {
-        return if schema.is_none() && is_single { vec![] } else { columns.iter().map(name).collect() };
-    }
-    let levels = |column: &usize| {
-        let levels = schema.map_or(&[][..], |schema| &schema.levels[*column]);
-        let of = |level: &String| format!("{}={level}", name(column));
-        if levels.is_empty() { vec![name(column)] } else { levels.iter().map(of).collect() }
-    };
-    columns.iter().flat_map(levels).collect()
+    columns.iter().flat_map(of).collect()
 }
 
 /// Values of the components: one array of parameters.

@@ -1,6 +1,6 @@
 //! Mixtures of factor analysers on the command line.
 
-use super::mixture::{check_components, check_memory, component_table, fresh_start, Values};
+use super::mixture::{Values, check_components, check_memory, component_table, fresh_start};
 use super::{Described, Given, Kind, Latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;

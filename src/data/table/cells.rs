@@ -89,7 +89,13 @@ impl Cells {
         let [number, integer, boolean, text, _] = found;
         match (number || integer, boolean, text) {
             (_, _, true) if levels => Kind::Text,
-            (true, _, _) => if number { Kind::Number } else { Kind::Integer },
+            (true, _, _) => {
+                if number {
+                    Kind::Number
+                } else {
+                    Kind::Integer
+                }
+            }
             (_, true, false) => Kind::Boolean,
             (_, false, false) => Kind::Empty,
             (_, _, true) => Kind::Text,

@@ -40,15 +40,19 @@ pub(in crate::data) fn detect(
         // Texts above texts: the numbers decide, as in a table of years.
         return match are_above_decimals(first, below, cells, &numbers) {
             true => (true, Some(COUNTED)),
-            false => (false, Some("the first line was read as a point; --header yes reads it as names")),
+            false => {
+                (false, Some("the first line was read as a point; --header yes reads it as names"))
+            }
         };
     }
-    let named: Vec<&[u8]> = first.iter().map(Vec::as_slice).filter(|cell| !cell.is_empty()).collect();
+    let named: Vec<&[u8]> =
+        first.iter().map(Vec::as_slice).filter(|cell| !cell.is_empty()).collect();
     let counts_from = |start: usize| {
         let is_number = |(i, cell): (usize, &&[u8])| *cell == (start + i).to_string().as_bytes();
         !named.is_empty() && named.iter().enumerate().all(is_number)
     };
-    if below.is_empty() || !(counts_from(0) || counts_from(1)) {
+    // A single column may well begin with 1, as weights do.
+    if below.is_empty() || !(counts_from(0) || named.len() > 1 && counts_from(1)) {
         return (false, None);
     }
     // pandas calls columns 0, 1, ..., and leaves the name of the index empty.
@@ -57,7 +61,8 @@ pub(in crate::data) fn detect(
     if is_index || is_counted || are_above_decimals(first, below, cells, &numbers) {
         return (true, Some(COUNTED));
     }
-    let note = "the first line counts the columns and was read as a point; --header yes reads it as names";
+    let note =
+        "the first line counts the columns and was read as a point; --header yes reads it as names";
     (false, (numbers.len() > 1).then_some(note))
 }
 
@@ -93,6 +98,7 @@ mod tests {
             (",0,1\n0,5,3\n1,6,7", true, true),
             ("0,1\n0.5,1.0\n0.25,2.0", true, true),
             ("0\n0.5\n0.25", true, true),
+            ("1\n0.5\n0.25", false, false),
             // Points that look a little like names.
             ("0\n0.5\n1", false, false),
             ("1,2\n3,4", false, true),

@@ -121,7 +121,8 @@ pub(in crate::data) fn lay_out(
 fn left_out(reason: &str, names: &[&str]) -> String {
     let plural = if names.len() == 1 { "" } else { "s" };
     let shown: Vec<String> = names.iter().take(5).map(|name| format!("{name:?}")).collect();
-    let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
+    let more =
+        if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
     let list = shown.join(", ");
     let remedy = match reason {
         INDEX => "--columns can choose it",

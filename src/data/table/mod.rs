@@ -96,16 +96,7 @@ impl Column {
     #[cfg(feature = "files")]
     pub(in crate::data) fn new(name: String, kind: Kind) -> Self {
         let role = Role::LeftOut("not chosen");
-        Self {
-            name,
-            kind,
-            role,
-            width: 1,
-            is_list: false,
-            range: None,
-            missing: 0,
-            levels: vec![],
-        }
+        Self { name, kind, role, width: 1, is_list: false, range: None, missing: 0, levels: vec![] }
     }
 
     /// Counts a value of the column.

@@ -97,7 +97,10 @@ mod tests {
         }
         assert_eq!(chosen("4,0-1", None), Ok(vec![4, 0, 1]));
         for (list, fault) in [
-            ("z", "there is no column \"z\", expected an index from 0 to 4 or one of id, a-b, x, y, x2"),
+            (
+                "z",
+                "there is no column \"z\", expected an index from 0 to 4 or one of id, a-b, x, y, x2",
+            ),
             ("5", "there is no column \"5\""),
             ("y-x", "the range of columns \"y-x\" is empty"),
             ("x,2", "column \"x\" is chosen twice"),

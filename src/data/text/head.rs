@@ -59,9 +59,8 @@ impl Head {
         let mut names: Option<Vec<String>> = has_header.then(|| {
             let quotes: &[char] =
                 if separator == Separator::WhiteSpace { &['"', '\''] } else { &[] };
-            let name = |cell: Vec<u8>| {
-                String::from_utf8_lossy(&cell).trim_matches(quotes).to_owned()
-            };
+            let name =
+                |cell: Vec<u8>| String::from_utf8_lossy(&cell).trim_matches(quotes).to_owned();
             head.remove(0).into_iter().map(name).collect()
         });
         // R leaves out the name of the column of row names.

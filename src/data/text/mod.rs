@@ -254,7 +254,9 @@ impl<T: Scalar> Rows<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::records::Separator;
     use super::*;
+    use crate::data::TableOptions;
 
     fn parse(text: &str) -> Result<TextTable<f64>> {
         parse_text(text.as_bytes(), "text", None)
@@ -289,8 +291,13 @@ mod tests {
             ("x y\n1 2\n", Separator::WhiteSpace),
             ("1", comma),
             ("", comma),
+            ("1,50;2,75\n3,25;4", semicolon),
+            ("name;x\nBo;1,5", semicolon),
+            ("date,city,x\n2020-01-01,New York,3.5", comma),
         ] {
-            assert_eq!(Separator::detect(text.as_bytes()).unwrap(), expected, "{text:?}");
+            let cells = Cells::new(&TableOptions::default());
+            let found = Separator::detect(text.as_bytes(), &cells, true).unwrap();
+            assert_eq!(found, expected, "{text:?}");
         }
     }
 
@@ -324,8 +331,8 @@ mod tests {
             ("\"x\" \"y\"\n1 2\n", Some(["x", "y"])),
             ("\"a, \"\"b\"\"\nc\",y\n1,2\n", Some(["a, \"b\"\nc", "y"])),
             ("# comment\nx\ty\n1\t2\n", Some(["x", "y"])),
-            (",y\n1,2\n", Some(["", "y"])),
-            ("id,2020\n1,2\n", Some(["id", "2020"])),
+            (",y\n1.0,2\n", Some(["", "y"])),
+            ("ids,2020\n1,2\n", Some(["ids", "2020"])),
             ("1,2\n", None),
         ] {
             let table = parse(text).unwrap();
@@ -356,13 +363,22 @@ mod tests {
             ("NA,1\n", "text: row 0, column 0: line 1: missing value"),
             ("1,2\n3,\n", "text: row 1, column 1: line 2: missing value"),
             ("1\t2\n\t4\n", "text: row 1, column 0: line 2: missing value"),
-            ("1,2\n3,4,5\n", "text: row 1: line 2: found 3 columns, expected 2 as on line 1"),
+            (
+                "1,2\n3,4,5\n",
+                "text: row 1: line 2: found 3 columns, expected 2 as on line 1; --decimal",
+            ),
             (
                 "# c\nx y\n1 2\n\n3\n",
                 "text: row 1: line 5: found 1 columns, expected 2 as on line 2",
             ),
             ("1,2\n3;4\n", "text: row 1: line 2: found 1 columns, expected 2 as on line 1"),
-            ("1,2\n\"3\n,4\n", "text: row 1: line 4: found 1 columns, expected 2"),
+            ("1,2\n\"3\n,4\n", "text: row 1: line 2: a quote opens here and is not closed"),
+            (
+                "x\n1,50\n",
+                "text: row 0: line 2: found 2 columns, expected 1; --decimal , reads commas",
+            ),
+            ("x,x\n1,2\n", "text: several columns are called \"x\""),
+            ("x,y\na,b\n", "text: no column is left for the points"),
             ("x,\0\n", "text: binary data or UTF-16"),
         ] {
             let found = message(text);
@@ -402,6 +418,80 @@ mod tests {
         assert!(fault("x,w\n1,1\n1,-1\n", "w").starts_with("text: row 1: weight -1 "));
         assert!(fault("x,w\n1,0\n1,0\n", "w").contains("the weights sum to 0"));
         assert!(fault("x,w\n1,1\n1,nan\n", "w").starts_with("text: row 1: weight NaN "));
+    }
+
+    #[test]
+    fn no_row_is_lost_to_a_rule_for_others() {
+        // Text, options, and the points.
+        let options = TableOptions::default;
+        let nan = f64::NAN;
+        let cases: Vec<(&str, TableOptions, Vec<Vec<f64>>)> = vec![
+            // Missing values that look like comments, texts that do, comments, and rows that were made comments.
+            (
+                "#N/A,1\n2,3\n#N/A,4\n",
+                options(),
+                vec![vec![nan, 1.0], vec![2.0, 3.0], vec![nan, 4.0]],
+            ),
+            ("color,x\n#ff0000,1\n#00ff00,2\n", options(), vec![vec![1.0], vec![2.0]]),
+            (
+                "# x, y\nx,y\n1,2\n#3,4\n# a note, and more\n5,6\n",
+                options(),
+                vec![vec![1.0, 2.0], vec![5.0, 6.0]],
+            ),
+            (
+                "2,30,?,1\n1,2,3,4\n",
+                options(),
+                vec![vec![2.0, 30.0, nan, 1.0], vec![1.0, 2.0, 3.0, 4.0]],
+            ),
+            // A quote that is not closed, alone and with others below it.
+            (
+                "x,y\n1,2\n3,\"4\n5,6\n7,8\n",
+                options(),
+                vec![vec![1.0, 2.0], vec![5.0, 6.0], vec![7.0, 8.0]],
+            ),
+            ("x,n\n1,a\n3,\"b\n5,\"c\"\n7,d\n", options(), vec![vec![1.0], vec![5.0], vec![7.0]]),
+            // Indices, texts, dates and booleans.
+            (",x\n0,5\n1,6\n", options(), vec![vec![5.0], vec![6.0]]),
+            ("\"\",\"x\"\n\"a\",5\n\"b\",6\n", options(), vec![vec![5.0], vec![6.0]]),
+            (
+                "\"x\" \"y\"\n\"1\" 5 7\n\"2\" 6 8\n",
+                options(),
+                vec![vec![5.0, 7.0], vec![6.0, 8.0]],
+            ),
+            (
+                "id,day,x,ok\n1,2020-01-01,5,True\n2,2020-01-02,6,False\n",
+                options(),
+                vec![vec![5.0, 1.0], vec![6.0, 0.0]],
+            ),
+            (
+                "id,x\n1,5\n2,6\n",
+                options().columns(Some(vec!["x".into(), "id".into()])),
+                vec![vec![5.0, 1.0], vec![6.0, 2.0]],
+            ),
+            ("a,b,c\n1,2,3\n", options().drop(vec!["1".into()]), vec![vec![1.0, 3.0]]),
+            // Decimal commas and other signs.
+            ("x;y\n1,50;2\n-3,25;4\n", options(), vec![vec![1.5, 2.0], vec![-3.25, 4.0]]),
+            ("x\n1,50\n2,75\n", options().decimal(Some(',')), vec![vec![1.5], vec![2.75]]),
+            (
+                "x,y\n1,-999\n-,2\n",
+                options().missing_values(Some(vec!["-".into(), "-999".into()])),
+                vec![vec![1.0, nan], vec![nan, 2.0]],
+            ),
+            // Levels, in the order in which they come.
+            (
+                "city,x\nRome,1\nParis,2\nRome,3\n",
+                options().named_by_model(vec![("city".into(), true)]),
+                vec![vec![0.0, 1.0], vec![1.0, 2.0], vec![0.0, 3.0]],
+            ),
+        ];
+        for (text, table, expected) in cases {
+            let options = OpenOptions::default().missing(true).bad_rows(BadRows::Skip).table(table);
+            let found = super::parse::<f64>(text.as_bytes(), "text", &options).unwrap();
+            let dim = found.dim;
+            let Ok(Kept::Memory(values)) = found.values.finish() else { panic!("in memory") };
+            let found: Vec<Vec<f64>> = values.chunks(dim).map(<[f64]>::to_vec).collect();
+            assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{text:?}");
+        }
     }
 
     #[test]

@@ -1,26 +1,25 @@
-//! Parquet files: columns of floats, and of lists of floats that are all of one length.
+//! Parquet files: columns of numbers and booleans, and of lists of numbers that are all of one length; texts are levels, or left out.
 //!
 //! A column is one dimension, and a list of L floats is L of them, in the order of the file. Values stand column by column
 //! and packed, so that points cannot be read in any order; row group by row group they become rows in memory, or in a
 //! temporary file if they are larger than the memory allowed.
 
+mod column;
+
 use super::positioned::open_readable;
 use super::shuffle::BadRows;
 use super::spool::{Spool, Table, no_room};
-use super::table::cells::MISSING_VALUE;
+use super::table::Role;
 use super::table::layout::{Found, lay_out};
 use super::table::levels::Levels;
-use super::table::{Kind, Role};
 use super::weights::check_weights;
 use super::{DataSource, OpenOptions};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
-use ::parquet::basic::{ConvertedType, LogicalType, Type as Physical};
-use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use ::parquet::data_type::DataType;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
+use column::{Column, kind, top};
 use std::path::Path;
 
 /// Rows that are unpacked at a time: a few pages of each column are in memory.
@@ -144,230 +143,14 @@ pub(super) fn open_parquet<T: Scalar>(
     Table { values, weights, columns: layout, dim, skipped }.into_source(path)
 }
 
-/// Returns the name of a column. Of what is in a list the formats' writers have names of their own.
-fn top(descriptor: &ColumnDescriptor) -> &str {
-    descriptor.path().parts().first().map_or("", String::as_str)
-}
-
-/// Returns what a column holds: numbers, or anything else as text.
-fn kind(descriptor: &ColumnDescriptor) -> Kind {
-    let is_plain = matches!(
-        (descriptor.logical_type_ref(), descriptor.converted_type()),
-        (None, ConvertedType::NONE)
-            | (Some(LogicalType::Integer { .. }), _)
-            | (
-                None,
-                ConvertedType::INT_8
-                    | ConvertedType::INT_16
-                    | ConvertedType::INT_32
-                    | ConvertedType::INT_64
-                    | ConvertedType::UINT_8
-                    | ConvertedType::UINT_16
-                    | ConvertedType::UINT_32
-                    | ConvertedType::UINT_64
-            )
-    );
-    match descriptor.physical_type() {
-        Physical::FLOAT | Physical::DOUBLE => Kind::Number,
-        Physical::INT32 | Physical::INT64 if is_plain => Kind::Integer,
-        Physical::BOOLEAN => Kind::Boolean,
-        _ => Kind::Text,
-    }
-}
-
-/// A column of the file, and the values of some rows.
-struct Column {
-    /// Where it stands in the file.
-    index: usize,
-    name: String,
-    is_list: bool,
-    /// What its texts stand for, if it has texts.
-    levels: Option<Levels>,
-    /// The definition level of a value that is there, and the least one of a place for a value.
-    defined: i16,
-    placed: i16,
-    /// Dimensions: 1, or the length of the first list.
-    width: Option<usize>,
-    definitions: Vec<i16>,
-    repetitions: Vec<i16>,
-    /// Values that are there, one after another, and where those of a row and its levels begin; one row more at the end.
-    values: Vec<f64>,
-    starts: Vec<(usize, usize)>,
-    /// Values that could not be read as numbers, and why.
-    faults: Vec<(usize, String)>,
-}
-
-impl Column {
-    /// A column by its description, or what is wrong with it.
-    fn new(
-        index: usize,
-        descriptor: &ColumnDescriptor,
-        levels: Option<Levels>,
-    ) -> Result<Self, String> {
-        let parts = descriptor.path().parts();
-        let is_list = descriptor.max_rep_level() == 1;
-        let physical = descriptor.physical_type();
-        let is_text = matches!(physical, Physical::BYTE_ARRAY) && levels.is_some();
-        if kind(descriptor) == Kind::Text && !is_text {
-            return Err(format!(
-                "column {:?} is of type {physical}, expected numbers, booleans or lists of them",
-                parts.join(".")
-            ));
-        }
-        // A list is a group of a repeated group of its elements, or shorter; more is something else.
-        if descriptor.max_rep_level() > 1 || parts.len() > if is_list { 3 } else { 1 } {
-            return Err(format!(
-                "column {:?} is nested, expected numbers or lists of numbers",
-                parts.join(".")
-            ));
-        }
-        Ok(Self {
-            index,
-            name: top(descriptor).to_owned(),
-            is_list,
-            levels,
-            defined: descriptor.max_def_level(),
-            placed: descriptor.max_def_level() - i16::from(descriptor.self_type().is_optional()),
-            width: (!is_list).then_some(1),
-            definitions: Vec::new(),
-            repetitions: Vec::new(),
-            values: Vec::new(),
-            starts: Vec::new(),
-            faults: Vec::new(),
-        })
-    }
-
-    /// Reads the next rows; returns how many there were.
-    fn read(&mut self, reader: &mut ColumnReader, rows: usize) -> Result<usize, ParquetError> {
-        self.values.clear();
-        let read = match reader {
-            ColumnReader::FloatColumnReader(reader) => {
-                self.read_typed(reader, rows, |_, v| Ok(v.into()))
-            }
-            ColumnReader::DoubleColumnReader(reader) => self.read_typed(reader, rows, |_, v| Ok(v)),
-            ColumnReader::Int32ColumnReader(reader) => {
-                self.read_typed(reader, rows, |_, v| Ok(v.into()))
-            }
-            ColumnReader::Int64ColumnReader(reader) => {
-                self.read_typed(reader, rows, |_, v| Ok(v as f64))
-            }
-            ColumnReader::BoolColumnReader(reader) => {
-                self.read_typed(reader, rows, |_, v| Ok(v.into()))
-            }
-            ColumnReader::ByteArrayColumnReader(reader) => {
-                self.read_typed(reader, rows, |levels, text| match levels {
-                    Some(levels) => levels.number(text.data()),
-                    None => Err("texts without levels".to_owned()),
-                })
-            }
-            _ => Err(ParquetError::General("its type is not that of the schema".to_owned())),
-        }?;
-        self.starts.clear();
-        let (mut level, mut value) = (0, 0);
-        for _ in 0..read {
-            self.starts.push((level, value));
-            loop {
-                value += usize::from(self.is_there(level));
-                level += 1;
-                if self.repetitions.get(level).is_none_or(|&repetition| repetition == 0) {
-                    break;
-                }
-            }
-        }
-        self.starts.push((level, value));
-        if value != self.values.len() {
-            return Err(ParquetError::General("its levels are not those of its values".to_owned()));
-        }
-        Ok(read)
-    }
-
-    fn read_typed<D: DataType>(
-        &mut self,
-        reader: &mut ColumnReaderImpl<D>,
-        rows: usize,
-        convert: impl Fn(Option<&mut Levels>, D::T) -> Result<f64, String>,
-    ) -> Result<usize, ParquetError> {
-        let mut values = Vec::new();
-        self.definitions.clear();
-        self.repetitions.clear();
-        let mut read = 0;
-        // Where a chunk ends in the middle, there may be fewer than asked for.
-        while read < rows {
-            let (more, _, levels) = reader.read_records(
-                rows - read,
-                Some(&mut self.definitions),
-                Some(&mut self.repetitions),
-                &mut values,
-            )?;
-            if more == 0 && levels == 0 {
-                break;
-            }
-            read += more;
-        }
-        self.faults.clear();
-        for value in values {
-            let number = convert(self.levels.as_mut(), value);
-            if let Err(message) = &number {
-                self.faults.push((self.values.len(), message.clone()));
-            }
-            self.values.push(number.unwrap_or(f64::NAN));
-        }
-        Ok(read)
-    }
-
-    fn is_there(&self, level: usize) -> bool {
-        self.defined == 0 || self.definitions.get(level) == Some(&self.defined)
-    }
-
-    /// Appends the values of a row, NaN for those that are missing; or tells at which of its dimensions what is wrong.
-    fn take<T: Scalar>(
-        &mut self,
-        row: usize,
-        missing: bool,
-        out: &mut Vec<T>,
-    ) -> Option<(usize, String)> {
-        let ((first, mut value), (end, _)) = (self.starts[row], self.starts[row + 1]);
-        // A list that is empty, or null, has one level too, but no place.
-        let is_empty = self.is_list && self.definitions[first] < self.placed;
-        let length = if is_empty { 0 } else { end - first };
-        if length > 0 {
-            self.width.get_or_insert(length);
-        }
-        let width = self.width.unwrap_or_default();
-        if length != width || length == 0 {
-            let message = format!(
-                "a list of {length} number(s) in {:?}, expected {}",
-                self.name,
-                if width == 0 { "some".to_owned() } else { format!("{width} as before") }
-            );
-            return Some((0, message));
-        }
-        let mut fault = None;
-        for level in first..end {
-            if self.is_there(level) {
-                if let Some((_, message)) = self.faults.iter().find(|it| it.0 == value) {
-                    let message = format!("{:?}: {message}", self.name);
-                    fault = fault.or(Some((level - first, message)));
-                }
-                out.push(T::from_f64(self.values[value]));
-                value += 1;
-            } else if missing {
-                out.push(T::from_f64(f64::NAN));
-            } else {
-                let message = format!("{:?} is null: {MISSING_VALUE}", self.name);
-                fault = fault.or(Some((level - first, message)));
-            }
-        }
-        fault
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::block::BlockBuf;
     use ::parquet::basic::{Compression, ZstdLevel};
-    use ::parquet::data_type::{DoubleType, FloatType, Int64Type};
+    use ::parquet::data_type::{
+        BoolType, ByteArray, ByteArrayType, DoubleType, FloatType, Int64Type,
+    };
     use ::parquet::file::properties::WriterProperties;
     use ::parquet::file::writer::SerializedFileWriter;
     use ::parquet::schema::parser::parse_message_type;
@@ -379,6 +162,8 @@ mod tests {
         F32(Vec<f32>),
         F64(Vec<f64>),
         I64(Vec<i64>),
+        Booleans(Vec<bool>),
+        Texts(Vec<&'static str>),
         Levels(Vec<f64>, Vec<i16>, Vec<i16>),
     }
 
@@ -399,6 +184,11 @@ mod tests {
                     Values::F32(v) => column.typed::<FloatType>().write_batch(v, None, None),
                     Values::F64(v) => column.typed::<DoubleType>().write_batch(v, None, None),
                     Values::I64(v) => column.typed::<Int64Type>().write_batch(v, None, None),
+                    Values::Booleans(v) => column.typed::<BoolType>().write_batch(v, None, None),
+                    Values::Texts(v) => {
+                        let texts: Vec<ByteArray> = v.iter().map(|&it| it.into()).collect();
+                        column.typed::<ByteArrayType>().write_batch(&texts, None, None)
+                    }
                     Values::Levels(v, definitions, repetitions) => {
                         let repetitions = (!repetitions.is_empty()).then_some(&repetitions[..]);
                         column.typed::<DoubleType>().write_batch(v, Some(definitions), repetitions)
@@ -502,7 +292,7 @@ mod tests {
         let numbers = || Values::F64(vec![0.5; 4]);
         let null = Values::Levels(vec![1.0, 2.0, 4.0], vec![1, 1, 0, 1], vec![]);
         let found = fault("required double a; optional double b;", vec![numbers(), null]);
-        assert_eq!(found, ": row 2, column 1: the value of \"b\" is null, expected a number");
+        assert!(found.starts_with(": row 2, column 1: \"b\" is null: missing value"), "{found}");
 
         // Two numbers, then one; an empty list; no list; a null in a list.
         for (definitions, repetitions, values, expected) in [
@@ -528,19 +318,56 @@ mod tests {
                 vec![3, 3, 3, 2],
                 vec![0, 1, 0, 1],
                 3,
-                "row 1, column 1: the value of \"v\" is null, expected a number",
+                "row 1, column 1: \"v\" is null: missing value",
             ),
         ] {
             let values = Values::Levels(vec![1.0; values], definitions, repetitions);
-            assert_eq!(fault(LISTS, vec![values]), format!(": {expected}"));
+            assert!(fault(LISTS, vec![values]).starts_with(&format!(": {expected}")), "{expected}");
         }
 
-        let found = fault("required int64 id;", vec![Values::I64(vec![1, 2])]);
-        assert!(found.contains("column \"id\" is of type INT64, expected FLOAT"), "{found}");
+        let time = "required int64 time (TIMESTAMP_MILLIS);";
+        let found = fault(time, vec![Values::I64(vec![1, 2])]);
+        assert!(found.contains("no column is left for the points"), "{found}");
         let nested = "required group g { required double x; }";
         let found = fault(nested, vec![numbers()]);
         assert!(found.contains("column \"g.x\" is nested"), "{found}");
         assert!(fault("required double a;", vec![Values::F64(vec![])]).contains("no points"));
+    }
+
+    #[test]
+    fn whole_numbers_and_booleans_are_numbers_and_the_index_is_left_out() {
+        let columns = "required int64 n; required boolean ok; required binary city (UTF8);
+            required int64 time (TIMESTAMP_MILLIS); required double w; required int64 __index_level_0__;";
+        let integers = |values: [i64; 3]| Values::I64(values.to_vec());
+        let group = vec![
+            integers([7, -8, 1 << 40]),
+            Values::Booleans(vec![true, false, true]),
+            Values::Texts(vec!["Rome", "Paris", "Rome"]),
+            integers([0; 3]),
+            Values::F64(vec![1.0, 2.0, 0.5]),
+            integers([0, 1, 2]),
+        ];
+        let file = file(columns, Compression::SNAPPY, &[group]);
+        let weighted = OpenOptions::default().weights_column(Some("w".to_owned()));
+        let source = open(&file, &weighted).unwrap();
+        assert_eq!(source.column_names().unwrap(), ["n", "ok"]);
+        let expected = [[7.0, 1.0], [-8.0, 0.0], [(1i64 << 40) as f64, 1.0]];
+        assert_eq!(rows(&*source), expected);
+        let mut buffer = BlockBuf::default();
+        let block = source.read(0, 3, &mut buffer).unwrap();
+        assert_eq!(block.weights, Some(&[1.0, 2.0, 0.5][..]));
+        let columns = source.columns().unwrap();
+        let roles: Vec<_> = columns.all.iter().map(|column| column.role.clone()).collect();
+        let [text, index] = [Role::LeftOut("text"), Role::LeftOut("row index")];
+        let dimension = || Role::Dimension;
+        assert_eq!(roles, [dimension(), dimension(), text.clone(), text, Role::Weights, index]);
+
+        let table = crate::data::TableOptions::default()
+            .columns(Some(vec!["city".into(), "n".into()]))
+            .named_by_model(vec![("city".into(), true)]);
+        let source = open(&file, &OpenOptions::default().table(table)).unwrap();
+        assert_eq!(rows(&*source), [[0.0, 7.0], [1.0, -8.0], [0.0, (1i64 << 40) as f64]]);
+        assert_eq!(source.columns().unwrap().schema().unwrap().levels[0], ["Rome", "Paris"]);
     }
 
     #[test]

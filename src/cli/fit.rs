@@ -1,6 +1,6 @@
 //! `fit`: from what was typed to a fit, and from the fit to files and a report.
 
-use crate::cli::args::{DEFAULT_MODEL, FitArgs, Missing, Start};
+use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
 use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::kinds::{self, AnyModel, Given, Outcome, Run, kind_of};
 use crate::cli::output::{self, FitReport, Target};
@@ -130,12 +130,9 @@ pub fn draw_clusters(
     schema: Option<&Schema>,
     executor: &Executor,
 ) -> Result<()> {
-    let Some(path) = &args.plot_clusters else { return Ok(()) };
-    match args.data.missing {
-        Missing::Ignore => {
-            clusters::write(path, &*model.ignoring_missing()?, source, schema, executor)
-        }
-        _ => clusters::write(path, model, source, schema, executor),
+    match &args.plot_clusters {
+        Some(path) => clusters::write(path, model, source, schema, executor),
+        None => Ok(()),
     }
 }
 

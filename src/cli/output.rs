@@ -5,7 +5,7 @@ use crate::cli::kinds::{AnyModel, Outcome};
 use crate::data::{Columns, Schema};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::expert::AtomicFile;
+use crate::expert::{AtomicFile, is_product, parse_product};
 use crate::inference::Score;
 use crate::monitor::{Minibatch, Monitor, StopReason};
 use serde_json::{Map, Value, json};
@@ -269,8 +269,9 @@ impl FitReport<'_> {
             StopReason::Interrupted => "not converged: interrupted".to_owned(),
             other => other.name().to_owned(),
         };
+        let schema = self.columns.and_then(Columns::schema);
         let mut lines = vec![
-            ("model", model.title()),
+            ("model", title(model, schema.as_ref())),
             ("points", self.points()),
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
@@ -294,7 +295,6 @@ impl FitReport<'_> {
             significant(self.seconds_total, 3)
         );
         lines.push(("time", time));
-        let schema = self.columns.and_then(Columns::schema);
         let columns =
             self.columns.map_or(String::new(), |columns| "\n".to_owned() + &columns_text(columns));
         aligned(&lines) + "\n" + &model.table(schema.as_ref()) + &columns
@@ -306,6 +306,22 @@ impl FitReport<'_> {
             n => format!(", {n} more with missing values left out"),
         };
         format!("{} of dimension {}{left_out}", self.n_points, self.fit.model.dim())
+    }
+}
+
+/// Returns the title of a model; a product of families has columns by name, if they have names.
+fn title(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
+    let (title, name) = (model.title(), model.name());
+    match schema.filter(|_| is_product(&name)).zip(parse_product(&name, &[]).ok()) {
+        None => title,
+        Some((schema, blocks)) => {
+            let block = |(family, columns): (String, Vec<usize>)| {
+                let names: Vec<&str> = columns.iter().map(|&d| schema.names[d].as_str()).collect();
+                format!("{family}:{}", names.join("+"))
+            };
+            let named: Vec<String> = blocks.into_iter().map(block).collect();
+            title.replacen(&name, &named.join(","), 1)
+        }
     }
 }
 
@@ -368,11 +384,13 @@ pub fn model_json(model: &dyn AnyModel, schema: Option<&Schema>) -> Value {
 /// Returns a model as text.
 pub fn model_text(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
     let mut lines = vec![
-        ("model", model.title()),
+        ("model", title(model, schema)),
         ("dimension", model.dim().to_string()),
         ("parameters", format!("{} free", model.n_parameters())),
     ];
-    for (key, value) in model.settings() {
+    // The tables below tell of the blocks of a product.
+    for (key, value) in model.settings().into_iter().filter(|it| !["dim", "blocks"].contains(&it.0))
+    {
         lines.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
     }
     aligned(&lines) + "\n" + &model.table(schema)

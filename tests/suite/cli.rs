@@ -218,8 +218,10 @@ fn fit_prints_a_summary_for_people() {
     ]) {
         assert!(line.starts_with(start), "{line:?} does not start with {start:?}");
     }
-    let weights: Vec<f64> =
-        lines[9..12].iter().map(|l| l.split_whitespace().nth(1).unwrap().parse().unwrap()).collect();
+    let weights: Vec<f64> = lines[9..12]
+        .iter()
+        .map(|l| l.split_whitespace().nth(1).unwrap().parse().unwrap())
+        .collect();
     assert!(lines[13].starts_with("column  used as") && lines.len() == 16, "{}", outcome.stdout);
     assert!(weights.is_sorted_by(|a, b| a >= b), "{weights:?}");
     assert_eq!(outcome.stderr, "", "no progress where there is no terminal");
@@ -308,7 +310,7 @@ fn samples_come_from_the_model_and_from_the_seed() {
     let ((a, dim), (labels, _)) = (place.numbers("a.npy"), place.numbers("al.npy"));
     assert_eq!((a.len(), dim, labels.len()), (140_000, 2, 70_000));
     assert!(
-        place.text("d.csv").starts_with("x0,x1\n") && place.text("dl.csv").starts_with("label\n")
+        place.text("d.csv").starts_with("x,y\n") && place.text("dl.csv").starts_with("label\n")
     );
     assert_eq!(
         place.numbers("d.csv").0,
@@ -740,7 +742,7 @@ fn help_names_every_command_and_every_family() {
 #[test]
 fn mistakes_are_named_and_leave_nothing_behind() {
     let place = Place::with_model();
-    place.write("wide.csv", "1,2,3\n4,5,6\n");
+    place.write("wide.csv", "3,2,1\n4,5,6\n");
     place.write("hole.csv", "1,2\n3,nan\n5,6\n");
     place.write("ragged.csv", "1,2\n3\n");
     place.write("words.csv", "1,2\nthree,4\n");

@@ -297,9 +297,11 @@ fn customers_are_clustered_in_five_commands() {
     let place = Place::with(&[("customers.csv", &text)]);
     let (report, notes) = place.succeed(
         "fit customers.csv --model gaussian-diag:age+income,poisson:visits,categorical:city -k 2 --missing ignore \
-         --weights-column weight --seed 1 -o customers.json",
+         --weights-column weight --seed 1 -o customers.json --plot-clusters fitted.svg",
     );
+    assert!(place.text("fitted.svg").contains("component 1"));
     for expected in [
+        "gaussian-diag:age+income,poisson:visits,categorical:city, 2 components",
         "left out: row index",
         "left out: text",
         "2 levels: Rome, Paris",

@@ -110,16 +110,17 @@ impl Described for Mixture {
             let values = self.parameter(&format!("{prefix}{}", spec.name))?;
             Some((spec.name, values))
         };
-        let array = |title: &str, name: &str, values: Vec<f64>, columns: &[usize], is_named: bool| {
-            let per_column = values.len() / (self.n_components() * columns.len()).max(1);
-            // One value a column, or one for each of its levels; other shapes have no names.
-            let is_plain = name == "probabilities" || per_column == 1;
-            let labels = match is_plain && is_named {
-                true => labels(columns, per_column, schema),
-                false => Vec::new(),
+        let array =
+            |title: &str, name: &str, values: Vec<f64>, columns: &[usize], is_named: bool| {
+                let per_column = values.len() / (self.n_components() * columns.len()).max(1);
+                // One value a column, or one for each of its levels; other shapes have no names.
+                let is_plain = name == "probabilities" || per_column == 1;
+                let labels = match is_plain && is_named {
+                    true => labels(columns, per_column, schema),
+                    false => Vec::new(),
+                };
+                Values::new(title, values, &labels)
             };
-            Values::new(title, values, &labels)
-        };
         let family = self.family();
         let mut blocks = Vec::new();
         if family.blocks().is_empty() {

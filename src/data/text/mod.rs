@@ -113,6 +113,7 @@ fn parse<T: Scalar>(reader: impl Read, name: &str, options: &OpenOptions) -> Res
     let header_line = records.line();
     records.expect(width);
     let mut rows = Rows::new(columns, options, cells, width);
+    rows.first_line = has_header.then_some(header_line);
     let mut values = Spool::new(options.memory);
     let mut weights = Vec::new();
     let (mut kept, mut skipped) = (0, 0);

@@ -16,10 +16,10 @@ pub(super) enum Separator {
 }
 
 impl Separator {
-    /// Returns the separator that finds the most numbers in the first two lines of `head`; of these the separator that finds the
-    /// fewest cells of other text; of these the first of the list below. With `any_decimal`, `1,5` between semicolons or tabs is a number.
+    /// Returns the separator that finds the most numbers in the first two lines of `head`; of these the first that cuts both lines
+    /// into as many cells, and then the separator that finds the fewest cells of other text. With `any_decimal`, `1,5` between semicolons or tabs is a number.
     pub fn detect(head: &[u8], cells: &Cells, any_decimal: bool) -> io::Result<Self> {
-        let mut best: Option<(Self, (usize, Reverse<usize>))> = None;
+        let mut best: Option<(Self, (usize, bool, Reverse<usize>))> = None;
         let all = [Self::Byte(b','), Self::Byte(b';'), Self::Byte(b'\t'), Self::WhiteSpace];
         for separator in all {
             // Where a comma is the decimal sign, it stands between cells only if these are quoted.
@@ -29,14 +29,15 @@ impl Separator {
             }
             let cells = separator.cells(cells, any_decimal);
             let mut records = Records::new(head, separator, cells.clone());
-            let (mut numbers, mut texts, mut lines) = (0, 0, 0);
-            while lines < 2 && records.advance()? {
-                lines += 1;
+            let (mut numbers, mut texts, mut widths) = (0, 0, Vec::new());
+            while widths.len() < 2 && records.advance()? {
+                widths.push(records.cells().count());
                 for cell in records.cells().filter(|cell| !cells.is_missing(cell)) {
                     *if cells.number(cell).is_some() { &mut numbers } else { &mut texts } += 1;
                 }
             }
-            let score = (numbers, Reverse(texts));
+            let is_even = widths.first() == widths.last();
+            let score = (numbers, is_even, Reverse(texts));
             if best.is_none_or(|(_, best)| score > best) {
                 best = Some((separator, score));
             }
@@ -73,6 +74,8 @@ pub(super) struct Records<R> {
     /// Cells of the lines before.
     columns: Option<usize>,
     has_open_quote: bool,
+    /// Whether text follows a quote that closes, as where a quote of another cell was taken for it.
+    has_stray_text: bool,
 }
 
 impl<R: BufRead> Records<R> {
@@ -89,6 +92,7 @@ impl<R: BufRead> Records<R> {
             read: 0,
             columns: None,
             has_open_quote: false,
+            has_stray_text: false,
         }
     }
 
@@ -165,7 +169,8 @@ impl<R: BufRead> Records<R> {
             lengths.push(self.text.len());
             is_open = !has_quote || self.split();
         }
-        if is_open || self.columns.is_some_and(|columns| columns != self.ends.len()) {
+        let is_other = self.columns.is_some_and(|columns| columns != self.ends.len());
+        if is_open || is_other || self.has_stray_text {
             self.has_open_quote = true;
             for range in lengths.windows(2).rev() {
                 self.ahead.push_front(self.text[range[0]..range[1]].to_vec());
@@ -181,6 +186,7 @@ impl<R: BufRead> Records<R> {
     fn split(&mut self) -> bool {
         self.bytes.clear();
         self.ends.clear();
+        self.has_stray_text = false;
         let text = match self.text.strip_suffix(b"\n") {
             Some(text) => text,
             None => &self.text[..],
@@ -205,7 +211,7 @@ impl<R: BufRead> Records<R> {
         }
         let (mut is_quoted, mut at) = (false, 0);
         // Spaces before a quote are no text of the cell.
-        let mut is_start = true;
+        let (mut is_start, mut was_quoted) = (true, false);
         while at < text.len() {
             let byte = text[at];
             at += 1;
@@ -214,16 +220,17 @@ impl<R: BufRead> Records<R> {
                     self.bytes.push(b'"');
                     at += 1;
                 }
-                b'"' if is_quoted => is_quoted = false,
+                b'"' if is_quoted => (is_quoted, was_quoted) = (false, true),
                 b'"' if is_start => is_quoted = true,
                 _ if byte == separator && !is_quoted => {
                     self.ends.push(self.bytes.len());
-                    is_start = true;
+                    (is_start, was_quoted) = (true, false);
                     continue;
                 }
                 _ => {
                     self.bytes.push(byte);
                     is_start &= byte == b' ';
+                    self.has_stray_text |= was_quoted && !is_quoted && !byte.is_ascii_whitespace();
                     continue;
                 }
             }

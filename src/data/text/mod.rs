@@ -372,7 +372,8 @@ mod tests {
                 "# c\nx y\n1 2\n\n3\n",
                 "text: row 1: line 5: found 1 columns, expected 2 as on line 2",
             ),
-            ("1,2\n3;4\n", "text: row 1: line 2: found 1 columns, expected 2 as on line 1"),
+            // With a decimal comma these are a number, and two.
+            ("1,2\n3;4\n", "text: row 1: line 2: found 2 columns, expected 1 as on line 1"),
             ("1,2\n\"3\n,4\n", "text: row 1: line 2: a quote opens here and is not closed"),
             (
                 "x\n1,50\n",

@@ -377,7 +377,7 @@ mod tests {
             ("1,2\n\"3\n,4\n", "text: row 1: line 2: a quote opens here and is not closed"),
             (
                 "x\n1,50\n",
-                "text: row 0: line 2: found 2 columns, expected 1; --decimal , reads commas",
+                "text: row 0: line 2: found 2 columns, expected 1 as on line 1; --decimal , reads commas",
             ),
             ("x,x\n1,2\n", "text: several columns are called \"x\""),
             ("x,y\na,b\n", "text: no column is left for the points"),

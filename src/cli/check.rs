@@ -1,12 +1,12 @@
 //! `check`: the parameterisation criterion of a model, and the gap on points.
 
-use crate::cli::args::CheckArgs;
+use crate::cli::args::{CheckArgs, Precision};
 use crate::cli::kinds::{self, AnyModel};
 use crate::cli::output;
 use crate::cli::run::{executor, json_line, size};
-use crate::cli::source::Source;
+use crate::cli::source::{InSource, Opened};
 use crate::criterion::{CertifiedGap, FactorModel};
-use crate::data::{self, OpenOptions};
+use crate::data::{OpenOptions, Schema};
 use crate::error::{Error, Result};
 use crate::expert::{Sizes, built_in};
 use std::path::Path;
@@ -19,8 +19,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     let (model, gap) = match name {
         Some(name) => (named(name, args)?, None),
         None => {
-            let model = kinds::load(path)?;
-            (model.factors(), gap(&*model, args)?)
+            let (model, schema) = kinds::load(path)?;
+            (model.factors(), gap(&*model, schema, args)?)
         }
     };
     let report = model.check(size(args.draws)?, args.seed);
@@ -51,11 +51,18 @@ fn named(name: &str, args: &CheckArgs) -> Result<FactorModel> {
     )
 }
 
-fn gap(model: &dyn AnyModel, args: &CheckArgs) -> Result<Option<CertifiedGap>> {
+fn gap(
+    model: &dyn AnyModel,
+    schema: Option<Schema>,
+    args: &CheckArgs,
+) -> Result<Option<CertifiedGap>> {
     let Some(path) = &args.data else {
         return Ok(None);
     };
-    let points = data::open(path, &OpenOptions::default())?;
-    Source::F64(&*points).check_for(model)?;
-    model.certify(&*points, &executor(&args.threads)?).map(Some)
+    let options = OpenOptions::default().table(args.table.options().schema(schema));
+    let opened = Opened::of(&[path], &options, Precision::F64)?;
+    opened.tell();
+    let source = opened.source.borrow();
+    source.check_for(model)?;
+    model.certify(f64::points(source), &executor(&args.threads)?).map(Some)
 }

@@ -4,13 +4,15 @@ use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
 use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::kinds::{self, AnyModel, Given, Outcome, Run, kind_of};
 use crate::cli::output::{self, FitReport, Target};
+use crate::cli::plot as clusters;
 use crate::cli::progress::{self, Progress};
 use crate::cli::run::{executor, exit_code, json_line, size};
-use crate::cli::source::{OwnedSource, open_options};
+use crate::cli::source::{Opened, OwnedSource, Source, open_options};
 use crate::cli::stream;
-use crate::data;
+use crate::data::{self, Columns, Schema};
 use crate::em::{Config, StreamConfig};
 use crate::error::{Error, Result};
+use crate::exec::Executor;
 use crate::expert::write_atomically;
 use crate::expert::write_features;
 use crate::family::{KnownParameters, Regularization};
@@ -30,9 +32,12 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let (targets, inputs) = targets(args)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     output::check_targets(&targets, &inputs)?;
-    let given = match &args.init {
-        Start::File(path) => Some((path, given_start(path, args)?)),
-        _ => None,
+    let (given, schema) = match &args.init {
+        Start::File(path) => {
+            let (model, schema) = given_start(path, args)?;
+            (Some((path, model)), schema)
+        }
+        _ => (None, None),
     };
     let name = given.as_ref().map(|(_, model)| model.name()).or_else(|| args.model.clone());
     let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
@@ -44,7 +49,8 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let stream = stream::settings(args)?;
     let checkpoint = CheckpointFile::of(args)?;
     let given = given.map(|(_, model)| model);
-    let points = Points::open(args, name, given.as_deref(), stream.as_ref())?;
+    let points =
+        Points::open(args, name, given.as_deref().zip(Some(schema.clone())), stream.as_ref())?;
     let source = points.source.borrow();
     let config = &config(args)?;
 
@@ -59,7 +65,8 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let prepared = kind.prepare(&points.name, &told, given, source, executor)?;
     let held_out = match &args.stream.held_out {
         Some(path) => {
-            let options = open_options(&args.data, None)?;
+            let mut options = open_options(&args.data, None)?;
+            options.table.schema = points.schema().or(schema);
             Some(OwnedSource::open(&[path], &options, args.compute.precision)?)
         }
         None => None,
@@ -81,7 +88,9 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let is_scored = stream.is_none();
     let score = is_scored.then(|| prepared.score(&*fit.model, executor)).transpose();
 
-    let mut failures = save(args, &fit);
+    let schema = points.schema();
+    let mut failures = save(args, &fit, schema.as_ref());
+    failures.extend(draw_clusters(args, &*fit.model, source, schema.as_ref(), executor).err());
     match score {
         Err(error) => failures.push(error),
         Ok(_) if fit.last().is_none() => {
@@ -100,6 +109,8 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
                 precision: args.compute.precision.name(),
                 seed: config.seed,
                 seconds_total: begin.elapsed().as_secs_f64(),
+                columns: points.columns.as_ref(),
+                incomplete: points.incomplete,
             };
             let printed = if args.json { json_line(&report.json()) } else { report.text() };
             failures.extend(output::print(&printed).err());
@@ -111,12 +122,27 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     Ok(exit_code(&failures))
 }
 
+/// Draws the points in the colours of their components, if that was asked for.
+pub fn draw_clusters(
+    args: &FitArgs,
+    model: &dyn AnyModel,
+    source: Source<'_>,
+    schema: Option<&Schema>,
+    executor: &Executor,
+) -> Result<()> {
+    match &args.plot_clusters {
+        Some(path) => clusters::write(path, model, source, schema, executor),
+        None => Ok(()),
+    }
+}
+
 /// Returns the files that a fit writes, and those that it reads and must not replace.
 pub fn targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
     let targets: Vec<Target<'_>> = [
         args.output.as_deref().map(Target::model),
         args.history.as_deref().map(Target::history),
         args.plot.as_deref().map(Target::plot),
+        args.plot_clusters.as_deref().map(Target::plot),
         args.plot_features.as_deref().map(Target::picture),
     ]
     .into_iter()
@@ -132,7 +158,7 @@ pub fn targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
 }
 
 /// Loads the model that `--init FILE` names. What else is said of the model must agree with it.
-fn given_start(path: &Path, args: &FitArgs) -> Result<Box<dyn AnyModel>> {
+fn given_start(path: &Path, args: &FitArgs) -> Result<(Box<dyn AnyModel>, Option<Schema>)> {
     if !path.exists() {
         return Err(Error::Config(format!(
             "--init {}: expected {}, or a file with a model, and there is no such file",
@@ -140,7 +166,7 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Box<dyn AnyModel>> {
             Start::NAMES.join(", ")
         )));
     }
-    let model = kinds::load(path)?;
+    let (model, schema) = kinds::load(path)?;
     match &args.model {
         Some(asked) if *asked != model.name() => {
             Given { path, model: &*model }.disagrees(&format!("--model {asked}"), &model.name())
@@ -150,7 +176,7 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<Box<dyn AnyModel>> {
             args.n_init,
             path.display()
         ))),
-        _ => Ok(model),
+        _ => Ok((model, schema)),
     }
 }
 
@@ -160,6 +186,9 @@ pub struct Points {
     /// Name of the model, with columns by number.
     pub name: String,
     known: Option<KnownParameters>,
+    /// The columns, if the points are those of a table, and the number of points that were left out.
+    pub columns: Option<Columns>,
+    pub incomplete: usize,
 }
 
 impl Points {
@@ -170,7 +199,7 @@ impl Points {
     pub fn open(
         args: &FitArgs,
         name: &str,
-        given: Option<&dyn AnyModel>,
+        given: Option<(&dyn AnyModel, Option<Schema>)>,
         stream: Option<&StreamConfig>,
     ) -> Result<Self> {
         let mut options = open_options(&args.data, args.weights.weights.as_deref())?;
@@ -178,9 +207,19 @@ impl Points {
             // The other half is for windows of shuffled points.
             (options.bad_rows, options.memory) = (stream.bad_rows, Some(stream.memory / 2));
         }
-        let opened = OwnedSource::open(&args.data.files(), &options, args.compute.precision)?;
-        let source = opened.borrow();
-        if let Some(model) = given {
+        match &given {
+            Some((_, schema)) => options.table.schema.clone_from(schema),
+            None => {
+                options.table.named_by_model = columns_of_product(name);
+                options.table.all_levels = name == "categorical";
+            }
+        }
+        let opened = Opened::of(&args.data.files(), &options, args.compute.precision)?;
+        if !args.quiet {
+            opened.tell();
+        }
+        let source = opened.source.borrow();
+        if let Some((model, _)) = given {
             source.check_for(model)?;
         }
         if let Some((width, height)) = args.image
@@ -195,8 +234,14 @@ impl Points {
         let tells = given.is_none() && Mixture::answers_to(&name);
         let known = tells.then(|| source.tells(&name, args.known.known())).transpose()?;
         // Minibatches are read from where the points are, into memory that is bounded.
-        let source = if stream.is_some() { opened } else { opened.into_memory()? };
-        Ok(Self { source, name, known })
+        let Opened { source, columns, incomplete } = opened;
+        let source = if stream.is_some() { source } else { source.into_memory()? };
+        Ok(Self { source, name, known, columns, incomplete: incomplete.len() })
+    }
+
+    /// Returns what a model keeps of the columns.
+    pub fn schema(&self) -> Option<Schema> {
+        self.columns.as_ref().and_then(Columns::schema)
     }
 
     /// Returns the arguments of a fit with what the points tell of a family.
@@ -208,6 +253,16 @@ impl Points {
         }
         args
     }
+}
+
+/// Returns the columns that the name of a product of families may name, and whether their texts are levels.
+fn columns_of_product(name: &str) -> Vec<(String, bool)> {
+    let blocks = name.split(',').filter_map(|block| block.split_once(':'));
+    let columns = blocks.flat_map(|(family, columns)| {
+        let column = move |it: &str| (it.trim().to_owned(), family.trim() == "categorical");
+        columns.split('+').map(column)
+    });
+    columns.collect()
 }
 
 /// Returns the settings of a fit.
@@ -224,8 +279,8 @@ pub fn config(args: &FitArgs) -> Result<Config> {
 }
 
 /// Writes all files of a fit, each whether or not the others could be written.
-pub fn save(args: &FitArgs, fit: &Outcome) -> Vec<Error> {
-    let model = args.output.as_ref().map(|path| fit.model.save(path));
+pub fn save(args: &FitArgs, fit: &Outcome, schema: Option<&Schema>) -> Vec<Error> {
+    let model = args.output.as_ref().map(|path| fit.model.save(path, schema));
     let history = args
         .history
         .as_ref()

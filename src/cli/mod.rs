@@ -4,18 +4,22 @@
 //! these, watched by `progress`. `output` writes and prints the results. `kinds` holds all that differs between kinds of
 //! models, and `source` all that differs between precisions; the rest is compiled once.
 
+mod append;
 mod args;
 mod bench;
 mod check;
 mod checkpoint;
+mod columns;
 mod fit;
 mod kinds;
 mod output;
+mod plot;
 mod progress;
 mod run;
 mod select;
 mod source;
 mod stream;
+mod table;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,12 +1,11 @@
 //! Prints reports, and writes tables of results.
 
+use crate::cli::columns::{columns_json, columns_text};
 use crate::cli::kinds::{AnyModel, Outcome};
-use crate::data::CsvWriter;
-use crate::data::Dtype;
-use crate::data::NpyWriter;
+use crate::data::{Columns, Schema};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::expert::AtomicFile;
+use crate::expert::{AtomicFile, is_product, parse_product};
 use crate::inference::Score;
 use crate::monitor::{Minibatch, Monitor, StopReason};
 use serde_json::{Map, Value, json};
@@ -125,76 +124,8 @@ fn real_path(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| beside()).unwrap_or_else(|_| path.to_owned())
 }
 
-fn extension(path: &Path) -> String {
+pub fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
-}
-
-/// A matrix or vector that is written block by block: as `.npy` if the path says so, else as CSV.
-#[derive(Debug)]
-pub enum Table {
-    Npy(NpyWriter),
-    Csv(CsvWriter),
-}
-
-impl Table {
-    /// Starts a vector.
-    ///
-    /// # Errors
-    /// If the file cannot be created.
-    pub fn vector(path: &Path, dtype: Dtype, name: &str) -> Result<Self> {
-        Ok(match extension(path).as_str() {
-            "npy" => Self::Npy(NpyWriter::create(path, dtype, None)?),
-            _ => Self::Csv(CsvWriter::create(path, &[name])?),
-        })
-    }
-
-    /// Starts a matrix. Its columns are named `prefix` with their number.
-    ///
-    /// # Errors
-    /// If the file cannot be created.
-    pub fn matrix(path: &Path, dtype: Dtype, columns: usize, prefix: &str) -> Result<Self> {
-        Ok(match extension(path).as_str() {
-            "npy" => Self::Npy(NpyWriter::create(path, dtype, Some(columns))?),
-            _ => {
-                let header: Vec<String> = (0..columns).map(|i| format!("{prefix}{i}")).collect();
-                Self::Csv(CsvWriter::create(path, &header)?)
-            }
-        })
-    }
-
-    /// Appends rows of numbers.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write(&mut self, values: &[f64]) -> Result<()> {
-        match self {
-            Self::Npy(writer) => writer.write(values),
-            Self::Csv(writer) => writer.write_rows(values),
-        }
-    }
-
-    /// Appends labels.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
-        let labels: Vec<i64> = labels.iter().map(|&label| label.into()).collect();
-        match self {
-            Self::Npy(writer) => writer.write(&labels),
-            Self::Csv(writer) => writer.write_labels(&labels),
-        }
-    }
-
-    /// Completes the file and gives it its name.
-    ///
-    /// # Errors
-    /// If the file cannot be written; no file remains then.
-    pub fn finish(self) -> Result<()> {
-        match self {
-            Self::Npy(writer) => writer.finish(),
-            Self::Csv(writer) => writer.finish(),
-        }
-    }
 }
 
 /// Everything that a report of a fit contains.
@@ -214,6 +145,10 @@ pub struct FitReport<'a> {
     pub seed: u64,
     /// Seconds since the data were opened, all starts included.
     pub seconds_total: f64,
+    /// The columns, if the points are those of a table.
+    pub columns: Option<&'a Columns>,
+    /// Number of points that were left out since a value is missing.
+    pub incomplete: usize,
 }
 
 impl FitReport<'_> {
@@ -303,6 +238,12 @@ impl FitReport<'_> {
             tell(key, value);
         }
         tell("seed", self.seed.into());
+        if let Some(columns) = self.columns {
+            tell("columns", columns_json(columns));
+        }
+        if self.incomplete > 0 {
+            tell("n_incomplete", self.incomplete.into());
+        }
         tell("warnings", self.fit.warnings.clone().into());
         report.into()
     }
@@ -328,9 +269,10 @@ impl FitReport<'_> {
             StopReason::Interrupted => "not converged: interrupted".to_owned(),
             other => other.name().to_owned(),
         };
+        let schema = self.columns.and_then(Columns::schema);
         let mut lines = vec![
-            ("model", model.title()),
-            ("points", format!("{} of dimension {}", self.n_points, model.dim())),
+            ("model", title(model, schema.as_ref())),
+            ("points", self.points()),
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
@@ -353,7 +295,42 @@ impl FitReport<'_> {
             significant(self.seconds_total, 3)
         );
         lines.push(("time", time));
-        aligned(&lines) + "\n" + &model.table()
+        let columns =
+            self.columns.map_or(String::new(), |columns| "\n".to_owned() + &columns_text(columns));
+        aligned(&lines) + "\n" + &model.table(schema.as_ref()) + &columns
+    }
+
+    fn points(&self) -> String {
+        let left_out = match self.incomplete {
+            0 => String::new(),
+            n => format!(", {n} more with missing values left out"),
+        };
+        format!("{} of dimension {}{left_out}", self.n_points, self.fit.model.dim())
+    }
+}
+
+/// Returns the title of a model; a product of families has columns by name, if they have names.
+fn title(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
+    let (title, name) = (model.title(), model.name());
+    match schema.filter(|_| is_product(&name)).zip(parse_product(&name, &[]).ok()) {
+        None => title,
+        Some((schema, blocks)) => {
+            let block = |(family, columns): (String, Vec<usize>)| {
+                let names: Vec<&str> = columns.iter().map(|&d| schema.names[d].as_str()).collect();
+                format!("{family}:{}", names.join("+"))
+            };
+            let named: Vec<String> = blocks.into_iter().map(block).collect();
+            title.replacen(&name, &named.join(","), 1)
+        }
+    }
+}
+
+/// Returns a name as it stands in tables: a long name is cut.
+pub fn shortened(name: &str) -> String {
+    const LONGEST: usize = 24;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
     }
 }
 
@@ -393,8 +370,8 @@ fn score_lines(model: &dyn AnyModel, score: &Score) -> [(&'static str, String); 
 }
 
 /// Returns a model as a JSON object, which [`load`](crate::cli::kinds::load) reads.
-pub fn model_json(model: &dyn AnyModel) -> Value {
-    let mut value = model.to_json();
+pub fn model_json(model: &dyn AnyModel, schema: Option<&Schema>) -> Value {
+    let mut value = model.to_json(schema);
     value["n_parameters"] = model.n_parameters().into();
     for (key, detail) in model.details() {
         if value.get(key).is_none() {
@@ -405,16 +382,18 @@ pub fn model_json(model: &dyn AnyModel) -> Value {
 }
 
 /// Returns a model as text.
-pub fn model_text(model: &dyn AnyModel) -> String {
+pub fn model_text(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
     let mut lines = vec![
-        ("model", model.title()),
+        ("model", title(model, schema)),
         ("dimension", model.dim().to_string()),
         ("parameters", format!("{} free", model.n_parameters())),
     ];
-    for (key, value) in model.settings() {
+    // The tables below tell of the blocks of a product.
+    for (key, value) in model.settings().into_iter().filter(|it| !["dim", "blocks"].contains(&it.0))
+    {
         lines.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
     }
-    aligned(&lines) + "\n" + &model.table()
+    aligned(&lines) + "\n" + &model.table(schema)
 }
 
 /// Formats lines of a name and a value, with the values aligned.

@@ -1,14 +1,15 @@
 //! From what was typed to objects of the library, and from these to results.
 
 use crate::cli::args::{
-    Command, DataArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs, SampleArgs, ScoreArgs,
-    ThreadsArgs,
+    Command, DataArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs, ReconstructArgs,
+    SampleArgs, ScoreArgs, ThreadsArgs,
 };
 use crate::cli::kinds::{self, AnyModel, PerPoint};
-use crate::cli::output::{self, Table, Target};
+use crate::cli::output::{self, Target};
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::source::{self, Source};
-use crate::cli::{bench, check, fit, select};
+use crate::cli::table::{Table, names_of_points, numbered};
+use crate::cli::{append, bench, check, fit, plot, select};
 use crate::data::Dtype;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -24,10 +25,11 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Fit(command) => fit::run(&command.args()),
         Command::Select(command) => select::run(command),
         Command::Predict(args) => predict(args),
-        Command::Transform(args) => map(args, PerPoint::Transform),
-        Command::Reconstruct(args) => map(args, PerPoint::Reconstruct),
+        Command::Transform(args) => map(args, PerPoint::Transform, true),
+        Command::Reconstruct(args) => reconstruct(args),
         Command::Score(args) => score(args),
         Command::Sample(args) => sample(args),
+        Command::Plot(args) => plot::run(args),
         Command::Info(args) => info(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
@@ -36,9 +38,13 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 
 fn predict(args: &PredictArgs) -> Result<ExitCode> {
     output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
-    let mut model = kinds::load(&args.model)?;
+    let (mut model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let by_state = model.network().is_some() && !args.proba;
+    if by_state && args.append {
+        let message = format!("--append: {} has no components to label by", model.name());
+        return Err(Error::Config(message));
+    }
     if !by_state {
         if model.n_components() == 0 {
             let (name, kind) = (model.name(), model.kind());
@@ -47,19 +53,22 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
         }
         model = prepared(model, &args.data)?;
     }
-    let points = source::open(&args.data, None, args.compute.precision)?;
-    let source = points.borrow();
+    let points = source::open(&args.data, None, args.compute.precision, schema.as_ref())?;
+    let (source, gaps) = (points.source.borrow(), &points.incomplete[..]);
     source.check_for(&*model)?;
     progress::catch_interrupts()?;
     if by_state {
         let width = model.latents().map_or(0, |latents| latents.n_latents());
-        let table = Table::matrix(&args.output, Dtype::F64, width, "z")?;
+        let table = Table::matrix(&args.output, Dtype::F64, &numbered("z", width), gaps)?;
         write(table, &*model, PerPoint::State, source, &executor)?;
     } else if args.proba {
-        let table = Table::matrix(&args.output, Dtype::F64, model.n_components(), "p")?;
+        let names = numbered("p", model.n_components());
+        let table = Table::matrix(&args.output, Dtype::F64, &names, gaps)?;
         write(table, &*model, PerPoint::Posterior, source, &executor)?;
+    } else if args.append {
+        append::run(args, &*model, &points, schema, &executor)?;
     } else {
-        let mut table = Table::vector(&args.output, Dtype::I64, "label")?;
+        let mut table = Table::vector(&args.output, Dtype::I64, "label", gaps)?;
         model.labels(source, &executor, &mut |labels| {
             check_interrupt()?;
             table.write_labels(labels)
@@ -69,9 +78,15 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn map(args: &MapArgs, numbers: PerPoint) -> Result<ExitCode> {
+fn reconstruct(args: &ReconstructArgs) -> Result<ExitCode> {
+    let all = args.all || args.map.data.missing != Missing::Ignore;
+    map(&args.map, PerPoint::Reconstruct, all)
+}
+
+/// Writes numbers of each point; with `all` false, the cells of points that are not missing stay as they are.
+fn map(args: &MapArgs, numbers: PerPoint, all: bool) -> Result<ExitCode> {
     output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
-    let model = kinds::load(&args.model)?;
+    let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let Some(latents) = model.latents() else {
         let verb = if numbers == PerPoint::Transform { "transform" } else { "reconstruct" };
@@ -81,16 +96,28 @@ fn map(args: &MapArgs, numbers: PerPoint) -> Result<ExitCode> {
             model.kind()
         )));
     };
-    let (width, prefix) = match numbers {
-        PerPoint::Transform => (latents.n_latents(), "z"),
-        _ => (model.dim(), "x"),
+    let names = match numbers {
+        PerPoint::Transform => numbered("z", latents.n_latents()),
+        _ => names_of_points(schema.as_ref(), model.dim()),
     };
     let model = prepared(model, &args.data)?;
-    let points = source::open(&args.data, None, args.compute.precision)?;
-    points.borrow().check_for(&*model)?;
+    let points = source::open(&args.data, None, args.compute.precision, schema.as_ref())?;
+    let source = points.source.borrow();
+    source.check_for(&*model)?;
     progress::catch_interrupts()?;
-    let table = Table::matrix(&args.output, Dtype::F64, width, prefix)?;
-    write(table, &*model, numbers, points.borrow(), &executor)?;
+    let mut table = Table::matrix(&args.output, Dtype::F64, &names, &points.incomplete)?;
+    let (mut next, dim) = (0, model.dim());
+    model.per_point(numbers, source, &executor, &mut |values| {
+        check_interrupt()?;
+        if all {
+            return table.write(values);
+        }
+        let given = source.rows(next, values.len() / dim)?;
+        next += (values.len() / dim) as u64;
+        let filled = |(&given, &value): (&f64, &f64)| if given.is_nan() { value } else { given };
+        table.write(&given.iter().zip(values).map(filled).collect::<Vec<_>>())
+    })?;
+    table.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -99,16 +126,17 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let mut inputs = vec![args.model.as_path(), &args.data.data];
     inputs.extend(args.weights.weights.as_deref());
     output::check_targets(&targets, &inputs)?;
-    let model = kinds::load(&args.model)?;
+    let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let model = prepared(model, &args.data)?;
-    let points = source::open(&args.data, args.weights.weights.as_deref(), args.compute.precision)?;
-    let source = points.borrow();
+    let weights = args.weights.weights.as_deref();
+    let points = source::open(&args.data, weights, args.compute.precision, schema.as_ref())?;
+    let source = points.source.borrow();
     source.check_for(&*model)?;
     let score = model.score(source, &executor)?;
     if let Some(path) = &args.output {
         progress::catch_interrupts()?;
-        let table = Table::vector(path, Dtype::F64, "log_density")?;
+        let table = Table::vector(path, Dtype::F64, "log_density", &points.incomplete)?;
         write(table, &*model, PerPoint::LogDensity, source, &executor)?;
     }
     output::print(&if args.json {
@@ -123,7 +151,7 @@ fn sample(args: &SampleArgs) -> Result<ExitCode> {
     let mut targets = vec![Target::table(&args.output)];
     targets.extend(args.labels.as_deref().map(Target::table));
     output::check_targets(&targets, &[&args.model])?;
-    let model = kinds::load(&args.model)?;
+    let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.threads)?;
     if args.labels.is_some() && model.n_components() == 0 {
         let message = format!("--labels: {} has no components to label by", model.name());
@@ -134,9 +162,10 @@ fn sample(args: &SampleArgs) -> Result<ExitCode> {
         Precision::F32 => Dtype::F32,
         Precision::F64 => Dtype::F64,
     };
-    let mut points = Table::matrix(&args.output, dtype, model.dim(), "x")?;
+    let names = names_of_points(schema.as_ref(), model.dim());
+    let mut points = Table::matrix(&args.output, dtype, &names, &[])?;
     let mut labels = match &args.labels {
-        Some(path) => Some(Table::vector(path, Dtype::I64, "label")?),
+        Some(path) => Some(Table::vector(path, Dtype::I64, "label", &[])?),
         None => None,
     };
     model.sample(args.n, args.seed, &executor, &mut |values, components| {
@@ -150,11 +179,11 @@ fn sample(args: &SampleArgs) -> Result<ExitCode> {
 }
 
 fn info(args: &InfoArgs) -> Result<ExitCode> {
-    let model = kinds::load(&args.model)?;
+    let (model, schema) = kinds::load(&args.model)?;
     output::print(&if args.json {
-        json_line(&output::model_json(&*model))
+        json_line(&output::model_json(&*model, schema.as_ref()))
     } else {
-        output::model_text(&*model)
+        output::model_text(&*model, schema.as_ref())
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -175,9 +204,9 @@ fn write(
 }
 
 /// Returns a model as it looks at these data.
-fn prepared(model: Box<dyn AnyModel>, args: &DataArgs) -> Result<Box<dyn AnyModel>> {
+pub fn prepared(model: Box<dyn AnyModel>, args: &DataArgs) -> Result<Box<dyn AnyModel>> {
     match args.missing {
-        Missing::Refuse => Ok(model),
+        Missing::Refuse | Missing::Drop => Ok(model),
         Missing::Ignore => model.ignoring_missing(),
     }
 }

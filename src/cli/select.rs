@@ -124,8 +124,15 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         return Err(Error::Config(message));
     };
 
-    let mut failures =
-        fit::save(&FitArgs { plot: None, ..command.fit.clone() }, &finished[best].fit);
+    let schema = points.schema();
+    let mut failures = fit::save(
+        &FitArgs { plot: None, ..command.fit.clone() },
+        &finished[best].fit,
+        schema.as_ref(),
+    );
+    let best_model = &*finished[best].fit.model;
+    let drawn = fit::draw_clusters(&command.fit, best_model, all, schema.as_ref(), &executor);
+    failures.extend(drawn.err());
     if let Some(path) = &command.fit.plot {
         let curves = curves(&sizes, &finished, command.criterion);
         let label = if has_many(&sizes, |it| it.components) { "components" } else { "latents" };
@@ -148,6 +155,8 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         precision: command.fit.compute.precision.name(),
         seed: config.seed,
         seconds_total: begin.elapsed().as_secs_f64(),
+        columns: points.columns.as_ref(),
+        incomplete: points.incomplete,
     };
     let printed = if command.fit.json {
         json_line(&json!({

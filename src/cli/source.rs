@@ -5,7 +5,7 @@ use crate::cli::args::{DataArgs, Missing, Precision};
 use crate::cli::kinds::AnyModel;
 use crate::cli::output;
 use crate::cli::run::size;
-use crate::data::{self, DataSource, OpenOptions};
+use crate::data::{self, Columns, DataSource, OpenOptions, Schema};
 use crate::em::known_from_data;
 use crate::error::{Error, Result};
 use crate::expert::{is_product, name_of_product, parse_product};
@@ -66,6 +66,19 @@ impl<'a> Source<'a> {
 
     pub fn len(self) -> u64 {
         with_points!(self, points => points.len())
+    }
+
+    /// Returns some points, row-major.
+    pub fn rows(self, start: u64, count: usize) -> Result<Vec<f64>> {
+        with_points!(self, points => {
+            let mut buffer = BlockBuf::default();
+            let block = points.read(start, count, &mut buffer)?;
+            let mut values = Vec::with_capacity(count * points.dim());
+            for row in block.points.row_iter() {
+                values.extend(row.iter().map(|value| value.to_f64()));
+            }
+            Ok(values)
+        })
     }
 
     /// Returns the name of a model with columns by number. A name without columns stays as it is.
@@ -185,13 +198,55 @@ fn is_in_memory<T: Scalar>(source: &dyn DataSource<T>) -> Result<bool> {
     Ok(buffer.values.is_empty())
 }
 
-/// Opens the points that were typed.
+/// Points that were opened, and what is told of them beside.
+#[derive(Debug)]
+pub struct Opened {
+    pub source: OwnedSource<'static>,
+    /// The columns, if the points are those of a table.
+    pub columns: Option<Columns>,
+    /// Rows that were left out since a value is missing.
+    pub incomplete: Vec<u64>,
+}
+
+impl Opened {
+    /// Opens files of points, one after the other.
+    pub fn of(
+        files: &[impl AsRef<Path>],
+        options: &OpenOptions,
+        precision: Precision,
+    ) -> Result<Self> {
+        let source = OwnedSource::open(files, options, precision)?;
+        let (columns, incomplete) = with_points!(source.borrow(), points => {
+            (points.columns().cloned(), points.incomplete().to_vec())
+        });
+        Ok(Self { source, columns, incomplete })
+    }
+
+    /// Prints what was decided about the files and a person may want to change.
+    pub fn tell(&self) {
+        for note in self.columns.iter().flat_map(|columns| &columns.notes) {
+            output::complain("note", &format!("{}: {note}", self.source.borrow().name()));
+        }
+        match self.incomplete.len() {
+            0 => {}
+            1 => output::complain("note", &"1 point with a missing value was left out"),
+            n => output::complain("note", &format!("{n} points with missing values were left out")),
+        }
+    }
+}
+
+/// Opens the points that were typed, for a model whose dimensions may have names.
 pub fn open(
     args: &DataArgs,
     weights: Option<&Path>,
     precision: Precision,
-) -> Result<OwnedSource<'static>> {
-    OwnedSource::open(&args.files(), &open_options(args, weights)?, precision)
+    schema: Option<&Schema>,
+) -> Result<Opened> {
+    let mut options = open_options(args, weights)?;
+    options.table.schema = schema.cloned();
+    let opened = Opened::of(&args.files(), &options, precision)?;
+    opened.tell();
+    Ok(opened)
 }
 
 /// Returns how to read the files that were typed.
@@ -200,5 +255,7 @@ pub fn open_options(args: &DataArgs, weights: Option<&Path>) -> Result<OpenOptio
         .raw(args.dtype.zip(args.dim.map(size).transpose()?))
         .weights_column(args.weights_column.clone())
         .weights(weights.map(Path::to_owned))
-        .missing(args.missing == Missing::Ignore))
+        .missing(args.missing == Missing::Ignore)
+        .complete(args.missing == Missing::Drop)
+        .table(args.table.options()))
 }

@@ -1,6 +1,6 @@
 //! Several sources as one, end to end.
 
-use super::{DataSource, is_sparse};
+use super::{Columns, DataSource, is_sparse};
 use crate::block::{Block, BlockBuf, SparseRows};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
@@ -27,6 +27,8 @@ pub struct Concat<T> {
     starts: Vec<u64>,
     /// Whether all parts are sparse.
     sparse: bool,
+    /// Columns of all parts, if all are tables.
+    columns: Option<Columns>,
 }
 
 impl<T: Scalar> std::fmt::Debug for Concat<T> {
@@ -59,7 +61,14 @@ impl<T: Scalar> Concat<T> {
             starts.push(starts.last().copied().unwrap_or_default() + part.len());
         }
         let sparse = parts.iter().all(|part| is_sparse(&**part));
-        Ok(Self { parts, starts, sparse })
+        let mut columns = first.columns().cloned();
+        for part in &parts[1..] {
+            columns = columns.zip(part.columns()).map(|(mut all, columns)| {
+                all.merge(columns);
+                all
+            });
+        }
+        Ok(Self { parts, starts, sparse, columns })
     }
 
     /// The part that has point `row`.
@@ -90,6 +99,10 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
 
     fn column_names(&self) -> Option<&[String]> {
         self.parts[0].column_names()
+    }
+
+    fn columns(&self) -> Option<&Columns> {
+        self.columns.as_ref()
     }
 
     fn skipped(&self) -> u64 {

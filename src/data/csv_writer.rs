@@ -64,6 +64,16 @@ impl CsvWriter {
         self.write(labels)
     }
 
+    /// Appends a row of empty cells.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_empty_row(&mut self) -> Result<()> {
+        // A single empty cell would be a blank line, which is no row.
+        let row = if self.columns == 1 { "\"\"".to_owned() } else { ",".repeat(self.columns - 1) };
+        writeln!(self.file, "{row}").map_err(|fault| Error::io(self.file.path(), fault))
+    }
+
     /// Completes the file and gives it its name.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! | [`Points`] | `memory.rs` | slices, vectors and faer views, without a copy |
 //! | [`NpyFile`] | `npy.rs` | NumPy `.npy`, by positioned reads |
 //! | raw files | `raw.rs` | headerless little-endian values, by positioned reads |
-//! | text | `text.rs` | CSV, TSV and white-space separated text, into memory or a temporary file |
+//! | text | `text/` | CSV, TSV and white-space separated text, into memory or a temporary file |
 //! | Parquet, with the feature `parquet` | `parquet.rs` | columns of floats and of lists of floats, as text |
 //! | [`Subset`] | `subset.rs` | some points of another source, such as those held out |
 //! | [`Concat`] | `concat.rs` | several sources, end to end |
@@ -13,6 +13,9 @@
 //! | Matrix Market | `mtx.rs` | Matrix Market coordinates, into sparse points |
 //! | `.npz` | `npz.rs` | SciPy's sparse matrices, into sparse points |
 //! | [`Weighted`] | `weights.rs` | another source, and gives its points weights |
+//!
+//! Text and Parquet are tables: `table/` decides what their columns are used as, and [`Columns`] says it. `selected.rs` chooses columns of
+//! other sources, and `complete.rs` leaves out points with missing values.
 //!
 //! Files of points, and with them [`open`], come with the feature `files`; the others are always there.
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
@@ -25,8 +28,11 @@ mod section;
 pub(crate) mod shuffle;
 pub(crate) mod sparse;
 pub(crate) mod subset;
+pub(crate) mod table;
 pub(crate) mod weights;
 
+#[cfg(feature = "files")]
+mod complete;
 #[cfg(feature = "files")]
 mod compressed;
 #[cfg(feature = "files")]
@@ -48,6 +54,8 @@ mod positioned;
 #[cfg(feature = "files")]
 pub(crate) mod raw;
 #[cfg(feature = "files")]
+mod selected;
+#[cfg(feature = "files")]
 mod spool;
 #[cfg(feature = "files")]
 pub(crate) mod text;
@@ -58,6 +66,7 @@ pub use {
     shuffle::BadRows,
     sparse::SparsePoints,
     subset::{Subset, split},
+    table::{Column, Columns, Header, Kind, Role, Schema, TableOptions},
     weights::Weighted,
 };
 #[cfg(feature = "files")]
@@ -66,6 +75,7 @@ pub use {
     dtype::Dtype,
     npy::{NpyFile, NpyWriter, Number},
     open::{Format, OpenOptions, expand, open, open_all},
+    text::Lines,
 };
 
 use crate::block::{Block, BlockBuf};
@@ -105,6 +115,16 @@ pub trait DataSource<T: Scalar>: Send + Sync {
     /// Returns the names of the columns, if the source has names.
     fn column_names(&self) -> Option<&[String]> {
         None
+    }
+
+    /// Returns the columns of the table that the source was read from, if it is a table.
+    fn columns(&self) -> Option<&Columns> {
+        None
+    }
+
+    /// Returns rows that were left out since a value is missing, ascending; with them, rows count from 0 without gaps.
+    fn incomplete(&self) -> &[u64] {
+        &[]
     }
 
     /// Reads the `count` points from `start` on; the block borrows from the source or from `buffer`.
@@ -159,6 +179,14 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 
     fn column_names(&self) -> Option<&[String]> {
         (**self).column_names()
+    }
+
+    fn columns(&self) -> Option<&Columns> {
+        (**self).columns()
+    }
+
+    fn incomplete(&self) -> &[u64] {
+        (**self).incomplete()
     }
 
     fn read<'a>(

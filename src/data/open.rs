@@ -1,6 +1,9 @@
 //! Opens files of points: chooses the source by a file's name and content.
 
+use super::complete::Complete;
+use super::selected::Selected;
 use super::shuffle::BadRows;
+use super::table::{Columns, TableOptions};
 use super::{
     DataSource, Dtype, compressed, concat, load, mtx, npy, npz, positioned, raw, text, weights,
 };
@@ -73,6 +76,10 @@ pub struct OpenOptions {
     pub memory: Option<u64>,
     /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
     pub missing: bool,
+    /// Whether points with a missing value are left out. [`DataSource::incomplete`] tells their rows.
+    pub complete: bool,
+    /// How the columns are read: names, choice, signs.
+    pub table: TableOptions,
 }
 
 impl OpenOptions {
@@ -84,6 +91,8 @@ impl OpenOptions {
         bad_rows: BadRows,
         memory: Option<u64>,
         missing: bool,
+        complete: bool,
+        table: TableOptions,
     }
 }
 
@@ -123,21 +132,29 @@ pub fn open_all<T: Scalar>(
     paths: &[impl AsRef<Path>],
     options: &OpenOptions,
 ) -> Result<Box<dyn DataSource<T>>> {
-    let mut parts = Vec::new();
+    let mut options = options.clone();
+    options.missing |= options.complete;
+    let mut parts: Vec<Box<dyn DataSource<T>>> = Vec::new();
     for path in paths {
         for path in expand(path.as_ref())? {
-            parts.push(open_one(&path, options)?);
+            let part = open_one(&path, &options)?;
+            // Columns and levels of further files are those of the first.
+            if let Some(schema) = part.columns().and_then(Columns::schema)
+                && (options.table.schema.is_none() || options.table.new_levels)
+            {
+                options.table.new_levels = true;
+                options.table.schema = Some(schema);
+            }
+            parts.push(part);
         }
     }
-    let source =
+    let mut source =
         if parts.len() == 1 { parts.remove(0) } else { Box::new(concat::Concat::new(parts)?) };
-    match &options.weights {
-        None => Ok(source),
-        Some(weights) => {
-            let weights = read_weights(weights, source.len())?;
-            Ok(Box::new(weights::Weighted::new(source, weights)?))
-        }
+    if let Some(weights) = &options.weights {
+        let weights = read_weights(weights, source.len())?;
+        source = Box::new(weights::Weighted::new(source, weights)?);
     }
+    if options.complete { Complete::of(source) } else { Ok(source) }
 }
 
 /// The files that a name stands for: itself, or all that match it as a pattern.
@@ -173,8 +190,10 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         Some(format) => format,
         None => detect_format(path, options.raw.is_some())?,
     };
-    if format != Format::Text && options.weights_column.is_some() {
-        return refuse("only a text file has a weights column; name a file of weights instead");
+    if !matches!(format, Format::Text | Format::Parquet) && options.weights_column.is_some() {
+        return refuse(
+            "only text and Parquet have a weights column; name a file of weights instead",
+        );
     }
     if format != Format::Raw && options.raw.is_some() {
         return refuse("only a raw file needs a type and a dimension, and this is not one");
@@ -195,7 +214,8 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
             );
         }
     };
-    Ok(source)
+    let is_table = matches!(format, Format::Text | Format::Parquet);
+    if is_table { Ok(source) } else { Selected::choose(source, &options.table) }
 }
 
 #[cfg(feature = "parquet")]

@@ -3,6 +3,7 @@
 use super::DataSource;
 use super::memory::Points;
 use super::raw::RawFile;
+use super::table::Columns;
 use super::weights::Weighted;
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
@@ -15,7 +16,7 @@ use std::path::Path;
 pub(super) struct Table<T> {
     pub values: Spool<T>,
     pub weights: Option<Vec<f64>>,
-    pub header: Option<Vec<String>>,
+    pub columns: Columns,
     pub dim: usize,
     pub skipped: u64,
 }
@@ -33,14 +34,16 @@ impl<T: Scalar> Table<T> {
             None => points,
             Some(weights) => Box::new(Weighted::new(points, weights)?),
         };
-        Ok(Box::new(Unpacked { points, header: self.header, skipped: self.skipped }))
+        let names = self.columns.named.then(|| self.columns.names());
+        Ok(Box::new(Unpacked { points, names, columns: self.columns, skipped: self.skipped }))
     }
 }
 
 /// The points of a table, with its names.
 struct Unpacked<T> {
     points: Box<dyn DataSource<T>>,
-    header: Option<Vec<String>>,
+    names: Option<Vec<String>>,
+    columns: Columns,
     skipped: u64,
 }
 
@@ -55,7 +58,10 @@ impl<T: Scalar> DataSource<T> for Unpacked<T> {
         self.points.len()
     }
     fn column_names(&self) -> Option<&[String]> {
-        self.header.as_deref()
+        self.names.as_deref()
+    }
+    fn columns(&self) -> Option<&Columns> {
+        Some(&self.columns)
     }
     fn skipped(&self) -> u64 {
         self.skipped

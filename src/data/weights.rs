@@ -1,6 +1,6 @@
 //! Sample weights, and attaching them to a source that has none.
 
-use super::DataSource;
+use super::{Columns, DataSource};
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
@@ -51,6 +51,10 @@ impl<T: Scalar, S: DataSource<T>> DataSource<T> for Weighted<S> {
 
     fn column_names(&self) -> Option<&[String]> {
         self.source.column_names()
+    }
+
+    fn columns(&self) -> Option<&Columns> {
+        self.source.columns()
     }
 
     fn read<'a>(

@@ -109,6 +109,10 @@ impl Contents for Map<String, Value> {
         }
     }
 
+    fn value(&self, key: &str) -> Result<Option<Value>> {
+        Ok(self.get(key).cloned())
+    }
+
     fn array(&self, name: &str) -> Result<Option<Array>> {
         if let Some((block, key)) = block_key(name) {
             let value = || self.get("blocks")?.get(block)?.get("parameters")?.get(key);

@@ -46,6 +46,9 @@
 //! Sigmoid belief networks (`sbn`, `sbn3`) have `prior` (H), `weights` D × H and `biases` (D); with three layers `weights` D × I,
 //! `hidden_weights` I × H and `hidden_biases` (I). Truncated posteriors have their `n_states`.
 //!
+//! Names of dimensions are `column_names` (D), `level_names`, an object with the texts that the values 0, 1, ... of a column stand for, and
+//! `weights_column`; [`WithSchema`] reads them, and all may be left out.
+//!
 //! Other families keep their arrays under a key `parameters`, C × D each, with what is known of each column (trials, shape,
 //! location) as D numbers beside them; a single number for all columns is read too. Both places are read. Levels of a
 //! categorical and the total of a multinomial may be left out. A product has `blocks` instead, each with its `family`,
@@ -75,6 +78,7 @@ mod linear_gaussian;
 mod mixture;
 mod mixture_of_factor_analyzers;
 mod sbn;
+mod schema;
 mod stored;
 
 #[cfg(feature = "files")]
@@ -87,6 +91,7 @@ mod learner;
 mod safetensors;
 
 pub use json::{from_json, to_json};
+pub use schema::WithSchema;
 pub use stored::Model;
 
 /// What [`crate::expert`] names.

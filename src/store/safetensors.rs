@@ -105,6 +105,14 @@ impl Contents for Tensors<'_> {
         }
     }
 
+    fn value(&self, key: &str) -> Result<Option<Value>> {
+        match self.text(key)?.map(|text| (serde_json::from_str(&text), text)) {
+            None => Ok(None),
+            Some((Ok(value), _)) => Ok(Some(value)),
+            Some((Err(_), text)) => invalid(format!("{key:?} is {text:?}, expected JSON")),
+        }
+    }
+
     fn array(&self, name: &str) -> Result<Option<Array>> {
         let Some(tensor) = self.header.info(name) else {
             return Ok(None);

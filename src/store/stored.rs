@@ -105,6 +105,12 @@ pub(super) trait Contents {
     /// If something else stands there, or the array is damaged.
     fn array(&self, name: &str) -> Result<Option<Array>>;
 
+    /// The value at a key, of any form, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn value(&self, key: &str) -> Result<Option<Value>>;
+
     /// What this format calls an array.
     fn noun(&self) -> &'static str {
         ""
@@ -133,6 +139,14 @@ impl<'a> File<'a> {
     /// If something else stands there.
     pub fn text(&self, key: &str) -> Result<Option<String>> {
         self.contents.text(key)
+    }
+
+    /// The value at a key, of any form, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn value(&self, key: &str) -> Result<Option<Value>> {
+        self.contents.value(key)
     }
 
     /// The whole number at a key, if there is one.

@@ -341,7 +341,7 @@ fn weights_come_from_a_column_or_a_file() {
         let fault = open_fault(&array, &with(weights.clone()));
         assert!(fault.starts_with(&format!("{}: {expected}", weights.display())), "{fault}");
     }
-    assert!(open_fault(&array, &column).contains("only a text file has a weights column"));
+    assert!(open_fault(&array, &column).contains("only text and Parquet have a weights column"));
     let both = column.weights(Some(array.clone()));
     assert!(open_fault(&points, &both).contains("exclude each other"));
     let missing = folder.path("missing.txt");

@@ -30,4 +30,5 @@ mod sparse;
 mod special_functions;
 mod store;
 mod streaming;
+mod tables;
 mod vector_families;

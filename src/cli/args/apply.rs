@@ -1,8 +1,8 @@
 //! Commands that use a model, and commands that test and measure.
 
-use super::data::{ComputeArgs, DataArgs, Precision, ThreadsArgs, WeightsArgs};
+use super::data::{ComputeArgs, DataArgs, Precision, TableArgs, ThreadsArgs, WeightsArgs};
 use super::fit::KnownArgs;
-use super::values::{named, positive};
+use super::values::{named, output, positive};
 use super::{DATA, DEFAULT_MODEL, MODEL, OUTPUT};
 use crate::em::Config;
 use crate::family::registry;
@@ -19,15 +19,28 @@ pub struct PredictArgs {
     pub data: DataArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
-    /// File to write: .npy or .csv
-    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    /// File to write: .npy or .csv; - is standard output, as text
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT, value_parser = output())]
     pub output: PathBuf,
     /// Write the posterior probabilities of all components instead of labels
     #[arg(long, help_heading = OUTPUT)]
     pub proba: bool,
+    /// Write the lines of DATA, which is text, each with its label and the posterior probability of that label
+    #[arg(long, help_heading = OUTPUT, conflicts_with = "proba")]
+    pub append: bool,
 }
 
-/// Options of 'transform' and 'reconstruct'.
+/// Options of 'reconstruct'.
+#[derive(Clone, Debug, Args)]
+pub struct ReconstructArgs {
+    #[command(flatten)]
+    pub map: MapArgs,
+    /// With --missing ignore, write the expected value of all cells, not of missing cells alone
+    #[arg(long, help_heading = OUTPUT)]
+    pub all: bool,
+}
+
+/// Options of 'transform'.
 #[derive(Clone, Debug, Args)]
 pub struct MapArgs {
     /// Model file that 'fit' saved
@@ -36,7 +49,20 @@ pub struct MapArgs {
     pub data: DataArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
-    /// File to write: .npy or .csv
+    /// File to write: .npy or .csv; - is standard output, as text
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT, value_parser = output())]
+    pub output: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PlotArgs {
+    /// Model file that 'fit' saved
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// File for the picture: .svg
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: PathBuf,
 }
@@ -66,8 +92,8 @@ pub struct SampleArgs {
     /// Number of points
     #[arg(short, value_name = "N", value_parser = positive)]
     pub n: u64,
-    /// File for the points: .npy or .csv
-    #[arg(short, long, value_name = "FILE")]
+    /// File for the points: .npy or .csv; - is standard output, as text
+    #[arg(short, long, value_name = "FILE", value_parser = output())]
     pub output: PathBuf,
     /// File for the component of each point: .npy or .csv
     #[arg(long, value_name = "FILE")]
@@ -97,6 +123,8 @@ pub struct CheckArgs {
     pub model: OsString,
     /// File of points on which to certify the gap of a model file: .npy or text
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub table: TableArgs,
     /// Number of components
     #[arg(short = 'k', long, value_name = "K", help_heading = MODEL, default_value = "3", value_parser = positive)]
     pub components: u64,

@@ -152,6 +152,9 @@ pub struct FitArgs {
     /// File for a plot of all iterations, or of all candidates: .svg
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
+    /// File for a picture of the points in the colours of their components, as 'plot' draws: .svg
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub plot_clusters: Option<PathBuf>,
     /// File for a picture with the weights of each latent as a tile, for points that are pictures: .png
     #[arg(long, value_name = "FILE", help_heading = OUTPUT, requires = "image")]
     pub plot_features: Option<PathBuf>,

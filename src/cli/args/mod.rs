@@ -11,7 +11,8 @@ mod stream;
 mod values;
 
 pub use apply::{
-    BenchArgs, BenchCommand, CheckArgs, InfoArgs, MapArgs, PredictArgs, SampleArgs, ScoreArgs,
+    BenchArgs, BenchCommand, CheckArgs, InfoArgs, MapArgs, PlotArgs, PredictArgs, ReconstructArgs,
+    SampleArgs, ScoreArgs,
 };
 pub use data::{DataArgs, Missing, Precision, ThreadsArgs};
 pub use fit::{FitArgs, FitCommand, SelectCommand, Start};
@@ -76,7 +77,8 @@ For sigmoid belief networks the output is the most probable state of each point.
 
 Example:
   entropysum predict model.safetensors points.npy -o labels.npy
-  entropysum predict model.safetensors points.npy -o posteriors.npy --proba")]
+  entropysum predict model.safetensors points.npy -o posteriors.npy --proba
+  entropysum predict model.safetensors points.csv -o labelled.csv --append")]
     #[command(allow_negative_numbers = true)]
     Predict(PredictArgs),
     /// Write the posterior means of the latents of each point
@@ -96,7 +98,7 @@ the output is an average over the components of a point.
 Example:
   entropysum reconstruct model.safetensors points.npy -o reconstructed.npy")]
     #[command(allow_negative_numbers = true)]
-    Reconstruct(MapArgs),
+    Reconstruct(ReconstructArgs),
     /// Print the log-likelihood of points and the information criteria of a model
     #[command(after_help = "\
 Example:
@@ -111,6 +113,17 @@ Example:
   entropysum sample model.safetensors -n 1000000 -o points.npy --labels labels.npy")]
     #[command(allow_negative_numbers = true)]
     Sample(SampleArgs),
+    /// Draw points in the colours of their components
+    #[command(after_help = "\
+Each pair of up to six dimensions has a panel; points of more dimensions are projected on the two directions that separate
+the components best. A single dimension has a histogram, with the densities of the components. Ellipses are of one and two
+standard deviations of the points of a component. Points that are small could be of another component. At most 3000
+points are drawn, evenly apart in the order of the file.
+
+Example:
+  entropysum plot model.safetensors points.csv -o clusters.svg")]
+    #[command(allow_negative_numbers = true)]
+    Plot(PlotArgs),
     /// Print the parameters of a model
     #[command(after_help = "\
 Example:

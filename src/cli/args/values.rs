@@ -1,6 +1,7 @@
 //! Turns the text of an option into its value.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Numbers that were typed as a list with ranges.
@@ -15,6 +16,26 @@ pub fn named<V: Copy + Send + Sync + 'static, const N: usize>(
     PossibleValuesParser::new(values.map(name)).map(move |text| {
         *values.iter().find(|value| name(**value) == text).expect("clap took one of the names")
     })
+}
+
+/// Takes the name of a file to read; `-` is standard input.
+pub fn input() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new()
+        .map(|text| if text == "-" { "/dev/stdin".into() } else { PathBuf::from(text) })
+}
+
+/// Takes the name of a file to write; `-` is standard output.
+pub fn output() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new()
+        .map(|text| if text == "-" { "/dev/stdout".into() } else { PathBuf::from(text) })
+}
+
+pub fn decimal(text: &str) -> Result<char, String> {
+    match text {
+        "." => Ok('.'),
+        "," => Ok(','),
+        _ => Err("expected . or ,".to_owned()),
+    }
 }
 
 /// Reads `1..5` or `1,2,8..12`, and drops repetitions.

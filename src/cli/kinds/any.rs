@@ -2,11 +2,12 @@
 
 use super::{Described, Kind, kind_of};
 use crate::cli::source::{Source, with_points};
+use crate::data::Schema;
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::inference::{self, Score};
 use crate::model::{Density, LatentSpace};
-use crate::store::{self, Model, Stored};
+use crate::store::{self, Model, Stored, WithSchema};
 use serde_json::Value;
 use std::any::Any;
 use std::fmt::Debug;
@@ -41,8 +42,9 @@ pub trait AnyModel: Described + Any + Debug + Send + Sync {
     fn name(&self) -> String;
     fn settings(&self) -> Vec<(&'static str, Value)>;
     fn sizes(&self) -> Vec<(&'static str, usize)>;
-    fn to_json(&self) -> Value;
-    fn save(&self, path: &Path) -> Result<()>;
+    /// Returns the model with the names of its dimensions, as JSON.
+    fn to_json(&self, schema: Option<&Schema>) -> Value;
+    fn save(&self, path: &Path, schema: Option<&Schema>) -> Result<()>;
     fn dim(&self) -> usize;
     fn n_parameters(&self) -> usize;
     /// Returns the number of components; 0 for a model without components.
@@ -97,12 +99,12 @@ impl<M: Kind> AnyModel for M {
         Stored::sizes(self)
     }
 
-    fn to_json(&self) -> Value {
-        store::to_json(self)
+    fn to_json(&self, schema: Option<&Schema>) -> Value {
+        store::to_json(&WithSchema { model: self.clone(), schema: schema.cloned() })
     }
 
-    fn save(&self, path: &Path) -> Result<()> {
-        store::save(path, self)
+    fn save(&self, path: &Path, schema: Option<&Schema>) -> Result<()> {
+        store::save(path, &WithSchema { model: self.clone(), schema: schema.cloned() })
     }
 
     fn dim(&self) -> usize {
@@ -208,8 +210,8 @@ impl<M: LatentSpace<f32> + LatentSpace<f64>> Latents for M {
     }
 }
 
-/// Loads a model of any kind.
-pub fn load(path: &Path) -> Result<Box<dyn AnyModel>> {
-    let model: Model = store::load(path)?;
-    (kind_of(&model.name()).model)(model)
+/// Loads a model of any kind, with the names of its dimensions if it has names.
+pub fn load(path: &Path) -> Result<(Box<dyn AnyModel>, Option<Schema>)> {
+    let WithSchema::<Model> { model, schema } = store::load(path)?;
+    Ok(((kind_of(&model.name()).model)(model)?, schema))
 }

@@ -5,7 +5,7 @@ use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
-use crate::data::DataSource;
+use crate::data::{DataSource, Schema};
 use crate::em::{Fit, Fitting, Form, LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -124,15 +124,16 @@ impl Described for LinearGaussian {
     }
 
     /// The first loadings of the first dimensions, and their noise.
-    fn table(&self) -> String {
+    fn table(&self, schema: Option<&Schema>) -> String {
         const ROWS: usize = 50;
         const VALUES: usize = 6;
         let more = if self.latents() > VALUES { " ..." } else { "" };
         let mut text = "dimension         mean        noise  loadings\n".to_owned();
         for d in 0..self.dim().min(ROWS) {
+            let name = schema.map_or(d.to_string(), |schema| output::shortened(&schema.names[d]));
             let (mean, noise) = (self.mean()[d], self.noise_variances()[d]);
             let (mean, noise) = (output::significant(mean, 6), output::significant(noise, 6));
-            let _ = write!(text, "{d:>9}  {mean:>11}  {noise:>11} ");
+            let _ = write!(text, "{name:>9}  {mean:>11}  {noise:>11} ");
             for value in self.loadings().row(d).iter().take(VALUES) {
                 let _ = write!(text, " {:>11}", output::significant(*value, 6));
             }

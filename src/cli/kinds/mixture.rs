@@ -5,11 +5,11 @@ use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
-use crate::data::DataSource;
+use crate::data::{DataSource, Schema};
 use crate::em::{Init, MixtureSpec};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::family::registry;
+use crate::family::{ExponentialFamily, registry};
 use crate::model::{Mixture, Posterior};
 use crate::store::Stored;
 use serde_json::Value;
@@ -70,7 +70,7 @@ impl Kind for Mixture {
         let advice = "gaussian-diag needs far less";
         check_memory(&spec.family.name(), spec.n_components, per_component, advice)?;
         let spec = match args.data.missing {
-            Missing::Refuse => spec,
+            Missing::Refuse | Missing::Drop => spec,
             Missing::Ignore => spec.ignoring_missing()?,
         };
         let spec = spec.with_bad_rows(args.stream.on_bad_row.unwrap_or_default());
@@ -104,12 +104,37 @@ impl Described for Mixture {
         ]
     }
 
-    fn table(&self) -> String {
-        let specs = self.family().parameters();
-        let first = specs.iter().find(|spec| !spec.shared);
-        let values = first.and_then(|spec| self.parameter(&spec.name)).unwrap_or_default();
-        let name = first.map_or("", |spec| &*spec.name);
-        component_table(self.weights(), &self.entropy_contributions(), name, &values)
+    fn table(&self, schema: Option<&Schema>) -> String {
+        let first = |family: &dyn ExponentialFamily, prefix: &str| {
+            let spec = family.parameters().into_iter().find(|spec| !spec.shared)?;
+            let values = self.parameter(&format!("{prefix}{}", spec.name))?;
+            Some((spec.name, values))
+        };
+        let array =
+            |title: &str, name: &str, values: Vec<f64>, columns: &[usize], is_named: bool| {
+                let per_column = values.len() / (self.n_components() * columns.len()).max(1);
+                // One value a column, or one for each of its levels; other shapes have no names.
+                let is_plain = name == "probabilities" || per_column == 1;
+                let labels = match is_plain && is_named {
+                    true => labels(columns, per_column, schema),
+                    false => Vec::new(),
+                };
+                Values::new(title, values, &labels)
+            };
+        let family = self.family();
+        let mut blocks = Vec::new();
+        if family.blocks().is_empty() {
+            let (name, values) = first(family, "").unwrap_or_default();
+            let columns: Vec<usize> = (0..family.dim()).collect();
+            blocks.push(array(&name, &name, values, &columns, schema.is_some()));
+        }
+        for (b, block) in family.blocks().iter().enumerate() {
+            let prefix = format!("blocks.{b}.");
+            let Some((name, values)) = first(&*block.family, &prefix) else { continue };
+            let title = format!("{} {name}", block.family.name());
+            blocks.push(array(&title, &name, values, &block.columns, true));
+        }
+        component_table(self.weights(), &self.entropy_contributions(), &blocks)
     }
 
     /// At random parameters of its family only: its own may be at a boundary, as a probability of 0 is.
@@ -122,29 +147,77 @@ impl Described for Mixture {
     }
 }
 
-/// The heaviest components first, each with the first values of its first array of parameters.
-pub(super) fn component_table(
-    weights: &[f64],
-    contributions: &[f64],
-    name: &str,
-    values: &[f64],
-) -> String {
+/// Returns what the values of a parameter are called: as the columns are, or as the levels of each column if there are values for each
+/// of so many levels.
+fn labels(columns: &[usize], n_levels: usize, schema: Option<&Schema>) -> Vec<String> {
+    let Some(schema) = schema else { return columns.iter().map(usize::to_string).collect() };
+    let of = |&column: &usize| {
+        let (name, levels) = (&schema.names[column], &schema.levels[column]);
+        let level = move |level: usize| match levels.get(level) {
+            _ if n_levels == 1 => name.clone(),
+            Some(level) => format!("{name}={level}"),
+            None => format!("{name}={level}"),
+        };
+        (0..n_levels).map(level)
+    };
+    columns.iter().flat_map(of).collect()
+}
+
+/// Values of the components: one array of parameters.
+pub(super) struct Values {
+    title: String,
+    values: Vec<f64>,
+}
+
+/// Values of a component that a table shows.
+const VALUES: usize = 6;
+
+impl Values {
+    /// Takes an array, C x D; labels are for the title.
+    pub fn new(title: &str, values: Vec<f64>, labels: &[String]) -> Self {
+        let shown: Vec<String> =
+            labels.iter().take(VALUES).map(|label| output::shortened(label)).collect();
+        let more = if labels.len() > VALUES { ", ..." } else { "" };
+        let title = match shown.is_empty() {
+            true => title.to_owned(),
+            false => format!("{title} of {}{more}", shown.join(", ")),
+        };
+        Self { title, values }
+    }
+
+    fn write(&self, c: usize, n_components: usize, text: &mut String) {
+        let width = self.values.len() / n_components;
+        for value in self.values[c * width..][..width].iter().take(VALUES) {
+            let _ = write!(text, " {:>11}", output::significant(*value, 6));
+        }
+        *text += if width > VALUES { " ...\n" } else { "\n" };
+    }
+}
+
+/// The heaviest components first, each with the first values of its arrays of parameters. Further arrays are tables below.
+pub(super) fn component_table(weights: &[f64], contributions: &[f64], arrays: &[Values]) -> String {
     const ROWS: usize = 50;
-    const VALUES: usize = 6;
-    let width = values.len() / weights.len();
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
 
-    let mut text = format!("component    weight   entropy part  {name}\n");
-    for &c in order.iter().take(ROWS) {
-        let _ = write!(text, "{c:>9}  {:>8.6}  {:>13.6} ", weights[c], contributions[c]);
-        for value in values[c * width..][..width].iter().take(VALUES) {
-            let _ = write!(text, " {:>11}", output::significant(*value, 6));
+    let mut text = String::new();
+    for (i, array) in arrays.iter().enumerate() {
+        text += match i {
+            0 => "component    weight   entropy part  ",
+            _ => "\ncomponent  ",
+        };
+        text += &array.title;
+        text.push('\n');
+        for &c in order.iter().take(ROWS) {
+            let _ = write!(text, "{c:>9} ");
+            if i == 0 {
+                let _ = write!(text, " {:>8.6}  {:>13.6} ", weights[c], contributions[c]);
+            }
+            array.write(c, weights.len(), &mut text);
         }
-        text += if width > VALUES { " ...\n" } else { "\n" };
-    }
-    if order.len() > ROWS {
-        let _ = writeln!(text, "          and {} lighter ones", order.len() - ROWS);
+        if order.len() > ROWS {
+            let _ = writeln!(text, "          and {} lighter ones", order.len() - ROWS);
+        }
     }
     text
 }

@@ -1,11 +1,11 @@
 //! Mixtures of factor analysers on the command line.
 
-use super::mixture::{check_components, check_memory, component_table, fresh_start};
+use super::mixture::{Values, check_components, check_memory, component_table, fresh_start};
 use super::{Described, Given, Kind, Latents};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
-use crate::data::DataSource;
+use crate::data::{DataSource, Schema};
 use crate::em::FactorAnalyzersSpec;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -99,9 +99,11 @@ impl Described for MixtureOfFactorAnalyzers {
         FactorModel::of_factor_analyzers(self)
     }
 
-    fn table(&self) -> String {
+    fn table(&self, schema: Option<&Schema>) -> String {
         let means = self.parameter("means").expect("a name of this kind");
-        component_table(self.weights(), &self.entropy_contributions(), "means", &means)
+        let names = schema.map_or(&[][..], |schema| &schema.names);
+        let means = Values::new("means", means, names);
+        component_table(self.weights(), &self.entropy_contributions(), &[means])
     }
 
     fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {

@@ -16,7 +16,7 @@ pub use learning::{AnyKind, Outcome, Prepared, Run, Scree};
 
 use crate::cli::args::FitArgs;
 use crate::criterion::{CertifiedGap, FactorModel};
-use crate::data::DataSource;
+use crate::data::{DataSource, Schema};
 use crate::em::Spec;
 use crate::em::StreamAlgorithm;
 use crate::error::{Error, Result};
@@ -56,8 +56,8 @@ pub trait Described {
     /// Returns what a report tells of the parameters.
     fn details(&self) -> Vec<(&'static str, Value)>;
 
-    /// Returns the parameters as a table for people.
-    fn table(&self) -> String;
+    /// Returns the parameters as a table for people, with the names of dimensions where they have names.
+    fn table(&self, schema: Option<&Schema>) -> String;
 
     /// Returns the model that `check` tests: one of this kind, size and parameters.
     fn factors(&self) -> FactorModel;

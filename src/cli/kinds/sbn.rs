@@ -5,7 +5,7 @@ use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::criterion::{CertifiedGap, FactorModel};
-use crate::data::DataSource;
+use crate::data::{DataSource, Schema};
 use crate::em::SbnSpec;
 use crate::em::StreamAlgorithm;
 use crate::error::{Error, Result};
@@ -144,7 +144,7 @@ impl Described for SigmoidBeliefNet {
     }
 
     /// The top latents that are on most often first, each with the size of its weights and the first of them.
-    fn table(&self) -> String {
+    fn table(&self, _: Option<&Schema>) -> String {
         const ROWS: usize = 50;
         const VALUES: usize = 6;
         let layer = self.hidden().unwrap_or(self.observables());

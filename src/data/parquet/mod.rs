@@ -1,21 +1,25 @@
-//! Parquet files: columns of floats, and of lists of floats that are all of one length.
+//! Parquet files: columns of numbers and booleans, and of lists of numbers that are all of one length; texts are levels, or left out.
 //!
 //! A column is one dimension, and a list of L floats is L of them, in the order of the file. Values stand column by column
 //! and packed, so that points cannot be read in any order; row group by row group they become rows in memory, or in a
 //! temporary file if they are larger than the memory allowed.
 
+mod column;
+
 use super::positioned::open_readable;
 use super::shuffle::BadRows;
 use super::spool::{Spool, Table, no_room};
+use super::table::Role;
+use super::table::layout::{Found, lay_out};
+use super::table::levels::Levels;
+use super::weights::check_weights;
 use super::{DataSource, OpenOptions};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
-use ::parquet::basic::Type as Physical;
-use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use ::parquet::data_type::DataType;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
+use column::{Column, kind, top};
 use std::path::Path;
 
 /// Rows that are unpacked at a time: a few pages of each column are in memory.
@@ -38,28 +42,39 @@ pub(super) fn open_parquet<T: Scalar>(
     let (file, _) = open_readable(path)?;
     let file = SerializedFileReader::new(file).map_err(damaged)?;
     let schema = file.metadata().file_metadata().schema_descr_ptr();
-    let mut columns = Vec::new();
-    for descriptor in schema.columns() {
-        columns.push(Column::new(descriptor).map_err(|message| DataError::new(&name, message))?);
+    let fault = |message: String| DataError::new(&name, message);
+    let descriptors = schema.columns();
+    let of = |descriptor: &ColumnDescriptor| top(descriptor).to_owned();
+    let names: Vec<String> = descriptors.iter().map(|it| of(it)).collect();
+    let found: Vec<Found> = descriptors
+        .iter()
+        .map(|it| Found { kind: kind(it), counts: false, is_list: it.max_rep_level() > 0 })
+        .collect();
+    if names.is_empty() {
+        return Err(fault("no columns".to_owned()).into());
     }
-    if columns.is_empty() {
-        return Err(DataError::new(&name, "no columns").into());
+    let weights = options.weights_column.as_deref();
+    let mut layout = lay_out(Some(&names), &found, weights, &options.table).map_err(fault)?;
+    let weights_at = layout.all.iter().position(|column| column.role == Role::Weights);
+    let mut columns = Vec::new();
+    for (&index, levels) in layout.order.iter().zip(Levels::of(&layout, &options.table)) {
+        columns.push(Column::new(index, &descriptors[index], levels).map_err(fault)?);
+    }
+    let dimensions = columns.len();
+    if let Some(index) = weights_at {
+        columns.push(Column::new(index, &descriptors[index], None).map_err(fault)?);
     }
 
     let skips = options.bad_rows == BadRows::Skip;
-    let mut table = Table {
-        values: Spool::new(options.memory),
-        weights: None,
-        header: None,
-        dim: 0,
-        skipped: 0,
-    };
+    let mut values = Spool::new(options.memory);
+    let mut weights = Vec::new();
+    let mut skipped = 0;
     let (mut row, mut points, mut kept) = (0u64, Vec::new(), 0u64);
     for group in 0..file.num_row_groups() {
         let group = file.get_row_group(group).map_err(damaged)?;
         let mut readers = Vec::new();
-        for index in 0..columns.len() {
-            readers.push(group.get_column_reader(index).map_err(damaged)?);
+        for column in &columns {
+            readers.push(group.get_column_reader(column.index).map_err(damaged)?);
         }
         let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
         while left > 0 {
@@ -75,17 +90,31 @@ pub(super) fn open_parquet<T: Scalar>(
             }
             points.clear();
             for i in 0..count {
-                let (before, mut fault) = (points.len(), None);
-                for column in &mut columns {
+                let (before, mut fault, mut weight) = (points.len(), None, None);
+                for (c, column) in columns.iter_mut().enumerate() {
                     let at = points.len() - before;
-                    fault =
-                        fault.or(column.take(i, options.missing, &mut points).map(|it| (at, it)));
+                    let taken = column.take(i, options.missing && c < dimensions, &mut points);
+                    fault = fault.or(taken.map(|it| (at, it)));
+                    if c == dimensions {
+                        weight = points.pop().map(Scalar::to_f64);
+                    }
                 }
                 match fault {
-                    None => kept += 1,
+                    None => {
+                        let mut at = before;
+                        for column in &columns[..dimensions] {
+                            let width = column.width.unwrap_or_default();
+                            for value in &points[at..at + width] {
+                                layout.all[column.index].count(value.to_f64());
+                            }
+                            at += width;
+                        }
+                        weights.extend(weight);
+                        kept += 1;
+                    }
                     Some(_) if skips => {
                         points.truncate(before);
-                        table.skipped += 1;
+                        skipped += 1;
                     }
                     Some((at, (offset, message))) => {
                         let fault = DataError::new(&name, message);
@@ -93,7 +122,7 @@ pub(super) fn open_parquet<T: Scalar>(
                     }
                 }
             }
-            table.values.extend(&points).map_err(|fault| no_room(&name, &fault))?;
+            values.extend(&points).map_err(|fault| no_room(&name, &fault))?;
             row += count as u64;
             left -= count;
         }
@@ -101,163 +130,17 @@ pub(super) fn open_parquet<T: Scalar>(
     if kept == 0 {
         return Err(DataError::new(&name, "no points").into());
     }
-    table.dim = columns.iter().filter_map(|column| column.width).sum();
-    table.header = Some(columns.iter().flat_map(Column::names).collect());
-    table.into_source(path)
-}
-
-/// A column of the file, and the values of some rows.
-struct Column {
-    name: String,
-    is_list: bool,
-    /// The definition level of a value that is there, and the least one of a place for a value.
-    defined: i16,
-    placed: i16,
-    /// Dimensions: 1, or the length of the first list.
-    width: Option<usize>,
-    definitions: Vec<i16>,
-    repetitions: Vec<i16>,
-    /// Values that are there, one after another, and where those of a row and its levels begin; one row more at the end.
-    values: Vec<f64>,
-    starts: Vec<(usize, usize)>,
-}
-
-impl Column {
-    /// A column by its description, or what is wrong with it.
-    fn new(descriptor: &ColumnDescriptor) -> Result<Self, String> {
-        // The name of a list; of what is in it the formats' writers have names of their own.
-        let parts = descriptor.path().parts();
-        let name = parts.first().cloned().unwrap_or_default();
-        let is_list = descriptor.max_rep_level() == 1;
-        let physical = descriptor.physical_type();
-        if !matches!(physical, Physical::FLOAT | Physical::DOUBLE) {
-            return Err(format!(
-                "column {:?} is of type {physical}, expected FLOAT, DOUBLE or lists of them",
-                parts.join(".")
-            ));
-        }
-        // A list is a group of a repeated group of its elements, or shorter; more is something else.
-        if descriptor.max_rep_level() > 1 || parts.len() > if is_list { 3 } else { 1 } {
-            return Err(format!(
-                "column {:?} is nested, expected numbers or lists of numbers",
-                parts.join(".")
-            ));
-        }
-        Ok(Self {
-            name,
-            is_list,
-            defined: descriptor.max_def_level(),
-            placed: descriptor.max_def_level() - i16::from(descriptor.self_type().is_optional()),
-            width: (!is_list).then_some(1),
-            definitions: Vec::new(),
-            repetitions: Vec::new(),
-            values: Vec::new(),
-            starts: Vec::new(),
-        })
+    let dim = columns[..dimensions].iter().filter_map(|column| column.width).sum();
+    for column in columns {
+        let told = &mut layout.all[column.index];
+        told.width = column.width.unwrap_or(1);
+        told.levels = column.levels.map(Levels::into_names).unwrap_or_default();
     }
-
-    /// What its dimensions are called.
-    fn names(&self) -> impl Iterator<Item = String> {
-        let number =
-            |d| if self.is_list { format!("{}[{d}]", self.name) } else { self.name.clone() };
-        (0..self.width.unwrap_or_default()).map(number)
+    if weights_at.is_some() {
+        check_weights(&name, &weights, kept)?;
     }
-
-    /// Reads the next rows; returns how many there were.
-    fn read(&mut self, reader: &mut ColumnReader, rows: usize) -> Result<usize, ParquetError> {
-        self.values.clear();
-        let read = match reader {
-            ColumnReader::FloatColumnReader(reader) => self.read_typed(reader, rows, f64::from),
-            ColumnReader::DoubleColumnReader(reader) => self.read_typed(reader, rows, |v| v),
-            _ => Err(ParquetError::General("its type is not that of the schema".to_owned())),
-        }?;
-        self.starts.clear();
-        let (mut level, mut value) = (0, 0);
-        for _ in 0..read {
-            self.starts.push((level, value));
-            loop {
-                value += usize::from(self.is_there(level));
-                level += 1;
-                if self.repetitions.get(level).is_none_or(|&repetition| repetition == 0) {
-                    break;
-                }
-            }
-        }
-        self.starts.push((level, value));
-        if value != self.values.len() {
-            return Err(ParquetError::General("its levels are not those of its values".to_owned()));
-        }
-        Ok(read)
-    }
-
-    fn read_typed<D: DataType>(
-        &mut self,
-        reader: &mut ColumnReaderImpl<D>,
-        rows: usize,
-        convert: impl Fn(D::T) -> f64,
-    ) -> Result<usize, ParquetError> {
-        let mut values = Vec::new();
-        self.definitions.clear();
-        self.repetitions.clear();
-        let mut read = 0;
-        // Where a chunk ends in the middle, there may be fewer than asked for.
-        while read < rows {
-            let (more, _, levels) = reader.read_records(
-                rows - read,
-                Some(&mut self.definitions),
-                Some(&mut self.repetitions),
-                &mut values,
-            )?;
-            if more == 0 && levels == 0 {
-                break;
-            }
-            read += more;
-        }
-        self.values.extend(values.into_iter().map(convert));
-        Ok(read)
-    }
-
-    fn is_there(&self, level: usize) -> bool {
-        self.defined == 0 || self.definitions.get(level) == Some(&self.defined)
-    }
-
-    /// Appends the values of a row, NaN for those that are missing; or tells at which of its dimensions what is wrong.
-    fn take<T: Scalar>(
-        &mut self,
-        row: usize,
-        missing: bool,
-        out: &mut Vec<T>,
-    ) -> Option<(usize, String)> {
-        let ((first, mut value), (end, _)) = (self.starts[row], self.starts[row + 1]);
-        // A list that is empty, or null, has one level too, but no place.
-        let is_empty = self.is_list && self.definitions[first] < self.placed;
-        let length = if is_empty { 0 } else { end - first };
-        if length > 0 {
-            self.width.get_or_insert(length);
-        }
-        let width = self.width.unwrap_or_default();
-        if length != width || length == 0 {
-            let message = format!(
-                "a list of {length} number(s) in {:?}, expected {}",
-                self.name,
-                if width == 0 { "some".to_owned() } else { format!("{width} as before") }
-            );
-            return Some((0, message));
-        }
-        let mut fault = None;
-        for level in first..end {
-            if self.is_there(level) {
-                out.push(T::from_f64(self.values[value]));
-                value += 1;
-            } else if missing {
-                out.push(T::from_f64(f64::NAN));
-            } else {
-                let message = format!("the value of {:?} is null, expected a number", self.name);
-                fault = fault.or(Some((level - first, message)));
-            }
-        }
-        fault
-    }
+    let weights = weights_at.map(|_| weights);
+    Table { values, weights, columns: layout, dim, skipped }.into_source(path)
 }
 
 #[cfg(test)]
@@ -265,7 +148,9 @@ mod tests {
     use super::*;
     use crate::block::BlockBuf;
     use ::parquet::basic::{Compression, ZstdLevel};
-    use ::parquet::data_type::{DoubleType, FloatType, Int64Type};
+    use ::parquet::data_type::{
+        BoolType, ByteArray, ByteArrayType, DoubleType, FloatType, Int64Type,
+    };
     use ::parquet::file::properties::WriterProperties;
     use ::parquet::file::writer::SerializedFileWriter;
     use ::parquet::schema::parser::parse_message_type;
@@ -277,6 +162,8 @@ mod tests {
         F32(Vec<f32>),
         F64(Vec<f64>),
         I64(Vec<i64>),
+        Booleans(Vec<bool>),
+        Texts(Vec<&'static str>),
         Levels(Vec<f64>, Vec<i16>, Vec<i16>),
     }
 
@@ -297,6 +184,11 @@ mod tests {
                     Values::F32(v) => column.typed::<FloatType>().write_batch(v, None, None),
                     Values::F64(v) => column.typed::<DoubleType>().write_batch(v, None, None),
                     Values::I64(v) => column.typed::<Int64Type>().write_batch(v, None, None),
+                    Values::Booleans(v) => column.typed::<BoolType>().write_batch(v, None, None),
+                    Values::Texts(v) => {
+                        let texts: Vec<ByteArray> = v.iter().map(|&it| it.into()).collect();
+                        column.typed::<ByteArrayType>().write_batch(&texts, None, None)
+                    }
                     Values::Levels(v, definitions, repetitions) => {
                         let repetitions = (!repetitions.is_empty()).then_some(&repetitions[..]);
                         column.typed::<DoubleType>().write_batch(v, Some(definitions), repetitions)
@@ -400,7 +292,7 @@ mod tests {
         let numbers = || Values::F64(vec![0.5; 4]);
         let null = Values::Levels(vec![1.0, 2.0, 4.0], vec![1, 1, 0, 1], vec![]);
         let found = fault("required double a; optional double b;", vec![numbers(), null]);
-        assert_eq!(found, ": row 2, column 1: the value of \"b\" is null, expected a number");
+        assert!(found.starts_with(": row 2, column 1: \"b\" is null: missing value"), "{found}");
 
         // Two numbers, then one; an empty list; no list; a null in a list.
         for (definitions, repetitions, values, expected) in [
@@ -426,19 +318,56 @@ mod tests {
                 vec![3, 3, 3, 2],
                 vec![0, 1, 0, 1],
                 3,
-                "row 1, column 1: the value of \"v\" is null, expected a number",
+                "row 1, column 1: \"v\" is null: missing value",
             ),
         ] {
             let values = Values::Levels(vec![1.0; values], definitions, repetitions);
-            assert_eq!(fault(LISTS, vec![values]), format!(": {expected}"));
+            assert!(fault(LISTS, vec![values]).starts_with(&format!(": {expected}")), "{expected}");
         }
 
-        let found = fault("required int64 id;", vec![Values::I64(vec![1, 2])]);
-        assert!(found.contains("column \"id\" is of type INT64, expected FLOAT"), "{found}");
+        let time = "required int64 time (TIMESTAMP_MILLIS);";
+        let found = fault(time, vec![Values::I64(vec![1, 2])]);
+        assert!(found.contains("no column is left for the points"), "{found}");
         let nested = "required group g { required double x; }";
         let found = fault(nested, vec![numbers()]);
         assert!(found.contains("column \"g.x\" is nested"), "{found}");
         assert!(fault("required double a;", vec![Values::F64(vec![])]).contains("no points"));
+    }
+
+    #[test]
+    fn whole_numbers_and_booleans_are_numbers_and_the_index_is_left_out() {
+        let columns = "required int64 n; required boolean ok; required binary city (UTF8);
+            required int64 time (TIMESTAMP_MILLIS); required double w; required int64 __index_level_0__;";
+        let integers = |values: [i64; 3]| Values::I64(values.to_vec());
+        let group = vec![
+            integers([7, -8, 1 << 40]),
+            Values::Booleans(vec![true, false, true]),
+            Values::Texts(vec!["Rome", "Paris", "Rome"]),
+            integers([0; 3]),
+            Values::F64(vec![1.0, 2.0, 0.5]),
+            integers([0, 1, 2]),
+        ];
+        let file = file(columns, Compression::SNAPPY, &[group]);
+        let weighted = OpenOptions::default().weights_column(Some("w".to_owned()));
+        let source = open(&file, &weighted).unwrap();
+        assert_eq!(source.column_names().unwrap(), ["n", "ok"]);
+        let expected = [[7.0, 1.0], [-8.0, 0.0], [(1i64 << 40) as f64, 1.0]];
+        assert_eq!(rows(&*source), expected);
+        let mut buffer = BlockBuf::default();
+        let block = source.read(0, 3, &mut buffer).unwrap();
+        assert_eq!(block.weights, Some(&[1.0, 2.0, 0.5][..]));
+        let columns = source.columns().unwrap();
+        let roles: Vec<_> = columns.all.iter().map(|column| column.role.clone()).collect();
+        let [text, index] = [Role::LeftOut("text"), Role::LeftOut("row index")];
+        let dimension = || Role::Dimension;
+        assert_eq!(roles, [dimension(), dimension(), text.clone(), text, Role::Weights, index]);
+
+        let table = crate::data::TableOptions::default()
+            .columns(Some(vec!["city".into(), "n".into()]))
+            .named_by_model(vec![("city".into(), true)]);
+        let source = open(&file, &OpenOptions::default().table(table)).unwrap();
+        assert_eq!(rows(&*source), [[0.0, 7.0], [1.0, -8.0], [0.0, (1i64 << 40) as f64]]);
+        assert_eq!(source.columns().unwrap().schema().unwrap().levels[0], ["Rome", "Paris"]);
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! `predict --append`: the lines of a text, each with its label.
+
+use crate::cli::args::PredictArgs;
+use crate::cli::kinds::{AnyModel, PerPoint};
+use crate::cli::progress::check_interrupt;
+use crate::cli::source::Opened;
+use crate::data::{Lines, Schema, TableOptions, expand};
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::expert::AtomicFile;
+
+/// Writes the lines of all files, with the label of each point and its posterior probability.
+pub fn run(
+    args: &PredictArgs,
+    model: &dyn AnyModel,
+    points: &Opened,
+    schema: Option<Schema>,
+    executor: &Executor,
+) -> Result<()> {
+    let mut files = Vec::new();
+    for file in args.data.files() {
+        files.extend(expand(file)?);
+    }
+    let mut rows = Rows {
+        lines: None,
+        files: files.into_iter().rev().collect(),
+        options: args.data.table.options().schema(schema),
+        file: AtomicFile::create(&args.output)?,
+        has_header: false,
+        gaps: &points.incomplete,
+        next: 0,
+    };
+    let n_components = model.n_components();
+    model.per_point(PerPoint::Posterior, points.source.borrow(), executor, &mut |values| {
+        check_interrupt()?;
+        for posteriors in values.chunks(n_components) {
+            let mut best = 0;
+            (1..n_components).for_each(|c| {
+                if posteriors[c] > posteriors[best] {
+                    best = c
+                }
+            });
+            rows.write(Some((best, posteriors[best])))?;
+        }
+        Ok(())
+    })?;
+    while rows.is_gap() {
+        rows.write_line(None)?;
+    }
+    rows.file.commit()
+}
+
+struct Rows<'a> {
+    lines: Option<Lines>,
+    /// Files that are left, the next one last.
+    files: Vec<std::path::PathBuf>,
+    options: TableOptions,
+    file: AtomicFile,
+    has_header: bool,
+    /// Rows without a label.
+    gaps: &'a [u64],
+    next: u64,
+}
+
+impl Rows<'_> {
+    fn is_gap(&self) -> bool {
+        self.gaps.binary_search(&self.next).is_ok()
+    }
+
+    fn write(&mut self, label: Option<(usize, f64)>) -> Result<()> {
+        while self.is_gap() {
+            self.write_line(None)?;
+        }
+        self.write_line(label)
+    }
+
+    /// Writes the next line with its label.
+    fn write_line(&mut self, label: Option<(usize, f64)>) -> Result<()> {
+        loop {
+            if let Some(lines) = &mut self.lines
+                && let Some(line) = lines.next_line()?
+            {
+                let cells = label.map_or([String::new(), String::new()], |(label, probability)| {
+                    [label.to_string(), lines.number(probability)]
+                });
+                let path = self.file.path().to_owned();
+                lines
+                    .write(&mut self.file, &line, &cells)
+                    .map_err(|fault| Error::io(path, fault))?;
+                self.next += 1;
+                return Ok(());
+            }
+            let Some(path) = self.files.pop() else {
+                let message = "the files have fewer lines than before: they were changed";
+                return Err(Error::Config(message.to_owned()));
+            };
+            let lines = Lines::open(&path, &self.options)?;
+            if let Some(header) = lines.header().filter(|_| !self.has_header) {
+                let cells = ["label", "probability"].map(str::to_owned);
+                lines
+                    .write(&mut self.file, header, &cells)
+                    .map_err(|fault| Error::io(self.file.path(), fault))?;
+            }
+            self.has_header = true;
+            self.lines = Some(lines);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `plot`: a picture of points and the components that a model assigns them to.
+
+mod draw;
+mod project;
+
+use crate::cli::args::PlotArgs;
+use crate::cli::kinds::{self, AnyModel, PerPoint};
+use crate::cli::output::{self, Target};
+use crate::cli::progress::{self, check_interrupt};
+use crate::cli::run::{executor, prepared};
+use crate::cli::source::{self, Source};
+use crate::cli::table::names_of_points;
+use crate::data::{Points, Schema};
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::expert::write_atomically;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Points of a picture: more hide one another.
+const MOST_POINTS: u64 = 3000;
+
+/// Dimensions that are drawn in pairs. Points of more dimensions are projected.
+const MOST_PAIRED: usize = 6;
+
+/// Components with a colour and a line in the legend.
+pub(super) const MOST_COMPONENTS: usize = 20;
+
+/// Runs the command.
+pub fn run(args: &PlotArgs) -> Result<ExitCode> {
+    output::check_targets(&[Target::plot(&args.output)], &[&args.model, &args.data.data])?;
+    let (model, schema) = kinds::load(&args.model)?;
+    let executor = executor(&args.compute.threads)?;
+    let model = prepared(model, &args.data)?;
+    let points = source::open(&args.data, None, args.compute.precision, schema.as_ref())?;
+    progress::catch_interrupts()?;
+    let schema = schema.or(points.columns.and_then(|columns| columns.schema()));
+    write(&args.output, &*model, points.source.borrow(), schema.as_ref(), &executor)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Draws some of the points, with the components of a model.
+pub fn write(
+    path: &Path,
+    model: &dyn AnyModel,
+    source: Source<'_>,
+    schema: Option<&Schema>,
+    executor: &Executor,
+) -> Result<()> {
+    source.check_for(model)?;
+    if model.n_components() == 0 {
+        return Err(Error::Config(format!(
+            "cannot plot clusters: {} is {}, without components",
+            model.name(),
+            model.kind()
+        )));
+    }
+    let cloud = Cloud::of(model, source, schema, executor)?;
+    let title = format!("{}, {} of {} points", model.title(), cloud.len(), source.len());
+    let svg = match cloud.names.len() {
+        1 => draw::histogram(&title, &cloud, &densities(model, &cloud, executor)?),
+        2..=MOST_PAIRED => draw::pairs(&title, &cloud),
+        _ => draw::pairs(&title, &project::on_discriminants(&cloud)),
+    };
+    write_atomically(path, |file| file.write_all(svg.as_bytes()))
+}
+
+/// Some points and the posterior probabilities of their components.
+pub(super) struct Cloud {
+    pub names: Vec<String>,
+    pub points: Vec<f64>,
+    pub posteriors: Vec<f64>,
+    pub n_components: usize,
+}
+
+impl Cloud {
+    /// Takes points that are evenly apart.
+    fn of(
+        model: &dyn AnyModel,
+        source: Source<'_>,
+        schema: Option<&Schema>,
+        executor: &Executor,
+    ) -> Result<Self> {
+        let (n_components, dim) = (model.n_components(), model.dim());
+        let stride = source.len().div_ceil(MOST_POINTS).max(1);
+        let (mut points, mut posteriors, mut next) = (Vec::new(), Vec::new(), 0);
+        model.per_point(PerPoint::Posterior, source, executor, &mut |values| {
+            check_interrupt()?;
+            let count = values.len() / n_components;
+            let rows = source.rows(next, count)?;
+            for i in (0..count).filter(|&i| (next + i as u64).is_multiple_of(stride)) {
+                points.extend_from_slice(&rows[i * dim..][..dim]);
+                posteriors.extend_from_slice(&values[i * n_components..][..n_components]);
+            }
+            next += count as u64;
+            Ok(())
+        })?;
+        Ok(Self { names: names_of_points(schema, dim), points, posteriors, n_components })
+    }
+
+    pub fn len(&self) -> usize {
+        self.posteriors.len() / self.n_components
+    }
+
+    pub fn point(&self, i: usize) -> &[f64] {
+        let dim = self.names.len();
+        &self.points[i * dim..][..dim]
+    }
+
+    pub fn posterior(&self, i: usize) -> &[f64] {
+        &self.posteriors[i * self.n_components..][..self.n_components]
+    }
+
+    /// Returns the most probable component of a point, and its probability.
+    pub fn label(&self, i: usize) -> (usize, f64) {
+        let posterior = self.posterior(i);
+        let better = |best: usize, c: usize| if posterior[c] > posterior[best] { c } else { best };
+        let best = (0..self.n_components).fold(0, better);
+        (best, posterior[best])
+    }
+
+    /// Returns the components that have points, heaviest first, with the sum of their probabilities.
+    pub fn components(&self) -> Vec<(usize, f64)> {
+        let mass = |c: usize| (0..self.len()).map(|i| self.posterior(i)[c]).sum::<f64>();
+        let mut all: Vec<_> = (0..self.n_components).map(|c| (c, mass(c))).collect();
+        all.retain(|it| it.1 > 0.0);
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(MOST_COMPONENTS);
+        all
+    }
+
+    /// Returns whether all values are whole numbers, as counts are.
+    pub fn is_whole(&self) -> bool {
+        self.points.iter().all(|value| value.is_nan() || value.fract() == 0.0)
+    }
+}
+
+/// Values of one dimension, and at each the density of each component times its weight.
+pub(super) struct Densities {
+    pub at: Vec<f64>,
+    pub values: Vec<f64>,
+}
+
+/// Evaluates the densities of components at values between the least and the largest of one dimension: whole numbers of
+/// counts, else values that are evenly apart.
+fn densities(model: &dyn AnyModel, cloud: &Cloud, executor: &Executor) -> Result<Densities> {
+    const VALUES: usize = 400;
+    let known = || cloud.points.iter().copied().filter(|value| value.is_finite());
+    let (least, largest) = (known().fold(f64::MAX, f64::min), known().fold(f64::MIN, f64::max));
+    let at: Vec<f64> = if cloud.is_whole() && largest - least < VALUES as f64 {
+        (0..=(largest - least) as usize).map(|i| least + i as f64).collect()
+    } else {
+        let step = (largest - least) / (VALUES - 1) as f64;
+        (0..VALUES).map(|i| (least + step * i as f64).min(largest)).collect()
+    };
+    let grid = Points::owned(at.clone(), 1)?;
+    let (mut density, mut values) = (Vec::new(), Vec::new());
+    let grid = Source::F64(&grid);
+    model.per_point(PerPoint::LogDensity, grid, executor, &mut |logs| {
+        density.extend(logs.iter().map(|log| log.exp()));
+        Ok(())
+    })?;
+    model.per_point(PerPoint::Posterior, grid, executor, &mut |posteriors| {
+        values.extend_from_slice(posteriors);
+        Ok(())
+    })?;
+    for (row, density) in values.chunks_mut(cloud.n_components).zip(density) {
+        row.iter_mut().for_each(|value| *value *= density);
+    }
+    Ok(Densities { at, values })
+}

@@ -1,0 +1,91 @@
+//! Some columns of a source of numbers without names.
+
+use super::DataSource;
+use super::table::{TableOptions, select};
+use crate::block::{Block, BlockBuf};
+use crate::error::{DataError, Result};
+use crate::scalar::Scalar;
+use faer::MatRef;
+
+/// Reads these columns of another source, in this order.
+pub(super) struct Selected<T> {
+    source: Box<dyn DataSource<T>>,
+    columns: Vec<usize>,
+}
+
+impl<T: Scalar> Selected<T> {
+    /// Chooses the columns that were typed; a source of which all are left stays as it is.
+    ///
+    /// # Errors
+    /// [`DataError`] if a column is not there, none is left, or the source is sparse.
+    pub fn choose(
+        source: Box<dyn DataSource<T>>,
+        options: &TableOptions,
+    ) -> Result<Box<dyn DataSource<T>>> {
+        if options.columns.is_none() && options.drop.is_empty() {
+            return Ok(source);
+        }
+        let fault = |message: String| DataError::new(source.name(), message);
+        if super::is_sparse(&*source) {
+            let message = "columns of sparse points cannot be chosen, expected a dense file";
+            return Err(fault(message.to_owned()).into());
+        }
+        let dim = source.dim();
+        let choose = |list: &[String]| select(list, None, dim).map_err(fault);
+        let dropped = choose(&options.drop)?;
+        let mut columns = match &options.columns {
+            Some(list) => choose(list)?,
+            None => (0..dim).collect(),
+        };
+        columns.retain(|column| !dropped.contains(column));
+        if columns.is_empty() {
+            return Err(fault("no column is left for the points".to_owned()).into());
+        }
+        Ok(Box::new(Self { source, columns }))
+    }
+}
+
+impl<T: Scalar> DataSource<T> for Selected<T> {
+    fn name(&self) -> String {
+        self.source.name()
+    }
+
+    fn dim(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn skipped(&self) -> u64 {
+        self.source.skipped()
+    }
+
+    fn place(&self, row: u64) -> (String, u64) {
+        self.source.place(row)
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<T>,
+    ) -> Result<Block<'a, T>> {
+        let mut inner = BlockBuf::default();
+        let block = self.source.read(start, count, &mut inner)?;
+        buffer.values.clear();
+        buffer.weights.clear();
+        for i in 0..count {
+            buffer.values.extend(self.columns.iter().map(|&d| block.points[(i, d)]));
+        }
+        let is_weighted = block.weights.is_some();
+        buffer.weights.extend(block.weights.into_iter().flatten());
+        Ok(Block {
+            sparse: None,
+            points: MatRef::from_row_major_slice(&buffer.values, count, self.columns.len()),
+            weights: is_weighted.then_some(&buffer.weights[..]),
+            first: start,
+        })
+    }
+}

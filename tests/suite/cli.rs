@@ -1246,7 +1246,7 @@ fn bench_measures_sweeps_over_files() {
 fn select_prefers_candidates_without_floors() {
     let place = Place::new();
     let geyser = concat!(env!("CARGO_MANIFEST_DIR"), "/data/geyser.csv");
-    let select = format!("select {geyser} --components 1..6 --n-init 3 --json -q");
+    let select = format!("select {geyser} --components 1..6 --n-init 3");
     let best = |arguments: &str| {
         let report = place.json(arguments);
         let candidates = report["candidates"].as_array().unwrap().clone();
@@ -1264,6 +1264,6 @@ fn select_prefers_candidates_without_floors() {
     let row = |(i, line)| format!("{line},{}\n", if i == 0 { "z" } else { "7" });
     let text: String = clusters(300).lines().enumerate().map(row).collect();
     place.write("constant.csv", text);
-    let (winner, floored) = best("select constant.csv --components 1..4 --json -q");
+    let (winner, floored) = best("select constant.csv --components 1..4");
     assert!(winner == 3 && floored[..3] == [0, 0, 0], "{winner} {floored:?}");
 }

@@ -158,7 +158,7 @@ fn columns_are_matched_by_name_in_every_command() {
 
 #[test]
 fn texts_are_levels_that_the_model_keeps() {
-    let city = |i: usize| if i % 2 == 0 { "Rome" } else { "New York" };
+    let city = |i: usize| if i.is_multiple_of(2) { "Rome" } else { "New York" };
     let place = Place::with(&[
         ("a.csv", &table("city,x", 300, |i, [x, _]| format!("{},{x:?}", city(i)))),
         ("b.csv", &table("x,city", 300, |i, [x, _]| format!("{x:?},\"{}\"", city(i + 1)))),

@@ -69,7 +69,7 @@ pub(super) fn open_parquet<T: Scalar>(
     let mut values = Spool::new(options.memory);
     let mut weights = Vec::new();
     let mut skipped = 0;
-    let (mut row, mut points, mut kept) = (0u64, Vec::new(), 0u64);
+    let (mut row, mut points, mut kept) = (0u64, Vec::<T>::new(), 0u64);
     for group in 0..file.num_row_groups() {
         let group = file.get_row_group(group).map_err(damaged)?;
         let mut readers = Vec::new();

@@ -19,7 +19,9 @@ impl Separator {
     /// Returns the separator that finds the most numbers in the first two lines of `head`; of these the first that cuts both lines
     /// into as many cells, and then the separator that finds the fewest cells of other text. With `any_decimal`, `1,5` between semicolons or tabs is a number.
     pub fn detect(head: &[u8], cells: &Cells, any_decimal: bool) -> io::Result<Self> {
-        let mut best: Option<(Self, (usize, bool, Reverse<usize>))> = None;
+        // Higher is better: numbers, whether both lines have as many cells, other texts.
+        type Rank = (usize, bool, Reverse<usize>);
+        let mut best: Option<(Self, Rank)> = None;
         let all = [Self::Byte(b','), Self::Byte(b';'), Self::Byte(b'\t'), Self::WhiteSpace];
         for separator in all {
             // Where a comma is the decimal sign, it stands between cells only if these are quoted.

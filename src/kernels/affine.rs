@@ -185,6 +185,7 @@ pub fn affine_argmax<T: Scalar>(
         stride >= n_points && (stride * size_of::<T>()).is_multiple_of(64),
         "whole cache lines"
     );
+    assert!(map.n_components <= 1 << 24, "too many components");
     assert!(statistics.len() >= map.n_statistics * stride, "all statistics");
     assert!(largest.len() >= stride && component.len() >= stride, "too few results");
     T::run_on_vectors(simd, Argmax { map, statistics, n_points, stride, largest, component });

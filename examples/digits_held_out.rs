@@ -39,6 +39,7 @@ fn main() -> entropysum::Result<()> {
     let (latents, states, width) = (number(0, 12), number(1, 8), number(3, 8));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = args.get(2).map_or(root.join("data/digits_binary.npy"), Into::into);
+    std::fs::create_dir_all(root.join("target"))?;
     let out = args.get(4).map_or(root.join("target/digits_held_out.png"), Into::into);
     let typed = args.iter().skip(5).map(|a| a.parse().expect("a ridge"));
     let ridges: Vec<f64> = if args.len() > 5 { typed.collect() } else { RIDGES.to_vec() };

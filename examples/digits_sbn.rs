@@ -23,6 +23,7 @@ fn main() -> entropysum::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |k: usize, default| args.get(k).map_or(default, |a| a.parse().expect("a number"));
     let (latents, states) = (number(0, 24), number(1, 32));
+    std::fs::create_dir_all(root.join("target"))?;
     let out = args.get(2).map_or(root.join("target/digits_sbn.png"), Into::into);
     let path = args.get(3).map_or(root.join("data/digits_binary.npy"), Into::into);
     let width = number(4, 8);

@@ -48,6 +48,7 @@ impl Run {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::create_dir_all(root.join("target"))?;
     let folder = std::env::args_os().nth(1).map_or(root.join("target"), PathBuf::from);
     let [training, held_out] = patches(&root.join("data/china.npy"))?;
     let executor = Executor::new(None)?;

@@ -83,6 +83,7 @@ fn main() -> entropysum::Result<()> {
             let report = FactorModel::of(&fit.model).check(16, 0);
             println!("\n{report}\n{}", criterion::certify(&fit.model, &*wind, &executor)?);
             assert_eq!(report.applies, Some(Statement::GeneralMixture));
+            std::fs::create_dir_all("target")?;
             plot::write_svg("target/maxwell.svg", &fit.history, "Wind in Seattle")?;
         }
     }

@@ -14,6 +14,7 @@ const COLOURS: usize = 8;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::create_dir_all(root.join("target"))?;
     let out = std::env::args_os().nth(1).map_or(root.join("target/segmented.png"), PathBuf::from);
 
     // Red, green and blue of 273,280 pixels. Statistics are summed in f64 whatever the type of the points.

@@ -86,7 +86,7 @@ def normal(stream, start, count):
 def real(file, kind, components):
     """A workload of the points of a .npy file."""
     points, dim = np.load(file, mmap_mode="r").shape
-    return Workload(f"{Path(file).stem}-{kind}", kind, points, dim, components, 0, str(Path(file).resolve()))
+    return Workload(f"{Path(file).stem}-{kind}-{components}", kind, points, dim, components, 0, str(Path(file).resolve()))
 
 
 def points(w):

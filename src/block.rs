@@ -166,3 +166,15 @@ pub struct BlockBuf<T> {
     /// Columns of sparse points.
     pub columns: Vec<u32>,
 }
+
+impl<T: Scalar> BlockBuf<T> {
+    /// Returns the first `count` points of `values`, as a block that begins with point 0.
+    pub(crate) fn block(&self, count: usize, dim: usize, is_weighted: bool) -> Block<'_, T> {
+        Block {
+            points: MatRef::from_row_major_slice(&self.values[..count * dim], count, dim),
+            sparse: None,
+            weights: is_weighted.then_some(&self.weights[..]),
+            first: 0,
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! The points of a source without missing values.
 
-use super::{Columns, DataSource};
+use super::DataSource;
+use super::forward::forward;
+use super::subset::read_rows;
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
-use faer::MatRef;
 
 /// Points that are looked at together.
 const POINTS: u64 = 4096;
@@ -47,32 +48,14 @@ impl<T: Scalar> Complete<T> {
 }
 
 impl<T: Scalar> DataSource<T> for Complete<T> {
-    fn name(&self) -> String {
-        self.source.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.source.dim()
-    }
+    forward!(source: name, dim, skipped, column_names, columns);
 
     fn len(&self) -> u64 {
         self.rows.len() as u64
     }
 
-    fn skipped(&self) -> u64 {
-        self.source.skipped()
-    }
-
     fn place(&self, row: u64) -> (String, u64) {
         self.source.place(self.rows[row as usize])
-    }
-
-    fn column_names(&self) -> Option<&[String]> {
-        self.source.column_names()
-    }
-
-    fn columns(&self) -> Option<&Columns> {
-        self.source.columns()
     }
 
     fn incomplete(&self) -> &[u64] {
@@ -86,23 +69,6 @@ impl<T: Scalar> DataSource<T> for Complete<T> {
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>> {
         let rows = &self.rows[start as usize..][..count];
-        buffer.values.clear();
-        buffer.weights.clear();
-        let (mut inner, mut is_weighted) = (BlockBuf::default(), false);
-        // Runs of rows without a gap are read together.
-        for run in rows.chunk_by(|a, b| a + 1 == *b) {
-            let block = self.source.read(run[0], run.len(), &mut inner)?;
-            for row in block.points.row_iter() {
-                buffer.values.extend(row.iter());
-            }
-            is_weighted |= block.weights.is_some();
-            buffer.weights.extend(block.weights.into_iter().flatten());
-        }
-        Ok(Block {
-            sparse: None,
-            points: MatRef::from_row_major_slice(&buffer.values, count, self.dim()),
-            weights: is_weighted.then_some(&buffer.weights[..]),
-            first: start,
-        })
+        Ok(Block { first: start, ..read_rows(&*self.source, rows, buffer)? })
     }
 }

@@ -4,7 +4,6 @@ use super::{Columns, DataSource, is_sparse};
 use crate::block::{Block, BlockBuf, SparseRows};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
-use faer::MatRef;
 
 /// Joins the points of several sources of one dimension, one source after the other.
 ///
@@ -152,12 +151,7 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
         buffer.values = values;
         let weighted = weights.is_some();
         buffer.weights = weights.unwrap_or_default();
-        Ok(Block {
-            points: MatRef::from_row_major_slice(&buffer.values[..count * dim], count, dim),
-            sparse: None,
-            weights: weighted.then_some(&buffer.weights[..]),
-            first: start,
-        })
+        Ok(Block { first: start, ..buffer.block(count, dim, weighted) })
     }
 
     fn read_sparse<'a>(

@@ -21,6 +21,7 @@
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
 pub(crate) mod concat;
+mod forward;
 pub(crate) mod identity;
 pub(crate) mod memory;
 pub(crate) mod prefetch;

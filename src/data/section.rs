@@ -1,6 +1,7 @@
 //! Some consecutive points of another source.
 
 use super::DataSource;
+use super::forward::forward;
 use crate::block::{Block, BlockBuf};
 use crate::error::Result;
 use crate::scalar::Scalar;
@@ -21,22 +22,14 @@ impl<'a, T: Scalar> PointRange<'a, T> {
 }
 
 impl<T: Scalar> DataSource<T> for PointRange<'_, T> {
-    fn name(&self) -> String {
-        self.source.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.source.dim()
-    }
+    forward!(source: name, dim);
 
     fn len(&self) -> u64 {
         self.range.end - self.range.start
     }
 
-    /// As blocks do, `row` counts the points of the whole source.
-    fn place(&self, row: u64) -> (String, u64) {
-        self.source.place(row)
-    }
+    // As blocks do, `row` counts the points of the whole source.
+    forward!(source: place);
 
     /// Blocks count their points as the source does.
     fn read<'a>(

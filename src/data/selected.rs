@@ -1,11 +1,11 @@
 //! Some columns of a source of numbers without names.
 
 use super::DataSource;
+use super::forward::forward;
 use super::table::{TableOptions, select};
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
-use faer::MatRef;
 
 /// Reads these columns of another source, in this order.
 pub(super) struct Selected<T> {
@@ -46,24 +46,10 @@ impl<T: Scalar> Selected<T> {
 }
 
 impl<T: Scalar> DataSource<T> for Selected<T> {
-    fn name(&self) -> String {
-        self.source.name()
-    }
+    forward!(source: name, len, skipped, place);
 
     fn dim(&self) -> usize {
         self.columns.len()
-    }
-
-    fn len(&self) -> u64 {
-        self.source.len()
-    }
-
-    fn skipped(&self) -> u64 {
-        self.source.skipped()
-    }
-
-    fn place(&self, row: u64) -> (String, u64) {
-        self.source.place(row)
     }
 
     fn read<'a>(
@@ -81,11 +67,6 @@ impl<T: Scalar> DataSource<T> for Selected<T> {
         }
         let is_weighted = block.weights.is_some();
         buffer.weights.extend(block.weights.into_iter().flatten());
-        Ok(Block {
-            sparse: None,
-            points: MatRef::from_row_major_slice(&buffer.values, count, self.columns.len()),
-            weights: is_weighted.then_some(&buffer.weights[..]),
-            first: start,
-        })
+        Ok(Block { first: start, ..buffer.block(count, self.dim(), is_weighted) })
     }
 }

@@ -1,6 +1,7 @@
 //! Files that cannot be read in any order, unpacked: into memory, or into a temporary file.
 
 use super::DataSource;
+use super::forward::forward;
 use super::memory::Points;
 use super::raw::RawFile;
 use super::table::Columns;
@@ -48,15 +49,8 @@ struct Unpacked<T> {
 }
 
 impl<T: Scalar> DataSource<T> for Unpacked<T> {
-    fn name(&self) -> String {
-        self.points.name()
-    }
-    fn dim(&self) -> usize {
-        self.points.dim()
-    }
-    fn len(&self) -> u64 {
-        self.points.len()
-    }
+    forward!(points: name, dim, len);
+
     fn column_names(&self) -> Option<&[String]> {
         self.names.as_deref()
     }

@@ -5,7 +5,6 @@ use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Error, Result};
 use crate::rng;
 use crate::scalar::Scalar;
-use faer::MatRef;
 
 /// Stream of the split's random choices; starts of models use small ones.
 const STREAM: u64 = u64::MAX - 1;
@@ -89,28 +88,34 @@ impl<T: Scalar> DataSource<T> for Subset<'_, T> {
         count: usize,
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>> {
-        let dim = self.dim();
         let rows = &self.rows[start as usize..][..count];
-        buffer.values.clear();
-        buffer.weights.clear();
-        let mut is_weighted = false;
-        if let (Some(&first), Some(&last)) = (rows.first(), rows.last()) {
-            let mut inner = BlockBuf::default();
-            let block = self.source.read(first, (last - first + 1) as usize, &mut inner)?;
-            for &row in rows {
-                let i = (row - first) as usize;
-                buffer.values.extend(block.points.row(i).iter());
-                buffer.weights.extend(block.weights.map(|weights| weights[i]));
-            }
-            is_weighted = block.weights.is_some();
-        }
-        Ok(Block {
-            sparse: None,
-            points: MatRef::from_row_major_slice(&buffer.values, count, dim),
-            weights: is_weighted.then_some(&buffer.weights[..]),
-            first: start,
-        })
+        Ok(Block { first: start, ..read_rows(self.source, rows, buffer)? })
     }
+}
+
+/// Reads points of a source, with all that lie between them. The rows are ascending.
+///
+/// # Errors
+/// Those of reading.
+pub(super) fn read_rows<'a, T: Scalar>(
+    source: &dyn DataSource<T>,
+    rows: &[u64],
+    buffer: &'a mut BlockBuf<T>,
+) -> Result<Block<'a, T>> {
+    buffer.values.clear();
+    buffer.weights.clear();
+    let mut is_weighted = false;
+    if let (Some(&first), Some(&last)) = (rows.first(), rows.last()) {
+        let mut inner = BlockBuf::default();
+        let block = source.read(first, (last - first + 1) as usize, &mut inner)?;
+        for &row in rows {
+            let i = (row - first) as usize;
+            buffer.values.extend(block.points.row(i).iter());
+            buffer.weights.extend(block.weights.map(|weights| weights[i]));
+        }
+        is_weighted = block.weights.is_some();
+    }
+    Ok(buffer.block(rows.len(), source.dim(), is_weighted))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Sample weights, and attaching them to a source that has none.
 
-use super::{Columns, DataSource};
+use super::DataSource;
+use super::forward::forward;
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
@@ -29,33 +30,7 @@ impl<S> Weighted<S> {
 }
 
 impl<T: Scalar, S: DataSource<T>> DataSource<T> for Weighted<S> {
-    fn name(&self) -> String {
-        self.source.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.source.dim()
-    }
-
-    fn len(&self) -> u64 {
-        self.source.len()
-    }
-
-    fn skipped(&self) -> u64 {
-        self.source.skipped()
-    }
-
-    fn place(&self, row: u64) -> (String, u64) {
-        self.source.place(row)
-    }
-
-    fn column_names(&self) -> Option<&[String]> {
-        self.source.column_names()
-    }
-
-    fn columns(&self) -> Option<&Columns> {
-        self.source.columns()
-    }
+    forward!(source: name, dim, len, skipped, place, column_names, columns);
 
     fn read<'a>(
         &'a self,

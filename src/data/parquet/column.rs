@@ -41,12 +41,27 @@ pub(super) fn kind(descriptor: &ColumnDescriptor) -> Kind {
     }
 }
 
+/// Tells whether a column holds whole numbers without a sign.
+fn is_unsigned(descriptor: &ColumnDescriptor) -> bool {
+    match descriptor.logical_type_ref() {
+        Some(LogicalType::Integer(integer)) => !integer.is_signed,
+        _ => matches!(
+            descriptor.converted_type(),
+            ConvertedType::UINT_8
+                | ConvertedType::UINT_16
+                | ConvertedType::UINT_32
+                | ConvertedType::UINT_64
+        ),
+    }
+}
+
 /// A column of the file, and the values of some rows.
 pub(super) struct Column {
     /// Where it stands in the file.
     pub index: usize,
     pub name: String,
     is_list: bool,
+    is_unsigned: bool,
     /// What its texts stand for, if it has texts.
     pub levels: Option<Levels>,
     /// The definition level of a value that is there, and the least one of a place for a value.
@@ -91,6 +106,7 @@ impl Column {
             index,
             name: top(descriptor).to_owned(),
             is_list,
+            is_unsigned: is_unsigned(descriptor),
             levels,
             defined: descriptor.max_def_level(),
             placed: descriptor.max_def_level() - i16::from(descriptor.self_type().is_optional()),
@@ -111,6 +127,13 @@ impl Column {
                 self.read_typed(reader, rows, |_, v| Ok(v.into()))
             }
             ColumnReader::DoubleColumnReader(reader) => self.read_typed(reader, rows, |_, v| Ok(v)),
+            // Numbers without a sign have the bits of numbers with a sign.
+            ColumnReader::Int32ColumnReader(reader) if self.is_unsigned => {
+                self.read_typed(reader, rows, |_, v| Ok(v.cast_unsigned().into()))
+            }
+            ColumnReader::Int64ColumnReader(reader) if self.is_unsigned => {
+                self.read_typed(reader, rows, |_, v| Ok(v.cast_unsigned() as f64))
+            }
             ColumnReader::Int32ColumnReader(reader) => {
                 self.read_typed(reader, rows, |_, v| Ok(v.into()))
             }

@@ -371,6 +371,16 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_without_a_sign_keep_their_size() {
+        for columns in ["required int64 n (UINT_64);", "required int64 n (INTEGER(64, false));"] {
+            let group = vec![Values::I64(vec![5, -1, i64::MIN])];
+            let file = file(columns, Compression::UNCOMPRESSED, &[group]);
+            let source = open(&file, &OpenOptions::default()).unwrap();
+            assert_eq!(rows(&*source), [[5.0], [u64::MAX as f64], [2f64.powi(63)]], "{columns}");
+        }
+    }
+
+    #[test]
     fn nulls_are_missing_values_or_left_out_where_that_is_asked_for() {
         let null = || Values::Levels(vec![1.0, 3.0], vec![1, 0, 1], vec![]);
         let numbers = || Values::F64(vec![4.0, 5.0, 6.0]);

@@ -2,12 +2,11 @@
 
 use super::head::Head;
 use super::records::{self, Records, Separator};
-use crate::data::compressed;
 use crate::data::positioned::open_readable;
 use crate::data::table::TableOptions;
 use crate::data::table::cells::Decimal;
 use crate::error::{DataError, Error, Result};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Reads the lines of a text file that are points, without comments and blank lines.
@@ -34,10 +33,7 @@ impl Lines {
             return Err(fault(message.to_owned()).into());
         }
         let io = |fault| Error::io(path, fault);
-        let reader = BufReader::with_capacity(1 << 16, file);
-        let reader = compressed::decompressed(reader).map_err(io)?;
-        let mut reader = BufReader::with_capacity(1 << 16, reader);
-        let text = records::read_head(&mut reader).map_err(io)?;
+        let (text, reader) = records::open(file).map_err(io)?;
         let head = Head::read(&text, None, options).map_err(fault)?;
         let text: Box<dyn BufRead> = Box::new(io::Cursor::new(text).chain(reader));
         let mut records = Records::new(text, head.separator, head.cells.clone());

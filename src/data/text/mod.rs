@@ -16,13 +16,13 @@ use super::table::cells::{Cells, not_a_number};
 use super::table::levels::Levels;
 use super::table::{Columns, Kind, Role};
 use super::weights::check_weights;
-use super::{DataSource, OpenOptions, compressed};
+use super::{DataSource, OpenOptions};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use head::Head;
 pub use lines::Lines;
 use records::Records;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 /// Points read from text, and what their columns are called.
@@ -98,10 +98,7 @@ fn parse<T: Scalar>(reader: impl Read, name: &str, options: &OpenOptions) -> Res
     let io = |fault| Error::io(name, fault);
     let fault = |message: String| DataError::new(name, message);
 
-    let reader = BufReader::with_capacity(1 << 16, reader);
-    let reader = compressed::decompressed(reader).map_err(io)?;
-    let mut reader = BufReader::with_capacity(1 << 16, reader);
-    let text = records::read_head(&mut reader).map_err(io)?;
+    let (text, reader) = records::open(reader).map_err(io)?;
     let weights_column = options.weights_column.as_deref();
     let Head { separator, cells, has_header, columns, width } =
         Head::read(&text, weights_column, &options.table).map_err(fault)?;

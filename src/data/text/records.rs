@@ -1,9 +1,10 @@
 //! The lines of a text, cut into cells.
 
+use crate::data::compressed;
 use crate::data::table::cells::{Cells, Decimal};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, BufReader, Read};
 
 /// Bytes that a quoted cell may have. A longer cell is a quote that was not closed.
 const LONGEST_CELL: usize = 1 << 20;
@@ -263,8 +264,15 @@ impl<R: BufRead> Records<R> {
     }
 }
 
+/// Unpacks a text that may be compressed, and reads its head. Returns the head and the reader of the rest.
+pub(super) fn open<'a>(reader: impl Read + 'a) -> io::Result<(Vec<u8>, impl BufRead + 'a)> {
+    let reader = BufReader::with_capacity(1 << 16, reader);
+    let mut reader = BufReader::with_capacity(1 << 16, compressed::decompressed(reader)?);
+    Ok((read_head(&mut reader)?, reader))
+}
+
 /// Reads the head of a text: as many lines as it takes to lay out the columns. The byte order mark is left out.
-pub(super) fn read_head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+fn read_head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     const LINES: usize = 1000;
     const BYTES: usize = 1 << 20;
     let mut head = Vec::new();

@@ -87,18 +87,18 @@ impl Cells {
         let mut found = [false; 5];
         cells.for_each(|cell| found[self.kind(cell) as usize] = true);
         let [number, integer, boolean, text, _] = found;
-        match (number || integer, boolean, text) {
-            (_, _, true) if levels => Kind::Text,
-            (true, _, _) => {
-                if number {
-                    Kind::Number
-                } else {
-                    Kind::Integer
-                }
-            }
-            (_, true, false) => Kind::Boolean,
-            (_, false, false) => Kind::Empty,
-            (_, _, true) => Kind::Text,
+        if text && levels {
+            Kind::Text
+        } else if number {
+            Kind::Number
+        } else if integer {
+            Kind::Integer
+        } else if text {
+            Kind::Text
+        } else if boolean {
+            Kind::Boolean
+        } else {
+            Kind::Empty
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `predict --append`: the lines of a text, each with its label.
 
 use crate::cli::args::PredictArgs;
-use crate::cli::kinds::{AnyModel, PerPoint};
+use crate::cli::kinds::{AnyModel, PerPoint, leading_component};
 use crate::cli::progress::check_interrupt;
 use crate::cli::source::Opened;
 use crate::data::{Lines, Schema, TableOptions, expand};
@@ -34,13 +34,7 @@ pub fn run(
     model.per_point(PerPoint::Posterior, points.source.borrow(), executor, &mut |values| {
         check_interrupt()?;
         for posteriors in values.chunks(n_components) {
-            let mut best = 0;
-            (1..n_components).for_each(|c| {
-                if posteriors[c] > posteriors[best] {
-                    best = c
-                }
-            });
-            rows.write(Some((best, posteriors[best])))?;
+            rows.write(leading_component(posteriors))?;
         }
         Ok(())
     })?;
@@ -67,11 +61,12 @@ impl Rows<'_> {
         self.gaps.binary_search(&self.next).is_ok()
     }
 
-    fn write(&mut self, label: Option<(usize, f64)>) -> Result<()> {
+    /// Writes the lines of gaps, then the next line with its label.
+    fn write(&mut self, label: (usize, f64)) -> Result<()> {
         while self.is_gap() {
             self.write_line(None)?;
         }
-        self.write_line(label)
+        self.write_line(Some(label))
     }
 
     /// Writes the next line with its label.

@@ -33,6 +33,13 @@ pub enum PerPoint {
     Reconstruct,
 }
 
+/// Returns the most probable component of a point, the first of equals, and its probability.
+pub fn leading_component(posterior: &[f64]) -> (usize, f64) {
+    let better = |best: usize, c: usize| if posterior[c] > posterior[best] { c } else { best };
+    let best = (0..posterior.len()).fold(0, better);
+    (best, posterior[best])
+}
+
 /// A model of any kind. Every [`Kind`] implements it by the one `impl` below.
 ///
 /// Most methods are those of [`Stored`], [`GenerativeModel`](crate::model::GenerativeModel) and [`inference`].

@@ -11,7 +11,7 @@ mod mixture;
 mod mixture_of_factor_analyzers;
 mod sbn;
 
-pub use any::{AnyModel, Latents, PerPoint, load};
+pub use any::{AnyModel, Latents, PerPoint, leading_component, load};
 pub use learning::{AnyKind, Outcome, Prepared, Run, Scree};
 
 use crate::cli::args::FitArgs;

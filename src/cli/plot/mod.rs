@@ -4,7 +4,7 @@ mod draw;
 mod project;
 
 use crate::cli::args::PlotArgs;
-use crate::cli::kinds::{self, AnyModel, PerPoint};
+use crate::cli::kinds::{self, AnyModel, PerPoint, leading_component};
 use crate::cli::output::{self, Target};
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::run::{executor, prepared};
@@ -84,16 +84,14 @@ impl Cloud {
     ) -> Result<Self> {
         let (n_components, dim) = (model.n_components(), model.dim());
         let stride = source.len().div_ceil(MOST_POINTS).max(1);
-        let (mut points, mut posteriors, mut next) = (Vec::new(), Vec::new(), 0);
-        model.per_point(PerPoint::Posterior, source, executor, &mut |values| {
+        let (mut points, mut posteriors) = (Vec::new(), Vec::new());
+        for row in (0..source.len()).step_by(stride as usize) {
             check_interrupt()?;
-            let count = values.len() / n_components;
-            let rows = source.rows(next, count)?;
-            for i in (0..count).filter(|&i| (next + i as u64).is_multiple_of(stride)) {
-                points.extend_from_slice(&rows[i * dim..][..dim]);
-                posteriors.extend_from_slice(&values[i * n_components..][..n_components]);
-            }
-            next += count as u64;
+            points.extend(source.rows(row, 1)?);
+        }
+        let drawn = Points::from_rows(&points, dim)?;
+        model.per_point(PerPoint::Posterior, Source::F64(&drawn), executor, &mut |values| {
+            posteriors.extend_from_slice(values);
             Ok(())
         })?;
         Ok(Self { names: names_of_points(schema, dim), points, posteriors, n_components })
@@ -114,10 +112,7 @@ impl Cloud {
 
     /// Returns the most probable component of a point, and its probability.
     pub fn label(&self, i: usize) -> (usize, f64) {
-        let posterior = self.posterior(i);
-        let better = |best: usize, c: usize| if posterior[c] > posterior[best] { c } else { best };
-        let best = (0..self.n_components).fold(0, better);
-        (best, posterior[best])
+        leading_component(self.posterior(i))
     }
 
     /// Returns the components that have points, heaviest first, with the sum of their probabilities.

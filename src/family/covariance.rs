@@ -130,13 +130,29 @@ impl Shape {
         }
     }
 
-    /// Raises the variances of some dimensions to their floor.
-    pub(super) fn raise(self, covariance: &mut [f64], dim: usize, which: &[bool], floor: &[f64]) {
-        let step = if self == Self::Full { dim + 1 } else { 1 };
-        let variances = covariance.iter_mut().step_by(step).zip(floor);
-        for ((variance, &floor), _) in variances.zip(which).filter(|(_, which)| **which) {
-            *variance = variance.max(floor);
+    /// Raises the variances of the dimensions in `which` to their floor. Returns whether this changed any. A spherical covariance has
+    /// no variance of a dimension.
+    pub(super) fn raise(
+        self,
+        covariance: &mut [f64],
+        dim: usize,
+        which: &[bool],
+        floor: &[f64],
+    ) -> bool {
+        if self == Self::Spherical {
+            return false;
         }
+        let step = if self == Self::Full { dim + 1 } else { 1 };
+        let mut raised = false;
+        for ((variance, &floor), &is_meant) in
+            covariance.iter_mut().step_by(step).zip(floor).zip(which)
+        {
+            if is_meant && *variance < floor {
+                *variance = floor;
+                raised = true;
+            }
+        }
+        raised
     }
 
     /// Lifts a covariance so that `Σ - diag(floor)` is positive semi-definite. Returns whether this changed it.

@@ -392,23 +392,20 @@ impl ExponentialFamily for Gaussian {
         };
         let floors = floor::floors(stats.mass(), &means, &variances, relative);
         let constant = floor::constant_columns(&means, &variances);
-        let has_constant = self.shape() != Shape::Spherical && constant.contains(&true);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(
                 &mut covariance,
                 self.dim,
                 regularization.reg_covar.unwrap_or(0.0),
             );
-            if has_constant {
-                self.shape().raise(&mut covariance, self.dim, &constant, &floors);
-            }
+            let raised = self.shape().raise(&mut covariance, self.dim, &constant, &floors);
             let lifted = self.shape().lift(&mut covariance, self.dim, &floors);
             // Statistics on the verge of overflow leave nothing to lift.
             let outcome = match self.shape().log_det_2pi(&covariance, self.dim) {
                 Some(log_det) if !log_det.is_finite() => Outcome::Degenerate,
                 None => Outcome::Degenerate,
                 Some(_) if lifted => Outcome::Floored,
-                Some(_) if has_constant => Outcome::Constant,
+                Some(_) if raised => Outcome::Constant,
                 Some(_) => Outcome::Maximized,
             };
             (covariance, outcome)

@@ -10,7 +10,7 @@ use entropysum::error::{Error, Result};
 use entropysum::family::{Parameters, Regularization, registry};
 use entropysum::inference;
 use entropysum::model::Mixture;
-use entropysum::monitor::{Silent, StopReason};
+use entropysum::monitor::{Event, Silent, StopReason};
 
 fn fit_points(
     name: &str,
@@ -508,5 +508,25 @@ fn variances_stand_at_a_millionth_of_the_pooled_one() {
         let found = fit("gaussian-diag", 1, &[value; 8], 1).unwrap();
         let variance = found.model.parameter("covariances").unwrap()[0];
         assert!((variance / expected - 1.0).abs() < 1e-9, "{variance:e}");
+    }
+}
+
+/// A ridge lifts the variance of a column of one value off its floor, and there is nothing to tell then.
+#[test]
+fn columns_of_one_value_are_told_unless_a_ridge_lifts_them() {
+    let x: Vec<f64> = clusters(300, 1, 3, 8.0, 4).into_iter().flat_map(|v| [v, 7.0]).collect();
+    let points = Points::from_rows(&x, 2).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    for name in ["gaussian-full", "gaussian-diag"] {
+        let spec = MixtureSpec::new(registry::build(name, 2).unwrap(), 2);
+        for (reg_covar, is_told) in [(None, true), (Some(0.1), false)] {
+            let regularization = Regularization { reg_covar, ..Default::default() };
+            let config = Config::default().regularization(regularization).max_iter(5);
+            let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            let constant = |event: &Event| matches!(event, Event::Constant { .. });
+            let events = &fit.last().unwrap().events;
+            assert_eq!(events.iter().any(constant), is_told, "{name} {reg_covar:?}: {events:?}");
+            assert!(fit.floored.is_empty(), "{name} {reg_covar:?}");
+        }
     }
 }

@@ -82,42 +82,47 @@ impl<T: Scalar> WhitenedMap<T> {
     /// If the factor is of another kind than those before it.
     pub fn push(&mut self, mean: &[f64], whitening: &Whitening<f64>, bias: f64) {
         let dim = self.dim;
+        let centre: Vec<T> = mean.iter().map(|&m| T::from_f64(m)).collect();
+        let lost: Vec<f64> = centre.iter().zip(mean).map(|(c, m)| c.to_f64() - m).collect();
         let shape = match whitening {
-            Whitening::Scale(_) => Shape::Scale,
-            Whitening::Diagonal(_) => Shape::Diagonal,
-            Whitening::Triangle(_) => Shape::Triangle,
+            Whitening::Scale(scale) => {
+                self.push_scales(&vec![*scale; dim], &lost);
+                Shape::Scale
+            }
+            Whitening::Diagonal(scales) => {
+                self.push_scales(scales, &lost);
+                Shape::Diagonal
+            }
+            Whitening::Triangle(factor) => {
+                self.push_triangle(factor, &lost);
+                Shape::Triangle
+            }
         };
         assert!(self.bias.is_empty() || self.shape == shape, "factors of one kind");
         self.shape = shape;
-        let centre: Vec<T> = mean.iter().map(|&m| T::from_f64(m)).collect();
-        let lost: Vec<f64> = centre.iter().zip(mean).map(|(c, m)| c.to_f64() - m).collect();
-        match whitening {
-            Whitening::Triangle(factor) => {
-                let row = |i: usize| &factor[i * dim..][..=i];
-                let offset = |i| row(i).iter().zip(&lost).map(|(f, l)| f * l).sum::<f64>();
-                self.offsets.extend((0..dim).map(|i| T::from_f64(offset(i))));
-                let mut i = 0;
-                while i < dim {
-                    let end = i + rows_from(i, dim);
-                    for j in 0..end {
-                        let at = |r: usize| row(r).get(j).copied().unwrap_or(0.0);
-                        self.coefficients.extend((i..end).map(|r| T::from_f64(at(r))));
-                    }
-                    i = end;
-                }
-            }
-            _ => {
-                let scale = |d: usize| match whitening {
-                    Whitening::Diagonal(scales) => scales[d],
-                    Whitening::Scale(scale) => *scale,
-                    Whitening::Triangle(_) => unreachable!("matched above"),
-                };
-                self.coefficients.extend((0..dim).map(|d| T::from_f64(scale(d))));
-                self.offsets.extend((0..dim).map(|d| T::from_f64(scale(d) * lost[d])));
-            }
-        }
         self.centres.extend(centre);
         self.bias.push(T::from_f64(bias));
+    }
+
+    fn push_scales(&mut self, scales: &[f64], lost: &[f64]) {
+        self.coefficients.extend(scales.iter().map(|&scale| T::from_f64(scale)));
+        self.offsets.extend(scales.iter().zip(lost).map(|(scale, l)| T::from_f64(scale * l)));
+    }
+
+    fn push_triangle(&mut self, factor: &[f64], lost: &[f64]) {
+        let dim = self.dim;
+        let row = |i: usize| &factor[i * dim..][..=i];
+        let offset = |i| row(i).iter().zip(lost).map(|(f, l)| f * l).sum::<f64>();
+        self.offsets.extend((0..dim).map(|i| T::from_f64(offset(i))));
+        let mut i = 0;
+        while i < dim {
+            let end = i + rows_from(i, dim);
+            for j in 0..end {
+                let at = |r: usize| row(r).get(j).copied().unwrap_or(0.0);
+                self.coefficients.extend((i..end).map(|r| T::from_f64(at(r))));
+            }
+            i = end;
+        }
     }
 
     /// Returns the number of components.
@@ -158,7 +163,7 @@ impl<T: Scalar> WhitenedMap<T> {
     /// Writes the logits `bias - ½ |F (x - mean)|²` of a tile: for each component a column.
     ///
     /// # Shapes
-    /// `tile.values:` columns of points about zero; `scratch:` [`scratch_len`](Self::scratch_len) values; `logits: C` columns,
+    /// `tile.values:` columns of points in the coordinates of the means; `scratch:` [`scratch_len`](Self::scratch_len) values; `logits: C` columns,
     /// `tile.stride` apart. Whole cache lines are read and written: what lies between columns receives numbers without meaning.
     ///
     /// # Panics

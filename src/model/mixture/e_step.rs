@@ -125,12 +125,21 @@ impl<T: Scalar> Packed<T> {
         statistics::load(self.simd, points, centre, columns, self.tiling.stride);
     }
 
-    /// Puts the points of a tile into columns as they are, with zeros behind them.
-    fn load_plain(&self, points: MatRef<'_, T>, columns: &mut Aligned<T>) {
-        self.load(points, &[], columns);
-        for column in columns.chunks_mut(self.tiling.stride) {
-            column[points.nrows()..].fill(T::ZERO);
+    /// Puts the points of a tile into `workspace.points`, about the common centre; where whitened differences need them, also into
+    /// `workspace.plain`, as they are, with zeros behind them.
+    fn load_tile(&self, points: MatRef<'_, T>, workspace: &mut Workspace<T>) {
+        if self.centred.is_empty() {
+            return self.load(points, &self.centre, &mut workspace.points);
         }
+        let (n_points, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
+        self.load(points, &[], &mut workspace.plain);
+        for column in workspace.plain.chunks_mut(stride) {
+            column[n_points..].fill(T::ZERO);
+        }
+        // From one tile to the other: transposing the points again would take longer.
+        let plain = Tile { values: &workspace.plain, dim, n_points, stride };
+        workspace.points.resize(dim * stride);
+        statistics::shift(self.simd, plain, &self.centre, &mut workspace.points);
     }
 
     /// Fills the logits of a tile; `workspace.points` then holds the tile about the common centre, unless it is sparse.
@@ -140,15 +149,11 @@ impl<T: Scalar> Packed<T> {
         }
         let points = tile.points;
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
+        self.load_tile(points, workspace);
         let (packed, centred) = workspace.logits.split_at_mut(self.n_packed * stride);
         if !self.centred.is_empty() {
-            self.load_plain(points, &mut workspace.plain);
             let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
             self.centred.logits(self.simd, tile, &mut workspace.scratch, centred);
-            workspace.points.resize(dim * stride);
-            statistics::shift(self.simd, tile, &self.centre, &mut workspace.points);
-        } else {
-            self.load(points, &self.centre, &mut workspace.points);
         }
         if self.n_packed == 0 {
             return;
@@ -466,10 +471,8 @@ impl<T: Scalar> EStep<T> for Mixture {
     }
 
     fn paths(&self, packed: &Packed<T>) -> [usize; 2] {
-        let may_cancel = self.family.is_location();
-        let all = packed.order.len();
-        let whitened = if packed.tied.is_some() { all } else { packed.centred.len() };
-        if may_cancel { [whitened, all] } else { [0; 2] }
+        let all = if self.family.is_location() { packed.order.len() } else { 0 };
+        [if packed.tied.is_some() { all } else { packed.centred.len() }, all]
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {

@@ -93,14 +93,11 @@ impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for Mixture {
             {
                 out[..tile.len()].copy_from_slice(&column[start..start + tile.len()]);
             }
-            let dense = tile.sparse.is_none() && slice.n_packed > 0;
-            if dense {
-                slice.load(tile.points, &slice.centre, &mut workspace.points);
+            let is_dense = tile.sparse.is_none();
+            if is_dense {
+                slice.load_tile(tile.points, workspace);
             }
-            if tile.sparse.is_none() && !slice.centred.is_empty() {
-                slice.load_plain(tile.points, &mut workspace.plain);
-            }
-            if dense && slice.n_direct <= slice.tiling.panel {
+            if is_dense && slice.n_packed > 0 && slice.n_direct <= slice.tiling.panel {
                 let statistics = &slice.statistics[..slice.n_direct];
                 let (dim, n_points) = (tile.dim(), tile.len());
                 let points = Tile { values: &workspace.points, dim, n_points, stride };

@@ -105,7 +105,7 @@ pub trait GenerativeModel: Clone + Send + Sync {
     }
 
     /// Restores the state that [`forgotten`](Self::forgotten) returned. Called on a model read from the file of a checkpoint.
-    /// Returns false if the numbers are not those of such a model.
+    /// Returns false if the numbers do not fit this model.
     fn remind(&mut self, forgotten: &[f64]) -> bool {
         forgotten.is_empty()
     }

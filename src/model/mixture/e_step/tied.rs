@@ -10,7 +10,11 @@ use crate::kernels::statistics::Tile;
 use crate::kernels::whitened::WhitenedMap;
 use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
+use faer::reborrow::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par};
+
+/// Rows of the factor that are multiplied together.
+const ROWS: usize = 16;
 
 /// Components in whitened coordinates.
 #[derive(Debug)]
@@ -56,19 +60,28 @@ impl<T: Scalar> Tied<T> {
         logits: &mut [T],
     ) {
         let Tile { values, dim, n_points, stride } = tile;
-        let (whitened, scratch) = scratch.split_at_mut(dim * stride);
+        let (memory, scratch) = scratch.split_at_mut(dim * stride);
         if self.factor.is_empty() {
             return self.components.logits(simd, tile, scratch, logits);
         }
-        matmul(
-            MatMut::from_column_major_slice_with_stride_mut(whitened, n_points, dim, stride),
-            Accum::Replace,
-            MatRef::from_column_major_slice_with_stride(values, n_points, dim, stride),
-            MatRef::from_row_major_slice(&self.factor, dim, dim).transpose(),
-            T::ONE,
-            Par::Seq,
-        );
-        let tile = Tile { values: whitened, dim, n_points, stride };
+        let values = MatRef::from_column_major_slice_with_stride(values, n_points, dim, stride);
+        let factor = MatRef::from_row_major_slice(&self.factor, dim, dim);
+        let mut whitened =
+            MatMut::from_column_major_slice_with_stride_mut(memory, n_points, dim, stride);
+        // A block of rows of the triangle ends with its last row: zeros behind that would be most of half the work.
+        for start in (0..dim).step_by(ROWS) {
+            let rows = ROWS.min(dim - start);
+            let end = start + rows;
+            matmul(
+                whitened.rb_mut().subcols_mut(start, rows),
+                Accum::Replace,
+                values.subcols(0, end),
+                factor.submatrix(start, 0, rows, end).transpose(),
+                T::ONE,
+                Par::Seq,
+            );
+        }
+        let tile = Tile { values: memory, dim, n_points, stride };
         self.components.logits(simd, tile, scratch, logits);
     }
 }

@@ -1,5 +1,6 @@
 //! Sufficient statistics of a model: one flat buffer that merges, scales and blends without model code.
 
+use crate::work::{Piece, Workers};
 use serde::{Deserialize, Serialize};
 
 /// Sizes of a model's statistics.
@@ -72,6 +73,9 @@ impl TryFrom<Parts> for SuffStats {
 }
 
 const HEADER: usize = 5;
+
+/// Numbers that are added up together: fewer cost less than the start of a thread.
+const NUMBERS_PER_PIECE: usize = 1 << 14;
 
 macro_rules! header {
     ($($index:literal $name:ident $name_mut:ident $doc:literal),*) => {$(
@@ -185,6 +189,27 @@ impl SuffStats {
         }
     }
 
+    /// Adds the statistics of several sets of points, in their order. The bits do not depend on the workers.
+    ///
+    /// # Panics
+    /// If shapes or centres differ.
+    pub(crate) fn add_all(&mut self, others: &[&Self], workers: &dyn Workers) {
+        for other in others {
+            assert!(
+                self.shape == other.shape && self.centres == other.centres,
+                "statistics of unlike models"
+            );
+        }
+        let pieces = self.values.chunks_mut(NUMBERS_PER_PIECE).enumerate();
+        let add = |(index, sums): (usize, &mut [f64])| {
+            for other in others {
+                let values = &other.values[index * NUMBERS_PER_PIECE..];
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+        };
+        workers.work(pieces.map(|piece| Box::new(move || add(piece)) as Piece<'_>).collect());
+    }
+
     /// `self ← (1 - step) self + step other`, the update of stepwise EM.
     ///
     /// # Panics
@@ -283,6 +308,22 @@ mod tests {
         let mut blended = example(4.0);
         blended.blend(0.25, &example(8.0));
         assert_eq!(blended, example(5.0));
+    }
+
+    #[test]
+    fn all_add_up_as_if_each_were_added() {
+        let shape =
+            StatsShape { components: 3, statistics: NUMBERS_PER_PIECE, shared: 0, centre: 0 };
+        let parts = [0.1, 0.2, 0.7].map(|value| {
+            let mut stats = SuffStats::zeros(shape, Vec::new());
+            stats.values.iter_mut().enumerate().for_each(|(k, sum)| *sum = value * k as f64);
+            stats
+        });
+        let (mut each, mut all) = (parts[0].clone(), parts[0].clone());
+        each.add(&parts[1]);
+        each.add(&parts[2]);
+        all.add_all(&[&parts[1], &parts[2]], &crate::work::Alone);
+        assert_eq!(each, all);
     }
 
     #[test]

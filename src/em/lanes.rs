@@ -1,17 +1,40 @@
-//! One pass over a source in lanes, for sums that are no E-step of a mixture.
+//! Lanes: shares of the points. One pass over a source in lanes, for sums that are no E-step of a mixture.
 
-use super::sweep::{LANE_MEMORY, MAX_LANES, MIN_LANES, MIN_POINTS_PER_LANE, READ_BYTES};
 use crate::block::{Block, BlockBuf};
 use crate::data::DataSource;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::scalar::Scalar;
 
+/// Lanes at most. A multiple of the thread counts in use, and enough to even out their speeds.
+pub(super) const MAX_LANES: u64 = 32;
+
+/// Points that make a lane worth its merge, whatever is done with them.
+pub(super) const MIN_POINTS_PER_LANE: u64 = 2048;
+
+/// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
+pub(super) const LANE_MEMORY: usize = 64 << 20;
+
+/// Lanes that [`LANE_MEMORY`] must suffice for. Models with larger sums are swept in two halves.
+pub(super) const MIN_LANES: usize = 4;
+
+/// Bytes read from a source at a time, or 192 points where these are more: a system call costs nothing beside it, and
+/// it mostly stays in the level-2 cache.
+pub(super) const READ_BYTES: usize = 1 << 19;
+
 /// Bytes of points that a lane reads at a time at most, and a few points at least.
 const MAX_READ_BYTES: usize = 16 << 20;
 
 /// Points that make up for what a product of a few rows loses.
 const MIN_READ_POINTS: usize = 16;
+
+/// Returns the number of lanes for `n` points, with `min_points` in each at least, and no more than the memory has room for.
+pub(super) fn count(n: u64, min_points: u64, lane_bytes: usize, memory: usize) -> u64 {
+    let by_memory = (memory / lane_bytes.max(1)) as u64;
+    let count = (n / min_points).min(by_memory).clamp(1, MAX_LANES);
+    // Powers of two share out evenly on the usual numbers of threads.
+    1 << count.ilog2()
+}
 
 /// Whether every lane may have so many bytes of sums of its own.
 pub(super) fn fits_lanes(lane_bytes: usize) -> bool {
@@ -29,10 +52,7 @@ pub(super) fn pass<T: Scalar, L: Send>(
     visit: impl Fn(&mut L, Block<'_, T>) -> Result<()> + Sync,
 ) -> Result<Vec<L>> {
     let n = source.len();
-    let by_memory = (LANE_MEMORY / lane_bytes.max(1)) as u64;
-    let count = (n / MIN_POINTS_PER_LANE).min(by_memory).clamp(1, MAX_LANES);
-    // Powers of two share out evenly on the usual numbers of threads.
-    let count = 1 << count.ilog2();
+    let count = count(n, MIN_POINTS_PER_LANE, lane_bytes, LANE_MEMORY);
     let per_lane = n.div_ceil(count);
     let point = size_of::<T>() * source.dim();
     let at_most = (MAX_READ_BYTES / point).max(MIN_READ_POINTS);

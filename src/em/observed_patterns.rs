@@ -1,7 +1,7 @@
 //! Points with missing entries, in memory and grouped by which entries they have.
 
+use super::lanes::MAX_LANES;
 use super::lanes::no_weight;
-use super::sweep::MAX_LANES;
 use crate::block::BlockBuf;
 use crate::data::DataSource;
 use crate::error::{DataError, Result};

@@ -71,11 +71,11 @@ fn monitors(criterion: &mut Criterion) {
         let mut parameters = mixture(family, dim, n_components);
         let mut sweeper = Sweeper::new(&points, &executor);
         let first = sweeper.sweep(&parameters).unwrap();
-        parameters.m_step(&first, Regularization { reg_covar: Some(0.1), ..Default::default() });
+        parameters.m_step(&first, &Regularization { reg_covar: Some(0.1), ..Default::default() });
         let old = parameters;
         let stats = sweeper.sweep(&old).unwrap();
         let mut new = old.clone();
-        new.m_step(&stats, Regularization { reg_covar: Some(0.0), ..Default::default() });
+        new.m_step(&stats, &Regularization { reg_covar: Some(0.0), ..Default::default() });
 
         let separate = inference::score(&old, &points, &executor).unwrap().log_likelihood;
         assert_close(log_likelihood(&stats), separate, 1e-9);

@@ -342,7 +342,7 @@ fn monitor<T: Scalar>(shape: &Shape, executor: &Executor) -> Result<Vec<f64>> {
     let stats = sweeper.sweep(&model)?;
     check_statistics(&stats, &model, &points, executor)?;
     let sweep = least_seconds(|| sweeper.sweep(&model))?;
-    let floors = model.m_step(&stats, Config::default().regularization);
+    let floors = model.m_step(&stats, &Config::default().regularization);
     let (sum, bound) = (model.entropy_sum(&stats).total(), model.lower_bound(&stats));
     let pass = inference::score(&model, &points, executor)?.log_likelihood;
     let rounding = 1e3 * T::EPSILON * bound.abs();

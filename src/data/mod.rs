@@ -25,6 +25,7 @@ mod forward;
 pub(crate) mod identity;
 pub(crate) mod memory;
 pub(crate) mod prefetch;
+pub(crate) mod resolution;
 mod section;
 pub(crate) mod shuffle;
 pub(crate) mod sparse;

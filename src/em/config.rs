@@ -1,8 +1,11 @@
 //! Settings of a fit.
 
+use crate::data::DataSource;
+use crate::data::resolution::resolution as resolution_of;
 use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::monitor::Monitor;
+use crate::scalar::Scalar;
 use std::time::Duration;
 
 /// Settings of batch EM; names and meaning are scikit-learn's where it has them. Each field has a setter of its name.
@@ -64,6 +67,14 @@ impl Config {
         n_init: usize,
         seed: u64,
         label: String,
+    }
+
+    /// Finds how finely the values of the points are rounded, unless a ridge holds variances up, or the resolution is given.
+    pub(crate) fn find_resolution<T: Scalar>(&mut self, points: &dyn DataSource<T>) {
+        let Regularization { reg_covar, resolution, .. } = &mut self.regularization;
+        if reg_covar.is_none() && resolution.is_empty() {
+            *resolution = resolution_of(points);
+        }
     }
 
     /// Says which setting is out of range.

@@ -132,7 +132,7 @@ pub fn start_factor_analyzers<T: Scalar>(
     let start = labelled(&spec.init, &family, wanted, source, executor, config, run)?;
     let mut rng = rng::stream(config.seed, 3 * run + 2);
     let model =
-        from_labels(spec, &start, executor, config.regularization, &mut rng).map_err(|error| {
+        from_labels(spec, &start, executor, &config.regularization, &mut rng).map_err(|error| {
             DataError::new(source.name(), format!("values are too small or too large: {error}"))
         })?;
     let (asked, placed) = (spec.n_components, model.n_components());
@@ -186,7 +186,7 @@ fn from_labels<T: Scalar>(
     spec: &FactorAnalyzersSpec,
     start: &Labelled<T>,
     executor: &Executor,
-    regularization: Regularization,
+    regularization: &Regularization,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<MixtureOfFactorAnalyzers> {
     let Labelled { sample, labels, placed } = start;
@@ -253,7 +253,8 @@ fn from_labels<T: Scalar>(
 
     let means: Vec<Vec<f64>> = clusters.iter().map(|cluster| cluster.mean.clone()).collect();
     let masses: Vec<f64> = clusters.iter().map(|cluster| cluster.mass).collect();
-    let floors = floor::floors(&masses, &means, &pooled, floor::RELATIVE);
+    let floors =
+        floor::floors(&masses, &means, &pooled, floor::RELATIVE, &regularization.resolution);
     let (mut loadings, mut noise) = (Vec::new(), Vec::new());
     for (_, principal) in &lanes {
         let principal = principal.as_ref().expect("every lane ran");

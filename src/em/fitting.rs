@@ -390,20 +390,21 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
 
     /// Fits a model with an E-step over points, from starts that `start` makes.
     pub(crate) fn fit_model(
-        self,
+        mut self,
         is_given: bool,
         start: &dyn Fn(&Self, u64) -> Started<M>,
     ) -> Result<Fit<M>>
     where
         M: EStep<T>,
     {
+        self.config.find_resolution(self.points);
         let make = |fitting: &Self, run, saved| {
             let (model, event) = match saved {
                 Some(model) => (model, None),
                 None => start(fitting, run)?,
             };
             data::check_source(fitting.points, model.dim())?;
-            Ok((ModelLearner::new(model, fitting.config.regularization)?, event))
+            Ok((ModelLearner::new(model, fitting.config.regularization.clone())?, event))
         };
         self.best_of(is_given, "EM", &make, &|fitting, learner| fitting.phases(learner))
     }

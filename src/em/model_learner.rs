@@ -41,8 +41,8 @@ impl<M: GenerativeModel> ModelMaximizer<M> {
     }
 
     /// Returns the settings of the M-step.
-    pub(super) fn regularization(&self) -> Regularization {
-        self.regularization
+    pub(super) fn regularization(&self) -> &Regularization {
+        &self.regularization
     }
 
     /// Returns the model, in the state that a file of its parameters would give back.
@@ -65,7 +65,7 @@ impl<M: GenerativeModel> Maximizer for ModelMaximizer<M> {
     }
 
     fn maximize(&mut self, statistics: &SuffStats, workers: &dyn Workers) -> Result<Vec<Event>> {
-        let events = self.model.m_step_by(statistics, self.regularization, workers);
+        let events = self.model.m_step_by(statistics, &self.regularization, workers);
         if !self.is_centred {
             // A start may know little of where the points lie.
             self.recentre();
@@ -101,7 +101,7 @@ impl<M: GenerativeModel> Maximizer for ModelMaximizer<M> {
 
     fn displacement(&self, before: &SuffStats, now: &SuffStats, workers: &dyn Workers) -> f64 {
         let mut old = self.model.clone();
-        old.m_step_by(before, self.regularization, workers);
+        old.m_step_by(before, &self.regularization, workers);
         self.model.lower_bound(now) - old.lower_bound(now)
     }
 

@@ -87,7 +87,10 @@ impl<T: Scalar> Online<T, Mixture> {
         executor: &Executor,
         config: &Config,
     ) -> Result<Self> {
-        let (model, _) = init::start(spec, &Batch::block(block), executor, config, 0)?;
+        let batch = Batch::block(block);
+        let mut config = config.clone();
+        config.find_resolution(&batch);
+        let (model, _) = init::start(spec, &batch, executor, &config, 0)?;
         let model = model.with_posterior(spec.posterior);
         let mut online = Self::new(model, step_size, config.regularization)?;
         online.partial_fit(block, executor)?;

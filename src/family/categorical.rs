@@ -236,7 +236,7 @@ impl ExponentialFamily for Categorical {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        _: Regularization,
+        _: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let width = self.width();

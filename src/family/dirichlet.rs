@@ -142,7 +142,7 @@ impl ExponentialFamily for Dirichlet {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let rounding = ROUNDINGS * regularization.rounding;

@@ -73,18 +73,22 @@ pub enum Constraint {
 }
 
 /// Settings that keep components from collapsing in the M-step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Regularization {
     /// Added to every variance, in the data's squared units. With `None` nothing is added, and variances below a
     /// small part of the pooled within-component variance are lifted to that part.
     pub reg_covar: Option<f64>,
+    /// Distance δ of neighbouring values in each column, as rounding leaves it; empty if unknown. Variances of Gaussians stay at
+    /// δ²/12 or above, the variance of rounding errors: values that are known to ± δ/2 show no smaller spread. A fit without
+    /// `reg_covar` finds it in its points.
+    pub resolution: Vec<f64>,
     /// Relative rounding error of the statistics: the epsilon of the precision of their sums. A fit sets it.
     pub rounding: f64,
 }
 
 impl Default for Regularization {
     fn default() -> Self {
-        Self { reg_covar: None, rounding: f64::EPSILON }
+        Self { reg_covar: None, resolution: Vec::new(), rounding: f64::EPSILON }
     }
 }
 
@@ -240,7 +244,7 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome>;
 

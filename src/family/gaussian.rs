@@ -161,7 +161,7 @@ impl Gaussian {
     }
 
     /// Returns the floor of variances as a part of the pooled variance.
-    pub(super) fn relative_floor(&self, regularization: Regularization) -> f64 {
+    pub(super) fn relative_floor(&self, regularization: &Regularization) -> f64 {
         let relative = floor::ROUNDINGS * self.dim as f64 * regularization.rounding;
         match regularization.reg_covar {
             None => relative.max(floor::RELATIVE),
@@ -353,7 +353,7 @@ impl ExponentialFamily for Gaussian {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let n_components = parameters.components.len();
@@ -390,7 +390,8 @@ impl ExponentialFamily for Gaussian {
             None => floor::RELATIVE,
             Some(_) => self.relative_floor(regularization),
         };
-        let floors = floor::floors(stats.mass(), &means, &variances, relative);
+        let floors =
+            floor::floors(stats.mass(), &means, &variances, relative, &regularization.resolution);
         let constant = floor::constant_columns(&means, &variances);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(

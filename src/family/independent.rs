@@ -210,7 +210,7 @@ impl Independent {
     }
 
     /// Returns the lower limits of a column's dispersion in each component, from the statistics alone.
-    fn floors(&self, stats: &SuffStats, d: usize, regularization: Regularization) -> Vec<f64> {
+    fn floors(&self, stats: &SuffStats, d: usize, regularization: &Regularization) -> Vec<f64> {
         let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { 0.0 };
         let roundings = ROUNDINGS * regularization.rounding;
         let masses: Vec<f64> = (0..stats.mass().len()).map(|c| self.mass(stats, c, d)).collect();
@@ -386,7 +386,7 @@ impl ExponentialFamily for Independent {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let (k, n_parameters, dim) = (self.n_statistics, self.n_parameters, self.columns.len());

@@ -139,7 +139,7 @@ impl ExponentialFamily for Multinomial {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        _: Regularization,
+        _: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         // Where no point has any count, all probabilities are equally good.

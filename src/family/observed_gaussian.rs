@@ -185,7 +185,7 @@ impl ExponentialFamily for ObservedGaussian {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let (dim, n_components) = (self.dim(), update.len());
@@ -216,7 +216,8 @@ impl ExponentialFamily for ObservedGaussian {
             })
             .collect();
         let relative = self.complete.relative_floor(regularization);
-        let floors = floor::floors(stats.mass(), &means, &pooled, relative);
+        let floors =
+            floor::floors(stats.mass(), &means, &pooled, relative, &regularization.resolution);
         for c in (0..n_components).filter(|&c| update[c]) {
             if outcomes[c] == Outcome::Degenerate {
                 continue;

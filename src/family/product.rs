@@ -466,14 +466,17 @@ impl ExponentialFamily for Product {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Maximized; update.len()];
         for (family, place) in self.each() {
             let mut own = Self::parameters_of(parameters, place);
             let stats = Self::stats_of(family, stats, place);
-            let found = family.maximize(&stats, update, regularization, &mut own);
+            let of = |&d: &u32| regularization.resolution.get(d as usize).copied();
+            let resolution = place.columns.iter().filter_map(of).collect();
+            let regularization = Regularization { resolution, ..*regularization };
+            let found = family.maximize(&stats, update, &regularization, &mut own);
             for (c, found) in found.into_iter().enumerate() {
                 let all = &mut outcomes[c];
                 if *all != Outcome::Degenerate && found != Outcome::Maximized {

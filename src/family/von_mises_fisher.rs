@@ -163,7 +163,7 @@ impl ExponentialFamily for VonMisesFisher {
         &self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let rounding = ROUNDINGS * regularization.rounding;

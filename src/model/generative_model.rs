@@ -55,13 +55,13 @@ pub trait GenerativeModel: Clone + Send + Sync {
     ///
     /// Returns the events that a user should know of, such as floored variances. A component with too few points keeps its
     /// parameters.
-    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event>;
+    fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event>;
 
     /// Does the same M-step on the threads of `workers`, with the same bits. Models with long M-steps cut them into pieces.
     fn m_step_by(
         &mut self,
         stats: &SuffStats,
-        regularization: Regularization,
+        regularization: &Regularization,
         _workers: &dyn Workers,
     ) -> Vec<Event> {
         self.m_step(stats, regularization)

@@ -189,7 +189,7 @@ mod tests {
             &self,
             _: &SuffStats,
             _: &[bool],
-            _: Regularization,
+            _: &Regularization,
             _: &mut Parameters,
         ) -> Vec<Outcome> {
             panic!("not needed to store a model")

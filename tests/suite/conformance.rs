@@ -87,7 +87,7 @@ fn maximize_inverts_the_mean_map() {
         let mut parameters = model.parameters().clone();
         parameters.components.iter_mut().for_each(|theta| theta.fill(f64::NAN));
         let regularization = Regularization { reg_covar: Some(0.0), ..Default::default() };
-        family.maximize(&stats, &[true; COMPONENTS], regularization, &mut parameters);
+        family.maximize(&stats, &[true; COMPONENTS], &regularization, &mut parameters);
         for c in 0..COMPONENTS {
             assert_all_close(&parameters.components[c], model.theta(c).component, 1e-12, name);
         }

@@ -162,7 +162,7 @@ fn eqn_3_entropy_sum_is_the_elbo_after_an_exact_m_step_at_random_responsibilitie
                 let r = Responsibilities::random(&mut u, hard);
                 let stats = r.statistics(model.family(), &x);
                 let events = model
-                    .m_step(&stats, Regularization { reg_covar: Some(0.0), ..Default::default() });
+                    .m_step(&stats, &Regularization { reg_covar: Some(0.0), ..Default::default() });
                 assert_eq!(events, []);
                 let sum = model.entropy_sum(&stats);
                 let bound = model.lower_bound(&stats);
@@ -202,7 +202,7 @@ fn a_ridge_leaves_the_known_gap() {
         let r = Responsibilities::random(&mut u, false);
         let mut model = start(name);
         let stats = r.statistics(model.family(), &x);
-        model.m_step(&stats, Regularization { reg_covar: Some(ridge), ..Default::default() });
+        model.m_step(&stats, &Regularization { reg_covar: Some(ridge), ..Default::default() });
         let covariances = model.parameter("covariances").unwrap();
         let per_component =
             covariances.len() / if model.parameters().shared.is_empty() { COMPONENTS } else { 1 };

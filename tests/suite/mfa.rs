@@ -268,13 +268,13 @@ fn after_an_expanded_m_step_the_entropy_sum_is_the_bound_at_random_posteriors() 
             let stats = Posteriors::random(&mut u).statistics();
             let before = start.lower_bound(&stats);
             let mut expanded = start.clone();
-            assert_eq!(expanded.m_step(&stats, regularization), []);
+            assert_eq!(expanded.m_step(&stats, &regularization), []);
             let (bound, sum) = (expanded.lower_bound(&stats), expanded.entropy_sum(&stats).total());
             assert!((bound - sum).abs() < 1e-10, "{bound} {sum}");
             assert!(bound > before);
 
             let mut ordinary = start.with_parameter_expansion(false);
-            assert_eq!(ordinary.m_step(&stats, regularization), []);
+            assert_eq!(ordinary.m_step(&stats, &regularization), []);
             let ordinary_bound = ordinary.lower_bound(&stats);
             assert!(ordinary_bound > before && ordinary_bound < bound);
             let second: f64 = (0..COMPONENTS)
@@ -298,7 +298,7 @@ fn the_m_step_maximises_the_bound() {
     for noise in NoiseStructure::ALL {
         let stats = Posteriors::random(&mut u).statistics();
         let mut model = random_model(noise, &mut u).with_parameter_expansion(false);
-        model.m_step(&stats, exact_ml().regularization);
+        model.m_step(&stats, &exact_ml().regularization);
         let best = model.lower_bound(&stats);
         let [means, loadings, variances] =
             ["means", "loadings", "noise_variances"].map(|name| model.parameter(name).unwrap());

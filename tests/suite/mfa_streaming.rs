@@ -22,7 +22,8 @@ use entropysum::monitor::{Event, Silent};
 const DIM: usize = 5;
 const LATENTS: usize = 2;
 const COMPONENTS: usize = 3;
-const NO_RIDGE: Regularization = Regularization { reg_covar: Some(0.0), rounding: f64::EPSILON };
+const NO_RIDGE: Regularization =
+    Regularization { reg_covar: Some(0.0), resolution: Vec::new(), rounding: f64::EPSILON };
 
 fn executor(threads: usize) -> Executor {
     Executor::new(Some(threads)).unwrap()
@@ -149,7 +150,7 @@ fn statistics_about_other_centres_say_the_same() {
         // Off its start, so that priors of latents are not those of a file.
         for _ in 0..3 {
             let stats = statistics(&model, &x);
-            model.m_step(&stats, NO_RIDGE);
+            model.m_step(&stats, &NO_RIDGE);
         }
         let stats = statistics(&model, &x);
         let mut moved = stats.clone();
@@ -157,8 +158,8 @@ fn statistics_about_other_centres_say_the_same() {
         model.translate(&mut moved, &centres);
         assert_eq!(moved.centres(), centres);
         let (mut one, mut other) = (model.clone(), model.clone());
-        one.m_step(&stats, NO_RIDGE);
-        other.m_step(&moved, NO_RIDGE);
+        one.m_step(&stats, &NO_RIDGE);
+        other.m_step(&moved, &NO_RIDGE);
         for name in ["means", "loadings", "noise_variances"] {
             let of = |model: &MixtureOfFactorAnalyzers| model.parameter(name).unwrap();
             assert_all_close(&of(&one), &of(&other), 1e-10, name);
@@ -203,7 +204,7 @@ fn repaired_components_go_on_as_they_were_put() {
         if let Some(halves) = split {
             splits += 1;
             let mut again = learner.model().clone();
-            again.m_step(learner.statistics().unwrap(), NO_RIDGE);
+            again.m_step(learner.statistics().unwrap(), &NO_RIDGE);
             for name in ["means", "loadings", "noise_variances"] {
                 let each = again.parameter(name).unwrap().len() / (COMPONENTS + 1);
                 let of = |model: &MixtureOfFactorAnalyzers, c: usize| {

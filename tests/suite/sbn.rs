@@ -289,7 +289,7 @@ fn em_follows_40_digit_trajectories() {
     let mut net = net(&golden["params"]);
     for step in steps.iter().take(1) {
         let stats = sweep::<f64>(&net, &x, None);
-        net.m_step(&stats, Default::default());
+        net.m_step(&stats, &Default::default());
         assert_all_close(net.prior(), &numbers(&step["pi"]), 1e-10, "pi");
         assert_all_close(&net.parameter("weights").unwrap(), &numbers(&step["W"]), 1e-8, "W");
         assert_all_close(&net.parameter("biases").unwrap(), &numbers(&step["mu"]), 1e-8, "mu");
@@ -400,7 +400,7 @@ fn an_m_step_with_a_ridge_leaves_its_gap() {
         let mut net = random_net(&mut u, latents, hidden, dim).with_ridge(ridge);
         let x = binary(&mut u, 50 * dim);
         let stats = sweep::<f64>(&net, &x, None);
-        net.m_step(&stats, Default::default());
+        net.m_step(&stats, &Default::default());
         let layers = net.hidden().into_iter().chain([net.observables()]);
         let squares: f64 = layers.flat_map(Layer::weights).map(|w| w * w).sum();
         let gap = net.lower_bound(&stats) - net.entropy_sum(&stats).total();

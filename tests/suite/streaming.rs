@@ -25,7 +25,8 @@ use entropysum::{Block, BlockBuf};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-const NO_RIDGE: Regularization = Regularization { reg_covar: Some(0.0), rounding: f64::EPSILON };
+const NO_RIDGE: Regularization =
+    Regularization { reg_covar: Some(0.0), resolution: Vec::new(), rounding: f64::EPSILON };
 
 fn block<T: Scalar>(values: &[T], dim: usize) -> Block<'_, T> {
     let points = MatRef::from_row_major_slice(values, values.len() / dim, dim);
@@ -591,8 +592,8 @@ fn statistics_about_other_centres_say_the_same() {
         model.translate(&mut moved, &model.centres());
         assert_ne!(moved, stats, "{name}: nothing was moved");
         let (mut other, what) = (model.clone(), format!("{name}, missing {missing}"));
-        model.m_step(&stats, NO_RIDGE);
-        other.m_step(&moved, NO_RIDGE);
+        model.m_step(&stats, &NO_RIDGE);
+        other.m_step(&moved, &NO_RIDGE);
         for (a, b) in model.parameters().components.iter().zip(&other.parameters().components) {
             assert_all_close(a, b, 1e-11, &what);
         }

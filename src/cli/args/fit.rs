@@ -116,8 +116,8 @@ pub struct FitArgs {
     /// Number of fresh starts; the best fit is kept
     #[arg(long, value_name = "R", help_heading = MODEL, default_value = "1", value_parser = positive)]
     pub n_init: u64,
-    /// Number to add to all variances, in squared units of the data [default: add nothing, and hold variances above a
-    /// small floor]
+    /// Number to add to all variances, in squared units of the data [default: add nothing, and hold variances above
+    /// those of rounding errors]
     #[arg(long, value_name = "E", help_heading = MODEL, value_parser = not_negative)]
     pub reg_covar: Option<f64>,
     /// Seed of all random choices

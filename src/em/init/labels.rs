@@ -9,7 +9,9 @@ use crate::em::config::Config;
 use crate::em::fitting::fit;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::{Covariance, ExponentialFamily, Feature, Gaussian, Parameters, Statistic};
+use crate::family::{
+    Covariance, ExponentialFamily, Feature, Gaussian, Parameters, Regularization, Statistic,
+};
 use crate::inference;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::distance::nearest;
@@ -210,7 +212,9 @@ fn cluster<T: Scalar>(
     let model = if sweeps == 0 {
         model
     } else {
-        let config = Config { max_iter: sweeps, tol: 1e-4, ..Config::default() };
+        // Features are not rounded as points are, and labels do not depend on the variance.
+        let regularization = Regularization { resolution: vec![0.0; dim], ..Default::default() };
+        let config = Config { max_iter: sweeps, tol: 1e-4, regularization, ..Config::default() };
         fit(&model, &points, executor, &config, &mut Silent)?.model
     };
     let mut labels = vec![0; n];

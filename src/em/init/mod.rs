@@ -177,8 +177,8 @@ pub fn start<T: Scalar>(
         let message = format!("squares of the values overflow {}; values are too large", T::NAME);
         return Err(DataError::new(source.name(), message).into());
     }
-    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization };
-    let model = from_stats(family.clone(), &stats, regularization).map_err(|error| {
+    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization.clone() };
+    let model = from_stats(family.clone(), &stats, &regularization).map_err(|error| {
         DataError::new(source.name(), format!("values are too small or too large: {error}"))
     })?;
     let placed = model.n_components();
@@ -261,7 +261,7 @@ fn labelled_stats<T: Scalar>(
 fn from_stats(
     family: Arc<dyn ExponentialFamily>,
     stats: &SuffStats,
-    regularization: Regularization,
+    regularization: &Regularization,
 ) -> Result<Mixture> {
     let size =
         |shared| family.parameters().iter().filter(|s| s.shared == shared).map(|s| s.len()).sum();

@@ -462,7 +462,7 @@ impl GenerativeModel for LinearGaussian {
         Ok(Self { ignores_missing: true, ..self })
     }
 
-    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+    fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {
         let moments = Moments::from_stats(stats);
         let mut next = self.clone();
         next.set_mean(moments.mean());

@@ -330,7 +330,7 @@ impl GenerativeModel for Mixture {
         self.family.takes_sparse()
     }
 
-    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+    fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         if !self.fixed_weights {
             for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {

@@ -206,7 +206,7 @@ impl MixtureOfFactorAnalyzers {
         &mut self,
         stats: &SuffStats,
         update: &[bool],
-        regularization: Regularization,
+        regularization: &Regularization,
     ) -> Vec<Outcome> {
         let moments: Vec<Option<Moments>> =
             (0..self.n_components()).map(|c| self.moments(stats, c)).collect();
@@ -292,7 +292,7 @@ impl MixtureOfFactorAnalyzers {
         &self,
         stats: &SuffStats,
         moments: &[Option<Moments>],
-        regularization: Regularization,
+        regularization: &Regularization,
     ) -> Vec<f64> {
         let mut pooled = vec![0.0; self.dim()];
         let (mut masses, mut means) = (Vec::new(), Vec::new());
@@ -315,7 +315,7 @@ impl MixtureOfFactorAnalyzers {
             None => rounding.max(floor::RELATIVE),
             Some(_) => rounding,
         };
-        floor::floors(&masses, &means, &pooled, relative)
+        floor::floors(&masses, &means, &pooled, relative, &regularization.resolution)
     }
 }
 
@@ -325,7 +325,7 @@ impl NoiseStructure {
         self,
         variances: &mut [f64],
         floors: &[f64],
-        regularization: Regularization,
+        regularization: &Regularization,
     ) -> bool {
         let dim = variances.len() as f64;
         if self == Self::Isotropic {

@@ -328,7 +328,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         self.components[0].mean.len()
     }
 
-    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+    fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
             *weight = mass / total;

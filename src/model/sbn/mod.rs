@@ -488,7 +488,7 @@ impl GenerativeModel for SigmoidBeliefNet {
         self.prior.len() + self.layers.iter().map(|layer| layer.rows.len()).sum::<usize>()
     }
 
-    fn m_step(&mut self, stats: &SuffStats, regularization: Regularization) -> Vec<Event> {
+    fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {
         self.m_step_by(stats, regularization, &Alone)
     }
 
@@ -496,7 +496,7 @@ impl GenerativeModel for SigmoidBeliefNet {
     fn m_step_by(
         &mut self,
         stats: &SuffStats,
-        _: Regularization,
+        _: &Regularization,
         workers: &dyn Workers,
     ) -> Vec<Event> {
         let stats = self.latent_stats(stats);

@@ -90,7 +90,12 @@ pub fn write_atomically(
 }
 
 fn open_sink(path: &Path) -> io::Result<Sink> {
-    let existing = std::fs::metadata(path).ok();
+    let existing = match std::fs::metadata(path) {
+        Ok(existing) => Some(existing),
+        Err(fault) if is_absent(&fault) => None,
+        // A name that is too long, or a circle of links, is as bad when the file is complete.
+        Err(fault) => return Err(fault),
+    };
     let replaceable = existing.as_ref().is_none_or(std::fs::Metadata::is_file);
     if !replaceable || names_an_open_descriptor(path) {
         let mut file = File::options().write(true).open(path)?;
@@ -123,6 +128,11 @@ fn open_sink(path: &Path) -> io::Result<Sink> {
         file.as_file().set_permissions(existing.permissions())?;
     }
     Ok(Sink::Staged { file, target })
+}
+
+/// Tells whether a path could not be looked at since there is nothing.
+fn is_absent(fault: &io::Error) -> bool {
+    matches!(fault.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Removes temporary files that killed processes have left in a folder: those that nobody holds locked.
@@ -258,6 +268,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let fault = AtomicFile::create(folder.path().join("nowhere/out")).unwrap_err().to_string();
         assert!(fault.contains("there is no directory") && fault.contains("nowhere"), "{fault}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_no_file_can_have_is_refused_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, expected) in [("x".repeat(256), "too long"), ("circle".to_owned(), "symbolic")] {
+            let path = folder.path().join(name);
+            let _ = std::os::unix::fs::symlink(&path, &path);
+            let fault = AtomicFile::create(&path).unwrap_err().to_string();
+            assert!(fault.contains(expected), "{fault}");
+        }
+        assert!(AtomicFile::create(folder.path().join("x".repeat(255))).is_ok());
     }
 
     #[cfg(unix)]

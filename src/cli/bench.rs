@@ -7,7 +7,8 @@ mod real;
 
 use crate::block::{Block, BlockBuf};
 use crate::cli::args::{BenchArgs, BenchCommand, Precision};
-use crate::cli::output::{self, Target};
+use crate::cli::guard::{Target, check_files};
+use crate::cli::output;
 use crate::cli::progress;
 use crate::data::{DataSource, Points};
 use crate::em::{Config, Init, MixtureSpec, Online, StepSize};
@@ -25,6 +26,7 @@ use faer::{Accum, Mat, Par};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -41,7 +43,8 @@ const BANDWIDTH_VALUES: usize = 32 << 20;
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let targets =
         [args.output.as_deref().map(Target::history), args.plot.as_deref().map(Target::plot)];
-    output::check_targets(&targets.into_iter().flatten().collect::<Vec<_>>(), &[])?;
+    let inputs: Vec<&Path> = args.data.iter().map(PathBuf::as_path).collect();
+    check_files(&inputs, &targets.into_iter().flatten().collect::<Vec<_>>())?;
     if args.batch_size.is_some() && matches!(args.command, BenchCommand::Sweep) {
         let message =
             "--batch-size is an option of 'bench monitor'; 'bench sweep' goes through all points";

@@ -2,14 +2,15 @@
 
 use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
 use crate::cli::checkpoint::CheckpointFile;
+use crate::cli::guard::{Target, check_files};
 use crate::cli::kinds::{self, AnyModel, Given, Outcome, Run, kind_of};
-use crate::cli::output::{self, FitReport, Target};
+use crate::cli::output::{self, FitReport};
 use crate::cli::plot as clusters;
 use crate::cli::progress::{self, Progress};
 use crate::cli::run::{executor, exit_code, json_line, size};
 use crate::cli::source::{Opened, OwnedSource, Source, open_options};
 use crate::cli::stream;
-use crate::data::{self, Columns, Schema};
+use crate::data::{Columns, Schema};
 use crate::em::{Config, StreamConfig};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -19,7 +20,7 @@ use crate::family::{KnownParameters, Regularization};
 use crate::model::Mixture;
 use crate::monitor::{StopReason, plot};
 use crate::store::Stored;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -29,9 +30,8 @@ use std::time::Instant;
 /// Those of the library. What was typed and the files that it names are checked first.
 pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let begin = Instant::now();
-    let (targets, inputs) = targets(args)?;
-    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    output::check_targets(&targets, &inputs)?;
+    let (inputs, targets) = files(args);
+    check_files(&inputs, &targets)?;
     let (given, schema) = match &args.init {
         Start::File(path) => {
             let (model, schema) = given_start(path, args)?;
@@ -84,12 +84,11 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     );
     progress.finish();
     let fit = fit?;
+    let schema = points.schema();
+    let mut failures = save(args, &fit, schema.as_ref());
     // A closing pass over a stream would double the cost of a single epoch; 'score' does it.
     let is_scored = stream.is_none();
     let score = is_scored.then(|| prepared.score(&*fit.model, executor)).transpose();
-
-    let schema = points.schema();
-    let mut failures = save(args, &fit, schema.as_ref());
     failures.extend(draw_clusters(args, &*fit.model, source, schema.as_ref(), executor).err());
     match score {
         Err(error) => failures.push(error),
@@ -119,6 +118,9 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     if !args.quiet {
         fit.warnings.iter().for_each(|warning| output::complain("warning", warning));
     }
+    if failures.is_empty() && progress.ended_by_interrupt {
+        return Ok(progress::exit_code_of_part());
+    }
     Ok(exit_code(&failures))
 }
 
@@ -136,25 +138,23 @@ pub fn draw_clusters(
     }
 }
 
-/// Returns the files that a fit writes, and those that it reads and must not replace.
-pub fn targets(args: &FitArgs) -> Result<(Vec<Target<'_>>, Vec<PathBuf>)> {
-    let targets: Vec<Target<'_>> = [
-        args.output.as_deref().map(Target::model),
+/// Returns the files that a fit reads, and those that it writes.
+pub fn files(args: &FitArgs) -> (Vec<&Path>, Vec<Target<'_>>) {
+    let start = match &args.init {
+        Start::File(path) => Some(path.as_path()),
+        _ => None,
+    };
+    let targets = [
+        args.output.as_deref().map(|path| Target::model(path, start)),
         args.history.as_deref().map(Target::history),
         args.plot.as_deref().map(Target::plot),
         args.plot_clusters.as_deref().map(Target::plot),
         args.plot_features.as_deref().map(Target::picture),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    // A model to go on from may be replaced by what becomes of it.
-    let mut inputs = Vec::new();
-    for file in args.data.files() {
-        inputs.extend(data::expand(file)?);
-    }
-    inputs.extend([&args.weights.weights, &args.stream.held_out].into_iter().flatten().cloned());
-    Ok((targets, inputs))
+        args.stream.checkpoint.as_deref().map(Target::checkpoint),
+    ];
+    let more = [start, args.weights.weights.as_deref(), args.stream.held_out.as_deref()];
+    let inputs = args.data.files().into_iter().chain(more.into_iter().flatten());
+    (inputs.collect(), targets.into_iter().flatten().collect())
 }
 
 /// Loads the model that `--init FILE` names. What else is said of the model must agree with it.
@@ -291,5 +291,11 @@ pub fn save(args: &FitArgs, fit: &Outcome, schema: Option<&Schema>) -> Vec<Error
         args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
             |((path, (width, height)), features)| write_features(path, &features, width, height),
         );
-    [model, history, plot, features].into_iter().flatten().filter_map(Result::err).collect()
+    let failures = [model, history, plot, features].into_iter().flatten().filter_map(Result::err);
+    let unkept = fit.checkpoint_fault.as_ref().map(|fault| {
+        Error::Config(format!(
+            "{fault}; --resume goes on from an older checkpoint, if there is one"
+        ))
+    });
+    failures.chain(unkept).collect()
 }

@@ -1,7 +1,7 @@
 //! The command line: a thin layer over the library.
 //!
 //! Arguments (`args`) are checked and become objects of the library. Commands (`run`, `fit`, `select`, `check`, `bench`) run
-//! these, watched by `progress`. `output` writes and prints the results. `kinds` holds all that differs between kinds of
+//! these, watched by `progress`. `guard` checks the files of a command, `output` writes and prints the results. `kinds` holds all that differs between kinds of
 //! models, and `source` all that differs between precisions; the rest is compiled once.
 
 mod append;
@@ -11,6 +11,7 @@ mod check;
 mod checkpoint;
 mod columns;
 mod fit;
+mod guard;
 mod kinds;
 mod output;
 mod plot;
@@ -24,16 +25,13 @@ mod table;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Exit code of a command that the user interrupted before it had a result.
-const INTERRUPTED: u8 = 130;
-
-/// Runs the command that was typed. Exit code 1 is an error; 2 is one in what was typed.
+/// Runs the command that was typed. Exit code 1 is an error; 2 is one in what was typed; 128 and more are signals.
 pub fn main() -> ExitCode {
     match run::run(&args::Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
             output::complain("error", &error);
-            ExitCode::from(if progress::interrupted() { INTERRUPTED } else { 1 })
+            progress::exit_code_of_signal().unwrap_or(ExitCode::FAILURE)
         }
     }
 }

@@ -5,13 +5,13 @@ use crate::cli::kinds::{AnyModel, Outcome};
 use crate::data::{Columns, Schema};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::expert::{AtomicFile, is_product, parse_product};
+use crate::expert::{is_product, parse_product};
 use crate::inference::Score;
 use crate::monitor::{Minibatch, Monitor, StopReason};
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Writes a message to standard error. A standard error that is closed is no fault.
 pub fn complain(kind: &str, message: &dyn Display) {
@@ -32,98 +32,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// An output file of a command.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    path: &'a Path,
-    extensions: &'static [&'static str],
-}
-
-impl<'a> Target<'a> {
-    /// Names a matrix or a vector.
-    pub fn table(path: &'a Path) -> Self {
-        Self { path, extensions: &["npy", "csv"] }
-    }
-
-    /// Names a model.
-    pub fn model(path: &'a Path) -> Self {
-        Self { path, extensions: &["safetensors", "json"] }
-    }
-
-    /// Names the history of a fit.
-    pub fn history(path: &'a Path) -> Self {
-        Self { path, extensions: &["csv"] }
-    }
-
-    /// Names a picture.
-    pub fn picture(path: &'a Path) -> Self {
-        Self { path, extensions: &["png"] }
-    }
-
-    /// Names a plot.
-    pub fn plot(path: &'a Path) -> Self {
-        Self { path, extensions: &["svg"] }
-    }
-
-    fn check(self) -> Result<()> {
-        let path = self.path;
-        if is_stream(path) {
-            return Ok(());
-        }
-        if path.is_dir() {
-            let message = format!("{}: the path is a directory, expected a file", path.display());
-            return Err(Error::Config(message));
-        }
-        if !self.extensions.contains(&extension(path).as_str()) {
-            let expected: Vec<String> = self.extensions.iter().map(|it| format!(".{it}")).collect();
-            return Err(Error::Config(format!(
-                "{}: the name of this output must end in {}",
-                path.display(),
-                expected.join(" or ")
-            )));
-        }
-        // A temporary file shows that the directory can be written. It is deleted at once.
-        AtomicFile::create(path).map(drop)
-    }
-}
-
-/// Checks, before any work, that all outputs can be written. No output may replace an input or another output.
-///
-/// # Errors
-/// Names the first output that breaks these rules.
-pub fn check_targets(targets: &[Target<'_>], inputs: &[&Path]) -> Result<()> {
-    let mut taken: Vec<(PathBuf, &str)> =
-        inputs.iter().map(|input| (real_path(input), "an input of the command")).collect();
-    for target in targets {
-        target.check()?;
-        let path = real_path(target.path);
-        if let Some((_, role)) = taken.iter().find(|(known, _)| *known == path)
-            && !is_stream(target.path)
-        {
-            let message = format!("{}: this output file is also {role}", target.path.display());
-            return Err(Error::Config(message));
-        }
-        taken.push((path, "another output of the command"));
-    }
-    Ok(())
-}
-
-/// Tells whether a path names a stream, such as `/dev/stdout` or a pipe, and no replaceable file.
-fn is_stream(path: &Path) -> bool {
-    let open = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
-    path.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir())
-        || open.iter().any(|known| path.starts_with(known))
-}
-
-/// Returns the absolute path of a file, even if the file does not exist yet.
-fn real_path(path: &Path) -> PathBuf {
-    let beside = || {
-        let folder = path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
-        Ok::<_, io::Error>(folder.canonicalize()?.join(path.file_name().unwrap_or_default()))
-    };
-    path.canonicalize().or_else(|_| beside()).unwrap_or_else(|_| path.to_owned())
-}
-
+/// Returns the extension of a name, in small letters.
 pub fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
@@ -453,16 +362,5 @@ mod tests {
             assert_eq!(significant(value, 6), expected);
         }
         assert_eq!([12.0, 1234.0, 2.5e9].map(magnitude), ["12.00", "1.23 k", "2.50 G"]);
-    }
-
-    #[test]
-    fn paths_to_one_file_are_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let other = folder.path().join(".").join("file");
-        assert_eq!(real_path(&path), real_path(&other));
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(real_path(&path), real_path(&other));
-        assert_ne!(real_path(&path), real_path(folder.path()));
     }
 }

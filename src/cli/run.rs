@@ -4,8 +4,9 @@ use crate::cli::args::{
     Command, DataArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs, ReconstructArgs,
     SampleArgs, ScoreArgs, ThreadsArgs,
 };
+use crate::cli::guard::{Target, check_files};
 use crate::cli::kinds::{self, AnyModel, PerPoint};
-use crate::cli::output::{self, Target};
+use crate::cli::output;
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::source::{self, Source};
 use crate::cli::table::{Table, names_of_points, numbered};
@@ -37,7 +38,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 }
 
 fn predict(args: &PredictArgs) -> Result<ExitCode> {
-    output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
+    check_files(&args.data.files_and(&args.model), &[Target::table(&args.output)])?;
     let (mut model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let by_state = model.network().is_some() && !args.proba;
@@ -85,7 +86,7 @@ fn reconstruct(args: &ReconstructArgs) -> Result<ExitCode> {
 
 /// Writes numbers of each point; with `all` false, the cells of points that are not missing stay as they are.
 fn map(args: &MapArgs, numbers: PerPoint, all: bool) -> Result<ExitCode> {
-    output::check_targets(&[Target::table(&args.output)], &[&args.model, &args.data.data])?;
+    check_files(&args.data.files_and(&args.model), &[Target::table(&args.output)])?;
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let Some(latents) = model.latents() else {
@@ -123,9 +124,9 @@ fn map(args: &MapArgs, numbers: PerPoint, all: bool) -> Result<ExitCode> {
 
 fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let targets: Vec<Target<'_>> = args.output.as_deref().map(Target::table).into_iter().collect();
-    let mut inputs = vec![args.model.as_path(), &args.data.data];
+    let mut inputs = args.data.files_and(&args.model);
     inputs.extend(args.weights.weights.as_deref());
-    output::check_targets(&targets, &inputs)?;
+    check_files(&inputs, &targets)?;
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let model = prepared(model, &args.data)?;
@@ -150,7 +151,7 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
 fn sample(args: &SampleArgs) -> Result<ExitCode> {
     let mut targets = vec![Target::table(&args.output)];
     targets.extend(args.labels.as_deref().map(Target::table));
-    output::check_targets(&targets, &[&args.model])?;
+    check_files(&[&args.model], &targets)?;
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.threads)?;
     if args.labels.is_some() && model.n_components() == 0 {
@@ -162,6 +163,7 @@ fn sample(args: &SampleArgs) -> Result<ExitCode> {
         Precision::F32 => Dtype::F32,
         Precision::F64 => Dtype::F64,
     };
+    let is_narrow = dtype == Dtype::F32 && output::extension(&args.output) == "npy";
     let names = names_of_points(schema.as_ref(), model.dim());
     let mut points = Table::matrix(&args.output, dtype, &names, &[])?;
     let mut labels = match &args.labels {
@@ -170,12 +172,28 @@ fn sample(args: &SampleArgs) -> Result<ExitCode> {
     };
     model.sample(args.n, args.seed, &executor, &mut |values, components| {
         check_interrupt()?;
-        points.write(values)?;
+        if is_narrow {
+            points.write(&narrowed(values)?)?;
+        } else {
+            points.write(values)?;
+        }
         labels.as_mut().map_or(Ok(()), |labels| labels.write_labels(components))
     })?;
     points.finish()?;
     labels.map_or(Ok(()), Table::finish)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses values that `f32` has no place for; those nearer to 0 than its least number become that number.
+fn narrowed(values: &[f64]) -> Result<Vec<f64>> {
+    let narrow = |&value: &f64| match value as f32 {
+        narrow if narrow.is_infinite() => Err(Error::Config(format!(
+            "--dtype f32: the value {value:e} is beyond f32; leave --dtype out"
+        ))),
+        0.0 if value != 0.0 => Ok(f64::from(f32::MIN_POSITIVE).copysign(value)),
+        _ => Ok(value),
+    };
+    values.iter().map(narrow).collect()
 }
 
 fn info(args: &InfoArgs) -> Result<ExitCode> {

@@ -2,6 +2,7 @@
 
 use crate::cli::args::{Counts, DEFAULT_MODEL, FitArgs, SelectCommand, Start};
 use crate::cli::fit::{self, Points};
+use crate::cli::guard::check_files;
 use crate::cli::kinds::{self, AnyModel, Run, Scree, kind_of};
 use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
@@ -12,7 +13,6 @@ use crate::selection::{self, Criterion};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -40,9 +40,8 @@ pub fn run(command: &SelectCommand) -> Result<ExitCode> {
         let message = "'select' does not learn by minibatches; use 'fit' for each size";
         return Err(Error::Config(message.to_owned()));
     }
-    let (targets, inputs) = fit::targets(&command.fit)?;
-    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    output::check_targets(&targets, &inputs)?;
+    let (inputs, targets) = fit::files(&command.fit);
+    check_files(&inputs, &targets)?;
     select(command, command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL))
 }
 
@@ -183,6 +182,9 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
                 output::complain("warning", &format!("{}: {warning}", describe(*size)));
             }
         }
+    }
+    if failures.is_empty() && finished.len() < arguments.len() {
+        return Ok(progress::exit_code_of_part());
     }
     Ok(exit_code(&failures))
 }

@@ -101,6 +101,17 @@ pub fn load_checkpoint<M: Stored>(path: impl AsRef<Path>) -> Result<Saved<M>> {
     read(&mut file, size).map_err(|fault| named(path, fault))
 }
 
+/// Tells whether a file begins as a checkpoint does, of any version, or is empty.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read.
+pub(crate) fn may_be_checkpoint(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let read = |file: File| file.take(22).read_to_end(&mut start);
+    File::open(path).and_then(read).map_err(|fault| Error::io(path, fault))?;
+    Ok(start.is_empty() || start == MAGIC[..22])
+}
+
 fn read<M: Stored>(file: &mut File, size: u64) -> Result<Saved<M>> {
     let damaged = |what: &str| Error::Model(format!("damaged checkpoint: {what}"));
     let mut start = [0; 24];

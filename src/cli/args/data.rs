@@ -87,6 +87,11 @@ impl DataArgs {
     pub fn files(&self) -> Vec<&Path> {
         std::iter::once(&self.data).chain(&self.more).map(PathBuf::as_path).collect()
     }
+
+    /// Returns the file of a model, and all files of points.
+    pub fn files_and<'a>(&'a self, model: &'a Path) -> Vec<&'a Path> {
+        std::iter::once(model).chain(self.files()).collect()
+    }
 }
 
 /// Treatment of missing values.

@@ -4,8 +4,8 @@ mod draw;
 mod project;
 
 use crate::cli::args::PlotArgs;
+use crate::cli::guard::{Target, check_files};
 use crate::cli::kinds::{self, AnyModel, PerPoint, leading_component};
-use crate::cli::output::{self, Target};
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::run::{executor, prepared};
 use crate::cli::source::{self, Source};
@@ -29,7 +29,7 @@ pub(super) const MOST_COMPONENTS: usize = 20;
 
 /// Runs the command.
 pub fn run(args: &PlotArgs) -> Result<ExitCode> {
-    output::check_targets(&[Target::plot(&args.output)], &[&args.model, &args.data.data])?;
+    check_files(&args.data.files_and(&args.model), &[Target::plot(&args.output)])?;
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let model = prepared(model, &args.data)?;

@@ -1,6 +1,7 @@
 //! Checkpoints of fits, as they were typed.
 
 use crate::cli::args::FitArgs;
+use crate::cli::output;
 use crate::em::{Fit, Fitting};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
@@ -17,6 +18,7 @@ pub struct CheckpointFile {
     path: PathBuf,
     every: Duration,
     resume: bool,
+    quiet: bool,
 }
 
 impl CheckpointFile {
@@ -30,7 +32,7 @@ impl CheckpointFile {
             )));
         }
         let every = args.stream.checkpoint_every.unwrap_or(EVERY);
-        Ok(Some(Self { path, every, resume: args.stream.resume }))
+        Ok(Some(Self { path, every, resume: args.stream.resume, quiet: args.quiet }))
     }
 
     /// Runs a fit that goes on from the file, if that was asked for and there is a file, and keeps it there.
@@ -43,8 +45,15 @@ impl CheckpointFile {
         if self.resume && self.path.exists() {
             fitting = fitting.resume(store::load_checkpoint(&self.path)?);
         }
-        let path = self.path.clone();
-        run(fitting.checkpoints(self.every, move |state| store::save_checkpoint(&path, state)))
+        let (path, quiet) = (self.path.clone(), self.quiet);
+        run(fitting.checkpoints(self.every, move |state| {
+            let saved = store::save_checkpoint(&path, state);
+            // Told at once: a fit may go on for days after it.
+            if let Some(fault) = saved.as_ref().err().filter(|_| !quiet) {
+                output::complain("warning", &format!("no checkpoint was saved: {fault}"));
+            }
+            saved
+        }))
     }
 
     fn folder(&self) -> PathBuf {

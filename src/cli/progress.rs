@@ -1,47 +1,82 @@
-//! Shows the progress of a command, and reacts to Ctrl-C.
+//! Shows the progress of a command, and reacts to signals.
 
-use crate::cli::{INTERRUPTED, output};
+use crate::cli::output;
 use crate::error::{Error, Result};
 use crate::monitor::{IterRecord, Monitor, Observer, StopReason};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-static INTERRUPT: AtomicBool = AtomicBool::new(false);
+/// Number of the signal that asked the command to end; 0 before.
+static SIGNAL: AtomicU8 = AtomicU8::new(0);
 
-/// Lets Ctrl-C and SIGTERM ask the command to end. The second signal ends the process at once.
+/// Number of the signal that Ctrl-C sends.
+const INTERRUPT: u8 = 2;
+
+/// Lets Ctrl-C, SIGTERM and SIGHUP ask the command to end. The second signal ends the process at once.
 ///
 /// Commands call this after their input is read. Before that, they have nothing to save or to delete.
 ///
 /// # Errors
 /// If the operating system refuses the handler.
 pub fn catch_interrupts() -> Result<()> {
-    let handler = || {
-        if INTERRUPT.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        if stderr().is_terminal() {
-            let _ = writeln!(
-                stderr(),
-                "\nStopping after the current sweep; press Ctrl-C again to stop at once."
-            );
-        }
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|fault| Error::Config(format!("cannot watch for Ctrl-C: {fault}")))
+    watch().map_err(|fault| Error::Config(format!("cannot watch for Ctrl-C: {fault}")))
 }
 
-/// Tells whether the user asked the command to end.
+#[cfg(unix)]
+fn watch() -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        signals.forever().for_each(|signal| ask(u8::try_from(signal).unwrap_or(INTERRUPT)));
+    })?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn watch() -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(|| ask(INTERRUPT))
+}
+
+/// Asks the command to end, or ends it if it was asked before.
+fn ask(signal: u8) {
+    if SIGNAL.swap(signal, Ordering::SeqCst) != 0 {
+        std::process::exit(i32::from(128 + signal));
+    }
+    if stderr().is_terminal() {
+        let _ = writeln!(
+            stderr(),
+            "\nStopping after the current sweep; press Ctrl-C again to stop at once."
+        );
+    }
+}
+
+/// Tells whether the user or the system asked the command to end.
 pub fn interrupted() -> bool {
-    INTERRUPT.load(Ordering::SeqCst)
+    SIGNAL.load(Ordering::SeqCst) != 0
+}
+
+/// Returns the exit code of a command that a signal ended before it had a result, as shells count: 130 for Ctrl-C, 143 for
+/// SIGTERM.
+pub fn exit_code_of_signal() -> Option<ExitCode> {
+    let signal = SIGNAL.load(Ordering::SeqCst);
+    (signal != 0).then(|| ExitCode::from(128 + signal))
+}
+
+/// Returns the exit code of a command that saved what it had when a signal ended it. People who press Ctrl-C ask for the result;
+/// programs that send other signals have to know that it is not all of it.
+pub fn exit_code_of_part() -> ExitCode {
+    let is_asked = SIGNAL.load(Ordering::SeqCst) == INTERRUPT;
+    exit_code_of_signal().filter(|_| !is_asked).unwrap_or(ExitCode::SUCCESS)
 }
 
 /// Ends a command that has no partial result, if the user asked for it.
 ///
 /// # Errors
-/// If the user pressed Ctrl-C.
+/// If a signal asked the command to end.
 pub fn check_interrupt() -> Result<()> {
     if interrupted() {
         return Err(Error::Config("interrupted; nothing was written".to_owned()));

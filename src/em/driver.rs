@@ -39,6 +39,8 @@ pub struct Fit<M> {
     /// Part of the components that took whitened differences in place of packed products, over all E-steps: these are narrow, and
     /// far from the centre of the points. `None` if the model has no such choice.
     pub whitened_share: Option<f64>,
+    /// Why the last checkpoint could not be saved, if it could not. Then no other process can go on from where the fit ended.
+    pub checkpoint_fault: Option<String>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }
@@ -64,6 +66,7 @@ impl<M> Fit<M> {
             discarded: self.discarded,
             floored: self.floored,
             whitened_share: self.whitened_share,
+            checkpoint_fault: self.checkpoint_fault,
             seconds: self.seconds,
         }
     }
@@ -137,6 +140,7 @@ pub(crate) struct Driver<'a, 'c, T: Scalar, L: Learner<T>> {
     settings: Option<Settings>,
     checkpoints: Option<Checkpoints<'c, ModelOf<T, L>>>,
     last_checkpoint: Instant,
+    checkpoint_fault: Option<String>,
     observer: &'a mut dyn Observer,
     progress: Progress,
     seconds_before: f64,
@@ -163,6 +167,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             settings,
             checkpoints,
             last_checkpoint: Instant::now(),
+            checkpoint_fault: None,
             observer,
             progress: Progress::default(),
             seconds_before: 0.0,
@@ -195,12 +200,11 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
     /// Learns until a rule, the observer or the clock ends it; what was learned is kept in a checkpoint, whatever ended it.
     ///
     /// # Errors
-    /// If a point cannot be read or has no finite log-evidence, or a checkpoint cannot be saved.
+    /// If a point cannot be read or has no finite log-evidence.
     pub fn run(mut self) -> Result<Fit<ModelOf<T, L>>> {
         let ended = self.phases();
-        let saved = self.save();
+        self.save();
         let reason = ended?;
-        saved?;
         let (lines, rows) = (self.setting.points.skipped(), self.progress.skipped);
         self.progress.warnings.extend(skipped(lines, rows));
         for event in self.learner.maximizer_mut().finish() {
@@ -221,6 +225,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             discarded,
             floored,
             whitened_share: self.learner.whitened_share(),
+            checkpoint_fault: self.checkpoint_fault,
             seconds,
         })
     }
@@ -370,7 +375,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             reason = Some(StopReason::MaxSeconds);
         }
         if self.checkpoints.as_ref().is_some_and(|it| self.last_checkpoint.elapsed() >= it.every) {
-            self.save()?;
+            self.save();
         }
         Ok(reason)
     }
@@ -447,8 +452,21 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         self.seconds_before + self.setting.begun.elapsed().as_secs_f64()
     }
 
-    /// Hands the state to whoever keeps it.
-    fn save(&mut self) -> Result<()> {
+    /// Hands the state to whoever keeps it. What was learned is worth more than its copy: a copy that fails is a warning, and is
+    /// tried again when the next is due.
+    fn save(&mut self) {
+        let fault = self.keep().err().map(|fault| fault.to_string());
+        // The time runs from here: where disks are slow, the fit must go on between two checkpoints.
+        self.last_checkpoint = Instant::now();
+        if let Some(fault) = fault.as_ref().filter(|_| self.checkpoint_fault.is_none()) {
+            let step = self.progress.steps;
+            let text = format!("iteration {step}: the checkpoint could not be saved: {fault}");
+            self.progress.warnings.push(text);
+        }
+        self.checkpoint_fault = fault;
+    }
+
+    fn keep(&mut self) -> Result<()> {
         self.progress.seconds = self.seconds();
         let (Some(checkpoints), Some(settings)) = (&mut self.checkpoints, &self.settings) else {
             return Ok(());
@@ -460,10 +478,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         });
         let model = self.learner.maximizer().model().clone();
         let rows = self.learner.rows()?.map(|rows| &*rows);
-        (checkpoints.save)(&Checkpoint { model: &model, settings, state, rows })?;
-        // The time runs from here: where disks are slow, the fit must go on between two checkpoints.
-        self.last_checkpoint = Instant::now();
-        Ok(())
+        (checkpoints.save)(&Checkpoint { model: &model, settings, state, rows })
     }
 }
 

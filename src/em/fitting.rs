@@ -164,7 +164,8 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         self
     }
 
-    /// Hands the state of the fit to `save` from time to time, and when it ends, whatever ended it.
+    /// Hands the state of the fit to `save` from time to time, and when it ends, whatever ended it. A failure of `save` is a warning
+    /// and does not end the fit; [`Fit::checkpoint_fault`] tells that of the last time.
     pub fn checkpoints(
         mut self,
         every: Duration,
@@ -191,7 +192,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
     /// Fits.
     ///
     /// # Errors
-    /// As [`Spec::fit`]; also if a saved state is of another fit or other points, or a checkpoint cannot be saved.
+    /// As [`Spec::fit`]; also if a saved state is of another fit or other points.
     pub fn fit<S: Spec<T, Model = M>>(self, spec: &S) -> Result<Fit<M>> {
         self.config.check()?;
         if let Some(stream) = &self.stream {

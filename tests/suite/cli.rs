@@ -978,7 +978,9 @@ mod linux {
     fn an_interrupted_fit_is_saved() {
         let long = "--max-iter 1000000000";
         let many = "--max-iter 5 --n-init 1000000000";
-        for (signal, rest) in [("-INT", long), ("-TERM", long), ("-INT", many)] {
+        for (signal, code, rest) in
+            [("-INT", 0, long), ("-TERM", 143, long), ("-HUP", 129, long), ("-INT", 0, many)]
+        {
             let place = Place::new();
             place.write("noise.f32", noise(20_000));
             let child = place.command(&format!("{LONG} {rest}")).spawn().unwrap();
@@ -987,7 +989,7 @@ mod linux {
             assert_eq!(place.names(), ["noise.f32"]);
             kill(signal, &child);
             let outcome = finish(child);
-            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
             let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
             assert_eq!(report["stop_reason"], "interrupted");
             assert_eq!(report["converged"], false);
@@ -1031,13 +1033,15 @@ mod linux {
         let place = Place::with_model();
         place.write("s.npy", "old");
         let before = place.names();
-        let child = sampling(&place);
-        kill("-INT", &child);
-        let outcome = finish(child);
-        assert_eq!(outcome.code, Some(130));
-        assert_eq!(outcome.stderr, "error: interrupted; nothing was written\n");
-        assert_eq!(place.names(), before);
-        assert_eq!(place.text("s.npy"), "old");
+        for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+            let child = sampling(&place);
+            kill(signal, &child);
+            let outcome = finish(child);
+            assert_eq!(outcome.code, Some(code));
+            assert_eq!(outcome.stderr, "error: interrupted; nothing was written\n");
+            assert_eq!(place.names(), before);
+            assert_eq!(place.text("s.npy"), "old");
+        }
     }
 
     #[test]
@@ -1115,17 +1119,126 @@ mod linux {
         assert_eq!(outcome.stdout.lines().count(), 901);
     }
 
+    /// Whatever name an output has, it replaces nothing that the command reads or writes besides.
     #[test]
-    fn links_to_inputs_are_inputs() {
-        let place = Place::with_points();
+    fn no_output_destroys_an_input_or_another_output() {
+        let place = Place::with_model();
+        place.write("b.csv", place.text("points.csv"));
+        place.write("w.csv", "1\n".repeat(900));
+        place.write("notes", "mine");
         std::os::unix::fs::symlink("points.csv", place.path("link.csv")).unwrap();
-        let outcome = place.run("fit points.csv -k 3 --history link.csv");
-        assert_eq!(
-            outcome.stderr,
-            "error: link.csv: this output file is also an input of the command\n"
+        fs::hard_link(place.path("b.csv"), place.path("hard.csv")).unwrap();
+        std::os::unix::fs::symlink("model.safetensors", place.path("m.json")).unwrap();
+        fs::copy(place.path("points.csv"), place.path("points.json")).unwrap();
+        let before: Vec<_> =
+            place.names().iter().map(|name| (name.clone(), place.read(name))).collect();
+        let (fit, predict) = ("fit points.csv b.csv -k 3", "predict model.safetensors points.csv");
+        let start = "--init model.safetensors";
+        let cases = [
+            // An input by another name, or as another argument than the first.
+            (format!("{fit} --history link.csv"), "link.csv", "an input"),
+            (format!("{fit} --history hard.csv"), "hard.csv", "an input"),
+            (format!("{fit} --history b.csv"), "b.csv", "an input"),
+            (format!("{predict} b.csv -o b.csv"), "b.csv", "an input"),
+            (format!("{predict} [b]*.csv -o hard.csv"), "hard.csv", "an input"),
+            ("predict m.json points.csv -o ./points.csv".to_owned(), "./points.csv", "an input"),
+            (format!("{predict} --append -o link.csv"), "link.csv", "an input"),
+            ("score m.json b.csv --weights w.csv -o w.csv".to_owned(), "w.csv", "an input"),
+            ("bench real --data b.csv -o hard.csv".to_owned(), "hard.csv", "an input"),
+            // Checkpoints.
+            (format!("{fit} --checkpoint b.csv"), "b.csv", "a checkpoint"),
+            (format!("{fit} --checkpoint notes"), "notes", "a checkpoint"),
+            (format!("{fit} --checkpoint new.json -o new.json"), "new.json", "another output"),
+            (format!("fit points.csv {start} --checkpoint m.json"), "m.json", "a checkpoint"),
+            // A model may replace the one it came from, and no other input.
+            (
+                format!("fit points.csv {start} --history h.csv -o points.json points.json"),
+                "points.json",
+                "an input",
+            ),
+            // Names that cannot be written.
+            (format!("{fit} -o {}.json", "x".repeat(260)), "xxx.json", "File name too long"),
+            (format!("{fit} --checkpoint nowhere/state"), "nowhere/state", "no directory nowhere"),
+            (
+                format!("{fit} --plot points.csv/p.svg"),
+                "points.csv/p.svg",
+                "no directory points.csv",
+            ),
+        ];
+        for (arguments, name, expected) in &cases {
+            let outcome = place.run(arguments);
+            assert_eq!(outcome.code, Some(1), "{arguments}");
+            let named = outcome.stderr.lines().any(|line| {
+                line.starts_with("error: ") && line.contains(name) && line.contains(expected)
+            });
+            assert!(named, "{arguments}: {}", outcome.stderr);
+            for (name, bytes) in &before {
+                assert_eq!(place.read(name), *bytes, "{arguments}: {name}");
+            }
+            assert_eq!(place.names().len(), before.len(), "{arguments}");
+        }
+
+        place.succeed("fit points.csv --init model.safetensors -o m.json");
+        assert_ne!(
+            place.read("model.safetensors"),
+            before.iter().find(|it| it.0 == "m.json").unwrap().1
         );
-        let text = place.text("points.csv");
-        assert!(text.starts_with("x,y\n"));
+        // What is printed goes to a file that is no output.
+        let out = fs::File::options().append(true).open(place.path("b.csv")).unwrap();
+        let mut command = place.command("fit points.csv -k 3 --history b.csv");
+        let outcome = Outcome::from(command.stdout(out).output().unwrap());
+        let expected =
+            "error: b.csv: this output file is also the standard output of the command\n";
+        assert_eq!(outcome.stderr, expected);
+        let out = fs::File::options().append(true).open(place.path("b.csv")).unwrap();
+        let mut command = place.command("predict m.json b.csv -o -");
+        let outcome = Outcome::from(command.stdout(out).output().unwrap());
+        let expected = "error: /dev/stdout: this output file is also an input of the command\n";
+        assert_eq!(outcome.stderr, expected);
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_ends_no_fit() {
+        let place = Place::with_points();
+        let fit = "fit points.csv -k 3 --checkpoint-every 0 --json";
+        let expected = place.succeed("fit points.csv -k 3 -o expected.json -q --json");
+        let outcome = place.run(&format!("{fit} --checkpoint /dev/full -o m.json"));
+        assert_eq!(outcome.code, Some(1));
+        assert_eq!(place.read("m.json"), place.read("expected.json"));
+        let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let warning = report["warnings"][0].as_str().unwrap();
+        assert!(warning.starts_with("iteration 1: the checkpoint could not be saved"), "{warning}");
+        let same: Value = serde_json::from_str(&expected.stdout).unwrap();
+        assert_eq!(report["entropy_sum"], same["entropy_sum"]);
+        let no_space = "/dev/full: No space left on device (os error 28)";
+        let first = format!("warning: no checkpoint was saved: {no_space}\n");
+        assert!(outcome.stderr.starts_with(&first), "{}", outcome.stderr);
+        let last = outcome.stderr.lines().last().unwrap();
+        assert!(outcome.stderr.contains(&format!("\nerror: {no_space}; --resume")), "{last}");
+    }
+
+    /// The folder of a checkpoint may be away for a while.
+    #[test]
+    fn a_checkpoint_is_tried_again_at_the_next_save() {
+        let place = Place::new();
+        place.write("noise.f32", noise(20_000));
+        fs::create_dir(place.path("there")).unwrap();
+        let fit =
+            format!("{LONG} --max-iter 1000000000 --checkpoint there/state --checkpoint-every 0");
+        let mut child = place.command(&fit).spawn().unwrap();
+        wait_until("there is a checkpoint", || place.path("there/state").exists());
+        fs::rename(place.path("there"), place.path("away")).unwrap();
+        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+        assert!(line.contains("no checkpoint was saved"), "{line}");
+        fs::create_dir(place.path("there")).unwrap();
+        wait_until("there is another", || place.path("there/state").exists());
+        kill("-INT", &child);
+        std::io::Read::read_to_string(&mut stderr, &mut line).unwrap();
+        let outcome = finish(child);
+        assert_eq!(outcome.code, Some(0), "{line}");
+        assert!(place.path("m.safetensors").exists());
     }
 }
 

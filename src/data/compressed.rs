@@ -69,6 +69,11 @@ impl<R: BufRead> Read for Frames<R> {
                 return Ok(count);
             }
             if decoder.is_finished() {
+                let stored = decoder.get_checksum_from_data();
+                if stored.is_some() && stored != decoder.get_calculated_checksum() {
+                    let message = "damaged: the checksum of a Zstandard frame does not agree";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
                 self.decoder = None;
             }
         }
@@ -125,6 +130,21 @@ mod tests {
             let (head, tail) = text.split_at(text.len() / 2);
             assert_eq!(read(&[compress(head), compress(tail)].concat()).unwrap(), text);
             assert!(read(&bytes[..bytes.len() / 2]).is_err());
+        }
+    }
+
+    /// Frames as the `zstd` program writes them, with a checksum.
+    #[test]
+    fn no_bit_of_a_packed_text_flips_unnoticed() {
+        let text: String = (0..300_u64).map(|i| format!("{},{i}\n", i * i % 97)).collect();
+        for compress in [gzipped, zstandard] {
+            let bytes = compress(&text);
+            let same = |bytes: &[u8]| read(bytes).is_ok_and(|found| found != text);
+            for at in 0..8 * bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[at / 8] ^= 1 << (at % 8);
+                assert!(!same(&damaged), "bit {at} of {}", 8 * bytes.len());
+            }
         }
     }
 

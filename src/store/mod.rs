@@ -61,7 +61,10 @@
 //! # safetensors
 //!
 //! Tensors of the same names and shapes (`[]` for one number), all `F64`, and as metadata `format`, `version`, `model`,
-//! `posterior` and `created_by`. Tensors of `F32` are read too. The same model always makes the same bytes.
+//! `posterior`, `created_by` and `checksum`. Tensors of `F32` are read too. The same model always makes the same bytes.
+//!
+//! The checksum is the CRC-32 of all other metadata (key, 0, value, 0) and of all tensors (name, sizes in 64 bits, values), each sorted by
+//! name. Files without a checksum are read. JSON has no checksum, since people edit it.
 //!
 //! ```python
 //! from safetensors import safe_open
@@ -109,6 +112,8 @@ pub use {
 };
 
 use crate::error::{Error, Result};
+#[cfg(feature = "cli")]
+pub(crate) use checkpoint::may_be_checkpoint;
 #[cfg(feature = "files")]
 use files::named;
 

@@ -3,15 +3,21 @@
 use super::stored::{Array, Contents, File, NamedArray, Stored};
 use super::{FORMAT, VERSION, check_format, check_version, invalid};
 use crate::error::Result;
+use crc32fast::Hasher;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Bytes of the length that begins a file.
 const LENGTH: usize = 8;
 
 /// Longer headers are not read by any library; a greater length is not one.
 const LONGEST_HEADER: u64 = 100_000_000;
+
+/// The metadata with the checksum of all else.
+const CHECKSUM: &str = "checksum";
 
 /// The file of a model.
 ///
@@ -38,7 +44,10 @@ pub(super) fn to_bytes(model: &impl Stored) -> Vec<u8> {
             json!({ "dtype": "F64", "shape": array.shape, "data_offsets": [start, data.len()] });
         header.insert(name.into_owned(), tensor);
     }
-    let mut header = Value::from(header).to_string().into_bytes();
+    let mut header = Value::from(header);
+    let parsed = Metadata::deserialize(&header).expect("the header is one of the format");
+    header["__metadata__"][CHECKSUM] = checksum(&parsed, &data).into();
+    let mut header = header.to_string().into_bytes();
     // Spaces align the data for readers that map the file.
     header.resize(header.len().next_multiple_of(LENGTH), b' ');
     let length = (header.len() as u64).to_le_bytes();
@@ -77,7 +86,33 @@ pub(super) fn from_bytes<M: Stored>(bytes: &[u8]) -> Result<M> {
     let Some(name) = entry("model") else {
         return invalid("the metadata lack the name of the model");
     };
+    // Older files have no checksum.
+    if let Some(stored) = entry(CHECKSUM)
+        && *stored != checksum(&header, data)
+    {
+        return invalid(format!(
+            "damaged safetensors: the checksum does not agree; \
+             if a program changed the model on purpose, let it drop {CHECKSUM:?} from the metadata"
+        ));
+    }
     File::read(name, &Tensors { header: &header, data })
+}
+
+/// Returns the CRC-32 of all that a file says but the checksum, in hexadecimal digits. Order does not matter: programs that copy
+/// metadata and tensors to a new file keep the checksum.
+fn checksum(header: &Metadata, data: &[u8]) -> String {
+    let metadata: BTreeMap<_, _> = header.metadata().iter().flatten().collect();
+    let tensors: BTreeMap<_, _> = header.tensors().into_iter().collect();
+    let mut hasher = Hasher::new();
+    for (key, value) in metadata.into_iter().filter(|entry| entry.0 != CHECKSUM) {
+        [key, "\0", value, "\0"].iter().for_each(|text| hasher.update(text.as_bytes()));
+    }
+    for (name, tensor) in tensors {
+        hasher.update(name.as_bytes());
+        tensor.shape.iter().for_each(|&size| hasher.update(&(size as u64).to_le_bytes()));
+        hasher.update(&data[tensor.data_offsets.0..tensor.data_offsets.1]);
+    }
+    format!("{:08x}", hasher.finalize())
 }
 
 /// The tensors of a file and its metadata.

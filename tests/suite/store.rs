@@ -105,7 +105,12 @@ fn header(bytes: &[u8]) -> (Value, &[u8]) {
     (serde_json::from_slice(&bytes[8..8 + length]).unwrap(), &bytes[8 + length..])
 }
 
+/// Joins a header that was changed on purpose, without the checksum of the old one, and tensors.
 fn with_header(header: &Value, data: &[u8]) -> Vec<u8> {
+    let mut header = header.clone();
+    if let Some(metadata) = header.get_mut("__metadata__").and_then(Value::as_object_mut) {
+        metadata.remove("checksum");
+    }
     let header = header.to_string();
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
@@ -173,6 +178,7 @@ fn safetensors_are_plain_and_always_the_same() {
             "model": "gaussian-tied-spherical",
             "posterior": "hard",
             "created_by": concat!("entropysum ", env!("CARGO_PKG_VERSION")),
+            "checksum": header["__metadata__"]["checksum"],
         },
         "weights": { "dtype": "F64", "shape": [2], "data_offsets": [0, 16] },
         "means": { "dtype": "F64", "shape": [2, 3], "data_offsets": [16, 64] },
@@ -188,6 +194,63 @@ fn safetensors_are_plain_and_always_the_same() {
     }
     let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(read.tensor("means").unwrap().shape(), [2, 3]);
+}
+
+/// As the documentation of the module says it, by other means.
+#[test]
+fn the_checksum_is_the_documented_one() {
+    let mixture = example(Covariance::TiedSpherical, 2, 3);
+    let bytes = bytes_of(&mixture, "model.safetensors");
+    let (header, data) = header(&bytes);
+    let metadata = header["__metadata__"].as_object().unwrap();
+    let mut text = Vec::new();
+    let mut keys: Vec<_> = metadata.keys().filter(|key| *key != "checksum").collect();
+    keys.sort();
+    for key in keys {
+        text.extend(format!("{key}\0{}\0", metadata[key].as_str().unwrap()).into_bytes());
+    }
+    for (name, sizes, values) in [
+        ("covariances", &[][..], &data[64..72]),
+        ("means", &[2, 3], &data[16..64]),
+        ("weights", &[2], &data[..16]),
+    ] {
+        text.extend(name.bytes());
+        sizes.iter().for_each(|size: &u64| text.extend(size.to_le_bytes()));
+        text.extend(values);
+    }
+    assert_eq!(metadata["checksum"], format!("{:08x}", crc32fast::hash(&text)));
+}
+
+#[test]
+fn no_bit_of_a_model_file_flips_unnoticed() {
+    let mixture = example(Covariance::Diag, 2, 3);
+    let bytes = bytes_of(&mixture, "model");
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for at in 0..8 * bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at / 8] ^= 1 << (at % 8);
+        match store::from_bytes::<Mixture>(&damaged) {
+            // White space, and the name of the checksum, say nothing of the model.
+            Ok(found) => assert!(at / 8 < start && bits(&found) == bits(&mixture), "bit {at}"),
+            Err(fault) => assert!(matches!(fault, Error::Model(_)), "bit {at}: {fault}"),
+        }
+    }
+    let mut damaged = bytes.clone();
+    damaged[start + 20] ^= 1;
+    let fault = store::from_bytes::<Mixture>(&damaged).unwrap_err().to_string();
+    assert!(
+        fault.starts_with("damaged safetensors: the checksum does not agree; if a program"),
+        "{fault}"
+    );
+    // Another order of metadata and tensors is the same model.
+    let (header, data) = header(&bytes);
+    let mut other = serde_json::Map::new();
+    header.as_object().unwrap().iter().rev().for_each(|(key, value)| {
+        other.insert(key.clone(), value.clone());
+    });
+    let text = Value::from(other).to_string();
+    let copied = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), data].concat();
+    assert_eq!(bits(&store::from_bytes(&copied).unwrap()), bits(&mixture));
 }
 
 #[test]

@@ -144,6 +144,18 @@ impl<'a, T: Copy> SparseRows<'a, T> {
         columns.zip(self.values[range].iter().copied())
     }
 
+    /// Finds what would make the rows unreadable: starts that fall or lie beyond the values, or a column beyond the dimension.
+    pub(crate) fn fault(self) -> Option<String> {
+        let (start, end) = (self.starts[0], self.starts[self.len()]);
+        let falls = self.starts.windows(2).any(|pair| pair[1] < pair[0]);
+        if falls || end > self.values.len() {
+            return Some(format!("rows that do not lie within its {} values", self.values.len()));
+        }
+        let columns = self.columns[start..end].iter();
+        let column = columns.max().filter(|&&column| column as usize >= self.dim);
+        column.map(|column| format!("a value in column {column} of {}", self.dim))
+    }
+
     /// Returns the `count` points from `start` on.
     pub fn slice(self, start: usize, count: usize) -> Self {
         Self { starts: &self.starts[start..=start + count], ..self }

@@ -134,7 +134,13 @@ impl<T: Scalar> DataSource<T> for Concat<T> {
             let at = start + done as u64;
             let here = (count - done).min((self.starts[part + 1] - at) as usize);
             if here > 0 {
-                let block = self.parts[part].read(at - self.starts[part], here, &mut inner)?;
+                let block = super::read(
+                    &*self.parts[part],
+                    false,
+                    at - self.starts[part],
+                    here,
+                    &mut inner,
+                )?;
                 for i in 0..here {
                     for d in 0..dim {
                         values[(done + i) * dim + d] = block.points[(i, d)];

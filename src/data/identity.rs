@@ -29,7 +29,8 @@ impl Identity {
         let mut buffer = BlockBuf::default();
         let hash = |place| {
             let Range { start, end } = points_at(place, source.len());
-            let block = source.read(start, (end - start) as usize, &mut buffer).ok()?;
+            let block =
+                super::read(source, false, start, (end - start) as usize, &mut buffer).ok()?;
             let mut hash = Hash::default();
             for i in 0..block.len() {
                 (0..block.dim()).for_each(|d| hash.add(block.points[(i, d)].to_f64()));

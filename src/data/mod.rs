@@ -88,7 +88,8 @@ use crate::scalar::Scalar;
 ///
 /// # Errors
 /// `read` fails with a [`DataError`] that names the source and the row. It must
-/// return exactly the points asked for, and the same ones each time.
+/// return exactly the points asked for, and the same ones each time. A block of other points, columns or weights ends the fit with an
+/// error.
 pub trait DataSource<T: Scalar>: Send + Sync {
     /// Returns the name of this source in messages: a path, or `"memory"`.
     fn name(&self) -> String;
@@ -215,18 +216,57 @@ pub fn is_sparse<T: Scalar>(source: &dyn DataSource<T>) -> bool {
     source.read_sparse(0, 0, &mut BlockBuf::default()).is_some()
 }
 
-/// Reads points, as sparse ones if `sparse` allows it and the source stores them so.
+/// Reads points, as sparse ones if `sparse` allows it and the source stores them so. All code that looks at points reads them here,
+/// since a source may be anyone's.
+///
+/// # Errors
+/// Those of the source; [`DataError`] if the block is not what was asked for.
 pub(crate) fn read<'a, T: Scalar>(
-    source: &'a dyn DataSource<T>,
+    source: &'a (impl DataSource<T> + ?Sized),
     sparse: bool,
     start: u64,
     count: usize,
     buffer: &'a mut BlockBuf<T>,
 ) -> Result<Block<'a, T>> {
-    if sparse && is_sparse(source) {
-        Ok(source.read_sparse(start, count, buffer).expect("a source is sparse everywhere"))
+    let is_sparse = sparse && source.read_sparse(0, 0, &mut BlockBuf::default()).is_some();
+    let block = if is_sparse {
+        source.read_sparse(start, count, buffer).expect("a source is sparse everywhere")
     } else {
-        source.read(start, count, buffer)
+        source.read(start, count, buffer)?
+    };
+    check_block(source, count, &block).map(|()| block)
+}
+
+/// Refuses a block of other rows, columns or weights than a source says it has.
+fn check_block<T: Scalar>(
+    source: &(impl DataSource<T> + ?Sized),
+    count: usize,
+    block: &Block<'_, T>,
+) -> Result<()> {
+    let refuse = |row: u64, message: String| {
+        let (name, row) = source.place(block.first + row);
+        Err(DataError::new(name, format!("the source returned {message}")).at(row, None).into())
+    };
+    if block.len() != count {
+        return refuse(0, format!("a block of {} points, expected {count}", block.len()));
+    }
+    if block.dim() != source.dim() {
+        let (found, expected) = (block.dim(), source.dim());
+        return refuse(0, format!("points of dimension {found}, expected {expected}"));
+    }
+    if let Some(fault) = block.sparse.and_then(crate::block::SparseRows::fault) {
+        return refuse(0, fault);
+    }
+    let Some(weights) = block.weights else { return Ok(()) };
+    if weights.len() != count {
+        return refuse(0, format!("{} weights for {count} points", weights.len()));
+    }
+    match weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
+        Some(i) => {
+            let weight = weights[i];
+            refuse(i as u64, format!("the weight {weight}, expected a finite number of at least 0"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -252,7 +292,7 @@ pub fn load<T: Scalar>(source: &dyn DataSource<T>) -> Result<Points<'static, T>>
     let mut start = 0;
     while start < len {
         let count = rows.min(len - start) as usize;
-        let block = source.read(start, count, &mut buffer)?;
+        let block = read(source, false, start, count, &mut buffer)?;
         for row in block.points.row_iter() {
             match row.try_as_row_major() {
                 Some(row) => values.extend_from_slice(row.as_slice()),

@@ -59,7 +59,7 @@ impl<T: Scalar> DataSource<T> for Selected<T> {
         buffer: &'a mut BlockBuf<T>,
     ) -> Result<Block<'a, T>> {
         let mut inner = BlockBuf::default();
-        let block = self.source.read(start, count, &mut inner)?;
+        let block = super::read(&*self.source, false, start, count, &mut inner)?;
         buffer.values.clear();
         buffer.weights.clear();
         for i in 0..count {

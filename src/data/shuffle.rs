@@ -107,7 +107,7 @@ impl<T: Scalar> ShuffledWindow<T> {
             if !go_on(g) {
                 return Ok(false);
             }
-            let block = source.read(range.start, count, &mut self.buffer)?;
+            let block = super::read(source, false, range.start, count, &mut self.buffer)?;
             let turns = &self.orders[usize::from(g >= deal.n_chunks)][..];
             let shift = if order.mix { rng::below(&mut rng, count as u64) as usize } else { 0 };
             let point = |turn: usize| {

@@ -107,7 +107,7 @@ pub(super) fn read_rows<'a, T: Scalar>(
     let mut is_weighted = false;
     if let (Some(&first), Some(&last)) = (rows.first(), rows.last()) {
         let mut inner = BlockBuf::default();
-        let block = source.read(first, (last - first + 1) as usize, &mut inner)?;
+        let block = super::read(source, false, first, (last - first + 1) as usize, &mut inner)?;
         for &row in rows {
             let i = (row - first) as usize;
             buffer.values.extend(block.points.row(i).iter());

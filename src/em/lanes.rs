@@ -1,7 +1,7 @@
 //! Lanes: shares of the points. One pass over a source in lanes, for sums that are no E-step of a mixture.
 
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::scalar::Scalar;
@@ -63,7 +63,7 @@ pub(super) fn pass<T: Scalar, L: Send>(
         let mut start = n.min(index as u64 * per_lane);
         while start < end {
             let count = per_read.min(end - start) as usize;
-            visit(lane, source.read(start, count, buffer)?)?;
+            visit(lane, data::read(source, false, start, count, buffer)?)?;
             start += count as u64;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::lanes::{no_weight, overflow, pass};
 use super::moments::provisional_centre;
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::kernels::dispatch::Simd;
@@ -214,8 +214,13 @@ pub(super) fn factor<T: Scalar>(source: &dyn DataSource<T>) -> Result<(Factor, f
     let (mut rows, mut weights) = (Vec::new(), Vec::new());
     let mut buffer = BlockBuf::default();
     for first in (0..n).step_by(TILE_POINTS) {
-        let block =
-            source.read(first, (TILE_POINTS as u64).min(n - first) as usize, &mut buffer)?;
+        let block = data::read(
+            source,
+            false,
+            first,
+            (TILE_POINTS as u64).min(n - first) as usize,
+            &mut buffer,
+        )?;
         for i in 0..block.len() {
             let weight = block.weights.map_or(1.0, |weights| weights[i]);
             if weight > 0.0 {

@@ -3,7 +3,7 @@
 use super::lanes::{fits_lanes, no_weight, overflow, pass};
 use crate::aligned::Aligned;
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::kernels::dispatch::Simd;
@@ -90,7 +90,7 @@ pub fn moment_stats<T: Scalar>(
             let mut start = 0;
             while start < source.len() {
                 let count = (TILE_POINTS as u64).min(source.len() - start);
-                lane.add(source, source.read(start, count as usize, &mut buffer)?)?;
+                lane.add(source, data::read(source, false, start, count as usize, &mut buffer)?)?;
                 start += count;
             }
             Ok(())
@@ -118,7 +118,7 @@ pub(super) fn provisional_centre<T: Scalar>(source: &dyn DataSource<T>) -> Resul
     let mut start = 0;
     while start < n {
         let count = CENTRE_POINTS.min(n - start) as usize;
-        let block = source.read(start, count, &mut buffer)?;
+        let block = data::read(source, false, start, count, &mut buffer)?;
         for i in 0..block.len() {
             let w = block.weights.map_or(1.0, |weights| weights[i]);
             if w > 0.0 {

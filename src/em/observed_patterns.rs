@@ -3,7 +3,7 @@
 use super::lanes::MAX_LANES;
 use super::lanes::no_weight;
 use crate::block::BlockBuf;
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::model::LinearGaussian;
@@ -49,7 +49,13 @@ impl<'a> Patterns<'a> {
         let mut groups: BTreeMap<Vec<u64>, Pattern> = BTreeMap::new();
         let mut buffer = BlockBuf::default();
         for start in (0..n).step_by(CHUNK) {
-            let block = source.read(start, (CHUNK as u64).min(n - start) as usize, &mut buffer)?;
+            let block = data::read(
+                source,
+                false,
+                start,
+                (CHUNK as u64).min(n - start) as usize,
+                &mut buffer,
+            )?;
             for i in 0..block.len() {
                 let weight = block.weights.map_or(1.0, |weights| weights[i]);
                 if !(weight > 0.0) {

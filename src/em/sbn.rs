@@ -4,8 +4,8 @@ use super::driver::Fit;
 use super::fitting::{Fitting, Spec};
 use super::truncated::fit_truncated;
 use crate::block::BlockBuf;
-use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
+use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::family::support::{Domain, Support};
 use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior, is_binary};
@@ -175,7 +175,7 @@ fn means<T: Scalar>(source: &dyn DataSource<T>, bad_rows: BadRows) -> Result<Vec
     let mut buffer = BlockBuf::default();
     while start < source.len() {
         let count = READ.min(source.len() - start);
-        let block = source.read(start, count as usize, &mut buffer)?;
+        let block = data::read(source, false, start, count as usize, &mut buffer)?;
         let all_are_binary = is_binary(block);
         if !all_are_binary && bad_rows == BadRows::Error {
             check_domains(&domains, source, block)?;

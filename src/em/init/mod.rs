@@ -162,8 +162,9 @@ pub fn start<T: Scalar>(
     // What is sparse is in memory, so that its length is one of memory too.
     let mut buffer = BlockBuf::default();
     let count = source.len() as usize;
-    let sparse = family.takes_sparse().then(|| source.read_sparse(0, count, &mut buffer));
-    let sparse = sparse.flatten().and_then(|block| Some((block.sparse?, block.weights)));
+    let is_sparse = family.takes_sparse() && data::is_sparse(source);
+    let all = is_sparse.then(|| data::read(source, true, 0, count, &mut buffer)).transpose()?;
+    let sparse = all.and_then(|block| Some((block.sparse?, block.weights)));
     let stats = match sparse {
         Some(all) => sparse_start::statistics(spec, source, all, executor, config, run)?,
         None => {

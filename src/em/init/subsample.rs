@@ -1,7 +1,7 @@
 //! Draws seeded subsamples of a source.
 
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::family::Domain;
 use crate::point_faults::first_fault;
@@ -100,7 +100,7 @@ pub(super) fn subsample<T: Scalar>(
 ) -> Result<Sample<T>> {
     let n = source.len();
     let mut buffer = BlockBuf::default();
-    let weighted = n > 0 && source.read(0, 1, &mut buffer)?.weights.is_some();
+    let weighted = n > 0 && data::read(source, false, 0, 1, &mut buffer)?.weights.is_some();
     let mut sample =
         Sample { values: Vec::new(), weights: weighted.then(Vec::new), dim: source.dim() };
     if n > wanted && !weighted {
@@ -109,7 +109,8 @@ pub(super) fn subsample<T: Scalar>(
             let bound = |k: u64| (u128::from(n) * u128::from(k) / u128::from(wanted)) as u64;
             let (low, high) = (bound(k), bound(k + 1));
             for _ in 0..if skips { TRIES } else { 1 } {
-                let block = source.read(low + rng::below(rng, high - low), 1, &mut buffer)?;
+                let block =
+                    data::read(source, false, low + rng::below(rng, high - low), 1, &mut buffer)?;
                 if !skips || is_for(domains, block, 0) {
                     sample.take(source, domains, block, 0, None)?;
                     break;
@@ -122,7 +123,7 @@ pub(super) fn subsample<T: Scalar>(
     let (mut start, mut seen) = (0, 0);
     while start < n {
         let count = (n - start).min(4096);
-        let block = source.read(start, count as usize, &mut buffer)?;
+        let block = data::read(source, false, start, count as usize, &mut buffer)?;
         for i in 0..block.len() {
             if block.weights.is_some_and(|weights| !(weights[i] > 0.0))
                 || skips && !is_for(domains, block, i)

@@ -339,7 +339,7 @@ fn for_each_chunk<T: Scalar, W: Send, R: Default + Send>(
 /// The same seed gives the same points on any number of threads.
 ///
 /// # Errors
-/// Those of the sink.
+/// Those of the sink; [`Error::Model`] if a value is beyond the range of `f64`.
 ///
 /// ```
 /// use entropysum::{Executor, inference};
@@ -378,7 +378,10 @@ pub fn sample(
             points.resize(count * dim, 0.0);
             labels.clear();
             sampler(&mut rng::stream(seed, first / CHUNK as u64), points, labels);
-            Ok(())
+            match points.iter().position(|value| !value.is_finite()) {
+                Some(at) => Err(beyond_range(points[at], at % dim, labels.get(at / dim))),
+                None => Ok(()),
+            }
         })?;
         for (points, labels) in &lanes {
             if !points.is_empty() {
@@ -388,4 +391,11 @@ pub fn sample(
         start += (lanes.len() * CHUNK) as u64;
     }
     Ok(())
+}
+
+fn beyond_range(value: f64, dimension: usize, component: Option<&u32>) -> Error {
+    let of = component.map_or(String::new(), |c| format!(" of component {c}"));
+    Error::Model(format!(
+        "the parameters{of} reach beyond the numbers of f64: a value drawn for dimension {dimension} is {value}"
+    ))
 }

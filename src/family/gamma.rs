@@ -81,7 +81,7 @@ impl Univariate for Gamma {
     }
 
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
-        standard_gamma(theta[0], rng).max(f64::MIN_POSITIVE) / theta[1]
+        standard_gamma(theta[0], rng) / theta[1]
     }
 }
 

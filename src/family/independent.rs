@@ -471,7 +471,7 @@ impl ExponentialFamily for Independent {
         let columns: Vec<_> = self.each(theta).collect();
         Box::new(move |rng, point| {
             for (value, (_, column, theta)) in point.iter_mut().zip(&columns) {
-                *value = column.sample(theta, rng);
+                *value = column.support().nearest(column.sample(theta, rng));
             }
         })
     }

@@ -66,6 +66,15 @@ impl Support {
         }
     }
 
+    /// Returns the value, or the least number of the set where rounding has made 0 of a number above it; likewise at 1.
+    pub(crate) fn nearest(self, value: f64) -> f64 {
+        match self {
+            Self::Positive if value == 0.0 => f64::MIN_POSITIVE,
+            Self::UnitInterval => value.clamp(f64::MIN_POSITIVE, 1.0 - f64::EPSILON),
+            _ => value,
+        }
+    }
+
     /// Says whether it is a set of vectors, not of single values.
     pub(crate) fn is_of_vectors(self) -> bool {
         matches!(self, Self::Simplex | Self::UnitVector)

@@ -221,24 +221,28 @@ impl ExponentialFamily for VonMisesFisher {
     fn sampler<'a>(&'a self, theta: Theta<'a>) -> Sampler<'a> {
         let ((direction, kappa), p) = (self.unit(theta), self.p() - 1.0);
         let beta = Beta::new(p / 2.0, p / 2.0).expect("at least two dimensions");
-        // (-2κ + √(4κ² + p²)) / p without cancellation.
-        let b = p / (2.0 * kappa + p.hypot(2.0 * kappa));
-        let x0 = (1.0 - b) / (1.0 + b);
-        let c = kappa * x0 + p * (1.0 - x0 * x0).ln();
+        // b = (-2κ + √(4κ² + p²)) / p and κ b, without cancellation or overflow. With d = 1 - (1 - b) z the proposal is
+        // w = (1 - (1 + b) z) / d, and with x₀ = (1 - b) / (1 + b)
+        //     1 - w = 2 b z / d,   w - x₀ = 2 b (1 - 2 z) / ((1 + b) d),   (1 - x₀ w) / (1 - x₀²) = (1 + b) / (2 d)
+        // keep their digits where w itself is 1 to rounding.
+        let b = (p / (2.0 * kappa + p.hypot(2.0 * kappa))).max(f64::MIN_POSITIVE);
+        let kappa_b = if kappa > 0.0 { p / (2.0 + (p / kappa).hypot(2.0)) } else { 0.0 };
         Box::new(move |rng, point| {
-            let along = loop {
+            let short = loop {
                 let z: f64 = beta.sample(rng);
-                let w = (1.0 - (1.0 + b) * z) / (1.0 - (1.0 - b) * z);
+                let d = (1.0 - z) + b * z;
                 let u: f64 = StandardUniform.sample(rng);
-                if kappa * w + p * (1.0 - x0 * w).ln() - c >= u.ln() {
-                    break w;
+                let excess = 2.0 * kappa_b * (1.0 - 2.0 * z) / ((1.0 + b) * d);
+                if excess + p * ((1.0 + b) / (2.0 * d)).ln() >= u.ln() {
+                    break 2.0 * b * z / d;
                 }
             };
+            let along = 1.0 - short;
             point.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
             let normal: f64 = point.iter().zip(&direction).map(|(x, mu)| x * mu).sum();
             point.iter_mut().zip(&direction).for_each(|(x, mu)| *x -= normal * mu);
             let norm = length(point.iter().copied());
-            let across = ((1.0 - along) * (1.0 + along)).max(0.0).sqrt() / norm;
+            let across = (short * (2.0 - short)).max(0.0).sqrt() / norm;
             point.iter_mut().zip(&direction).for_each(|(x, mu)| *x = along * mu + across * *x);
         })
     }

@@ -114,6 +114,6 @@ impl Univariate for Weibull {
 
     fn sample(&self, theta: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
         let value: f64 = Exp1.sample(rng);
-        (theta[0] * value.powf(1.0 / self.shape)).max(f64::MIN_POSITIVE)
+        theta[0] * value.powf(1.0 / self.shape)
     }
 }

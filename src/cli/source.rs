@@ -72,7 +72,7 @@ impl<'a> Source<'a> {
     pub fn rows(self, start: u64, count: usize) -> Result<Vec<f64>> {
         with_points!(self, points => {
             let mut buffer = BlockBuf::default();
-            let block = points.read(start, count, &mut buffer)?;
+            let block = data::read(points, false, start, count, &mut buffer)?;
             let mut values = Vec::with_capacity(count * points.dim());
             for row in block.points.row_iter() {
                 values.extend(row.iter().map(|value| value.to_f64()));
@@ -194,7 +194,7 @@ fn into_memory<'a, T: Scalar>(
 /// Tells whether a source lends its points from memory instead of reading them into a buffer.
 fn is_in_memory<T: Scalar>(source: &dyn DataSource<T>) -> Result<bool> {
     let mut buffer = BlockBuf::default();
-    source.read(0, 1, &mut buffer)?;
+    data::read(source, false, 0, 1, &mut buffer)?;
     Ok(buffer.values.is_empty())
 }
 
@@ -251,7 +251,9 @@ pub fn open(
 
 /// Returns how to read the files that were typed.
 pub fn open_options(args: &DataArgs, weights: Option<&Path>) -> Result<OpenOptions> {
+    // Text may unpack to any length: what half of the memory does not hold goes to a file.
     Ok(OpenOptions::default()
+        .memory(output::available_memory().map(|free| free / 2))
         .raw(args.dtype.zip(args.dim.map(size).transpose()?))
         .weights_column(args.weights_column.clone())
         .weights(weights.map(Path::to_owned))

@@ -3,6 +3,7 @@
 use super::complete::Complete;
 use super::selected::Selected;
 use super::shuffle::BadRows;
+use super::spool::Room;
 use super::table::{Columns, TableOptions};
 use super::{
     DataSource, Dtype, compressed, concat, load, mtx, npy, npz, positioned, raw, text, weights,
@@ -72,7 +73,7 @@ pub struct OpenOptions {
     pub weights: Option<PathBuf>,
     /// What to do with lines of text that are no points.
     pub bad_rows: BadRows,
-    /// Bytes of points that text may become in memory; what is more goes to a temporary file. `None` for any number.
+    /// Bytes of points that tables may become in memory, all together; what is more goes to a temporary file. `None` for any number.
     pub memory: Option<u64>,
     /// Whether empty cells of a text file, `NA` and the like are read as NaN; else they are errors.
     pub missing: bool,
@@ -134,10 +135,11 @@ pub fn open_all<T: Scalar>(
 ) -> Result<Box<dyn DataSource<T>>> {
     let mut options = options.clone();
     options.missing |= options.complete;
+    let room = Room::new(options.memory);
     let mut parts: Vec<Box<dyn DataSource<T>>> = Vec::new();
     for path in paths {
         for path in expand(path.as_ref())? {
-            let part = open_one(&path, &options)?;
+            let part = open_one(&path, &options, &room)?;
             // Columns and levels of further files are those of the first.
             if let Some(schema) = part.columns().and_then(Columns::schema)
                 && (options.table.schema.is_none() || options.table.new_levels)
@@ -181,7 +183,11 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     if files.is_empty() { refuse("no file matches".to_owned()) } else { Ok(files) }
 }
 
-fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
+fn open_one<T: Scalar>(
+    path: &Path,
+    options: &OpenOptions,
+    room: &Room,
+) -> Result<Box<dyn DataSource<T>>> {
     let refuse = |message| Err(Error::Config(format!("{}: {message}", path.display())));
     if options.weights_column.is_some() && options.weights.is_some() {
         return refuse("a weights column and a file of weights exclude each other");
@@ -203,8 +209,8 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
         (Format::Npz, _) => Box::new(npz::read_npz::<T>(path)?),
         (Format::Mtx, _) => Box::new(mtx::read_mtx::<T>(path)?),
-        (Format::Text, _) => text::open_text(path, options)?,
-        (Format::Parquet, _) => open_parquet(path, options)?,
+        (Format::Text, _) => text::open_text(path, options, room)?,
+        (Format::Parquet, _) => open_parquet(path, options, room)?,
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
         (Format::Raw, None) => {
             // A file that is not there is the better thing to complain about.
@@ -219,12 +225,20 @@ fn open_one<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn Dat
 }
 
 #[cfg(feature = "parquet")]
-fn open_parquet<T: Scalar>(path: &Path, options: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
-    super::parquet::open_parquet(path, options)
+fn open_parquet<T: Scalar>(
+    path: &Path,
+    options: &OpenOptions,
+    room: &Room,
+) -> Result<Box<dyn DataSource<T>>> {
+    super::parquet::open_parquet(path, options, room)
 }
 
 #[cfg(not(feature = "parquet"))]
-fn open_parquet<T: Scalar>(path: &Path, _: &OpenOptions) -> Result<Box<dyn DataSource<T>>> {
+fn open_parquet<T: Scalar>(
+    path: &Path,
+    _: &OpenOptions,
+    _: &Room,
+) -> Result<Box<dyn DataSource<T>>> {
     positioned::open_readable(path)?;
     let message = "a Parquet file, and this build lacks the feature `parquet`: \
                    build with `cargo build --release --features parquet`";

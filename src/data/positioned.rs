@@ -8,17 +8,45 @@ use faer::MatRef;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A regular file that several threads may read at any position.
+/// Files that are held open at most. Systems allow a process about a thousand descriptors, often fewer.
+const MOST_OPEN: usize = 128;
+
+/// Files that are held open now.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A regular file that several threads may read at any position. One of very many is opened again for each read.
 #[derive(Debug)]
 pub(super) struct PositionedFile {
-    #[cfg(unix)]
-    file: File,
-    #[cfg(not(unix))]
-    file: std::sync::Mutex<File>,
+    handle: Handle,
     pub path: PathBuf,
     /// Length in bytes when it was opened.
     pub len: u64,
+}
+
+#[derive(Debug)]
+enum Handle {
+    /// A file that counts among those that are held open.
+    Held(Descriptor),
+    /// A temporary file, which has no name to be opened by.
+    Shared(Arc<Descriptor>),
+    /// What tells the file from another one of its name.
+    Closed(Option<(u64, u64)>),
+}
+
+#[cfg(unix)]
+type Descriptor = File;
+#[cfg(not(unix))]
+type Descriptor = std::sync::Mutex<File>;
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if matches!(self, Self::Held(_)) {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl PositionedFile {
@@ -29,17 +57,22 @@ impl PositionedFile {
             let message = "not a regular file, expected one that can be read at any position";
             return Err(DataError::new(path.display().to_string(), message).into());
         }
-        #[cfg(not(unix))]
-        let file = std::sync::Mutex::new(file);
-        Ok(Self { file, path: path.to_owned(), len: metadata.len() })
+        let has_room = OPEN.fetch_add(1, Ordering::Relaxed) < MOST_OPEN;
+        let handle = if has_room {
+            Handle::Held(descriptor(file))
+        } else {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+            Handle::Closed(node(&metadata))
+        };
+        Ok(Self { handle, path: path.to_owned(), len: metadata.len() })
     }
 
-    /// A file that is open, called `path` in messages.
-    pub fn opened(file: File, path: &Path) -> io::Result<Self> {
+    /// A temporary file that is open, called `path` in messages.
+    pub fn opened(file: Arc<File>, path: &Path) -> io::Result<Self> {
         let len = file.metadata()?.len();
         #[cfg(not(unix))]
-        let file = std::sync::Mutex::new(file);
-        Ok(Self { file, path: path.to_owned(), len })
+        let file = Arc::new(descriptor(file.try_clone()?));
+        Ok(Self { handle: Handle::Shared(file), path: path.to_owned(), len })
     }
 
     /// What to call this file in messages.
@@ -69,18 +102,54 @@ impl PositionedFile {
         Ok(wanted - bytes.len())
     }
 
-    #[cfg(unix)]
     fn read_some(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.file, bytes, offset)
+        match &self.handle {
+            Handle::Held(file) => read_at(file, bytes, offset),
+            Handle::Shared(file) => read_at(file, bytes, offset),
+            Handle::Closed(known) => {
+                let file = File::open(&self.path)?;
+                if node(&file.metadata()?) != *known {
+                    return Err(io::Error::other("another file has its name now"));
+                }
+                read_at(&descriptor(file), bytes, offset)
+            }
+        }
     }
+}
 
-    #[cfg(not(unix))]
-    fn read_some(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.seek(SeekFrom::Start(offset))?;
-        file.read(bytes)
-    }
+#[cfg(unix)]
+fn descriptor(file: File) -> Descriptor {
+    file
+}
+
+#[cfg(not(unix))]
+fn descriptor(file: File) -> Descriptor {
+    std::sync::Mutex::new(file)
+}
+
+/// Device and inode of a file, where there are such numbers.
+#[cfg(unix)]
+fn node(metadata: &std::fs::Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn node(_: &std::fs::Metadata) -> Option<(u64, u64)> {
+    None
+}
+
+#[cfg(unix)]
+fn read_at(file: &Descriptor, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, offset)
+}
+
+#[cfg(not(unix))]
+fn read_at(file: &Descriptor, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    file.seek(SeekFrom::Start(offset))?;
+    file.read(bytes)
 }
 
 /// Opens a file for reading; refuses directories, and regular files without content.

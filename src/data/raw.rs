@@ -8,6 +8,7 @@ use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A headerless file of little-endian numbers, point after point.
 #[derive(Debug)]
@@ -47,12 +48,17 @@ impl RawFile {
         Ok(Self(StoredMatrix { file, offset: 0, dtype, order: StorageOrder::Rows, rows, dim }))
     }
 
-    /// Points of type `T` in a temporary file that is open, called `path` in messages.
-    pub(super) fn temporary<T: Scalar>(file: File, dim: usize, path: &Path) -> Result<Self> {
+    /// Points of type `T` in a temporary file that is open, from the byte `offset` on; called `path` in messages.
+    pub(super) fn temporary<T: Scalar>(
+        file: Arc<File>,
+        offset: u64,
+        rows: u64,
+        dim: usize,
+        path: &Path,
+    ) -> Result<Self> {
         let file = PositionedFile::opened(file, path).map_err(|fault| Error::io(path, fault))?;
-        let dtype = Dtype::of::<T>();
-        let rows = file.len / (dtype.size() * dim) as u64;
-        Ok(Self(StoredMatrix { file, offset: 0, dtype, order: StorageOrder::Rows, rows, dim }))
+        let (dtype, order) = (Dtype::of::<T>(), StorageOrder::Rows);
+        Ok(Self(StoredMatrix { file, offset, dtype, order, rows, dim }))
     }
 }
 

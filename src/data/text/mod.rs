@@ -11,7 +11,7 @@ mod records;
 use super::memory::Points;
 use super::positioned::open_readable;
 use super::shuffle::BadRows;
-use super::spool::{Kept, Spool, Table, no_room};
+use super::spool::{Kept, Room, Spool, Table, no_room};
 use super::table::cells::{Cells, not_a_number};
 use super::table::levels::Levels;
 use super::table::{Columns, Kind, Role};
@@ -35,13 +35,14 @@ pub struct TextTable<T: Scalar> {
 }
 
 /// Opens a text file, which may be compressed, as a source: in memory, or in a temporary file if it is larger than
-/// `options.memory`. The system's folder for temporary files (`TMPDIR`) must have room for it.
+/// the room. The system's folder for temporary files (`TMPDIR`) must have room for it.
 pub(super) fn open_text<T: Scalar>(
     path: &Path,
     options: &OpenOptions,
+    room: &Room,
 ) -> Result<Box<dyn DataSource<T>>> {
     let (file, _) = open_readable(path)?;
-    parse(file, &path.display().to_string(), options)?.into_source(path)
+    parse(file, &path.display().to_string(), options, room)?.into_source(path)
 }
 
 /// Reads a text file into memory.
@@ -82,7 +83,8 @@ pub fn parse_text<T: Scalar>(
     weights_column: Option<&str>,
 ) -> Result<TextTable<T>> {
     let options = OpenOptions::default().weights_column(weights_column.map(str::to_owned));
-    let table = parse(reader, name, &options)?;
+    let room = Room::new(None);
+    let table = parse(reader, name, &options, &room)?;
     let Ok(Kept::Memory(values)) = table.values.finish() else {
         unreachable!("there is no limit to the memory")
     };
@@ -94,7 +96,12 @@ pub fn parse_text<T: Scalar>(
     Ok(TextTable { points, header })
 }
 
-fn parse<T: Scalar>(reader: impl Read, name: &str, options: &OpenOptions) -> Result<Table<T>> {
+fn parse<'r, T: Scalar>(
+    reader: impl Read,
+    name: &str,
+    options: &OpenOptions,
+    room: &'r Room,
+) -> Result<Table<'r, T>> {
     let io = |fault| Error::io(name, fault);
     let fault = |message: String| DataError::new(name, message);
 
@@ -111,7 +118,7 @@ fn parse<T: Scalar>(reader: impl Read, name: &str, options: &OpenOptions) -> Res
     records.expect(width);
     let mut rows = Rows::new(columns, options, cells, width);
     rows.first_line = has_header.then_some(header_line);
-    let mut values = Spool::new(options.memory);
+    let mut values = Spool::new(room);
     let mut weights = Vec::new();
     let (mut kept, mut skipped) = (0, 0);
     while records.advance().map_err(io)? {
@@ -485,7 +492,8 @@ mod tests {
         ];
         for (text, table, expected) in cases {
             let options = OpenOptions::default().missing(true).bad_rows(BadRows::Skip).table(table);
-            let found = super::parse::<f64>(text.as_bytes(), "text", &options).unwrap();
+            let room = Room::new(None);
+            let found = super::parse::<f64>(text.as_bytes(), "text", &options, &room).unwrap();
             let dim = found.dim;
             let Ok(Kept::Memory(values)) = found.values.finish() else { panic!("in memory") };
             let found: Vec<Vec<f64>> = values.chunks(dim).map(<[f64]>::to_vec).collect();

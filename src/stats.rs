@@ -68,7 +68,11 @@ impl TryFrom<Parts> for SuffStats {
         let len = sums.and_then(|it| it.checked_add(HEADER)?.checked_add(shape.shared));
         let fits = len == Some(values.len())
             && shape.components.checked_mul(shape.centre) == Some(centres.len());
-        if fits { Ok(Self { shape, values, centres }) } else { Err("sizes do not agree") }
+        let mut numbers = values.iter().chain(&centres);
+        match fits && numbers.all(|number| number.is_finite()) {
+            true => Ok(Self { shape, values, centres }),
+            false => Err("sizes do not agree, or a sum is no finite number"),
+        }
     }
 }
 

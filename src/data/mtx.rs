@@ -19,11 +19,17 @@ const BANNER: &str = "%%MatrixMarket matrix coordinate real|integer|pattern gene
 /// complex, symmetric), an entry is outside the matrix or not finite, or there are not as many as it says.
 pub fn read_mtx<T: Scalar>(path: impl AsRef<Path>) -> Result<SparsePoints<T>> {
     let path = path.as_ref();
-    let (file, _) = open_readable(path)?;
-    read(BufReader::with_capacity(1 << 18, file), path)
+    let (file, metadata) = open_readable(path)?;
+    // A pipe has no length; its lines count when they have come.
+    let bytes = if metadata.is_file() { Some(metadata.len()) } else { None };
+    read(BufReader::with_capacity(1 << 18, file), path, bytes)
 }
 
-fn read<T: Scalar>(mut input: impl BufRead, path: &Path) -> Result<SparsePoints<T>> {
+fn read<T: Scalar>(
+    mut input: impl BufRead,
+    path: &Path,
+    bytes: Option<u64>,
+) -> Result<SparsePoints<T>> {
     let name = path.display().to_string();
     let fault = |line: u64, message: String| -> Error {
         DataError::new(&name, format!("line {line}: {message}")).into()
@@ -114,6 +120,10 @@ fn read<T: Scalar>(mut input: impl BufRead, path: &Path) -> Result<SparsePoints<
         return Err(file(format!("found {found} entries, expected {count}: the file is cut")));
     }
 
+    let bytes = bytes.unwrap_or(4 * count);
+    SparsePoints::<T>::check_size(&name, "rows", rows, bytes)?;
+    SparsePoints::<T>::check_size(&name, "columns", columns, bytes)?;
+
     // Entries come in any order: count those of each row, and put each in its place.
     let mut starts: Vec<usize> = Vec::new();
     let length = usize::try_from(rows).ok().and_then(|rows| rows.checked_add(1));
@@ -141,7 +151,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<SparsePoints<f64>> {
-        read(text.as_bytes(), Path::new("a.mtx"))
+        read(text.as_bytes(), Path::new("a.mtx"), Some(text.len() as u64))
     }
 
     #[test]
@@ -186,7 +196,9 @@ mod tests {
             ("2 2 1\n1 1\n", "line 3: found the end of the line, expected a finite number"),
             ("2 2 1\n1 1 1 1\n", "line 3: found \"1\" after the entry"),
             ("2 0 0\n", "points have dimension 0"),
-            ("18446744073709551615 2 0\n", "rows do not fit into memory"),
+            ("18446744073709551615 2 0\n", "18446744073709551615 rows in 74 bytes, expected up to"),
+            ("300000000 2 0\n", "300000000 rows in 63 bytes"),
+            ("2 4000000000 0\n", "4000000000 columns in 64 bytes"),
         ] {
             let found = parse(&format!("{banner}{body}")).unwrap_err().to_string();
             assert!(found.contains(expected), "{body:?}: {found}");

@@ -13,6 +13,10 @@ use zip::ZipArchive;
 const ADVICE: &str =
     "save a sparse matrix by scipy.sparse.save_npz(path, matrix.tocsr()), an array by numpy.save";
 
+/// What an archive may unpack to: so many times its size, and some bytes more. Indices hardly shrink by more than four.
+const MOST_PACKED: u64 = 16;
+const LEAST_UNPACKED: u64 = 64 << 20;
+
 /// Reads a matrix in CSR format into memory, one point a row.
 ///
 /// # Errors
@@ -22,12 +26,14 @@ pub fn read_npz<T: Scalar>(path: impl AsRef<Path>) -> Result<SparsePoints<T>> {
     let path = path.as_ref();
     let name = path.display().to_string();
     let fault = |message: String| -> Error { DataError::new(&name, message).into() };
-    let (file, _) = open_readable(path)?;
+    let (file, metadata) = open_readable(path)?;
+    let size = metadata.len();
     let archive = ZipArchive::new(BufReader::new(file));
     let mut archive =
         archive.map_err(|error| fault(format!("not an archive of arrays: {error}; {ADVICE}")))?;
+    let mut left = LEAST_UNPACKED.saturating_add(MOST_PACKED.saturating_mul(size));
 
-    let format = member(&mut archive, "format").and_then(|bytes| {
+    let format = member(&mut archive, "format", &mut left).and_then(|bytes| {
         let (_, values) = npy::split(&bytes)?;
         // One byte a letter, or four.
         Ok(values.iter().filter(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect())
@@ -37,7 +43,7 @@ pub fn read_npz<T: Scalar>(path: impl AsRef<Path>) -> Result<SparsePoints<T>> {
         return Err(fault(format!("a matrix in format {format:?}, expected \"csr\": {ADVICE}")));
     }
     let mut indices = |key: &str| -> Result<Vec<u64>> {
-        let bytes = member(&mut archive, key).map_err(&fault)?;
+        let bytes = member(&mut archive, key, &mut left).map_err(&fault)?;
         let (numbers, integers) =
             npy::decode::<f64>(&bytes).map_err(|message| fault(format!("{key:?}: {message}")))?;
         if !integers {
@@ -51,6 +57,7 @@ pub fn read_npz<T: Scalar>(path: impl AsRef<Path>) -> Result<SparsePoints<T>> {
     let [rows, dim] = indices("shape")?[..] else {
         return Err(fault("\"shape\": expected two numbers".to_owned()));
     };
+    SparsePoints::<T>::check_size(&name, "columns", dim, size)?;
     let starts = indices("indptr")?;
     if starts.len() as u64 != rows.saturating_add(1) {
         let found = starts.len();
@@ -62,21 +69,35 @@ pub fn read_npz<T: Scalar>(path: impl AsRef<Path>) -> Result<SparsePoints<T>> {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     // A column that does not fit into 32 bits is outside the matrix, and is refused below.
     let columns = columns.into_iter().map(|it| u32::try_from(it).unwrap_or(u32::MAX)).collect();
-    let bytes = member(&mut archive, "data").map_err(&fault)?;
+    let bytes = member(&mut archive, "data", &mut left).map_err(&fault)?;
     let (values, _) =
         npy::decode::<T>(&bytes).map_err(|message| fault(format!("\"data\": {message}")))?;
     let starts = starts.into_iter().map(size).collect();
     SparsePoints::from_file(name.clone(), starts, columns, values, size(dim))
 }
 
-/// The bytes of an array of the archive.
-fn member(archive: &mut ZipArchive<BufReader<File>>, key: &str) -> Result<Vec<u8>, String> {
+/// The bytes of an array of the archive, of which all together may have so many.
+fn member(
+    archive: &mut ZipArchive<BufReader<File>>,
+    key: &str,
+    left: &mut u64,
+) -> Result<Vec<u8>, String> {
     let mut member = archive.by_name(&format!("{key}.npy")).map_err(|error| match error {
         zip::result::ZipError::FileNotFound => format!("there is no array {key:?}"),
         error => format!("array {key:?}: {error}"),
     })?;
     let mut bytes = Vec::new();
-    member.read_to_end(&mut bytes).map_err(|error| format!("array {key:?}: {error}"))?;
+    // One byte more shows that there are too many.
+    let mut part = (&mut member).take(left.saturating_add(1));
+    part.read_to_end(&mut bytes).map_err(|error| format!("array {key:?}: {error}"))?;
+    match left.checked_sub(bytes.len() as u64) {
+        Some(rest) => *left = rest,
+        None => {
+            return Err(format!(
+                "array {key:?}: more than {MOST_PACKED} times as large as the file"
+            ));
+        }
+    }
     Ok(bytes)
 }
 

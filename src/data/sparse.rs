@@ -31,6 +31,10 @@ pub struct SparsePoints<T> {
     name: String,
 }
 
+/// Rows or columns without a value that any file may have: as many as hashed features have columns.
+#[cfg(feature = "files")]
+const MOST_EMPTY: u64 = 1 << 20;
+
 impl<T: Scalar> SparsePoints<T> {
     /// Takes over compressed sparse rows: row `i` has the values from `starts[i]` to `starts[i + 1]`.
     ///
@@ -78,6 +82,17 @@ impl<T: Scalar> SparsePoints<T> {
     /// All points.
     pub fn rows(&self) -> SparseRows<'_, T> {
         SparseRows::new(&self.starts, &self.columns, &self.values, self.dim)
+    }
+
+    /// Refuses a number of rows or columns that a file of so many bytes only claims: most would be empty, and memory is asked for each.
+    #[cfg(feature = "files")]
+    pub(super) fn check_size(name: &str, what: &str, size: u64, bytes: u64) -> Result<()> {
+        let most = MOST_EMPTY.saturating_add(bytes);
+        if size <= most {
+            return Ok(());
+        }
+        let message = format!("{size} {what} in {bytes} bytes, expected up to {most}");
+        Err(DataError::new(name, message).into())
     }
 
     fn fault(&self, message: impl Into<String>) -> DataError {

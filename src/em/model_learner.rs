@@ -121,7 +121,8 @@ impl<M: GenerativeModel> Maximizer for ModelMaximizer<M> {
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let saved: Saved = decode(bytes)?;
         (self.splits_left, self.is_centred) = (saved.splits_left, saved.is_centred);
-        if self.model.remind(&saved.forgotten) { Ok(()) } else { Err(damaged()) }
+        let is_finite = saved.forgotten.iter().all(|number| number.is_finite());
+        if is_finite && self.model.remind(&saved.forgotten) { Ok(()) } else { Err(damaged()) }
     }
 
     fn finish(&mut self) -> Vec<Event> {

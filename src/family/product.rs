@@ -58,6 +58,9 @@ fn invalid<V>(message: String) -> Result<V> {
     Err(Error::Model(message))
 }
 
+/// Columns at most. Names are short, whatever number they say: a file of some bytes must not ask for all memory.
+const MOST_COLUMNS: usize = 1 << 22;
+
 impl Product {
     /// Makes a product for points of `dim` columns.
     ///
@@ -67,6 +70,9 @@ impl Product {
     pub fn new(blocks: Vec<ProductBlock>, dim: usize) -> Result<Self> {
         if blocks.is_empty() {
             return invalid("a product of families has at least one block".into());
+        }
+        if dim > MOST_COLUMNS {
+            return invalid(format!("points of {dim} columns, expected up to {MOST_COLUMNS}"));
         }
         let mut taken = vec![false; dim];
         let mut places: Vec<Place> = Vec::new();
@@ -206,6 +212,7 @@ pub fn is_product(name: &str) -> bool {
 /// # Ok::<(), entropysum::error::Error>(())
 /// ```
 pub fn parse(name: &str, header: &[String]) -> Result<Vec<(String, Vec<usize>)>> {
+    let mut n_columns = 0;
     let block = |part: &str| {
         let Some((family, columns)) = part.split_once(':') else {
             return invalid(format!(
@@ -222,7 +229,12 @@ pub fn parse(name: &str, header: &[String]) -> Result<Vec<(String, Vec<usize>)>>
         }
         let mut all = Vec::new();
         for token in columns.split('+') {
-            all.extend(columns_called(token.trim(), header)?);
+            let columns = columns_called(token.trim(), header)?;
+            n_columns += columns.len();
+            if n_columns > MOST_COLUMNS {
+                return invalid(format!("{name:?} has more than {MOST_COLUMNS} columns"));
+            }
+            all.extend(columns);
         }
         Ok((family.to_owned(), all))
     };
@@ -236,8 +248,7 @@ fn columns_called(token: &str, header: &[String]) -> Result<Range<usize>> {
     }
     let (first, last) = token.split_once('-').unwrap_or((token, token));
     match (first.trim().parse::<usize>(), last.trim().parse::<usize>()) {
-        // More columns than anyone has would not fit the memory.
-        (Ok(first), Ok(last)) if first <= last && last < 1 << 32 => Ok(first..last + 1),
+        (Ok(first), Ok(last)) if first <= last && last < MOST_COLUMNS => Ok(first..last + 1),
         _ => {
             let names = match header {
                 [] => String::new(),

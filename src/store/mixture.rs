@@ -81,32 +81,11 @@ impl Stored for Mixture {
             }
         };
         if product::is_product(name) {
-            let family = Arc::new(product_of(name, file)?);
+            let family = Arc::new(product_of(name, n_components, file)?);
             return with_arrays(family, weights.values, posterior, file);
         }
         let known = known_of(name, "", file)?;
-        let first = known.iter().fold(KnownParameters::default(), |first, (key, values)| {
-            first.with(key, values.iter().take(1).copied().collect())
-        });
-        // Names and ranks of arrays are those of any dimension; the sizes in the file then tell which one.
-        let specs = registry::build_known(name, 2, &first)?.parameters();
-        let dim = match specs.iter().find(|spec| !spec.shared && !spec.shape.is_empty()) {
-            None => 1,
-            Some(spec) => {
-                let shape = file.array(&spec.name)?.shape;
-                match shape[..] {
-                    [c, dim, ..] if c == n_components && dim > 0 => dim,
-                    _ => {
-                        return invalid(format!(
-                            "{:?} has shape {}, expected {n_components} (components) × D (dimensions)",
-                            spec.name,
-                            shape_text(&shape)
-                        ));
-                    }
-                }
-            }
-        };
-
+        let dim = dim_of(name, &known, "", n_components, file)?.unwrap_or(1);
         let family = registry::build_known(name, dim, &known)?;
         with_arrays(family, weights.values, posterior, file)
     }
@@ -135,7 +114,18 @@ fn known_of(family: &str, prefix: &str, file: &File<'_>) -> Result<KnownParamete
     for &key in registry::known_parameters(family) {
         let values =
             match (file.optional(&format!("{prefix}{key}"))?, registry::told_by_axis(family)) {
-                (Some(array), _) => array.values,
+                (Some(array), None) => array.values,
+                (Some(array), Some((_, told_by))) => {
+                    // A family lists a statistic for each level, so there must be as many numbers in the file.
+                    let shape = file.array(&format!("{prefix}{told_by}"))?.shape;
+                    let most = shape.last().copied().unwrap_or_default();
+                    if let Some(size) = array.values.iter().find(|&&size| size > most as f64) {
+                        return invalid(format!(
+                            "{key:?} has {size}, but {told_by:?} ends at {most}"
+                        ));
+                    }
+                    array.values
+                }
                 (None, Some((told, array))) if told == key => {
                     let shape = file.array(&format!("{prefix}{array}"))?.shape;
                     shape.last().map(|&size| size as f64).into_iter().collect()
@@ -147,11 +137,45 @@ fn known_of(family: &str, prefix: &str, file: &File<'_>) -> Result<KnownParamete
     Ok(known)
 }
 
+/// The dimension of a family, as the first of its arrays tells whose names have this prefix, if an array does. Names and ranks of
+/// arrays are those of any dimension.
+fn dim_of(
+    family: &str,
+    known: &KnownParameters,
+    prefix: &str,
+    n_components: usize,
+    file: &File<'_>,
+) -> Result<Option<usize>> {
+    let first = known.iter().fold(KnownParameters::default(), |first, (key, values)| {
+        first.with(key, values.iter().take(1).copied().collect())
+    });
+    let specs = registry::build_known(family, 2, &first)?.parameters();
+    let Some(spec) = specs.iter().find(|spec| !spec.shared && !spec.shape.is_empty()) else {
+        return Ok(None);
+    };
+    let name = format!("{prefix}{}", spec.name);
+    let shape = file.array(&name)?.shape;
+    match shape[..] {
+        [c, dim, ..] if c == n_components && dim > 0 => Ok(Some(dim)),
+        _ => invalid(format!(
+            "{name:?} has shape {}, expected {n_components} (components) × D (dimensions)",
+            shape_text(&shape)
+        )),
+    }
+}
+
 /// The product of that name; its dimension is that of the last column, unless the file says otherwise.
-fn product_of(name: &str, file: &File<'_>) -> Result<Product> {
+fn product_of(name: &str, n_components: usize, file: &File<'_>) -> Result<Product> {
     let mut blocks = Vec::new();
     for (b, (family, columns)) in product::parse(name, &[])?.into_iter().enumerate() {
-        let known = known_of(&family, &format!("blocks.{b}."), file)?;
+        let prefix = format!("blocks.{b}.");
+        let known = known_of(&family, &prefix, file)?;
+        // A short name may say many columns, for which a family lists many statistics: the arrays must have them.
+        let dim = dim_of(&family, &known, &prefix, n_components, file)?;
+        if let Some(dim) = dim.filter(|&dim| dim != columns.len()) {
+            let found = columns.len();
+            return invalid(format!("block {b} has {found} columns, but its arrays have {dim}"));
+        }
         let family = registry::build_known(&family, columns.len(), &known)?;
         blocks.push(ProductBlock { family, columns });
     }

@@ -8,7 +8,7 @@ mod column;
 
 use super::positioned::open_readable;
 use super::shuffle::BadRows;
-use super::spool::{Spool, Table, no_room};
+use super::spool::{Room, Spool, Table, no_room};
 use super::table::Role;
 use super::table::layout::{Found, lay_out};
 use super::table::levels::Levels;
@@ -16,6 +16,7 @@ use super::weights::check_weights;
 use super::{DataSource, OpenOptions};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
+use ::parquet::column::page::PageReader;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
@@ -24,6 +25,22 @@ use std::path::Path;
 
 /// Rows that are unpacked at a time: a few pages of each column are in memory.
 const ROWS: usize = 4096;
+
+/// Values of a column in a row group at most: so many, and so many more for each byte of the file. Runs of equal values take no room, so
+/// a file of any size may say that it has any number of them.
+const LEAST_VALUES: u64 = 1 << 23;
+const VALUES_PER_BYTE: u64 = 64;
+
+/// Adds up what the heads of pages say.
+fn count_values(mut pages: Box<dyn PageReader>) -> Result<u64, ParquetError> {
+    let mut count = 0u64;
+    while let Some(page) = pages.peek_next_page()? {
+        let values = if page.is_dict { None } else { page.num_levels.or(page.num_rows) };
+        count = count.saturating_add(values.unwrap_or_default() as u64);
+        pages.skip_next_page()?;
+    }
+    Ok(count)
+}
 
 /// Opens a Parquet file as a source.
 ///
@@ -34,12 +51,27 @@ const ROWS: usize = 4096;
 pub(super) fn open_parquet<T: Scalar>(
     path: &Path,
     options: &OpenOptions,
+    room: &Room,
+) -> Result<Box<dyn DataSource<T>>> {
+    // The crate panics on parts that contradict each other. A panic leaves nothing behind that is used again.
+    let read = std::panic::AssertUnwindSafe(|| read_table(path, options, room));
+    std::panic::catch_unwind(read).unwrap_or_else(|_| {
+        let message = "damaged, or no Parquet file: its parts contradict each other";
+        Err(DataError::new(path.display().to_string(), message).into())
+    })
+}
+
+fn read_table<T: Scalar>(
+    path: &Path,
+    options: &OpenOptions,
+    room: &Room,
 ) -> Result<Box<dyn DataSource<T>>> {
     let name = path.display().to_string();
     let damaged = |fault: ParquetError| -> Error {
         DataError::new(&name, format!("damaged, or no Parquet file: {fault}")).into()
     };
-    let (file, _) = open_readable(path)?;
+    let (file, metadata) = open_readable(path)?;
+    let most = LEAST_VALUES.saturating_add(VALUES_PER_BYTE.saturating_mul(metadata.len()));
     let file = SerializedFileReader::new(file).map_err(damaged)?;
     let schema = file.metadata().file_metadata().schema_descr_ptr();
     let fault = |message: String| DataError::new(&name, message);
@@ -66,7 +98,7 @@ pub(super) fn open_parquet<T: Scalar>(
     }
 
     let skips = options.bad_rows == BadRows::Skip;
-    let mut values = Spool::new(options.memory);
+    let mut values = Spool::new(room);
     let mut weights = Vec::new();
     let mut skipped = 0;
     let (mut row, mut points, mut kept) = (0u64, Vec::<T>::new(), 0u64);
@@ -74,6 +106,14 @@ pub(super) fn open_parquet<T: Scalar>(
         let group = file.get_row_group(group).map_err(damaged)?;
         let mut readers = Vec::new();
         for column in &columns {
+            let pages = group.get_column_page_reader(column.index).map_err(damaged)?;
+            if count_values(pages).map_err(damaged)? > most {
+                let message = format!(
+                    "damaged, or packed more than {VALUES_PER_BYTE} values to a byte: column {:?}",
+                    column.name
+                );
+                return Err(fault(message).into());
+            }
             readers.push(group.get_column_reader(column.index).map_err(damaged)?);
         }
         let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or_default();

@@ -9,6 +9,11 @@ use std::io::{self, BufRead, BufReader, Read};
 /// Bytes that a quoted cell may have. A longer cell is a quote that was not closed.
 const LONGEST_CELL: usize = 1 << 20;
 
+/// Bytes and cells that a line may have: a point of half a million dimensions. What is longer is no table, or was packed to fill the
+/// memory.
+const LONGEST_LINE: u64 = 32 << 20;
+const MOST_CELLS: usize = 1 << 19;
+
 /// What stands between the cells of a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Separator {
@@ -152,7 +157,7 @@ impl<R: BufRead> Records<R> {
     fn read_line(&mut self) -> io::Result<bool> {
         match self.ahead.pop_front() {
             Some(line) => self.text.extend(line),
-            None if self.reader.read_until(b'\n', &mut self.text)? == 0 => return Ok(false),
+            None if read_line(&mut self.reader, &mut self.text)? == 0 => return Ok(false),
             None => {}
         }
         self.read += 1;
@@ -162,6 +167,11 @@ impl<R: BufRead> Records<R> {
     /// Cuts the record that begins with the line. A quote that is not closed, or that would join lines to a record of other
     /// columns, is a fault of its line alone: no line after it is lost.
     fn read_record(&mut self) -> io::Result<()> {
+        // Fewer bytes have fewer cells.
+        if self.text.len() >= MOST_CELLS && self.count_cells() > MOST_CELLS {
+            let message = format!("line {}: more than {MOST_CELLS} cells", self.read);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
         if !self.split() {
             return Ok(());
         }
@@ -183,6 +193,16 @@ impl<R: BufRead> Records<R> {
             self.split();
         }
         Ok(())
+    }
+
+    fn count_cells(&self) -> usize {
+        match self.separator {
+            Separator::Byte(byte) => self.text.iter().filter(|it| **it == byte).count() + 1,
+            Separator::WhiteSpace => {
+                let cells = self.text.split(u8::is_ascii_whitespace);
+                cells.filter(|cell| !cell.is_empty()).count()
+            }
+        }
     }
 
     /// Cuts the text into cells; returns whether it ends between quotes.
@@ -271,13 +291,23 @@ pub(super) fn open<'a>(reader: impl Read + 'a) -> io::Result<(Vec<u8>, impl BufR
     Ok((read_head(&mut reader)?, reader))
 }
 
+/// Appends the next line; returns how many bytes it has.
+fn read_line(reader: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<usize> {
+    let count = reader.take(LONGEST_LINE).read_until(b'\n', text)?;
+    if count as u64 == LONGEST_LINE && !text.ends_with(b"\n") {
+        let message = "a line of more than 32 MiB, expected a point a line";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(count)
+}
+
 /// Reads the head of a text: as many lines as it takes to lay out the columns. The byte order mark is left out.
 fn read_head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     const LINES: usize = 1000;
     const BYTES: usize = 1 << 20;
     let mut head = Vec::new();
     for line in 0..LINES {
-        if head.len() > BYTES || reader.read_until(b'\n', &mut head)? == 0 {
+        if head.len() > BYTES || read_line(reader, &mut head)? == 0 {
             break;
         }
         if line == 0 && head.starts_with(b"\xef\xbb\xbf") {

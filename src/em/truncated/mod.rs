@@ -283,7 +283,8 @@ impl<T: Scalar> TruncatedLearner<T> {
                 }
             }
             let sets = TruncatedStates::from_packed(lane.points.len(), states, latents, packed);
-            lane.sets = Some(sets.expect("as many words as the sets have"));
+            // Sets of a checkpoint may be damaged.
+            lane.sets = Some(sets.ok_or_else(damaged)?);
         }
         Ok(n_lanes)
     }
@@ -347,7 +348,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         let window = batch.window();
         if let Some(window) = window {
             let mut buffer = BlockBuf::default();
-            if !is_binary(batch.read(0, batch.len() as usize, &mut buffer)?) {
+            if !is_binary(data::read(batch, false, 0, batch.len() as usize, &mut buffer)?) {
                 return Err(not_finite());
             }
             self.turn_to(window)?;
@@ -386,7 +387,8 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
                 *n_weighted = 0;
                 for start in (0..points.len()).step_by(READ_POINTS) {
                     let count = READ_POINTS.min(points.len() - start);
-                    let block = batch.read((points.start + start) as u64, count, buffer)?;
+                    let block =
+                        data::read(batch, false, (points.start + start) as u64, count, buffer)?;
                     if window.is_none() && is_fresh && sweep == 0 {
                         check_points(model, batch, block)?;
                     }
@@ -432,7 +434,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         let n = points.len();
         (0..n).step_by(READ_POINTS).find_map(|start| {
             let count = (n - start).min(READ_POINTS as u64) as usize;
-            match points.read(start, count, &mut buffer) {
+            match data::read(points, false, start, count, &mut buffer) {
                 Err(fault) => Some(fault),
                 Ok(block) => {
                     check_points(&self.maximizer.model, points, block).err().map(Into::into)

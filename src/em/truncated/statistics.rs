@@ -4,7 +4,7 @@ use crate::em::checkpoint::damaged;
 use crate::em::learner::Mergeable;
 use crate::error::{Error, Result};
 use crate::model::SigmoidBeliefNet;
-use crate::model::sbn::{LatentStats, TruncatedSums};
+use crate::model::sbn::{LatentStats, TruncatedStates, TruncatedSums};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
@@ -43,19 +43,14 @@ impl TryFrom<Parts> for TruncatedStatistics {
     fn try_from(parts: Parts) -> Result<Self> {
         let Parts { latents, targets, n_points, states, numbers } = parts;
         // Before memory is asked for: a damaged size may be anything.
-        if latents == 0 || targets > numbers.len() || is_beyond(&states, latents) {
+        let sizes = latents > 0 && targets <= numbers.len();
+        let is_finite = numbers.iter().all(|number| number.is_finite());
+        if !sizes || !is_finite || TruncatedStates::are_beyond(&states, latents) {
             return Err(damaged());
         }
         let sums = TruncatedSums::from_parts(latents, targets, &states, &numbers);
         Ok(Self::new(latents, targets, sums.ok_or_else(damaged)?, n_points))
     }
-}
-
-/// Whether states, packed, have a latent on that does not exist.
-fn is_beyond(states: &[u64], latents: usize) -> bool {
-    let (words, used) = (latents.div_ceil(64), latents % 64);
-    let last = states.chunks(words).filter_map(|state| state.get(words - 1));
-    used != 0 && last.into_iter().any(|word| word >> used != 0)
 }
 
 impl TruncatedStatistics {

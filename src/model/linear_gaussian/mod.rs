@@ -145,7 +145,8 @@ impl LinearGaussian {
     /// `mean: D`; `loadings: D × H`, row-major; `noise_variances:` one value if isotropic, else D.
     ///
     /// # Errors
-    /// If shapes do not agree, H is 0 or not below D, a number is not finite, or a variance is not positive.
+    /// If shapes do not agree, H is 0 or not below D, a number is not finite, a variance is not positive, or the precision of the
+    /// latents is beyond `f64`.
     pub fn new(
         noise: Noise,
         mean: Vec<f64>,
@@ -181,7 +182,12 @@ impl LinearGaussian {
         let noise_variances =
             if noise == Noise::Isotropic { vec![noise_variances[0]; dim] } else { noise_variances };
         let loadings = MatRef::from_row_major_slice(loadings, dim, latents).to_owned();
-        Ok(Self { noise, mean, loadings, noise_variances, ignores_missing: false })
+        let model = Self { noise, mean, loadings, noise_variances, ignores_missing: false };
+        if model.precision_if_finite().is_none() {
+            let message = "the loadings are too large for the noise variances: no density in f64";
+            return invalid(message.to_owned());
+        }
+        Ok(model)
     }
 
     /// Makes a p-PCA of maximum likelihood (Tipping & Bishop 1999) from the leading eigenvalues of the covariance, in
@@ -251,6 +257,10 @@ impl LinearGaussian {
 
     /// Computes `Ψ⁻¹ W`, and the Cholesky factor of `G⁻¹ = 1 + W' Ψ⁻¹ W`.
     pub(crate) fn precision(&self) -> (Mat<f64>, Cholesky) {
+        self.precision_if_finite().expect("1 + a positive semi-definite matrix of finite numbers")
+    }
+
+    fn precision_if_finite(&self) -> Option<(Mat<f64>, Cholesky)> {
         let scaled = Mat::from_fn(self.dim(), self.latents(), |d, h| {
             self.loadings[(d, h)] / self.noise_variances[d]
         });
@@ -259,8 +269,8 @@ impl LinearGaussian {
             precision[(h, h)] += 1.0;
         }
         let precision = row_major(precision.as_ref());
-        let cholesky = Cholesky::new(&precision, self.latents());
-        (scaled, cholesky.expect("1 + a positive semi-definite matrix of finite numbers"))
+        let cholesky = Cholesky::new(&precision, self.latents())?;
+        Some((scaled, cholesky))
     }
 
     /// Computes the posterior covariance `G` of the latents, the same for every point; `H × H`, row-major.

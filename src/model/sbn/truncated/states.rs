@@ -72,14 +72,21 @@ impl TruncatedStates {
         &self.packed
     }
 
-    /// Sets of points, packed as [`packed`](Self::packed) gave them; nothing where they are not so many.
+    /// Tells whether states, packed, have a latent on that does not exist.
+    pub(crate) fn are_beyond(packed: &[u64], latents: usize) -> bool {
+        let (words, used) = (words(latents), latents % 64);
+        used != 0 && packed.chunks_exact(words).any(|state| state[words - 1] >> used != 0)
+    }
+
+    /// Sets of points, packed as [`packed`](Self::packed) gave them; nothing where they are not so many, or a state has more latents.
     pub(crate) fn from_packed(
         points: usize,
         states: usize,
         latents: usize,
         packed: Vec<u64>,
     ) -> Option<Self> {
-        let fits = packed.len() == Self::words_of(points, states, latents);
+        let fits = packed.len() == Self::words_of(points, states, latents)
+            && !Self::are_beyond(&packed, latents);
         fits.then_some(Self { latents, states, packed })
     }
 

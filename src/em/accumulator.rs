@@ -87,6 +87,11 @@ pub(crate) trait Accumulator<M: Maximizer> {
         Ok(None)
     }
 
+    /// Lists the statistics that outlive a step.
+    fn kept(&self) -> Vec<&M::Statistics> {
+        Vec::new()
+    }
+
     /// Encodes the state.
     fn save(&self) -> Vec<u8>;
 
@@ -308,6 +313,12 @@ where
         Ok(Some(step))
     }
 
+    fn kept(&self) -> Vec<&M::Statistics> {
+        let Running { statistics, average, reference, .. } = &self.running;
+        let average = average.as_ref().map(|average| &average.statistics);
+        [statistics.as_ref(), average, reference.as_ref()].into_iter().flatten().collect()
+    }
+
     fn save(&self) -> Vec<u8> {
         encode(&(&self.running, &self.plateau.state, self.epoch, self.last_step))
     }
@@ -393,6 +404,10 @@ where
             remaining: f64::NAN,
             audit: f64::NAN,
         })
+    }
+
+    fn kept(&self) -> Vec<&M::Statistics> {
+        self.slots.kept().collect()
     }
 
     fn save(&self) -> Vec<u8> {
@@ -482,6 +497,10 @@ where
             remaining: f64::NAN,
             audit: f64::NAN,
         })
+    }
+
+    fn kept(&self) -> Vec<&M::Statistics> {
+        self.batches.kept().collect()
     }
 
     fn save(&self) -> Vec<u8> {

@@ -189,6 +189,11 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         }
         self.phases[0].accumulator.begin(self.learner.maximizer_mut());
         self.learner.maximizer_mut().restore(&maximizer)?;
+        let executor = self.setting.executor;
+        let mut kept = self.phases.iter().flat_map(|phase| phase.accumulator.kept());
+        if !kept.all(|statistics| self.learner.takes(statistics, executor)) {
+            return Err(damaged());
+        }
         if let (Some(mut words), Some(rows)) = (saved.rows, self.learner.rows()?) {
             rows.fill(&mut words)?;
         }

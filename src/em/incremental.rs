@@ -29,6 +29,11 @@ impl<S: Mergeable> Slots<S> {
         Self { slots: vec![None; n_chunks], total: None, filled: 0, visits: 0 }
     }
 
+    /// Lists all statistics.
+    pub fn kept(&self) -> impl Iterator<Item = &S> {
+        self.slots.iter().chain([&self.total]).flatten()
+    }
+
     /// Returns the number of chunks.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -80,6 +80,11 @@ impl<S: Mergeable> LastBatches<S> {
         }
     }
 
+    /// Lists the statistics of all minibatches that are remembered.
+    pub fn kept(&self) -> impl Iterator<Item = &S> {
+        self.recent.iter().map(|it| &it.statistics)
+    }
+
     /// Whether the parameters are still those of the start.
     pub fn is_warming_up(&self) -> bool {
         self.points < self.warm_up as f64

@@ -205,6 +205,11 @@ pub trait Learner<T: Scalar> {
         executor: &Executor,
     ) -> Result<StatisticsOf<T, Self>>;
 
+    /// Tells whether statistics have the shape of those of [`e_step`](Self::e_step). Those of a damaged checkpoint may have another.
+    fn takes(&self, _statistics: &StatisticsOf<T, Self>, _executor: &Executor) -> bool {
+        true
+    }
+
     /// Returns which points the model is for, beyond that their values are finite numbers.
     fn domains(&self) -> Vec<Domain> {
         Vec::new()

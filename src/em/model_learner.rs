@@ -7,7 +7,7 @@ use crate::data::DataSource;
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::family::{Domain, Regularization};
-use crate::model::{EStep, EntropySum, GenerativeModel};
+use crate::model::{Constants, EStep, EntropySum, GenerativeModel};
 use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, SuffStats};
@@ -221,6 +221,12 @@ impl<T: Scalar, M: EStep<T>> Learner<T> for ModelLearner<T, M> {
             true => self.whole.sweep_keeping(executor, batch, model, &mut self.constants),
             false => self.part.sweep(executor, batch, model),
         }
+    }
+
+    fn takes(&self, statistics: &SuffStats, executor: &Executor) -> bool {
+        let model = &self.maximizer.model;
+        let packed = model.pack(executor.simd(), 1, Constants::Sum);
+        model.new_stats(&packed).shape() == statistics.shape()
     }
 
     fn domains(&self) -> Vec<Domain> {

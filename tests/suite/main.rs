@@ -19,6 +19,7 @@ mod linear_cli;
 mod mfa;
 mod mfa_streaming;
 mod missing;
+mod mutations;
 mod precision;
 mod predictor;
 mod real_data;

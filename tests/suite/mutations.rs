@@ -65,7 +65,7 @@ fn points() -> Vec<Case> {
         writer.finish().unwrap();
         fs::read(path).unwrap()
     };
-    let line = |row: &[f64]| format!("{},{},{}\n", row[0], row[1], row[2]);
+    let line = |row: &[f64]| format!("{},{},{}\n", row[0], row[1], row[2].abs());
     let csv = "x,y,w\n".to_owned() + &x.chunks(3).map(line).collect::<String>();
     let quoted = "id;\"na;me\";city;v\n1;\"a \"\"b\"\" c\";Rome;1,5\n2;\"d\ne\";Paris;-2,25\n# note\n3;f;NA;4\n";
     let mtx = "%%MatrixMarket matrix coordinate integer general\n% note\n4 5 5\n1 1 3\n2 5 1\n4 2 2\n4 3 7\n1 4 1\n";

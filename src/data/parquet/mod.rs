@@ -4,6 +4,7 @@
 //! and packed, so that points cannot be read in any order; row group by row group they become rows in memory, or in a
 //! temporary file if they are larger than the memory allowed.
 
+mod claims;
 mod column;
 
 use super::positioned::open_readable;
@@ -16,31 +17,15 @@ use super::weights::check_weights;
 use super::{DataSource, OpenOptions};
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
-use ::parquet::column::page::PageReader;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
 use column::{Column, kind, top};
+use std::io;
 use std::path::Path;
 
 /// Rows that are unpacked at a time: a few pages of each column are in memory.
 const ROWS: usize = 4096;
-
-/// Values of a column in a row group at most: so many, and so many more for each byte of the file. Runs of equal values take no room, so
-/// a file of any size may say that it has any number of them.
-const LEAST_VALUES: u64 = 1 << 23;
-const VALUES_PER_BYTE: u64 = 64;
-
-/// Adds up what the heads of pages say.
-fn count_values(mut pages: Box<dyn PageReader>) -> Result<u64, ParquetError> {
-    let mut count = 0u64;
-    while let Some(page) = pages.peek_next_page()? {
-        let values = if page.is_dict { None } else { page.num_levels.or(page.num_rows) };
-        count = count.saturating_add(values.unwrap_or_default() as u64);
-        pages.skip_next_page()?;
-    }
-    Ok(count)
-}
 
 /// Opens a Parquet file as a source.
 ///
@@ -70,8 +55,14 @@ fn read_table<T: Scalar>(
     let damaged = |fault: ParquetError| -> Error {
         DataError::new(&name, format!("damaged, or no Parquet file: {fault}")).into()
     };
+    let sound = |checked: io::Result<Result<(), String>>| match checked {
+        Err(fault) => Err(Error::io(path, fault)),
+        Ok(claims) => claims.map_err(|fault| damaged(ParquetError::General(fault))),
+    };
     let (file, metadata) = open_readable(path)?;
-    let most = LEAST_VALUES.saturating_add(VALUES_PER_BYTE.saturating_mul(metadata.len()));
+    let length = metadata.len();
+    let mut bytes = file.try_clone().map_err(|fault| Error::io(path, fault))?;
+    sound(claims::check_footer(&mut bytes, length))?;
     let file = SerializedFileReader::new(file).map_err(damaged)?;
     let schema = file.metadata().file_metadata().schema_descr_ptr();
     let fault = |message: String| DataError::new(&name, message);
@@ -106,14 +97,8 @@ fn read_table<T: Scalar>(
         let group = file.get_row_group(group).map_err(damaged)?;
         let mut readers = Vec::new();
         for column in &columns {
-            let pages = group.get_column_page_reader(column.index).map_err(damaged)?;
-            if count_values(pages).map_err(damaged)? > most {
-                let message = format!(
-                    "damaged, or packed more than {VALUES_PER_BYTE} values to a byte: column {:?}",
-                    column.name
-                );
-                return Err(fault(message).into());
-            }
+            let range = group.metadata().column(column.index).byte_range();
+            sound(claims::check_pages(&mut bytes, length, range))?;
             readers.push(group.get_column_reader(column.index).map_err(damaged)?);
         }
         let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or_default();

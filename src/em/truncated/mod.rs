@@ -425,6 +425,11 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         Ok(TruncatedStatistics::new(latents, targets, total, n_points as f64))
     }
 
+    fn takes(&self, statistics: &TruncatedStatistics, _: &Executor) -> bool {
+        let model = &self.maximizer.model;
+        statistics.has_shape(model.n_latents(), targets(model))
+    }
+
     fn domains(&self) -> Vec<Domain> {
         self.maximizer.model.domains()
     }

@@ -58,6 +58,11 @@ impl TruncatedStatistics {
         Self { latents, targets, sums, n_points, moments: OnceLock::new() }
     }
 
+    /// Tells whether other statistics are of a network of as many latents and outputs.
+    pub(super) fn has_shape(&self, latents: usize, targets: usize) -> bool {
+        (self.latents, self.targets) == (latents, targets)
+    }
+
     /// Returns what an M-step needs of the points.
     pub fn moments(&self, model: &SigmoidBeliefNet) -> &LatentStats {
         self.moments.get_or_init(|| model.latent_stats_of(&self.sums))

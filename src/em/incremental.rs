@@ -65,6 +65,8 @@ impl<S: Mergeable> Slots<S> {
         let mut total = match self.total.take() {
             None => new,
             Some(mut total) => {
+                // It is about the current centres already, unless it comes from a damaged checkpoint.
+                maximizer.translate(&mut total);
                 if let Some(old) = &old {
                     total.add_scaled(-1.0, old);
                 }

@@ -145,6 +145,8 @@ impl<S: Mergeable> Running<S> {
         let mut statistics = match self.statistics.take() {
             None => batch,
             Some(mut statistics) => {
+                // They are about the current centres already, unless they come from a damaged checkpoint.
+                maximizer.translate(&mut statistics);
                 statistics.blend(step_size, &batch);
                 statistics
             }

@@ -37,15 +37,18 @@ pub(super) fn check_footer(file: &mut File, len: u64) -> io::Result<Result<(), S
     Ok(if is_sound { Ok(()) } else { Err("its footer claims more than it holds".to_owned()) })
 }
 
-/// Checks the heads of the pages in a range of the file: those of a column in a row group.
+/// Checks the heads of the pages of a column in a row group, which begin at a byte of the file and have so many bytes.
 pub(super) fn check_pages(
     file: &mut File,
     len: u64,
-    (mut at, length): (u64, u64),
+    (start, length): (i64, i64),
 ) -> io::Result<Result<(), String>> {
     let damaged = |message: &str| Ok(Err(message.to_owned()));
-    let Some(end) = at.checked_add(length).filter(|&end| end <= len) else {
-        return damaged("a column ends after the file");
+    let end = start.checked_add(length).and_then(|end| u64::try_from(end).ok());
+    let (Ok(mut at), Some(end), 0..) =
+        (u64::try_from(start), end.filter(|&end| end <= len), length)
+    else {
+        return damaged("a column that does not lie in the file");
     };
     let most = LEAST_VALUES.saturating_add(VALUES_PER_BYTE.saturating_mul(len));
     let mut values = 0u64;

@@ -97,8 +97,9 @@ fn read_table<T: Scalar>(
         let group = file.get_row_group(group).map_err(damaged)?;
         let mut readers = Vec::new();
         for column in &columns {
-            let range = group.metadata().column(column.index).byte_range();
-            sound(claims::check_pages(&mut bytes, length, range))?;
+            let chunk = group.metadata().column(column.index);
+            let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+            sound(claims::check_pages(&mut bytes, length, (start, chunk.compressed_size())))?;
             readers.push(group.get_column_reader(column.index).map_err(damaged)?);
         }
         let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or_default();

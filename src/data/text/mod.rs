@@ -135,7 +135,13 @@ fn parse<'r, T: Scalar>(
     if kept == 0 {
         return Err(fault(format!("no points after the header on line {header_line}")).into());
     }
-    let columns = rows.finish();
+    let mut columns = rows.finish();
+    let commented = records.rows_in_comments();
+    if commented > 0 {
+        columns.notes.push(format!(
+            "{commented} line(s) of numbers begin with '#' and count as comments; delete the '#' if they are rows"
+        ));
+    }
     let is_weighted = columns.all.iter().any(|column| column.role == Role::Weights);
     if is_weighted {
         check_weights(name, &weights, kept)?;

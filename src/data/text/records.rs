@@ -84,6 +84,8 @@ pub(super) struct Records<R> {
     has_open_quote: bool,
     /// Whether text follows a quote that closes, as where a quote of another cell was taken for it.
     has_stray_text: bool,
+    /// Comments that would be rows without their `#`.
+    rows_in_comments: u64,
 }
 
 impl<R: BufRead> Records<R> {
@@ -101,6 +103,7 @@ impl<R: BufRead> Records<R> {
             columns: None,
             has_open_quote: false,
             has_stray_text: false,
+            rows_in_comments: 0,
         }
     }
 
@@ -125,6 +128,7 @@ impl<R: BufRead> Records<R> {
             let may_be_comment = line[0] == b'#';
             self.read_record()?;
             if may_be_comment && self.is_comment() {
+                self.rows_in_comments += u64::from(self.is_row_in_comment());
                 continue;
             }
             self.columns.get_or_insert(self.ends.len());
@@ -141,6 +145,11 @@ impl<R: BufRead> Records<R> {
     pub fn text(&self) -> &[u8] {
         let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
         text.strip_suffix(b"\r").unwrap_or(text)
+    }
+
+    /// Returns the number of comments so far that would be rows without their `#`.
+    pub fn rows_in_comments(&self) -> u64 {
+        self.rows_in_comments
     }
 
     /// Tells whether a quote that opens in the record is not closed.
@@ -281,6 +290,15 @@ impl<R: BufRead> Records<R> {
             && first.get(1).is_some_and(|byte| !byte.is_ascii_whitespace())
             && self.values.number(&first[1..]).is_none();
         !is_row
+    }
+
+    /// Tells whether a comment has as many cells as a row, all of them numbers but for the `#`.
+    fn is_row_in_comment(&self) -> bool {
+        let is_number = |(i, cell): (usize, &[u8])| {
+            let digits = if i == 0 { cell.strip_prefix(b"#").unwrap_or(cell) } else { cell };
+            self.values.number(digits).is_some()
+        };
+        self.columns == Some(self.ends.len()) && self.cells().enumerate().all(is_number)
     }
 }
 

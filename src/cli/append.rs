@@ -41,6 +41,10 @@ pub fn run(
     while rows.is_gap() {
         rows.write_line(None)?;
     }
+    if rows.has_more()? {
+        let message = "the files have more lines than before: they were changed";
+        return Err(Error::Config(message.to_owned()));
+    }
     rows.file.commit()
 }
 
@@ -59,6 +63,14 @@ struct Rows<'a> {
 impl Rows<'_> {
     fn is_gap(&self) -> bool {
         self.gaps.binary_search(&self.next).is_ok()
+    }
+
+    /// Tells whether lines are left that no point belongs to.
+    fn has_more(&mut self) -> Result<bool> {
+        match &mut self.lines {
+            Some(lines) => Ok(lines.next_line()?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Writes the lines of gaps, then the next line with its label.

@@ -136,10 +136,16 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         let curves = curves(&sizes, &finished, command.criterion);
         let label = if has_many(&sizes, |it| it.components) { "components" } else { "latents" };
         let labels = [label, "criterion per point (lower is better)"];
-        let mut axes = vec![plot::Axes { labels, is_log: false, curves: &curves }];
+        let marks = marks(&sizes, &finished, best, command.criterion);
+        let mut axes = vec![plot::Axes { labels, is_log: false, curves: &curves, marks: &marks }];
         let scree = scree(&sizes, prepared.scree(indices[best]));
         if let Some((label, curve)) = &scree {
-            axes.push(plot::Axes { labels: ["latents", label], is_log: true, curves: curve });
+            axes.push(plot::Axes {
+                labels: ["latents", label],
+                is_log: true,
+                curves: curve,
+                marks: &[],
+            });
         }
         failures.extend(plot::write_panels(path, &points.name, &axes).err());
     }
@@ -287,19 +293,42 @@ fn scree(sizes: &[Size], scree: Option<Scree>) -> Option<(&'static str, [plot::C
     Some((label, [(label.to_owned(), points)]))
 }
 
+/// Returns the place of a candidate on the curve of a criterion.
+fn place(sizes: &[Size], size: &Size, candidate: &Candidate, criterion: Criterion) -> (f64, f64) {
+    let along = has_many(sizes, |it| it.components);
+    let x = if along { size.components } else { size.latent.or(size.components) };
+    (x.unwrap_or_default() as f64, criterion.value(candidate) / candidate.score.total_weight)
+}
+
+/// Returns the best candidate and those that are degenerate, as marks on the curve of the criterion.
+fn marks(
+    sizes: &[Size],
+    candidates: &[Candidate],
+    best: usize,
+    criterion: Criterion,
+) -> Vec<plot::Mark> {
+    let all = || sizes.iter().zip(candidates);
+    let at = |(size, candidate)| place(sizes, size, candidate, criterion);
+    let degenerate: Vec<_> = all().filter(|it| it.1.is_degenerate()).map(at).collect();
+    let mut marks = vec![plot::Mark {
+        label: format!("best {}", criterion.name()),
+        points: all().skip(best).take(1).map(at).collect(),
+        is_hollow: false,
+    }];
+    if !degenerate.is_empty() {
+        let label = "degenerate".to_owned();
+        marks.push(plot::Mark { label, points: degenerate, is_hollow: true });
+    }
+    marks
+}
+
 /// Returns curves of all criteria against the size that varies. If both sizes vary, returns the chosen criterion for each
 /// number of latents.
 fn curves(sizes: &[Size], candidates: &[Candidate], criterion: Criterion) -> Vec<plot::Curve> {
     let both = has_many(sizes, |it| it.components) && has_many(sizes, |it| it.latent);
-    let along = has_many(sizes, |it| it.components);
     let points = |criterion: Criterion, keep: &dyn Fn(&Size) -> bool| {
         let all = sizes.iter().zip(candidates).filter(|(size, _)| keep(size));
-        all.map(|(size, candidate)| {
-            let x = if along { size.components } else { size.latent.or(size.components) };
-            let y = criterion.value(candidate) / candidate.score.total_weight;
-            (x.unwrap_or_default() as f64, y)
-        })
-        .collect()
+        all.map(|(size, candidate)| place(sizes, size, candidate, criterion)).collect()
     };
     if !both {
         let curve = |it: Criterion| (it.name().to_owned(), points(it, &|_| true));

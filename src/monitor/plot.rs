@@ -4,6 +4,7 @@ use super::{History, IterRecord};
 use crate::atomic::write_atomically;
 use crate::error::{Error, Result};
 use kuva::backend::svg::SvgBackend;
+use kuva::plot::scatter::MarkerShape;
 use kuva::plot::{LegendPosition, LinePlot, LineStyle, ScatterPlot};
 use kuva::render::figure::Figure;
 use kuva::render::layout::{ComputedLayout, Layout, TickFormat};
@@ -60,7 +61,22 @@ pub fn write_curves(
     [x_label, y_label]: [&str; 2],
     curves: &[Curve],
 ) -> Result<()> {
-    write_panels(path, title, &[Axes { labels: [x_label, y_label], is_log: true, curves }])
+    write_panels(
+        path,
+        title,
+        &[Axes { labels: [x_label, y_label], is_log: true, curves, marks: &[] }],
+    )
+}
+
+/// Names points that stand out on curves.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Name in the legend.
+    pub label: String,
+    /// Points (x, y).
+    pub points: Vec<(f64, f64)>,
+    /// Whether they are open circles, and not stars.
+    pub is_hollow: bool,
 }
 
 /// Holds a pair of axes and the curves between them.
@@ -72,6 +88,8 @@ pub struct Axes<'a> {
     pub is_log: bool,
     /// The curves.
     pub curves: &'a [Curve],
+    /// Points on them that stand out.
+    pub marks: &'a [Mark],
 }
 
 impl Axes<'_> {
@@ -92,6 +110,7 @@ impl Axes<'_> {
                 style,
             ));
         }
+        panel.marks = self.marks.to_vec();
         panel
     }
 }
@@ -194,6 +213,7 @@ pub(crate) struct Panel {
     log_floor: Option<f64>,
     legend: LegendPosition,
     lines: Vec<Line>,
+    marks: Vec<Mark>,
 }
 
 impl Panel {
@@ -204,6 +224,7 @@ impl Panel {
             log_floor: None,
             legend: LegendPosition::InsideTopRight,
             lines: Vec::new(),
+            marks: Vec::new(),
         }
     }
 
@@ -259,10 +280,23 @@ impl Panel {
                     .with_legend(line.label.as_str()),
             ));
         }
+        for Mark { label, points, is_hollow } in &self.marks {
+            let marks = ScatterPlot::new().with_data(points.iter().copied()).with_legend(label);
+            plots.push(Plot::Scatter(match is_hollow {
+                true => marks
+                    .with_color("#000000")
+                    .with_size(7.0)
+                    .with_marker_opacity(0.0)
+                    .with_marker_stroke_width(1.5),
+                false => marks.with_color("#000000").with_size(8.0).with_marker(MarkerShape::Star),
+            }));
+        }
 
+        // A legend at the top gets room of its own, since lines may be anywhere.
+        let above = if matches!(self.legend, LegendPosition::InsideTopRight) { 0.35 } else { 0.05 };
         let (y, format) = match self.log_floor {
             None => {
-                let y = ys.widened().padded(0.05, 0.05).axis(|width| nice_step(width / 6.0));
+                let y = ys.widened().padded(0.05, above).axis(|width| nice_step(width / 6.0));
                 (y, linear_ticks(y))
             }
             // Lines may be anywhere, so the legend gets room of its own.

@@ -416,7 +416,8 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
     fn minibatch(&mut self, step: &Step) -> Result<Option<Minibatch>> {
         let Setting { points, held_out, executor, stream, .. } = self.setting;
         let accumulator = &self.phases[self.progress.phase].accumulator;
-        let Some(mut minibatch) = accumulator.minibatch(step) else { return Ok(None) };
+        let Some(minibatch) = accumulator.minibatch(step) else { return Ok(None) };
+        let mut minibatch = minibatch.without_repeats(points.len() as f64);
         let every = stream.map_or(0, |stream| stream.audit);
         let n_records = self.progress.records.len() + 1;
         if every > 0 && n_records.is_multiple_of(every) {

@@ -57,7 +57,7 @@ pub struct IterRecord {
 pub struct Minibatch {
     /// Last step size γ.
     pub step_size: f64,
-    /// Effective number of points in the running statistics.
+    /// Effective number of points in the running statistics: at most as many as the source has.
     pub effective_points: f64,
     /// Standard error of the entropy sum as an estimate for new points, in nats; NaN while it is not known.
     pub standard_error: f64,
@@ -67,6 +67,17 @@ pub struct Minibatch {
     pub remaining: f64,
     /// Log-likelihood of the parameters by a pass over the points, or those held out, in nats; NaN where none was made.
     pub audit: f64,
+}
+
+impl Minibatch {
+    /// Counts each of `distinct` points once: points that are seen again tell nothing new of those that are still to come.
+    pub(crate) fn without_repeats(mut self, distinct: f64) -> Self {
+        if self.effective_points > distinct {
+            self.standard_error *= (self.effective_points / distinct).sqrt();
+            self.effective_points = distinct;
+        }
+        self
+    }
 }
 
 impl IterRecord {

@@ -451,6 +451,28 @@ fn every_record_of_a_stream_has_the_identity_and_an_error_bar() {
     }
 }
 
+/// Two standard errors cover the value of endless points in nine of ten sets, however often each point is seen.
+#[test]
+fn standard_errors_cover_the_truth_after_many_epochs() {
+    let truth = -0.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E).ln();
+    let executor = Executor::new(Some(1)).unwrap();
+    let config = stream_config().batch_size(30).epochs(40);
+    let mut covered = 0;
+    for seed in 0..60 {
+        let x = clusters(300, 1, 1, 0.0, seed);
+        let model = start("gaussian-full", &x, 1, 1, Posterior::Exact);
+        let points = Points::from_rows(&x, 1).unwrap();
+        let settings = Config::default();
+        let fit = fit_minibatches(&model, &points, &executor, &settings, &config).unwrap();
+        let last = fit.last().unwrap();
+        let minibatch = last.minibatch.unwrap();
+        assert!(minibatch.effective_points <= 300.0, "{minibatch:?}");
+        let error = last.entropy_sum.total() - truth;
+        covered += usize::from(error.abs() <= 2.0 * minibatch.standard_error);
+    }
+    assert!((54..=60).contains(&covered), "{covered} of 60");
+}
+
 #[test]
 fn incremental_fits_rise_from_record_to_record_and_converge() {
     let config = stream_config().algorithm(StreamAlgorithm::Incremental).epochs(100);

@@ -183,6 +183,13 @@ impl Components {
         }
         arrays
     }
+
+    /// Lists the arrays of all components, then the shared arrays.
+    fn all_arrays(&self) -> impl Iterator<Item = (Constraint, Vec<usize>, usize)> {
+        let size = self.size(false);
+        let own = (0..self.n_components).flat_map(move |c| self.arrays(false, c * size));
+        own.chain(self.arrays(true, self.n_components * size))
+    }
 }
 
 impl Factor for Components {
@@ -210,7 +217,18 @@ impl Factor for Components {
         let executor = Executor::new(Some(1)).expect("one thread");
         let (model, _) = init::start(&spec, &points, &executor, &config, 0)
             .expect("points of the domain make a start");
-        Self::flat(model.parameters())
+        let mut parameters = Self::flat(model.parameters());
+        // Points need not have all levels, and derivatives are taken inside of the simplex.
+        for (constraint, shape, start) in self.all_arrays() {
+            let n_levels = shape.last().copied().unwrap_or(1);
+            if constraint == Constraint::SumsToOne {
+                let len: usize = shape.iter().product();
+                for p in &mut parameters[start..start + len] {
+                    *p = 0.9 * *p + 0.1 / n_levels as f64;
+                }
+            }
+        }
+        parameters
     }
 
     fn draw_latents(&self, _: usize, _: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {
@@ -243,9 +261,7 @@ impl Factor for Components {
     }
 
     fn directions(&self, parameters: &[f64]) -> Vec<Direction> {
-        let size = self.size(false);
-        let own = (0..self.n_components).flat_map(|c| self.arrays(false, c * size));
-        own.chain(self.arrays(true, self.n_components * size))
+        self.all_arrays()
             .flat_map(|(constraint, shape, start)| {
                 let len: usize = shape.iter().product();
                 let last = shape.last().copied().unwrap_or(1);

@@ -253,8 +253,8 @@ fn from_labels<T: Scalar>(
 
     let means: Vec<Vec<f64>> = clusters.iter().map(|cluster| cluster.mean.clone()).collect();
     let masses: Vec<f64> = clusters.iter().map(|cluster| cluster.mass).collect();
-    let floors =
-        floor::floors(&masses, &means, &pooled, floor::RELATIVE, &regularization.resolution);
+    let floors = floor::floors(&masses, &means, &pooled, floor::RELATIVE);
+    let floors = floor::above_rounding(&floors, &regularization.resolution);
     let (mut loadings, mut noise) = (Vec::new(), Vec::new());
     for (_, principal) in &lanes {
         let principal = principal.as_ref().expect("every lane ran");

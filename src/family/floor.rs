@@ -24,18 +24,12 @@ pub(crate) fn constant_columns(means: &[Vec<f64>], pooled: &[f64]) -> Vec<bool> 
     pooled.iter().enumerate().map(|(d, &v)| v <= (1e-14 * largest(d)).powi(2)).collect()
 }
 
-/// Returns the lower limit of the variance in each dimension, from the statistics and the distances of neighbouring values: the
-/// largest of `relative` times the pooled within-component variance, a limit of the constants, and the variance of rounding errors.
+/// Returns the lower limit of the variance in each dimension, from the statistics alone: `relative` times the pooled
+/// within-component variance, or a limit of the constants if that is larger.
 ///
 /// # Shapes
-/// `mass: C`, `means: C × D`, `pooled: D`, `resolution: D` or empty.
-pub(crate) fn floors(
-    mass: &[f64],
-    means: &[Vec<f64>],
-    pooled: &[f64],
-    relative: f64,
-    resolution: &[f64],
-) -> Vec<f64> {
+/// `mass: C`, `means: C × D`, `pooled: D`.
+pub(crate) fn floors(mass: &[f64], means: &[Vec<f64>], pooled: &[f64], relative: f64) -> Vec<f64> {
     let dim = pooled.len();
     let total = mass.iter().sum::<f64>();
     let occupied = || means.iter().zip(mass).filter(|&(_, &mass)| mass > 0.0);
@@ -50,18 +44,24 @@ pub(crate) fn floors(
     let widest = variances.iter().copied().fold(0.0, f64::max);
     let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
     let scale = [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
-    // Its values are rounded as finely as those of any other column, as far as is known.
-    let finest = resolution.iter().copied().filter(|&it| it > 0.0).fold(f64::INFINITY, f64::min);
-    let finest = if finest.is_finite() { finest } else { 0.0 };
     (0..dim)
         .map(|d| {
-            let own = resolution.get(d).copied().unwrap_or(0.0);
             let floor = (relative * pooled[d]).max(NUMERICAL * variances[d]);
-            let (floor, step) = match floor > 0.0 {
-                true => (floor, if own > 0.0 { own } else { finest }),
-                false => (RELATIVE * scale, finest),
-            };
-            floor.max(step * step / 12.0)
+            if floor > 0.0 { floor } else { RELATIVE * scale }
         })
         .collect()
+}
+
+/// Raises limits of variances to those of rounding errors, δ²/12 where values are δ apart. Columns that do not tell are taken to be
+/// rounded as finely as any other.
+///
+/// # Shapes
+/// `floors: D`, `resolution: D` or empty.
+pub(crate) fn above_rounding(floors: &[f64], resolution: &[f64]) -> Vec<f64> {
+    let known = resolution.iter().copied().filter(|&step| step > 0.0);
+    let finest = known.fold(f64::INFINITY, f64::min);
+    let finest = if finest.is_finite() { finest } else { 0.0 };
+    let steps = resolution.iter().chain(std::iter::repeat(&0.0));
+    let own = steps.map(|&step| if step > 0.0 { step } else { finest });
+    floors.iter().zip(own).map(|(floor, step)| floor.max(step * step / 12.0)).collect()
 }

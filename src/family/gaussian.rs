@@ -390,8 +390,8 @@ impl ExponentialFamily for Gaussian {
             None => floor::RELATIVE,
             Some(_) => self.relative_floor(regularization),
         };
-        let floors =
-            floor::floors(stats.mass(), &means, &variances, relative, &regularization.resolution);
+        let floors = floor::floors(stats.mass(), &means, &variances, relative);
+        let of_columns = floor::above_rounding(&floors, &regularization.resolution);
         let constant = floor::constant_columns(&means, &variances);
         let regularized = |mut covariance: Vec<f64>| {
             self.shape().add_ridge(
@@ -399,8 +399,16 @@ impl ExponentialFamily for Gaussian {
                 self.dim,
                 regularization.reg_covar.unwrap_or(0.0),
             );
-            let raised = self.shape().raise(&mut covariance, self.dim, &constant, &floors);
-            let lifted = self.shape().lift(&mut covariance, self.dim, &floors);
+            let raised = self.shape().raise(&mut covariance, self.dim, &constant, &of_columns);
+            // Columns that determine each other are narrow in a direction, whatever the rounding of each.
+            let lifted = match self.shape() {
+                Shape::Full => {
+                    let all = vec![true; self.dim];
+                    let narrow = self.shape().raise(&mut covariance, self.dim, &all, &of_columns);
+                    self.shape().lift(&mut covariance, self.dim, &floors) || narrow
+                }
+                shape => shape.lift(&mut covariance, self.dim, &of_columns),
+            };
             // Statistics on the verge of overflow leave nothing to lift.
             let outcome = match self.shape().log_det_2pi(&covariance, self.dim) {
                 Some(log_det) if !log_det.is_finite() => Outcome::Degenerate,

@@ -216,8 +216,8 @@ impl ExponentialFamily for ObservedGaussian {
             })
             .collect();
         let relative = self.complete.relative_floor(regularization);
-        let floors =
-            floor::floors(stats.mass(), &means, &pooled, relative, &regularization.resolution);
+        let floors = floor::floors(stats.mass(), &means, &pooled, relative);
+        let floors = floor::above_rounding(&floors, &regularization.resolution);
         for c in (0..n_components).filter(|&c| update[c]) {
             if outcomes[c] == Outcome::Degenerate {
                 continue;

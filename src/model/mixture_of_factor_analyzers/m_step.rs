@@ -315,7 +315,8 @@ impl MixtureOfFactorAnalyzers {
             None => rounding.max(floor::RELATIVE),
             Some(_) => rounding,
         };
-        floor::floors(&masses, &means, &pooled, relative, &regularization.resolution)
+        let floors = floor::floors(&masses, &means, &pooled, relative);
+        floor::above_rounding(&floors, &regularization.resolution)
     }
 }
 

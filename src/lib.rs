@@ -212,6 +212,7 @@
 //! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/suite/sbn.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/suite/golden.rs`) |
 //! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/suite/linear.rs`) |
+//! | Eqns 24 and 32, variational autoencoders; both halves of the gap | [`VariationalAutoencoder`](model::VariationalAutoencoder) | `a_gaussian_autoencoder_matches_40_digits_at_any_parameters` (`src/model/autoencoder/tests.rs`) |
 //! | Definitions 3 and 4, Gaussian observables; Eqn 24, VAEs | [`gaussian_observable`](expert::gaussian_observable) | `gaussian_monitor_gives_entropy_sum_and_both_halves_of_the_gap_of_a_vae` (`tests/suite/linear.rs`) |
 //! | same bits on any number of threads | [`Executor`] | `fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads` (`tests/suite/determinism.rs`) |
 //!

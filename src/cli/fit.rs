@@ -44,6 +44,7 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
 
     let executor = &executor(&args.compute.threads)?;
     let kind = kind_of(name);
+    let args = &kinds::with_minibatches(kind, args);
     kinds::check_arguments(kind, name, args)?;
     (kind.check)(args, given.as_ref().map(|(path, model)| Given { path, model: &**model }))?;
     let stream = stream::settings(args)?;

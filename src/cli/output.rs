@@ -115,6 +115,12 @@ impl FitReport<'_> {
         tell("entropy_sum", terms);
         tell("lower_bound", last.lower_bound.into());
         tell("gap", last.gap().into());
+        if let Some(half) = last.gap_halves {
+            tell("gap_prior", half.prior.into());
+            tell("gap_noise", half.noise.into());
+            tell("sampling_error", half.sampling_error.into());
+            tell("active_latents", last.active_components.into());
+        }
         if let Some(minibatch) = self.last_minibatch() {
             tell("standard_error", minibatch.standard_error.into());
             tell("effective_points", minibatch.effective_points.into());
@@ -188,6 +194,16 @@ impl FitReport<'_> {
         if let Some(method) = &self.method {
             lines.insert(2, ("method", method.clone()));
         }
+        if let Some(half) = last.gap_halves {
+            lines.push(("gap", format!("{:.1e} (prior), {:.1e} (noise)", half.prior, half.noise)));
+            if half.sampling_error > 0.0 {
+                let text = format!("{:.1e} of the bound, at most", half.sampling_error);
+                lines.push(("sampling error", text));
+            }
+            let (active, sizes) = (last.active_components, model.sizes());
+            let all = sizes.iter().find(|(key, _)| *key == "n_latents").map_or(0, |it| it.1);
+            lines.push(("active latents", format!("{active} of {all}")));
+        }
         if let Some(minibatch) = self.last_minibatch().filter(|it| !it.standard_error.is_nan()) {
             let error = format!(
                 "{:.1e} as an estimate for new points, from {} effective points",
@@ -257,6 +273,9 @@ pub fn score_json(model: &dyn AnyModel, score: &Score) -> Value {
     if model.scores_are_bounds() {
         value["log_likelihood_is_lower_bound"] = true.into();
     }
+    if model.importance_samples() > 0 {
+        value["importance_samples"] = model.importance_samples().into();
+    }
     value
 }
 
@@ -273,7 +292,11 @@ pub fn score_text(model: &dyn AnyModel, score: &Score) -> String {
 
 fn score_lines(model: &dyn AnyModel, score: &Score) -> [(&'static str, String); 2] {
     let criteria = format!("{:.2}, AIC {:.2}, ICL {:.2}", score.bic(), score.aic(), score.icl());
-    let bound = if model.scores_are_bounds() { " or more (lower bound)" } else { "" };
+    let bound = match (model.scores_are_bounds(), model.importance_samples()) {
+        (false, _) => String::new(),
+        (true, 0) => " or more (lower bound)".to_owned(),
+        (true, n) => format!(" or more (mean of lower bounds from {n} importance samples)"),
+    };
     let likelihood = format!("{:.6} per point{bound}", score.log_likelihood);
     [("log-likelihood", likelihood), ("BIC", criteria)]
 }

@@ -130,6 +130,10 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let model = prepared(model, &args.data)?;
+    let model = match args.samples {
+        None => model,
+        Some(samples) => model.with_importance_samples(size(samples)?)?,
+    };
     let weights = args.weights.weights.as_deref();
     let points = source::open(&args.data, weights, args.compute.precision, schema.as_ref())?;
     let source = points.source.borrow();

@@ -58,6 +58,7 @@
 //! assert!(!report.is_fulfilled());
 //! ```
 
+mod autoencoder;
 mod factor_analyzers;
 mod family;
 mod fitted;
@@ -66,6 +67,7 @@ mod linear;
 pub(crate) mod shapes;
 pub(crate) mod solve;
 
+pub use autoencoder::certify_autoencoder;
 pub use factor_analyzers::certify_factor_analyzers;
 pub use family::mixture;
 pub use gap::{CertifiedGap, certify};

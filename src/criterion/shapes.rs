@@ -45,6 +45,8 @@ static SHAPES: &[(&str, Build)] = &[
         let prior = Categorical { n_components };
         FactorModel::new(name, vec![Box::new(prior), Box::new(observable)])
     }),
+    ("vae", |_, sizes| autoencoder(false, sizes)),
+    ("sparse-coding", |_, sizes| autoencoder(true, sizes)),
     ("sbn", |_, sizes| sigmoid_belief_net(&[sizes.n_latents, sizes.dim])),
     ("sbn-3-layers", |_, sizes| sigmoid_belief_net(&[sizes.n_latents, sizes.n_latents, sizes.dim])),
 ];
@@ -138,6 +140,38 @@ pub(super) fn sigmoid_belief_net(units: &[usize]) -> FactorModel {
         factors.push(Box::new(SigmoidLayer { name, n_units: sizes[1], n_latents: sizes[0] }));
     }
     FactorModel::new(name, factors).stated_by(Statement::SigmoidBeliefNet)
+}
+
+/// Builds an autoencoder with three hidden units in its decoder, or with a Laplace prior and a linear decoder.
+fn autoencoder(is_sparse: bool, sizes: Sizes) -> FactorModel {
+    const HIDDEN: usize = 3;
+    let Sizes { dim, n_latents, .. } = sizes;
+    let layer = |inputs: usize, outputs: usize| {
+        let weights: Vec<f64> = (0..inputs * outputs).map(|k| (k as f64 * 0.7).sin()).collect();
+        model::Layer::new(inputs, &weights, &vec![0.1; outputs])
+    };
+    let decoder = match is_sparse {
+        true => vec![layer(n_latents, dim)],
+        false => vec![layer(n_latents, HIDDEN), layer(HIDDEN, dim)],
+    };
+    let build = || {
+        model::VariationalAutoencoder::new(model::VariationalAutoencoderParts {
+            encoder: vec![layer(dim, 2 * n_latents)?],
+            decoder: decoder.into_iter().collect::<Result<_>>()?,
+            activation: model::Activation::Tanh,
+            prior: if is_sparse {
+                model::LatentPrior::Laplace
+            } else {
+                model::LatentPrior::Standard
+            },
+            prior_scales: vec![1.0; n_latents],
+            noise: model::Noise::Isotropic,
+            noise_variances: vec![0.5],
+            centre: vec![0.0; dim],
+            scale: vec![1.0; dim],
+        })
+    };
+    FactorModel::of_autoencoder(&build().expect("sizes agree"))
 }
 
 /// Draws a number that is roughly normal, of variance 1: enough to be in no special position.

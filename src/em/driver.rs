@@ -406,6 +406,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             active_components: self.learner.maximizer().active_components(),
             events: std::mem::take(&mut progress.events),
             minibatch,
+            gap_halves: step.gap_halves,
         };
         let asked = self.observer.on_iteration(&record);
         self.progress.records.push(record);

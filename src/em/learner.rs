@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
 use crate::model::EntropySum;
-use crate::monitor::Event;
+use crate::monitor::{Event, GapHalves};
 use crate::scalar::Scalar;
 use crate::work::Workers;
 use serde::Serialize;
@@ -79,6 +79,8 @@ pub struct Step {
     pub lower_bound: f64,
     /// The entropy sum after the step.
     pub entropy_sum: EntropySum,
+    /// Both halves of the gap, if the learner tells them apart.
+    pub gap_halves: Option<GapHalves>,
     /// Floors, splits, discards.
     pub events: Vec<Event>,
     /// Whether the fit may end here.

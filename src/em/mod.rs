@@ -9,6 +9,7 @@
 //! Batch EM, stepwise EM, incremental EM and remembered minibatches differ in how statistics are accumulated, and in nothing else.
 
 mod accumulator;
+pub(crate) mod autoencoder;
 mod checkpoint;
 mod config;
 mod driver;
@@ -35,6 +36,7 @@ pub(crate) mod stream;
 pub(crate) mod sweep;
 pub(crate) mod truncated;
 
+pub use autoencoder::{AutoencoderSpec, LearningRateSchedule};
 pub use checkpoint::{Checkpoint, Saved};
 pub use config::Config;
 pub use driver::Fit;

@@ -63,7 +63,7 @@ pub fn softplus(logit: f64) -> f64 {
 
 /// Computes `exp(-|a|)`, 0 where it would be subnormal.
 #[inline(always)]
-fn exp_minus_abs<M: MulAdd, T: Scalar>(logit: T) -> T {
+pub(super) fn exp_minus_abs<M: MulAdd, T: Scalar>(logit: T) -> T {
     let negative = if logit > T::ZERO { -logit } else { logit };
     let negative = if negative < T::EXP_FLOOR { T::EXP_FLOOR } else { negative };
     negative.exp_nonpositive::<M>()

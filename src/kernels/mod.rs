@@ -6,6 +6,7 @@
 pub mod accumulate;
 pub mod affine;
 pub mod blocking;
+pub mod dense;
 pub mod dispatch;
 pub mod distance;
 pub mod factors;

@@ -1,5 +1,6 @@
 //! Generative models, and their parameters. Their traits are in [`crate::expert::model`].
 
+pub(crate) mod autoencoder;
 mod fitted;
 pub(crate) mod gaussian_observable;
 mod generative_model;
@@ -10,6 +11,9 @@ mod repair;
 pub(crate) mod sbn;
 
 pub use crate::entropy::EntropySum;
+pub use autoencoder::{
+    Activation, LatentPrior, VariationalAutoencoder, VariationalAutoencoderParts,
+};
 pub use linear_gaussian::{LinearGaussian, Noise, Rotation};
 pub use mixture::{Mixture, Posterior};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};

@@ -126,6 +126,7 @@ mod tests {
             active_components: 1,
             events: vec![],
             minibatch: None,
+            gap_halves: None,
         }
     }
 

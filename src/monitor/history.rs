@@ -26,6 +26,9 @@ pub const COLUMNS: [&str; 15] = [
 pub const MINIBATCH_COLUMNS: [&str; 6] =
     ["step_size", "effective_points", "standard_error", "improvement", "remaining", "audit"];
 
+/// Names of the further columns of models that tell both halves of the gap.
+pub const HALVES_COLUMNS: [&str; 3] = ["gap_prior", "gap_noise", "sampling_error"];
+
 /// Holds the records of a fit, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -43,6 +46,10 @@ impl History {
         write!(writer, "{}", COLUMNS.join(","))?;
         if by_minibatches {
             write!(writer, ",{}", MINIBATCH_COLUMNS.join(","))?;
+        }
+        let with_halves = self.records.iter().any(|record| record.gap_halves.is_some());
+        if with_halves {
+            write!(writer, ",{}", HALVES_COLUMNS.join(","))?;
         }
         writeln!(writer)?;
         for r in &self.records {
@@ -83,6 +90,13 @@ impl History {
                     known(minibatch.remaining),
                     known(minibatch.audit)
                 )?;
+            }
+            match r.gap_halves {
+                Some(half) => {
+                    write!(writer, ",{:e},{:e},{:e}", half.prior, half.noise, half.sampling_error)?;
+                }
+                None if with_halves => write!(writer, ",,,")?,
+                None => {}
             }
             writeln!(writer)?;
         }

@@ -46,6 +46,22 @@ pub struct IterRecord {
     pub events: Vec<Event>,
     /// Further values of a fit by minibatches.
     pub minibatch: Option<Minibatch>,
+    /// Both halves of the gap, of models whose networks learn by gradients.
+    pub gap_halves: Option<GapHalves>,
+}
+
+/// Holds both halves of the [gap](IterRecord::gap) of a model with Gaussian observables and any decoder (Eqn 32), in nats per point.
+///
+/// Each is a derivative of the bound with respect to scales, and 0 where these are at their maximum, whatever the networks are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GapHalves {
+    /// The half of the prior, `½ Σ_h (1 - M_h / α_h)`: below 0, latents are spread wider than their prior.
+    pub prior: f64,
+    /// The half of the noise, `½ Σ_d (1 - R_d / σ_d²)`: below 0, the noise is too small for the reconstructions.
+    pub noise: f64,
+    /// Standard deviation of the bound that comes from samples of the latents, an upper limit; 0 where nothing is sampled.
+    pub sampling_error: f64,
 }
 
 /// Holds further values of a fit by minibatches. The other fields are then those of the running statistics: entropy sum and
@@ -140,6 +156,11 @@ pub enum Event {
         /// The variables, as columns from 0.
         variables: Vec<usize>,
     },
+    /// The posteriors of these latents are as good as their prior at every point: nothing is coded in them.
+    Collapsed {
+        /// The latents.
+        latents: Vec<usize>,
+    },
     /// The start could not place all components.
     FewerComponents {
         /// Components asked for.
@@ -228,6 +249,12 @@ impl Event {
                 "factors leave less than half a percent of the variance of column(s) {} to noise; unless they are as \
                  clean as that, this is a Heywood case: ask for fewer factors, or leave the columns out",
                 some(variables, names)
+            ),
+            Self::Collapsed { latents } => write!(
+                f,
+                "{} latent(s) carry nothing: their posteriors are the prior at every point: {}. Fewer latents suffice",
+                latents.len(),
+                some(latents, None)
             ),
             Self::FewerComponents { asked, placed } => write!(
                 f,

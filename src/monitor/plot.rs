@@ -495,6 +495,7 @@ mod tests {
                 active_components: 1,
                 events: Vec::new(),
                 minibatch: None,
+                gap_halves: None,
             }
         };
         History { records: (1..=n_records).map(record).collect() }

@@ -58,6 +58,12 @@
 //! Probabilistic PCA and factor analysis have `mean` (D), `loadings` (D × H) and `noise_variance`, one number for `ppca`
 //! and D for `factor-analysis`.
 //!
+//! Autoencoders (`vae`, `sparse-coding`) have for each layer `encoder.0.weight` (outputs × inputs) and `encoder.0.bias`, counted from 0, as
+//! PyTorch names the parts of a sequence of layers; the decoder likewise. The last layer of the encoder gives means, then logarithms of
+//! variances. Networks see `(x - centre) / scale`, with D numbers each. `prior_scale` (H) and `noise_variance` (a single number or D) are
+//! variances, or scales of a Laplace prior. `prior` (`standard`, `learned`, `laplace`), `noise` (`scalar`, `diagonal`) and `activation` are
+//! texts.
+//!
 //! # safetensors
 //!
 //! Tensors of the same names and shapes (`[]` for one number), all `F64`, and as metadata `format`, `version`, `model`,
@@ -76,6 +82,7 @@
 //!     print(file.metadata()["model"])
 //! ```
 
+mod autoencoder;
 mod json;
 mod linear_gaussian;
 mod mixture;
@@ -96,6 +103,9 @@ mod safetensors;
 pub use json::{from_json, to_json};
 pub use schema::WithSchema;
 pub use stored::Model;
+
+#[cfg(feature = "cli")]
+pub(crate) use autoencoder::NOISES;
 
 /// What [`crate::expert`] names.
 pub(crate) mod expert {

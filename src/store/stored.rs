@@ -2,7 +2,9 @@
 
 use super::invalid;
 use crate::error::{Error, Result};
-use crate::model::{LinearGaussian, Mixture, MixtureOfFactorAnalyzers, SigmoidBeliefNet};
+use crate::model::{
+    LinearGaussian, Mixture, MixtureOfFactorAnalyzers, SigmoidBeliefNet, VariationalAutoencoder,
+};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -291,7 +293,8 @@ kinds! {
     Mixture: "A mixture of an exponential family.",
     MixtureOfFactorAnalyzers: "A mixture of factor analysers, or of probabilistic PCAs.",
     LinearGaussian: "Probabilistic PCA or factor analysis.",
-    SigmoidBeliefNet: "A sigmoid belief network."
+    SigmoidBeliefNet: "A sigmoid belief network.",
+    VariationalAutoencoder: "A variational autoencoder or a sparse code."
 }
 
 impl Model {

@@ -2,6 +2,8 @@
 
 mod common;
 
+mod autoencoder;
+mod autoencoder_cli;
 mod checkpoints;
 mod cli;
 mod cli_stream;

@@ -77,6 +77,10 @@ pub struct ScoreArgs {
     pub weights: WeightsArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    /// Number of importance samples of each point, for vae and sparse-coding: scores that rise with it to the log-density
+    /// [default: the lower bound]
+    #[arg(long, value_name = "K", value_parser = positive)]
+    pub samples: Option<u64>,
     /// File for the log-density of each point: .npy or .csv
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,

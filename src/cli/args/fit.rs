@@ -5,11 +5,12 @@ use super::model_name::ModelName;
 use super::stream::StreamArgs;
 use super::values::{Counts, counts, image, named, not_negative, part, positive, seconds};
 use super::{MODEL, OUTPUT, STOPPING};
-use crate::em::Config;
+use crate::em::{Config, LearningRateSchedule};
 use crate::family::KnownParameters;
-use crate::model::Rotation;
+use crate::model::{Activation, LatentPrior, Noise, Rotation};
 use crate::monitor::Monitor;
 use crate::selection::Criterion;
+use crate::store::NOISES;
 use clap::Args;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::ffi::OsString;
@@ -83,6 +84,8 @@ pub struct FitArgs {
     pub model: Option<String>,
     #[command(flatten)]
     pub known: KnownArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// The size of the model, which 'fit' and 'select' set.
     #[arg(skip)]
     pub components: Option<u64>,
@@ -92,7 +95,7 @@ pub struct FitArgs {
     #[arg(skip)]
     pub stream: StreamArgs,
     /// Learning algorithm: batch, stepwise or incremental for mixtures; px-em, em, stepwise or incremental for mfa,
-    /// mfa-tied and mppca; em, stepwise or incremental for sbn and sbn3; closed-form, em or px-em for ppca; px-em or em
+    /// mfa-tied and mppca; em, stepwise or incremental for sbn and sbn3; stepwise or batch for vae and sparse-coding; closed-form, em or px-em for ppca; px-em or em
     /// for factor-analysis [default: the first of these, or stepwise with --batch-size]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
@@ -183,8 +186,54 @@ impl FitArgs {
             ("--plot-features", self.plot_features.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),
         ];
-        own.into_iter().chain(self.known.given()).collect()
+        own.into_iter().chain(self.network.given()).chain(self.known.given()).collect()
     }
+}
+
+/// Networks of autoencoders, and how they learn.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NetworkArgs {
+    /// Units of the hidden layers of an autoencoder, from the points to the latents; 0 for no hidden layer [default: 100]
+    #[arg(long, value_name = "U,...", help_heading = MODEL, value_delimiter = ',')]
+    pub hidden: Option<Vec<u64>>,
+    /// Function between the layers [default: relu]
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Activation::ALL, Activation::name))]
+    pub activation: Option<Activation>,
+    /// Decoder of vae: mlp, with the hidden layers of the encoder, or linear [default: mlp]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["mlp", "linear"]))]
+    pub decoder: Option<String>,
+    /// Prior of the latents of vae: standard, learned variances, or laplace [default: standard]
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(LatentPrior::ALL, LatentPrior::name))]
+    pub prior: Option<LatentPrior>,
+    /// Noise of vae and sparse-coding: one variance, or one for each dimension [default: scalar]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(NOISES.map(|it| it.0)).map(noise))]
+    pub noise: Option<Noise>,
+    /// Step size of Adam, by which networks learn [default: 0.001]
+    #[arg(long, value_name = "RATE", help_heading = MODEL, value_parser = not_negative)]
+    pub learning_rate: Option<f64>,
+    /// Course of that step size: constant, or falling to 0 as half a cosine [default: cosine]
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(LearningRateSchedule::ALL, LearningRateSchedule::name))]
+    pub learning_rate_schedule: Option<LearningRateSchedule>,
+}
+
+impl NetworkArgs {
+    /// Returns all these options, and whether they were typed.
+    pub fn given(&self) -> [(&'static str, bool); 7] {
+        [
+            ("--hidden", self.hidden.is_some()),
+            ("--activation", self.activation.is_some()),
+            ("--decoder", self.decoder.is_some()),
+            ("--prior", self.prior.is_some()),
+            ("--noise", self.noise.is_some()),
+            ("--learning-rate", self.learning_rate.is_some()),
+            ("--learning-rate-schedule", self.learning_rate_schedule.is_some()),
+        ]
+    }
+}
+
+fn noise(name: String) -> Noise {
+    let found = NOISES.iter().find(|it| it.0 == name);
+    found.map_or(Noise::Isotropic, |it| it.1)
 }
 
 /// Parameters of a family that are known: a number for all columns, or a number for each.

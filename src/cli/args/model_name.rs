@@ -21,6 +21,8 @@ const SYNONYMS: &[(&[&str], &str)] = &[
     (&["fa", "factoranalyzer", "factoranalyser"], "--model factor-analysis"),
     (&["mofa", "mixtureoffactoranalyzers", "mixtureoffactoranalysers"], "--model mfa"),
     (&["mixtureofppca"], "--model mppca"),
+    (&["variationalautoencoder", "autoencoder"], "--model vae"),
+    (&["sparsecode", "sparsecoder", "dictionarylearning"], "--model sparse-coding"),
     (&["beliefnet", "beliefnetwork", "sigmoidbeliefnet"], "--model sbn"),
 ];
 

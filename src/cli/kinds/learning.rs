@@ -26,6 +26,7 @@ pub struct AnyKind {
     pub kind: &'static str,
     pub arguments: &'static [&'static str],
     pub algorithms: &'static [&'static str],
+    pub minibatches: Option<(u64, u64)>,
     pub answers_to: fn(&str) -> bool,
     pub check: Check,
     /// Boxes a model of this kind.
@@ -50,6 +51,7 @@ impl AnyKind {
             kind: M::KIND,
             arguments: M::ARGUMENTS,
             algorithms: M::ALGORITHMS,
+            minibatches: M::MINIBATCHES,
             answers_to: M::answers_to,
             check: |args, given| {
                 let given = given.map(|Given { path, model }| Given { path, model: own(model) });

@@ -5,6 +5,7 @@
 //! [`learning::AnyPrepared`]; so commands are compiled once.
 
 mod any;
+mod autoencoder;
 mod learning;
 mod linear_gaussian;
 mod mixture;
@@ -23,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{
     Density, GenerativeModel, LinearGaussian, Mixture, MixtureOfFactorAnalyzers, Sample,
-    SigmoidBeliefNet,
+    SigmoidBeliefNet, VariationalAutoencoder,
 };
 use crate::scalar::Scalar;
 use crate::store::{Model, Stored};
@@ -32,11 +33,12 @@ use std::fmt::Debug;
 use std::path::Path;
 
 /// All kinds.
-static KINDS: [AnyKind; 4] = [
+static KINDS: [AnyKind; 5] = [
     AnyKind::of::<Mixture>(),
     AnyKind::of::<MixtureOfFactorAnalyzers>(),
     AnyKind::of::<LinearGaussian>(),
     AnyKind::of::<SigmoidBeliefNet>(),
+    AnyKind::of::<VariationalAutoencoder>(),
 ];
 
 /// Returns the kind of models of this name.
@@ -68,6 +70,21 @@ pub trait Described {
     /// Tells whether scores are lower bounds of log-densities.
     fn scores_are_bounds(&self) -> bool {
         false
+    }
+
+    /// Returns the model with so many importance samples of each point for its scores.
+    ///
+    /// # Errors
+    /// If scores need no samples.
+    fn with_importance_samples(&self, _samples: usize) -> Result<Box<dyn AnyModel>> {
+        let message =
+            "--samples: scores of this model are exact or search states, and draw no samples";
+        Err(Error::Config(message.to_owned()))
+    }
+
+    /// Returns the number of importance samples of each point in scores; 0 where there are none.
+    fn importance_samples(&self) -> usize {
+        0
     }
 
     /// Returns what `--plot-features` draws, if the kind can draw: D values for each latent.
@@ -106,6 +123,9 @@ pub trait Kind:
 
     /// Names of the algorithms that learn the kind, the default first.
     const ALGORITHMS: &'static [&'static str];
+
+    /// Points of a minibatch and passes over all points, if the kind learns by minibatches unless something else is typed.
+    const MINIBATCHES: Option<(u64, u64)> = None;
 
     /// Refuses what was typed before any file of points is opened: what is missing, or does not agree with the model
     /// of `--init FILE`.
@@ -154,6 +174,17 @@ impl<M: ?Sized> Given<'_, M> {
         let path = self.path.display();
         Err(Error::Config(format!("{asked} does not agree with --init {path}, which has {found}")))
     }
+}
+
+/// Returns what was typed, with the minibatches of a kind that learns by minibatches unless `--algorithm` says otherwise.
+pub fn with_minibatches(kind: &AnyKind, args: &FitArgs) -> FitArgs {
+    let mut args = args.clone();
+    let is_typed = args.algorithm.as_deref().is_none_or(|name| name == "stepwise");
+    if let Some((points, epochs)) = kind.minibatches.filter(|_| is_typed) {
+        args.stream.batch_size.get_or_insert(points);
+        args.stream.epochs.get_or_insert(epochs);
+    }
+    args
 }
 
 /// Returns the algorithm that learns by minibatches, if one was asked for.

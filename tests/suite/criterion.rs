@@ -36,6 +36,19 @@ fn every_family_of_the_registry_fulfils_the_criterion() {
     }
 }
 
+/// Points of a draw need not have all of many levels.
+#[test]
+fn many_levels_fulfil_the_criterion_at_any_seed() {
+    for levels in [2.0, 5.0, 9.0, 12.0] {
+        let known = KnownParameters::default().with("levels", vec![levels]);
+        let model = expert::built_in("categorical", SIZES, &known).unwrap();
+        for seed in 0..3 {
+            let report = model.check(4, seed);
+            assert!(report.is_fulfilled(), "{levels} levels, seed {seed}: {report}");
+        }
+    }
+}
+
 /// What `Constraint` says of an array must leave as many directions as information criteria count parameters.
 #[test]
 fn free_directions_are_the_free_parameters() {

@@ -511,6 +511,30 @@ fn variances_stand_at_a_millionth_of_the_pooled_one() {
     }
 }
 
+/// Whole numbers are known to ± ½, so that no column of a component is narrower than that. A point with a new value in a column
+/// that was the same for all points of a component is unlikely, and no catastrophe.
+#[test]
+fn columns_are_no_narrower_than_their_rounding() {
+    let row = |i: u32| {
+        let (dark, x) = (if i % 200 == 199 { 3.0 } else { 0.0 }, f64::from(i * 7 % 13));
+        [x + 40.0 * f64::from(i % 2), dark, 5.0]
+    };
+    let x: Vec<f64> = (0..400).flat_map(row).collect();
+    for name in ["gaussian-full", "gaussian-diag"] {
+        let found = fit(name, 2, &x, 3).unwrap();
+        let points = Points::from_rows(&[20.0, 9.0, 6.0], 3).unwrap();
+        let executor = Executor::new(Some(1)).unwrap();
+        let score = inference::score(&found.model, &points, &executor).unwrap();
+        assert!(score.log_likelihood > -1000.0, "{name}: {}", score.log_likelihood);
+        let covariances = found.model.parameter("covariances").unwrap();
+        let step = if name == "gaussian-full" { 4 } else { 1 };
+        for covariance in covariances.chunks(covariances.len() / 2) {
+            assert!(covariance.iter().step_by(step).all(|&v| v >= 1.0 / 12.0), "{covariance:?}");
+        }
+        assert_sound(&found, name);
+    }
+}
+
 /// A ridge lifts the variance of a column of one value off its floor, and there is nothing to tell then.
 #[test]
 fn columns_of_one_value_are_told_unless_a_ridge_lifts_them() {

@@ -95,6 +95,8 @@ fn no_guess_costs_a_point_or_makes_a_dimension() {
             "decimal signs",
         ),
         ("none.csv", table("x,y", 500, |_, [x, y]| format!("{x:?},{y:?}"))[4..].to_owned(), ""),
+        ("notes.csv", format!("# of 2026\n{plain}# 1, 2 and 3\n"), ""),
+        ("commented.csv", format!("{plain}#1,2\n# 3,4\n"), "2 line(s) of numbers begin with '#'"),
     ] {
         fs::write(place.path(name), text).unwrap();
         let found = place.json(&format!("fit {name} -k 2"));

@@ -26,6 +26,8 @@ pub enum Error {
     Model(String),
     /// A setting outside its range, or settings that exclude each other.
     Config(String),
+    /// The end that was asked for by [`Stoppable`](crate::data::Stoppable) came before there was a result.
+    Interrupted,
 }
 
 /// A fault in a source of points.
@@ -88,6 +90,7 @@ impl fmt::Display for Error {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Data(fault) => write!(f, "{fault}"),
             Self::Model(message) | Self::Config(message) => write!(f, "{message}"),
+            Self::Interrupted => write!(f, "interrupted before there was a result"),
         }
     }
 }
@@ -98,7 +101,7 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Data(fault) => Some(fault),
-            Self::Model(_) | Self::Config(_) => None,
+            Self::Model(_) | Self::Config(_) | Self::Interrupted => None,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | Matrix Market | `mtx.rs` | Matrix Market coordinates, into sparse points |
 //! | `.npz` | `npz.rs` | SciPy's sparse matrices, into sparse points |
 //! | [`Weighted`] | `weights.rs` | another source, and gives its points weights |
+//! | [`Stoppable`] | `stoppable.rs` | another source, until a flag asks for an end |
 //!
 //! Text and Parquet are tables: `table/` decides what their columns are used as, and [`Columns`] says it. `selected.rs` chooses columns of
 //! other sources, and `complete.rs` leaves out points with missing values.
@@ -29,6 +30,7 @@ pub(crate) mod resolution;
 mod section;
 pub(crate) mod shuffle;
 pub(crate) mod sparse;
+mod stoppable;
 pub(crate) mod subset;
 pub(crate) mod table;
 pub(crate) mod weights;
@@ -67,6 +69,7 @@ pub use {
     memory::Points,
     shuffle::BadRows,
     sparse::SparsePoints,
+    stoppable::Stoppable,
     subset::{Subset, split},
     table::{Column, Columns, Header, Kind, Role, Schema, TableOptions},
     weights::Weighted,

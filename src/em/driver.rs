@@ -239,10 +239,15 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
     fn phases(&mut self) -> Result<StopReason> {
         while let Some(phase) = self.phases.get(self.progress.phase) {
             let reason = match phase.schedule {
-                Schedule::Full { iterations } => self.iterate(iterations)?,
+                Schedule::Full { iterations } => self.iterate(iterations),
                 Schedule::Windows { order, epochs, bad_rows, .. } => {
-                    self.stream(&order, epochs, bad_rows)?
+                    self.stream(&order, epochs, bad_rows)
                 }
+            };
+            let reason = match reason {
+                // A source that was stopped; an E-step without an end has changed nothing.
+                Err(Error::Interrupted) => StopReason::Interrupted,
+                other => other?,
             };
             match reason {
                 // More iterations may be asked for later.
@@ -448,6 +453,9 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
 
     /// Finds the row of the source that made a minibatch fail: the same points are read again, in their order.
     fn locate(&mut self, fault: Error, batch: &Batch<'_, T>) -> Error {
+        if matches!(fault, Error::Interrupted) {
+            return fault;
+        }
         let ranges = batch.window().map(ShuffledWindow::ranges).unwrap_or_default();
         let mut sections =
             ranges.iter().map(|range| PointRange::new(self.setting.points, range.clone()));

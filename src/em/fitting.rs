@@ -298,7 +298,11 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
                     (Some(model), Some(Saved { model: (), settings, state, rows }))
                 }
             };
-            let (learner, event) = make(&self, run as u64, model)?;
+            let (learner, event) = match make(&self, run as u64, model) {
+                // Of the starts that are done, the best is kept.
+                Err(Error::Interrupted) if best.is_some() => break,
+                started => started?,
+            };
             let phases = phases(&self, &learner)?;
             // The time limit is one for all starts, each of which does at least one iteration.
             let mut config = self.config.clone();

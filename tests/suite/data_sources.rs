@@ -1,14 +1,16 @@
 //! Sources of points through their public interface: every format against bytes made here.
 
-use entropysum::BlockBuf;
-use entropysum::Scalar;
 use entropysum::data::{
-    self, CsvWriter, DataSource, Dtype, Format, NpyFile, NpyWriter, OpenOptions, Points,
+    self, CsvWriter, DataSource, Dtype, Format, NpyFile, NpyWriter, OpenOptions, Points, Stoppable,
 };
-use entropysum::error::{DataError, Error};
+use entropysum::em;
+use entropysum::error::{DataError, Error, Result};
 use entropysum::expert::{RawFile, read_text};
+use entropysum::family::registry;
+use entropysum::{Block, BlockBuf, Config, Executor, MixtureSpec, Scalar, StopReason, observe};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 /// A directory whose files are written from bytes.
@@ -594,4 +596,62 @@ fn sparse_matrices_are_read_as_scipy_writes_them() {
     let mut values = Vec::new();
     block.for_each(|i, d, value| values.push((i, d, value)));
     assert_eq!(values[3..], [(2, 6, 5.0), (3, 1, 3.0), (3, 6, 1.0)]);
+}
+
+/// Sets a flag in the first read after so many iterations.
+struct Tripwire<'a> {
+    points: Points<'a, f64>,
+    iterations: &'a AtomicUsize,
+    after: usize,
+    stop: &'a AtomicBool,
+}
+
+impl DataSource<f64> for Tripwire<'_> {
+    fn name(&self) -> String {
+        self.points.name()
+    }
+    fn dim(&self) -> usize {
+        self.points.dim()
+    }
+    fn len(&self) -> u64 {
+        self.points.len()
+    }
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<f64>,
+    ) -> Result<Block<'a, f64>> {
+        if self.iterations.load(Ordering::Relaxed) == self.after {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.points.read(start, count, buffer)
+    }
+}
+
+#[test]
+fn a_fit_that_is_stopped_in_a_sweep_has_the_model_of_the_iteration_before() {
+    let value = |i: u32| f64::from(i % 2) * 3.0 + (f64::from(i) * 0.37).sin();
+    let values: Vec<f64> = (0..60_000).map(value).collect();
+    let fit = |after, n_init, max_iter| {
+        let (iterations, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let points = Points::from_rows(&values, 1).unwrap();
+        let points = Tripwire { points, iterations: &iterations, after, stop: &stop };
+        let points = Stoppable::new(&points, &stop);
+        let spec = MixtureSpec::new(registry::build("gaussian-full", 1).unwrap(), 2);
+        let config = Config::default().tol(0.0).max_iter(max_iter).n_init(n_init);
+        let mut watch = observe(|_| {
+            iterations.fetch_add(1, Ordering::Relaxed);
+        });
+        em::fit(&spec, &points, &Executor::new(Some(2)).unwrap(), &config, &mut watch)
+    };
+    let (stopped, whole) = (fit(3, 1, 20).unwrap(), fit(usize::MAX, 1, 3).unwrap());
+    assert_eq!(stopped.stop_reason, StopReason::Interrupted);
+    assert_eq!(stopped.history.records.len(), 3);
+    assert_eq!(stopped.model.parameters(), whole.model.parameters());
+    // In the start after the first: the first is kept.
+    let first = fit(3, 2, 3).unwrap();
+    assert_eq!(first.history.records.len(), 3);
+    assert_eq!(first.model.parameters(), whole.model.parameters());
+    assert!(matches!(fit(0, 1, 3), Err(Error::Interrupted)));
 }

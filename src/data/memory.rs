@@ -6,6 +6,7 @@ use crate::block::{Block, BlockBuf};
 use crate::error::Result;
 use crate::scalar::Scalar;
 use faer::MatRef;
+use std::borrow::Cow;
 
 /// Holds points in memory, borrowed or owned; reading them copies nothing.
 ///
@@ -22,7 +23,7 @@ use faer::MatRef;
 pub struct Points<'a, T> {
     values: Values<'a, T>,
     dim: usize,
-    weights: Option<Vec<f64>>,
+    weights: Option<Cow<'a, [f64]>>,
     name: String,
     column_names: Option<Vec<String>>,
 }
@@ -65,11 +66,12 @@ impl<'a, T: Scalar> Points<'a, T> {
         Self { values, dim, weights: None, name: "memory".to_owned(), column_names: None }
     }
 
-    /// Gives each point a weight: the number of times that it counts.
+    /// Gives each point a weight, owned or borrowed: the number of times that it counts.
     ///
     /// # Errors
     /// If a weight is negative or not finite, or their number is not that of the points.
-    pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self> {
+    pub fn with_weights(mut self, weights: impl Into<Cow<'a, [f64]>>) -> Result<Self> {
+        let weights = weights.into();
         check_weights(&self.name, &weights, self.view().nrows() as u64)?;
         self.weights = Some(weights);
         Ok(self)

@@ -395,7 +395,7 @@ mod tests {
     fn bad_points_are_left_out() {
         let mut values: Vec<f64> = (0..2000).flat_map(|i| [f64::from(i), -f64::from(i)]).collect();
         (values[2 * 700 + 1], values[2 * 13]) = (f64::NAN, f64::INFINITY);
-        let weights = (0..2000).map(|i| f64::from(i) + 0.5).collect();
+        let weights: Vec<f64> = (0..2000).map(|i| f64::from(i) + 0.5).collect();
         let source = Points::owned(values, 2).unwrap().with_weights(weights).unwrap();
         let order = BatchOrder::minibatches::<f64>(&source, 2000, 1 << 20, 1, true);
         let chunks = order.chunks(0);

@@ -106,7 +106,7 @@ fn bits(fit: &Fit<VariationalAutoencoder>) -> Vec<u64> {
 
 fn bits_on<T: Scalar>(threads: usize, stream: Option<&StreamConfig>) -> Vec<u64> {
     let x: Vec<T> = rounded(&curve(1_003));
-    let weights = (0..1_003).map(|i| 0.5 + f64::from(i % 3)).collect();
+    let weights: Vec<f64> = (0..1_003).map(|i| 0.5 + f64::from(i % 3)).collect();
     let points = Points::from_rows(&x, 3).unwrap().with_weights(weights).unwrap();
     let executor = Executor::new(Some(threads)).unwrap();
     let config = Config::default().max_iter(8).seed(4);

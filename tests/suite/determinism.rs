@@ -17,7 +17,7 @@ use entropysum::monitor::Silent;
 fn bits_of_a_fit<T: Scalar>(name: &str, posterior: Posterior, threads: usize) -> Vec<u64> {
     let (n, dim, components) = (20_011, 5, 7);
     let x: Vec<T> = rounded(&clusters(n, dim, components, 1.5, 3));
-    let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
+    let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
     let executor = Executor::new(Some(threads)).unwrap();
     let config = Config::default().max_iter(6).tol(0.0).n_init(2).seed(5);
@@ -77,7 +77,7 @@ fn halves_match_lanes<T: Scalar>(tolerance: f64) {
         },
     );
     let x: Vec<T> = rounded(&values);
-    let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
+    let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
     let config = Config::default().max_iter(2);
     for name in gaussians() {

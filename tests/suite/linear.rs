@@ -598,7 +598,7 @@ fn fits_have_the_same_bits_on_1_2_and_7_threads() {
         let mut u = Uniforms::new(3);
         let x: Vec<T> =
             (0..n * dim).map(|k| T::from_f64(u.normal() * (1 + k % dim) as f64)).collect();
-        let weights = (0..n).map(|i| (i % 3) as f64).collect();
+        let weights: Vec<f64> = (0..n).map(|i| (i % 3) as f64).collect();
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
         let executor = Executor::new(Some(threads)).unwrap();
         let config = Config::default().max_iter(5).tol(0.0);

@@ -462,7 +462,7 @@ fn densities_and_posteriors_are_those_of_gaussians_with_the_same_covariance() {
 fn bits_of_a_fit<T: Scalar>(noise: NoiseStructure, threads: usize) -> Vec<u64> {
     let (n, dim, components) = (20_011, 6, 5);
     let x: Vec<T> = rounded(&factor_points(n, dim, 2, components, 7));
-    let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
+    let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
     let config = Config::default().max_iter(6).tol(0.0).n_init(2).seed(5);
     let spec = FactorAnalyzersSpec::new(noise, components, 2);
@@ -493,7 +493,7 @@ fn fits_have_the_same_bits_on_1_2_and_7_threads() {
 fn halves_match_lanes<T: Scalar>(tolerance: f64) {
     let (n, dim, latents, components) = (5_003, 8, 3, 4);
     let x: Vec<T> = rounded(&factor_points(n, dim, latents, components, 9));
-    let weights = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
+    let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
     let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, components, latents);
     let config = Config::default().max_iter(3);

@@ -454,7 +454,7 @@ fn the_bound_rises_under_exact_and_truncated_posteriors_of_two_and_three_layers(
     let executor = Executor::new(Some(2)).unwrap();
     for hidden in [false, true] {
         let x = draws(&causes(hidden), 400, 3);
-        let weights = (0..400).map(|i| 0.5 + (i % 3) as f64).collect();
+        let weights: Vec<f64> = (0..400).map(|i| 0.5 + (i % 3) as f64).collect();
         let points = Points::from_rows(&x, 12).unwrap().with_weights(weights).unwrap();
         for posterior in [LatentPosterior::Exact, TRUNCATED] {
             let spec =
@@ -526,7 +526,7 @@ fn gaps_of_truncated_posteriors_are_certified_at_random_parameters_of_two_and_th
         let mut net = || random_net(&mut u, latents, hidden, dim);
         let (of_posteriors, other) = (net(), net());
         let x = draws(&of_posteriors, 300, 6);
-        let weights = (0..300).map(|i| 0.25 + (i % 4) as f64).collect();
+        let weights: Vec<f64> = (0..300).map(|i| 0.25 + (i % 4) as f64).collect();
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
         let truncated = LatentPosterior::Truncated { states: 5 };
         let of_posteriors = of_posteriors.with_posterior(truncated).unwrap();

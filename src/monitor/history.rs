@@ -1,6 +1,6 @@
 //! The history of a fit as a table.
 
-use super::IterRecord;
+use super::{GapHalves, IterRecord, Minibatch};
 use std::io::{self, Write};
 
 /// Names of the columns, in order.
@@ -37,6 +37,34 @@ pub struct History {
 }
 
 impl History {
+    /// Returns the history by columns, named as in the file of [`write_csv`](Self::write_csv). A value that is not known is NaN.
+    ///
+    /// ```
+    /// use entropysum::monitor::History;
+    ///
+    /// let columns = History::default().columns();
+    /// assert_eq!(columns[0], ("iteration", vec![]));
+    /// ```
+    pub fn columns(&self) -> Vec<(&'static str, Vec<f64>)> {
+        let mut columns = Vec::new();
+        let mut add = |names: &[&'static str], values: &dyn Fn(&IterRecord) -> Option<Vec<f64>>| {
+            let rows: Vec<Option<Vec<f64>>> = self.records.iter().map(values).collect();
+            for (k, &name) in names.iter().enumerate() {
+                let value = |row: &Option<Vec<f64>>| row.as_ref().map_or(f64::NAN, |row| row[k]);
+                columns.push((name, rows.iter().map(value).collect()));
+            }
+        };
+        add(&COLUMNS, &|record| Some(record.values().to_vec()));
+        if self.records.iter().any(|record| record.minibatch.is_some()) {
+            add(&MINIBATCH_COLUMNS, &|record| record.minibatch.map(|it| it.values().to_vec()));
+        }
+        if self.records.iter().any(|record| record.gap_halves.is_some()) {
+            let halves = |it: GapHalves| vec![it.prior, it.noise, it.sampling_error];
+            add(&HALVES_COLUMNS, &|record| record.gap_halves.map(halves));
+        }
+        columns
+    }
+
     /// Writes the history as CSV with a header; numbers are written so that they read back to the same bits.
     ///
     /// # Errors
@@ -101,5 +129,92 @@ impl History {
             writeln!(writer)?;
         }
         Ok(())
+    }
+}
+
+impl IterRecord {
+    /// Returns the values of [`COLUMNS`].
+    pub fn values(&self) -> [f64; COLUMNS.len()] {
+        let sum = &self.entropy_sum;
+        [
+            self.iteration as f64,
+            self.seconds,
+            self.points_seen as f64,
+            sum.total(),
+            sum.posterior,
+            sum.prior,
+            sum.hidden,
+            sum.observable,
+            sum.base_measure,
+            self.lower_bound,
+            self.gap(),
+            self.log_likelihood,
+            self.delta(),
+            self.change,
+            self.active_components as f64,
+        ]
+    }
+}
+
+impl Minibatch {
+    /// The values of [`MINIBATCH_COLUMNS`].
+    fn values(&self) -> [f64; MINIBATCH_COLUMNS.len()] {
+        [
+            self.step_size,
+            self.effective_points,
+            self.standard_error,
+            self.improvement,
+            self.remaining,
+            self.audit,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::EntropySum;
+
+    fn record(iteration: usize, minibatch: Option<Minibatch>) -> IterRecord {
+        IterRecord {
+            iteration,
+            seconds: 0.25,
+            points_seen: 100,
+            entropy_sum: EntropySum {
+                posterior: 0.1,
+                prior: 0.2,
+                observable: 1.0 / 3.0,
+                ..Default::default()
+            },
+            lower_bound: -0.7,
+            log_likelihood: -0.9,
+            change: 1e-3,
+            active_components: 2,
+            events: Vec::new(),
+            minibatch,
+            gap_halves: minibatch.map(|_| GapHalves {
+                prior: 0.25,
+                noise: -0.5,
+                sampling_error: 1e-3,
+            }),
+        }
+    }
+
+    #[test]
+    fn columns_hold_the_numbers_of_the_file() {
+        let minibatch = Minibatch { step_size: 0.5, audit: f64::NAN, ..Default::default() };
+        let history = History { records: vec![record(1, None), record(2, Some(minibatch))] };
+        let mut file = Vec::new();
+        history.write_csv(&mut file).unwrap();
+        let text = String::from_utf8(file).unwrap();
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+        let columns = history.columns();
+        assert_eq!(lines[0], columns.iter().map(|column| column.0).collect::<Vec<_>>());
+        for (k, (name, values)) in columns.iter().enumerate() {
+            for (line, value) in lines[1..].iter().zip(values) {
+                let written = line[k].parse().unwrap_or(f64::NAN);
+                assert!(written == *value || written.is_nan() && value.is_nan(), "{name} {value}");
+            }
+        }
     }
 }

@@ -183,6 +183,7 @@
 //! | the theory's condition | [`expert::criterion`] | whether a model's bound becomes an entropy sum, and the certified gap |
 //! | model selection | [`selection`] | candidates on the same points, compared by a criterion |
 //! | model files | [`store`] | a model of any kind as safetensors or JSON, the same bits back |
+//! | bindings | [`any`] | models of any kind and points in either precision, without generics |
 //!
 //! Families, models and learners of your own implement traits of [`expert`]. Tests, benches and measurements reach parts of
 //! the engine there. It promises no stability.
@@ -259,6 +260,8 @@
 mod setters;
 
 mod aligned;
+#[cfg(feature = "files")]
+pub mod any;
 #[cfg(feature = "files")]
 mod atomic;
 mod block;

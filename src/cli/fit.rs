@@ -1,5 +1,6 @@
 //! `fit`: from what was typed to a fit, and from the fit to files and a report.
 
+use crate::any;
 use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
 use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::guard::{Target, check_files};
@@ -210,10 +211,7 @@ impl Points {
         }
         match &given {
             Some((_, schema)) => options.table.schema.clone_from(schema),
-            None => {
-                options.table.named_by_model = columns_of_product(name);
-                options.table.all_levels = name == "categorical";
-            }
+            None => options.table = any::table_options(options.table, name),
         }
         let opened = Opened::of(&args.data.files(), &options, args.compute.precision)?;
         if !args.quiet {
@@ -254,16 +252,6 @@ impl Points {
         }
         args
     }
-}
-
-/// Returns the columns that the name of a product of families may name, and whether their texts are levels.
-fn columns_of_product(name: &str) -> Vec<(String, bool)> {
-    let blocks = name.split(',').filter_map(|block| block.split_once(':'));
-    let columns = blocks.flat_map(|(family, columns)| {
-        let column = move |it: &str| (it.trim().to_owned(), family.trim() == "categorical");
-        columns.split('+').map(column)
-    });
-    columns.collect()
 }
 
 /// Returns the settings of a fit.

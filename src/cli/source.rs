@@ -1,115 +1,20 @@
-//! Points in the precision that was asked for. Commands know no precision beyond this file.
+//! Files of points that were typed, in the precision that was asked for.
 
+pub(in crate::cli) use crate::any::with_points;
+pub use crate::any::{InSource, OwnedSource, Source};
 use crate::block::BlockBuf;
 use crate::cli::args::{DataArgs, Missing, Precision};
 use crate::cli::kinds::AnyModel;
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::data::{self, Columns, DataSource, OpenOptions, Schema};
-use crate::em::known_from_data;
 use crate::error::{Error, Result};
-use crate::expert::{is_product, name_of_product, parse_product};
-use crate::family::{KnownParameters, registry};
 use crate::scalar::Scalar;
 use std::path::Path;
 
-/// Points in either precision.
-#[derive(Clone, Copy, Debug)]
-pub enum Source<'a> {
-    F32(&'a dyn DataSource<f32>),
-    F64(&'a dyn DataSource<f64>),
-}
-
-/// Evaluates an expression with `$points` as the points of a [`Source`].
-macro_rules! with_points {
-    ($source:expr, $points:ident => $body:expr) => {
-        match $source {
-            $crate::cli::source::Source::F32($points) => $body,
-            $crate::cli::source::Source::F64($points) => $body,
-        }
-    };
-}
-
-pub(in crate::cli) use with_points;
-
-/// A precision of points.
-pub trait InSource: Scalar {
-    /// Returns the points of a source.
-    ///
-    /// # Panics
-    /// If they have the other precision; all points of a command have the same.
-    fn points(source: Source<'_>) -> &dyn DataSource<Self>;
-}
-
-impl InSource for f32 {
-    fn points(source: Source<'_>) -> &dyn DataSource<Self> {
-        let Source::F32(points) = source else { unreachable!("all points have one precision") };
-        points
-    }
-}
-
-impl InSource for f64 {
-    fn points(source: Source<'_>) -> &dyn DataSource<Self> {
-        let Source::F64(points) = source else { unreachable!("all points have one precision") };
-        points
-    }
-}
-
-impl<'a> Source<'a> {
-    pub fn name(self) -> String {
-        with_points!(self, points => points.name())
-    }
-
-    pub fn dim(self) -> usize {
-        with_points!(self, points => points.dim())
-    }
-
-    pub fn len(self) -> u64 {
-        with_points!(self, points => points.len())
-    }
-
-    /// Returns some points, row-major.
-    pub fn rows(self, start: u64, count: usize) -> Result<Vec<f64>> {
-        with_points!(self, points => {
-            let mut buffer = BlockBuf::default();
-            let block = data::read(points, false, start, count, &mut buffer)?;
-            let mut values = Vec::with_capacity(count * points.dim());
-            for row in block.points.row_iter() {
-                values.extend(row.iter().map(|value| value.to_f64()));
-            }
-            Ok(values)
-        })
-    }
-
-    /// Returns the name of a model with columns by number. A name without columns stays as it is.
-    pub fn with_column_numbers(self, name: &str) -> Result<String> {
-        if !is_product(name) {
-            return Ok(name.to_owned());
-        }
-        let names = with_points!(self, points => points.column_names()).unwrap_or_default();
-        let blocks = parse_product(name, names)?;
-        Ok(name_of_product(blocks.iter().map(|(family, columns)| (family.clone(), &columns[..]))))
-    }
-
-    /// Adds the parameters of a family that the points tell to those that are known.
-    pub fn tells(self, name: &str, known: KnownParameters) -> Result<KnownParameters> {
-        with_points!(self, points => known_from_data(name, points, known))
-    }
-
-    /// Splits off a random part of the points. Returns the points that are kept, then those that are held out.
-    pub fn split(self, part: f64, seed: u64) -> Result<[OwnedSource<'a>; 2]> {
-        Ok(match self {
-            Self::F32(points) => {
-                data::split(points, part, seed)?.map(|side| OwnedSource::F32(Box::new(side)))
-            }
-            Self::F64(points) => {
-                data::split(points, part, seed)?.map(|side| OwnedSource::F64(Box::new(side)))
-            }
-        })
-    }
-
+impl Source<'_> {
     /// Refuses points of another dimension than that of a model, and sparse points that the model does not take.
-    pub fn check_for(self, model: &dyn AnyModel) -> Result<()> {
+    pub(in crate::cli) fn check_for(self, model: &dyn AnyModel) -> Result<()> {
         if self.dim() != model.dim() {
             return Err(Error::Config(format!(
                 "{} has points of {} dimension(s), the model is for {}",
@@ -120,56 +25,11 @@ impl<'a> Source<'a> {
         }
         self.check_sparse(model.takes_sparse(), &model.name())
     }
-
-    /// Refuses sparse points for a model that takes dense points. The zeros are not filled in: the memory might not hold them.
-    pub fn check_sparse(self, takes: bool, name: &str) -> Result<()> {
-        if takes || !with_points!(self, points => data::is_sparse(points)) {
-            return Ok(());
-        }
-        let takes_sparse = |name: &&str| {
-            let keys = registry::known_parameters(name).iter();
-            let known =
-                keys.fold(KnownParameters::default(), |known, &key| known.with(key, vec![1.0]));
-            registry::build_known(name, 1, &known).is_ok_and(|family| family.takes_sparse())
-        };
-        let names: Vec<_> = registry::names().filter(takes_sparse).collect();
-        Err(Error::Config(format!(
-            "{} is sparse, and {name} takes dense points; sparse ones are for {}",
-            self.name(),
-            names.join(", ")
-        )))
-    }
 }
 
-/// Points in either precision, with what they are read from.
-#[derive(Debug)]
-pub enum OwnedSource<'a> {
-    F32(Box<dyn DataSource<f32> + 'a>),
-    F64(Box<dyn DataSource<f64> + 'a>),
-}
-
-impl<'a> OwnedSource<'a> {
-    /// Opens files of points, one after the other.
-    pub fn open(
-        files: &[impl AsRef<Path>],
-        options: &OpenOptions,
-        precision: Precision,
-    ) -> Result<Self> {
-        Ok(match precision {
-            Precision::F32 => Self::F32(data::open_all(files, options)?),
-            Precision::F64 => Self::F64(data::open_all(files, options)?),
-        })
-    }
-
-    pub fn borrow(&self) -> Source<'_> {
-        match self {
-            Self::F32(points) => Source::F32(&**points),
-            Self::F64(points) => Source::F64(&**points),
-        }
-    }
-
+impl OwnedSource<'_> {
     /// Reads the points into memory if half of it is enough. Else each sweep reads them from their file.
-    pub fn into_memory(self) -> Result<Self> {
+    pub(in crate::cli) fn into_memory(self) -> Result<Self> {
         Ok(match self {
             Self::F32(points) => Self::F32(into_memory(points)?),
             Self::F64(points) => Self::F64(into_memory(points)?),

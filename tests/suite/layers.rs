@@ -60,7 +60,7 @@ const LAYERS: [&[&str]; 14] = [
     &["inference"],
     &["em"],
     &["store"],
-    &["criterion", "selection"],
+    &["any", "criterion", "selection"],
     &["expert"],
     &["cli"],
 ];

@@ -2,6 +2,7 @@
 
 use super::values::{decimal, input, named, positive, threads};
 use super::{COMPUTING, DATA};
+pub use crate::any::Precision;
 use crate::data::{Dtype, Header, TableOptions};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -133,22 +134,4 @@ pub struct ThreadsArgs {
     /// Number of threads; results do not depend on it [default: all cores]
     #[arg(long, value_name = "T", help_heading = COMPUTING, value_parser = threads)]
     pub threads: Option<u64>,
-}
-
-/// Precision of the data plane.
-#[derive(Clone, Copy, Debug)]
-pub enum Precision {
-    F32,
-    F64,
-}
-
-impl Precision {
-    pub const ALL: [Self; 2] = [Self::F32, Self::F64];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F64 => "f64",
-        }
-    }
 }

@@ -1,37 +1,19 @@
 //! A fitted or loaded model of any kind. Commands see models through [`AnyModel`] alone.
 
 use super::{Described, Kind, kind_of};
+pub use crate::any::{Latents, PerPoint};
+use crate::any::{SampleSink, Sink};
 use crate::cli::source::{Source, with_points};
 use crate::data::Schema;
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::inference::{self, Score};
-use crate::model::{Density, LatentSpace};
+use crate::model::Density;
 use crate::store::{self, Model, Stored, WithSchema};
 use serde_json::Value;
 use std::any::Any;
 use std::fmt::Debug;
 use std::path::Path;
-
-/// Takes numbers of successive points.
-pub type Sink<'s> = dyn FnMut(&[f64]) -> Result<()> + 's;
-
-/// Takes points, row-major, and their components.
-pub type SampleSink<'s> = dyn FnMut(&[f64], &[u32]) -> Result<()> + 's;
-
-/// Numbers of a point under a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PerPoint {
-    LogDensity,
-    /// Posterior probabilities of the components.
-    Posterior,
-    /// The most probable state of all latents: zeros and ones.
-    State,
-    /// Posterior means of the latents.
-    Transform,
-    /// The point that these means stand for.
-    Reconstruct,
-}
 
 /// Returns the most probable component of a point, the first of equals, and its probability.
 pub fn leading_component(posterior: &[f64]) -> (usize, f64) {
@@ -181,39 +163,6 @@ impl<M: Kind> AnyModel for M {
         sink: &mut SampleSink<'_>,
     ) -> Result<()> {
         inference::sample(self, n, seed, executor, sink)
-    }
-}
-
-/// A model with a vector of latents, in both precisions.
-pub trait Latents {
-    fn n_latents(&self) -> usize;
-
-    /// Hands on the numbers of [`PerPoint::Transform`] or [`PerPoint::Reconstruct`].
-    fn map(
-        &self,
-        numbers: PerPoint,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut Sink<'_>,
-    ) -> Result<()>;
-}
-
-impl<M: LatentSpace<f32> + LatentSpace<f64>> Latents for M {
-    fn n_latents(&self) -> usize {
-        LatentSpace::<f64>::n_latents(self)
-    }
-
-    fn map(
-        &self,
-        numbers: PerPoint,
-        source: Source<'_>,
-        executor: &Executor,
-        sink: &mut Sink<'_>,
-    ) -> Result<()> {
-        with_points!(source, points => match numbers {
-            PerPoint::Reconstruct => inference::reconstruct(self, points, executor, |_, x| sink(x)),
-            _ => inference::transform(self, points, executor, |_, z| sink(z)),
-        })
     }
 }
 

@@ -1,0 +1,43 @@
+//! Models of any kind and points in either precision, without generics: for bindings to other languages, and programs that learn at
+//! run time what to fit.
+//!
+//! | type | holds |
+//! |---|---|
+//! | [`Source`], [`OwnedSource`] | points in `f32` or `f64` |
+//! | [`AnySpec`] | what to fit, and how to start |
+//! | [`Model`] | a model of any kind; its methods here are those of [`inference`](crate::inference) |
+//! | [`AnyOnline`] | a learner that is fed points |
+//!
+//! All learning and use of models behind these types is compiled once, with this crate. A crate that calls it compiles in seconds.
+//!
+//! ```
+//! use entropysum::any::{AnySpec, OwnedSource, PerPoint};
+//! use entropysum::data::Points;
+//! use entropysum::{Config, Executor, MixtureSpec, Silent, family};
+//!
+//! let values: Vec<f32> = (0u8..200).map(|i| f32::from(i % 10) + if i < 100 { 0.0 } else { 50.0 }).collect();
+//! let points = OwnedSource::F32(Box::new(Points::from_rows(&values, 1)?));
+//! let spec = AnySpec::from(MixtureSpec::new(family::registry::build("gaussian-full", 1)?, 2));
+//! let (executor, config) = (Executor::new(Some(1))?, Config::default());
+//! let fit = spec.fit(points.borrow(), None, &executor, &config, &mut Silent)?;
+//!
+//! let mut densities = Vec::new();
+//! let mut sink = |batch: &[f64]| Ok(densities.extend_from_slice(batch));
+//! fit.model.per_point(PerPoint::LogDensity, points.borrow(), &executor, &mut sink)?;
+//! let mean = densities.iter().sum::<f64>() / 200.0;
+//! assert!((mean - fit.model.score(points.borrow(), &executor)?.log_likelihood).abs() < 1e-12);
+//! # Ok::<(), entropysum::Error>(())
+//! ```
+
+mod model;
+mod online;
+mod source;
+mod spec;
+
+pub use crate::store::Model;
+pub use model::{Latents, PerPoint, SampleSink, Sink};
+pub use online::AnyOnline;
+#[cfg(feature = "cli")]
+pub(crate) use source::with_points;
+pub use source::{InSource, OwnedSource, Precision, Source, sparse_families, table_options};
+pub use spec::AnySpec;

@@ -1,0 +1,174 @@
+//! What to fit, of any kind.
+
+use super::Source;
+use super::source::with_points;
+use crate::data::DataSource;
+use crate::em::factor_analyzers::start_factor_analyzers;
+use crate::em::{
+    self, AutoencoderSpec, Config, FactorAnalyzersSpec, Fit, Fitting, Init, LinearGaussianSpec,
+    MixtureSpec, SbnSpec, Spec, StreamConfig,
+};
+use crate::error::{Error, Result};
+use crate::exec::Executor;
+use crate::monitor::Observer;
+use crate::scalar::Scalar;
+use crate::store::Model;
+
+/// Says what to fit, and how to start: a specification of any kind.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AnySpec {
+    /// A mixture of an exponential family.
+    Mixture(MixtureSpec),
+    /// A mixture of factor analysers, or of probabilistic PCAs.
+    MixtureOfFactorAnalyzers(FactorAnalyzersSpec),
+    /// Probabilistic PCA or factor analysis.
+    LinearGaussian(LinearGaussianSpec),
+    /// A sigmoid belief network.
+    SigmoidBeliefNet(SbnSpec),
+    /// A variational autoencoder or a sparse code.
+    VariationalAutoencoder(AutoencoderSpec),
+}
+
+macro_rules! from_spec {
+    ($($kind:ident($spec:ident)),* $(,)?) => {$(
+        impl From<$spec> for AnySpec {
+            fn from(spec: $spec) -> Self {
+                Self::$kind(spec)
+            }
+        }
+    )*};
+}
+
+from_spec! {
+    Mixture(MixtureSpec),
+    MixtureOfFactorAnalyzers(FactorAnalyzersSpec),
+    LinearGaussian(LinearGaussianSpec),
+    SigmoidBeliefNet(SbnSpec),
+    VariationalAutoencoder(AutoencoderSpec),
+}
+
+/// The arguments of a fit besides specification and points.
+struct Run<'a> {
+    stream: Option<&'a StreamConfig>,
+    executor: &'a Executor,
+    config: &'a Config,
+    observer: &'a mut dyn Observer,
+}
+
+impl Run<'_> {
+    fn fit<T: Scalar, S: Spec<T>>(self, spec: &S, points: &dyn DataSource<T>) -> Result<Fit<Model>>
+    where
+        Model: From<S::Model>,
+    {
+        let mut fitting =
+            Fitting::new(points, self.executor).config(self.config).observer(self.observer);
+        if let Some(stream) = self.stream {
+            fitting = fitting.minibatches(stream);
+        }
+        Ok(fitting.fit(spec)?.map_model(Model::from))
+    }
+}
+
+impl AnySpec {
+    /// Learns the model from points: by minibatches if a stream is configured, as [`Fitting`].
+    ///
+    /// # Errors
+    /// As [`Spec::fit`]; if the points are sparse, and the model takes dense points.
+    pub fn fit(
+        &self,
+        points: Source<'_>,
+        stream: Option<&StreamConfig>,
+        executor: &Executor,
+        config: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<Model>> {
+        self.check_sparse(points)?;
+        let run = Run { stream, executor, config, observer };
+        match self {
+            Self::Mixture(spec) => with_points!(points, points => run.fit(spec, points)),
+            Self::MixtureOfFactorAnalyzers(spec) => {
+                with_points!(points, points => run.fit(spec, points))
+            }
+            Self::LinearGaussian(spec) => with_points!(points, points => run.fit(spec, points)),
+            Self::SigmoidBeliefNet(spec) => with_points!(points, points => run.fit(spec, points)),
+            Self::VariationalAutoencoder(spec) => {
+                with_points!(points, points => run.fit(spec, points))
+            }
+        }
+    }
+
+    /// Returns the model that the first start begins with.
+    ///
+    /// # Errors
+    /// As [`Spec::fit`]; [`Error::Config`] if the model has no start of its own, as p-PCA in closed form.
+    ///
+    /// ```
+    /// use entropysum::any::{AnySpec, Source};
+    /// use entropysum::data::Points;
+    /// use entropysum::{Config, Executor, MixtureSpec, family};
+    ///
+    /// let points = Points::<f64>::from_rows(&[0.0, 0.2, 0.1, 5.0, 5.3, 5.1], 1)?;
+    /// let spec = AnySpec::from(MixtureSpec::new(family::registry::build("gaussian-diag", 1)?, 2));
+    /// let start = spec.start(Source::F64(&points), &Executor::new(Some(1))?, &Config::default())?;
+    /// assert_eq!(start.n_components(), 2);
+    /// # Ok::<(), entropysum::Error>(())
+    /// ```
+    pub fn start(&self, points: Source<'_>, executor: &Executor, config: &Config) -> Result<Model> {
+        self.check_sparse(points)?;
+        let mut config = config.clone();
+        with_points!(points, points => config.find_resolution(points));
+        let config = &config;
+        Ok(match self {
+            Self::Mixture(spec) => {
+                let model = match &spec.init {
+                    Init::Model(model) => (**model).clone(),
+                    _ => with_points!(points, points => {
+                        em::init::start(spec, points, executor, config, 0)?.0
+                    }),
+                };
+                model.with_posterior(spec.posterior).into()
+            }
+            Self::MixtureOfFactorAnalyzers(spec) => {
+                let model = match &spec.init {
+                    Init::Model(model) => (**model).clone(),
+                    _ => with_points!(points, points => {
+                        start_factor_analyzers(spec, points, executor, config, 0)?.0
+                    }),
+                };
+                model.with_parameter_expansion(spec.parameter_expansion).into()
+            }
+            Self::SigmoidBeliefNet(spec) => match &spec.init {
+                Some(model) => model.clone().with_posterior(spec.posterior)?.into(),
+                None => {
+                    with_points!(points, points => em::sbn::start(spec, points, config.seed, 0)?)
+                        .into()
+                }
+            },
+            Self::LinearGaussian(spec) => given(&spec.init, spec.noise.model_name())?,
+            Self::VariationalAutoencoder(spec) => given(&spec.init, "an autoencoder")?,
+        })
+    }
+
+    fn check_sparse(&self, points: Source<'_>) -> Result<()> {
+        let (takes, name) = match self {
+            Self::Mixture(spec) => (spec.family.takes_sparse(), spec.family.name()),
+            Self::MixtureOfFactorAnalyzers(spec) => (false, spec.noise.model_name().to_owned()),
+            Self::LinearGaussian(spec) => (false, spec.noise.model_name().to_owned()),
+            Self::SigmoidBeliefNet(_) => (false, "a sigmoid belief network".to_owned()),
+            Self::VariationalAutoencoder(_) => (false, "an autoencoder".to_owned()),
+        };
+        points.check_sparse(takes, &name)
+    }
+}
+
+/// Returns the model that is given as a start.
+fn given<M: Clone + Into<Model>>(init: &Option<M>, name: &str) -> Result<Model> {
+    match init {
+        Some(model) => Ok(model.clone().into()),
+        None => {
+            let message = format!("{name} has no start of its own, fit it to all points");
+            Err(Error::Config(message))
+        }
+    }
+}

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::stats::SuffStats;
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 /// The diagonal or spherical family of the same name, on points with missing values.
 #[derive(Clone, Debug)]
@@ -71,6 +72,10 @@ impl ObservedGaussian {
 impl ExponentialFamily for ObservedGaussian {
     fn name(&self) -> String {
         self.complete.name()
+    }
+
+    fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
+        Some(Arc::new(self.clone()))
     }
 
     fn dim(&self) -> usize {

@@ -58,6 +58,7 @@ fn without_missing_values_nothing_changes() {
         for posterior in [Posterior::Exact, Posterior::Hard] {
             let start = example_mixture(name, DIM, COMPONENTS).with_posterior(posterior);
             let ignoring = start.clone().ignoring_missing().unwrap();
+            assert!(ignoring.clone().ignoring_missing().is_ok(), "{name} ignores them already");
             let [a, b] = [start, ignoring]
                 .map(|start| em::fit(&start, &points, &executor, &config, &mut Silent).unwrap());
             for (a, b) in a.history.records.iter().zip(&b.history.records) {

@@ -554,3 +554,19 @@ fn columns_of_one_value_are_told_unless_a_ridge_lifts_them() {
         }
     }
 }
+
+#[test]
+fn a_single_component_has_one_probability_for_each_point() {
+    for name in ["gaussian-full", "gaussian-diag", "poisson"] {
+        let x: Vec<f64> = (0..600).map(|i| f64::from(i % 7)).collect();
+        let model = fit(name, 1, &x, 2).unwrap().model;
+        let points = Points::from_rows(&x, 2).unwrap();
+        let mut found = Vec::new();
+        inference::predict_proba(&model, &points, &Executor::new(Some(1)).unwrap(), |_, values| {
+            found.extend_from_slice(values);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found, [1.0; 300], "{name}");
+    }
+}

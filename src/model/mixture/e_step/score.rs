@@ -78,6 +78,8 @@ impl<T: Scalar> Density<T> for Mixture {
                 }
                 responsibilities = &workspace.reordered;
             }
+            // There may be more columns: labels take two.
+            let responsibilities = &responsibilities[..packed.order.len() * stride];
             visit(ScoredTile {
                 first: tile.first,
                 weights: tile.weights,

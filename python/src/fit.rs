@@ -1,0 +1,279 @@
+//! Fits: settings of Python become a specification, and a fit becomes attributes.
+
+use crate::model::Model;
+use crate::points::Points;
+use crate::raise;
+use crate::watch::watched;
+use entropysum::any::{self, AnySpec, Source};
+use entropysum::data::{BadRows, Columns, Schema};
+use entropysum::em::{
+    FactorAnalyzersSpec, Init, LinearGaussianAlgorithm, LinearGaussianSpec, MixtureSpec, SbnSpec,
+    StreamAlgorithm, StreamConfig,
+};
+use entropysum::family::{KnownParameters, Regularization, registry};
+use entropysum::model::{LatentPosterior, Noise, NoiseStructure, Posterior, Rotation};
+use entropysum::monitor::Monitor;
+use entropysum::{Config, Error, Executor, Result};
+use numpy::IntoPyArray;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What to fit and how. Python gives all items; those that a model has no use for are `None`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Settings {
+    model: String,
+    n_components: usize,
+    latents: Vec<usize>,
+    known: BTreeMap<String, Vec<f64>>,
+    init: String,
+    start: Option<Py<Model>>,
+    posterior: Option<String>,
+    n_states: Option<usize>,
+    ridge: f64,
+    algorithm: Option<String>,
+    rotation: Option<String>,
+    ignore_missing: bool,
+    skip_bad_rows: bool,
+    monitor: String,
+    max_iter: usize,
+    tol: f64,
+    rtol: f64,
+    max_time: Option<f64>,
+    reg_covar: Option<f64>,
+    n_init: usize,
+    seed: u64,
+    threads: Option<usize>,
+    batch_size: Option<usize>,
+    epochs: usize,
+    polish: usize,
+}
+
+/// Returns the value of this name.
+fn named<V: Copy>(
+    setting: &str,
+    asked: &str,
+    all: &[V],
+    name: impl Fn(V) -> &'static str,
+) -> Result<V> {
+    all.iter().copied().find(|&value| name(value) == asked).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|&value| name(value)).collect();
+        Error::Config(format!("{setting} is {asked:?}, expected {}", names.join(" or ")))
+    })
+}
+
+fn start_called<M>(name: &str) -> Result<Init<M>> {
+    Ok(match name {
+        "kmeans" | "k-means++" => Init::KMeansPlusPlus,
+        "random" => Init::Random,
+        "random_from_data" => Init::RandomFromData,
+        _ => {
+            return Err(Error::Config(format!(
+                "init_params is {name:?}, expected kmeans, k-means++, random or random_from_data"
+            )));
+        }
+    })
+}
+
+impl Settings {
+    fn bad_rows(&self) -> BadRows {
+        if self.skip_bad_rows { BadRows::Skip } else { BadRows::Error }
+    }
+
+    /// Returns the algorithm by minibatches, if there is to be one.
+    fn stream_algorithm(&self) -> Option<StreamAlgorithm> {
+        let all = [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental];
+        match &self.algorithm {
+            Some(name) => all.into_iter().find(|algorithm| algorithm.name() == name),
+            None => self.batch_size.map(|_| StreamAlgorithm::Stepwise),
+        }
+    }
+
+    fn stream(&self) -> Option<StreamConfig> {
+        let default = StreamConfig::default();
+        Some(
+            StreamConfig::default()
+                .algorithm(self.stream_algorithm()?)
+                .batch_size(self.batch_size.unwrap_or(default.batch_size))
+                .epochs(self.epochs)
+                .polish(self.polish)
+                .bad_rows(self.bad_rows()),
+        )
+    }
+
+    fn config(&self) -> Result<Config> {
+        let max_time = self.max_time.map(Duration::try_from_secs_f64).transpose();
+        let max_time = max_time.map_err(|fault| Error::Config(format!("max_time: {fault}")))?;
+        Ok(Config::default()
+            .max_iter(self.max_iter)
+            .tol(self.tol)
+            .rtol(self.rtol)
+            .monitor(named("monitor", &self.monitor, &Monitor::ALL, Monitor::name)?)
+            .max_time(max_time)
+            .regularization(Regularization { reg_covar: self.reg_covar, ..Default::default() })
+            .n_init(self.n_init)
+            .seed(self.seed))
+    }
+
+    /// Returns the start, if it is a model of the kind that is fitted.
+    fn start<M>(&self, is_kind: impl Fn(any::Model) -> Result<M>) -> Result<Option<M>> {
+        self.start.as_ref().map(|start| is_kind(start.get().model.clone())).transpose()
+    }
+
+    fn n_latents(&self) -> usize {
+        self.latents.first().copied().unwrap_or_default()
+    }
+
+    fn spec(&self, points: Source<'_>) -> Result<AnySpec> {
+        let name = points.with_column_numbers(&self.model)?;
+        if let Some(&noise) = NoiseStructure::ALL.iter().find(|it| it.model_name() == name) {
+            let start = self.start(|model| model.try_into())?;
+            let mut spec = match start {
+                Some(model) => FactorAnalyzersSpec::from_model(model),
+                None => FactorAnalyzersSpec {
+                    init: start_called(&self.init)?,
+                    ..FactorAnalyzersSpec::new(noise, self.n_components, self.n_latents())
+                },
+            };
+            spec.parameter_expansion = self.algorithm.as_deref() != Some("em");
+            spec.bad_rows = self.bad_rows();
+            return Ok(spec.into());
+        }
+        if [Noise::Isotropic, Noise::Diagonal].iter().any(|noise| noise.model_name() == name) {
+            let latents = self.n_latents();
+            let spec = match name == Noise::Isotropic.model_name() {
+                true => LinearGaussianSpec::ppca(latents),
+                false => LinearGaussianSpec::factor_analysis(latents),
+            };
+            let all = LinearGaussianAlgorithm::ALL;
+            let algorithm = match &self.algorithm {
+                Some(asked) => named("algorithm", asked, &all, LinearGaussianAlgorithm::name)?,
+                None if self.start.is_some() => LinearGaussianAlgorithm::PxEm,
+                None => spec.algorithm,
+            };
+            let rotation = self.rotation.as_deref();
+            let rotation =
+                rotation.map(|asked| named("rotation", asked, &Rotation::ALL, Rotation::name));
+            let init = self.start(|model| model.try_into())?;
+            let spec =
+                LinearGaussianSpec { algorithm, rotation: rotation.transpose()?, init, ..spec };
+            return Ok(if self.ignore_missing { spec.ignoring_missing() } else { spec }.into());
+        }
+        if name == "sbn" || name == "sbn3" {
+            let spec = match self.start(|model| model.try_into())? {
+                Some(model) => SbnSpec::from_model(model),
+                None => match self.latents[..] {
+                    [latents, hidden] => SbnSpec::new(latents).with_hidden(hidden),
+                    _ => SbnSpec::new(self.n_latents()),
+                },
+            };
+            let states = self.n_states.unwrap_or(LatentPosterior::DEFAULT_STATES);
+            let posterior = match self.posterior.as_deref() {
+                None => spec.posterior,
+                Some(asked) => {
+                    let all = [LatentPosterior::Exact, LatentPosterior::Truncated { states }];
+                    named("posterior", asked, &all, LatentPosterior::name)?
+                }
+            };
+            return Ok(SbnSpec { ridge: self.ridge, ..spec.with_posterior(posterior) }.into());
+        }
+        let spec = match self.start(|model| model.try_into())? {
+            Some(model) => MixtureSpec::from_model(model),
+            None => {
+                let known =
+                    self.known.iter().fold(KnownParameters::default(), |known, (key, it)| {
+                        known.with(key, it.clone())
+                    });
+                let known = points.tells(&name, known)?;
+                let family = registry::build_known(&name, points.dim(), &known)?;
+                MixtureSpec::new(family, self.n_components).with_init(start_called(&self.init)?)
+            }
+        };
+        let spec = if self.ignore_missing { spec.ignoring_missing()? } else { spec };
+        let asked = self.posterior.as_deref().unwrap_or("exact");
+        let posteriors = [Posterior::Exact, Posterior::Hard];
+        let posterior = named("posterior", asked, &posteriors, Posterior::name)?;
+        Ok(spec.with_bad_rows(self.bad_rows()).with_posterior(posterior).into())
+    }
+}
+
+/// How a fit went.
+#[pyclass(module = "entropysum._entropysum", frozen, get_all)]
+pub struct Fit {
+    model: Py<Model>,
+    /// Columns of the history by name.
+    history: Py<PyDict>,
+    stop_reason: &'static str,
+    warnings: Vec<String>,
+    /// Components whose spread stood at its floor at the end.
+    floored: Vec<usize>,
+    seconds: f64,
+    /// What was decided about the columns of a file.
+    notes: Vec<String>,
+}
+
+fn schema_of(points: &Points<'_>, source: Source<'_>) -> Option<Schema> {
+    points.schema().or_else(|| source.columns().and_then(Columns::schema))
+}
+
+/// Fits a model. Returns the fit, and the exception of a signal or of the callback that ended it.
+#[pyfunction]
+#[pyo3(signature = (points, settings, callback=None))]
+pub fn fit<'py>(
+    py: Python<'py>,
+    points: Points<'py>,
+    settings: Settings,
+    callback: Option<Py<PyAny>>,
+) -> PyResult<(Fit, Option<Bound<'py, PyAny>>)> {
+    let given = settings.start.as_ref().and_then(|start| start.get().schema.as_ref());
+    let source = points.source(&settings.model, given)?;
+    let schema = schema_of(&points, source.borrow());
+    let notes = source.borrow().columns().map(|columns| columns.notes.clone()).unwrap_or_default();
+    let (found, exception) = watched(py, callback.as_ref(), |mut watch| {
+        let (executor, config) = (Executor::new(settings.threads)?, settings.config()?);
+        let source = source.borrow().until(watch.stop);
+        let (points, stream) = (source.borrow(), settings.stream());
+        let spec = settings.spec(points)?;
+        spec.fit(points, stream.as_ref(), &executor, &config, &mut watch)
+    });
+    let found = match (found, exception) {
+        (Ok(found), exception) => (found, exception),
+        // There was no model yet.
+        (Err(Error::Interrupted), Some(exception)) => return Err(exception),
+        (Err(fault), _) => return Err(raise(fault)),
+    };
+    let (found, exception) = found;
+    let history = PyDict::new(py);
+    for (name, values) in found.history.columns() {
+        history.set_item(name, values.into_pyarray(py))?;
+    }
+    let fit = Fit {
+        model: Py::new(py, Model { model: found.model, schema })?,
+        history: history.unbind(),
+        stop_reason: found.stop_reason.name(),
+        warnings: found.warnings,
+        floored: found.floored,
+        seconds: found.seconds,
+        notes,
+    };
+    Ok((fit, exception.map(|exception| exception.into_value(py).into_bound(py).into_any())))
+}
+
+/// Returns the model that a fit would begin with.
+#[pyfunction]
+pub fn start<'py>(py: Python<'py>, points: Points<'py>, settings: Settings) -> PyResult<Model> {
+    let given = settings.start.as_ref().and_then(|start| start.get().schema.as_ref());
+    let source = points.source(&settings.model, given)?;
+    let schema = schema_of(&points, source.borrow());
+    let (model, exception) = watched(py, None, |watch| {
+        let (executor, config) = (Executor::new(settings.threads)?, settings.config()?);
+        let source = source.borrow().until(watch.stop);
+        settings.spec(source.borrow())?.start(source.borrow(), &executor, &config)
+    });
+    match exception {
+        Some(exception) => Err(exception),
+        None => Ok(Model { model: model.map_err(raise)?, schema }),
+    }
+}

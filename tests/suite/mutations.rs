@@ -7,8 +7,8 @@
 use crate::common::{clusters, example_points};
 use entropysum::data::{self, Dtype, NpyWriter, OpenOptions, Points, TableOptions};
 use entropysum::em::{
-    Config, FactorAnalyzersSpec, Fitting, LinearGaussianAlgorithm, LinearGaussianSpec, MixtureSpec,
-    SbnSpec, Spec, StepSize, StreamConfig,
+    AutoencoderSpec, Config, FactorAnalyzersSpec, Fitting, LinearGaussianAlgorithm,
+    LinearGaussianSpec, MixtureSpec, SbnSpec, Spec, StepSize, StreamConfig,
 };
 use entropysum::expert::em::Stepwise;
 use entropysum::expert::model::GenerativeModel;
@@ -200,7 +200,13 @@ fn use_model(path: &Path) -> bool {
             }
         };
     }
-    use_each!(Mixture, MixtureOfFactorAnalyzers, LinearGaussian, SigmoidBeliefNet);
+    use_each!(
+        Mixture,
+        MixtureOfFactorAnalyzers,
+        LinearGaussian,
+        SigmoidBeliefNet,
+        VariationalAutoencoder
+    );
     true
 }
 
@@ -261,10 +267,17 @@ fn models() -> Vec<Case> {
     }
     add_model("ppca", &LinearGaussianSpec::ppca(1), &x, 3, &mut cases);
     add_model("factor-analysis", &LinearGaussianSpec::factor_analysis(1), &x, 3, &mut cases);
+    add_model("vae", &autoencoder(), &x, 3, &mut cases);
+    let code = AutoencoderSpec::sparse_coding(2).hidden(vec![3]);
+    add_model("sparse-coding", &code, &x, 3, &mut cases);
     let bits: Vec<f64> = (0..240).map(|i| f64::from(i * i % 3 % 2)).collect();
     add_model("sbn", &SbnSpec::new(2), &bits, 4, &mut cases);
     add_model("sbn", &truncated(), &bits, 4, &mut cases);
     cases
+}
+
+fn autoencoder() -> AutoencoderSpec {
+    AutoencoderSpec::new(2).hidden(vec![3])
 }
 
 fn truncated() -> SbnSpec {
@@ -355,6 +368,7 @@ fn checkpoints() -> Vec<Case> {
     add_checkpoint("ppca", ppca, x(), 3, None, &mut cases);
     add_checkpoint("sbn", SbnSpec::new(2), bits(), 4, None, &mut cases);
     add_checkpoint("truncated", truncated(), bits(), 4, None, &mut cases);
+    add_checkpoint("vae-stream", autoencoder(), x(), 3, Some(stream.clone()), &mut cases);
     add_checkpoint("truncated-stream", truncated(), bits(), 4, Some(stream), &mut cases);
 
     let points = clusters(60, 3, 2, 2.0, 3);

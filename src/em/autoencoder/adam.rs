@@ -91,7 +91,7 @@ impl Adam {
     /// Moves parameters up a gradient.
     pub fn ascend(&mut self, parameters: &mut [f64], gradient: &[f64], workers: &dyn Workers) {
         let rate = self.next_rate();
-        self.moments.steps += 1;
+        self.moments.steps = self.moments.steps.saturating_add(1);
         let t = self.moments.steps.min(i32::MAX as u64) as i32;
         let [first, second] = BETA.map(|beta| 1.0 / (1.0 - beta.powi(t)));
         let pieces = parameters

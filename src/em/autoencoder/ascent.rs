@@ -6,7 +6,7 @@
 
 use super::learner::{AutoencoderMaximizer, Statistics};
 use crate::em::accumulator::{Accumulator, Course, Verdict};
-use crate::em::checkpoint::{decode, encode};
+use crate::em::checkpoint::{damaged, decode, encode};
 use crate::em::learner::{Maximizer, Step};
 use crate::error::{Error, Result};
 use crate::monitor::{GapHalves, Minibatch};
@@ -62,16 +62,20 @@ impl Ascent {
     }
 
     /// Blends the moments of a minibatch into the running sums. Returns the step size.
-    fn blend(&mut self, batch: &Statistics, bound: f64) -> f64 {
+    ///
+    /// # Errors
+    /// If the running sums, from a damaged checkpoint, are those of another model.
+    fn blend(&mut self, batch: &Statistics, bound: f64) -> Result<f64> {
         let memory = self.n_batches.map_or(1, |n_batches| n_batches.min(MEMORY));
         let state = &mut self.state;
-        state.steps += 1;
+        state.steps = state.steps.saturating_add(1);
         let step = 1.0 / state.steps.min(memory) as f64;
         let mut moments = batch.moments.clone();
         let points = moments.n_points();
         moments.scale(1.0 / moments.total_weight());
         match &mut state.running {
             None => state.running = Some(moments),
+            Some(running) if running.shape() != moments.shape() => return Err(damaged()),
             Some(running) => running.blend(step, &moments),
         }
         let rest = 1.0 - step;
@@ -80,7 +84,7 @@ impl Ascent {
         state.squared_bounds += step * (bound * bound - state.squared_bounds);
         state.sampling_variance =
             rest * rest * state.sampling_variance + step * step * batch.sampling_variance;
-        step
+        Ok(step)
     }
 
     /// Returns the standard error of the running bound as an estimate for new points; NaN if a single minibatch is remembered.
@@ -109,11 +113,11 @@ impl Accumulator<AutoencoderMaximizer> for Ascent {
             return Err(Error::Model(format!(
                 "the bound in step {} is no finite number: the learning rate {} is too large. The parameters of the step before were \
                  kept; choose a smaller learning rate (--learning-rate)",
-                maximizer.adam.moments.steps + 1,
+                maximizer.adam.moments.steps.saturating_add(1),
                 maximizer.adam.rate
             )));
         }
-        let step_size = self.blend(&statistics, bound);
+        let step_size = self.blend(&statistics, bound)?;
         let running = self.state.running.take().expect("a minibatch was blended in");
         statistics.moments = running;
         let events = maximizer.maximize(&statistics, workers)?;
@@ -144,7 +148,7 @@ impl Accumulator<AutoencoderMaximizer> for Ascent {
     ) -> Verdict {
         let epoch = &mut self.state.epoch;
         epoch.sum += step.batch_log_likelihood;
-        epoch.steps += 1;
+        epoch.steps = epoch.steps.saturating_add(1);
         if !course.epoch_ends || epoch.steps < JUDGED {
             return Verdict::default();
         }
@@ -153,7 +157,7 @@ impl Accumulator<AutoencoderMaximizer> for Ascent {
         if epoch.best.is_none_or(|best| mean > best + self.tol) {
             (epoch.best, epoch.flat) = (Some(mean), 0);
         } else {
-            epoch.flat += 1;
+            epoch.flat = epoch.flat.saturating_add(1);
         }
         let is_converged = self.patience.is_some_and(|patience| epoch.flat >= patience);
         Verdict { is_converged, change: None }

@@ -208,7 +208,7 @@ impl Factor for Components {
     /// Takes the parameters of a start on random points of the family's domain.
     fn draw_parameters(&self, uniform: &mut dyn FnMut() -> f64) -> Vec<f64> {
         let seed = (uniform() * 2f64.powi(32)) as u64;
-        let n_points = 64 * self.n_components;
+        let n_points = 256 * self.n_components;
         let dim = self.family.dim();
         let values = points_of(&*self.family, n_points, uniform);
         let points = Points::<f64>::from_rows(&values, dim).expect("rows of that dimension");
@@ -217,18 +217,17 @@ impl Factor for Components {
         let executor = Executor::new(Some(1)).expect("one thread");
         let (model, _) = init::start(&spec, &points, &executor, &config, 0)
             .expect("points of the domain make a start");
-        let mut parameters = Self::flat(model.parameters());
-        // Points need not have all levels, and derivatives are taken inside of the simplex.
-        for (constraint, shape, start) in self.all_arrays() {
-            let n_levels = shape.last().copied().unwrap_or(1);
-            if constraint == Constraint::SumsToOne {
-                let len: usize = shape.iter().product();
-                for p in &mut parameters[start..start + len] {
-                    *p = 0.9 * *p + 0.1 / n_levels as f64;
-                }
+        let mut parameters = model.parameters().clone();
+        // Derivatives are taken inside of the simplex: the points of a component need not have all levels, but those of all have.
+        let theta = &mut parameters.components;
+        for (constraint, shape, start) in self.arrays(false, 0) {
+            let entries = start..start + shape.iter().product::<usize>();
+            for i in entries.filter(|_| constraint == Constraint::SumsToOne) {
+                let mean = theta.iter().map(|it| it[i]).sum::<f64>() / theta.len() as f64;
+                theta.iter_mut().for_each(|it| it[i] = 0.9 * it[i] + 0.1 * mean);
             }
         }
-        parameters
+        Self::flat(&parameters)
     }
 
     fn draw_latents(&self, _: usize, _: &mut dyn FnMut() -> f64) -> Vec<Vec<f64>> {

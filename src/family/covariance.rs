@@ -201,14 +201,17 @@ impl Shape {
                     *covariance = (0..dim * dim).map(diagonal).collect();
                     return true;
                 };
+                // A variance that stands at its floor is not below: the largest eigenvalue decides how the smallest is rounded.
+                let rounding = (16.0 * dim as f64 * f64::EPSILON * values[dim - 1]).min(1e-3);
+                if values[0] >= 1.0 - rounding && Cholesky::new(covariance, dim).is_some() {
+                    return false;
+                }
                 // Rounding of the largest eigenvalues may swallow the smallest; then these are lifted further.
                 let mut least = 1.0;
                 loop {
-                    if values[0] < least {
-                        *covariance = rebuild(&values, &vectors, least, &scale);
-                    }
+                    *covariance = rebuild(&values, &vectors, least, &scale);
                     if Cholesky::new(covariance, dim).is_some() {
-                        return values[0] < least;
+                        return true;
                     }
                     least *= 10.0;
                     if !(least <= 1e3 * values[dim - 1].max(1.0)) {

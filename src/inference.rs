@@ -378,7 +378,8 @@ pub fn sample(
             points.resize(count * dim, 0.0);
             labels.clear();
             sampler(&mut rng::stream(seed, first / CHUNK as u64), points, labels);
-            match points.iter().position(|value| !value.is_finite()) {
+            // NaN is the value of a column that no block of a product has.
+            match points.iter().position(|value| value.is_infinite()) {
                 Some(at) => Err(beyond_range(points[at], at % dim, labels.get(at / dim))),
                 None => Ok(()),
             }

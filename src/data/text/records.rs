@@ -295,7 +295,8 @@ impl<R: BufRead> Records<R> {
     /// Tells whether a comment has as many cells as a row, all of them numbers but for the `#`.
     fn is_row_in_comment(&self) -> bool {
         let is_number = |(i, cell): (usize, &[u8])| {
-            let digits = if i == 0 { cell.strip_prefix(b"#").unwrap_or(cell) } else { cell };
+            let digits =
+                if i == 0 { cell.strip_prefix(b"#").unwrap_or(cell).trim_ascii() } else { cell };
             self.values.number(digits).is_some()
         };
         self.columns == Some(self.ends.len()) && self.cells().enumerate().all(is_number)

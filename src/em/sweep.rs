@@ -14,13 +14,6 @@ use crate::stats::{DataConstants, StatsShape, SuffStats};
 /// Points of a minibatch that make a lane worth its merge: with fewer, threads cost more to start than they save.
 const MIN_POINTS_PER_BATCH_LANE: u64 = 512;
 
-/// Products of a point and a statistic of a component that make a lane worth its merge: a quarter of a millisecond.
-const WORK_PER_LANE: u64 = 1 << 21;
-
-/// Points of a lane at least, however much work each is. Lanes of 192 points took 40 % longer on one thread, where tiles of
-/// 6435 points in 36 dimensions came out uneven.
-const FEWEST_POINTS: u64 = 512;
-
 /// Bytes of responsibilities between the two halves.
 const RESPONSIBILITY_BYTES: usize = 16 << 20;
 
@@ -173,10 +166,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         let n = source.len();
         let numbers = empty.as_slice().len();
         let sparse = model.takes_sparse();
-        // Few products belong to a sparse point, but the merge takes all statistics.
-        let by_work = if sparse { u64::MAX } else { WORK_PER_LANE / numbers as u64 };
-        let min_points = by_work.max(FEWEST_POINTS).min(self.min_points);
-        let n_lanes = lanes::count(n, min_points, 8 * numbers, self.lane_memory);
+        let n_lanes = lanes::count(n, self.min_points, 8 * numbers, self.lane_memory);
         self.prepare_lanes(n_lanes as usize);
         let per_lane = n.div_ceil(n_lanes);
         let per_read = points_of_block(source);

@@ -105,6 +105,7 @@ pub fn load_checkpoint<M: Stored>(path: impl AsRef<Path>) -> Result<Saved<M>> {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read.
+#[cfg(feature = "cli")]
 pub(crate) fn may_be_checkpoint(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
     let read = |file: File| file.take(22).read_to_end(&mut start);

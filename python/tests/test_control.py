@@ -83,6 +83,8 @@ def test_ctrl_c_ends_a_fit_within_half_a_second_and_keeps_the_model(settings):
         import numpy as np
         from entropysum import GaussianMixture
 
+        # A shell that starts a program in the background lets it ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         X = np.random.default_rng(0).normal(size=(400_000, 16))
         sent = []
 

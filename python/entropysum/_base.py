@@ -7,7 +7,7 @@ import sys
 import warnings
 
 import numpy as np
-from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -350,6 +350,46 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         if not cls._is_for(model.name):
             raise ValueError(f"{os.fspath(path)}: found {model.name}, which is no {cls.__name__}; entropysum.load takes any model")
         return cls._from_model(model)
+
+
+class LatentsMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """``transform`` and ``reconstruct`` by latents."""
+
+    @property
+    def _n_features_out(self):
+        return self.model_.n_latents
+
+    def transform(self, X):
+        """Return the posterior means of the latents.
+
+        In a mixture each component has latents of its own: those of the most probable component are returned.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points, of all kinds that ``fit`` takes.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_latents)
+            Means of the latents; for latents of zeros and ones the probabilities that they are 1.
+        """
+        return self.model_numbers("transform", X)
+
+    def reconstruct(self, X):
+        """Return what the model makes of points: their means given the latents.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points, of all kinds that ``fit`` takes.
+
+        Returns
+        -------
+        X_reconstructed : ndarray of shape (n_samples, n_features)
+            Means of the points over the posterior of their latents.
+        """
+        return self.model_numbers("reconstruct", X)
 
 
 class OnlineMixin:

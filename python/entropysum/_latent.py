@@ -3,48 +3,13 @@
 import json
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ._base import Estimator, OnlineMixin
+from ._base import Estimator, LatentsMixin, OnlineMixin
 
 
-class _Latents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
-    """What all models with a vector of latents share."""
-
-    @property
-    def _n_features_out(self):
-        return self.model_.n_latents
-
-    def transform(self, X):
-        """Return the posterior means of the latents.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Points, of all kinds that ``fit`` takes.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_latents)
-            Means of the latents; for latents of zeros and ones the probabilities that they are 1.
-        """
-        return self.model_numbers("transform", X)
-
-    def reconstruct(self, X):
-        """Return what the model makes of points: their means given the latents.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Points, of all kinds that ``fit`` takes.
-
-        Returns
-        -------
-        X_reconstructed : ndarray of shape (n_samples, n_features)
-            Means of the points over the posterior of their latents.
-        """
-        return self.model_numbers("reconstruct", X)
+class _Latents(LatentsMixin, Estimator):
+    """What all models with a single vector of latents share."""
 
     def sample(self, n_samples=1):
         """Draw points from the model.
@@ -71,6 +36,35 @@ class _Latents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
 class _LinearGaussian(_Latents):
     _MIN_FEATURES = 2
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        algorithm=None,
+        rotation=None,
+        tol=1e-5,
+        max_iter=200,
+        missing="error",
+        dtype="float64",
+        random_state=None,
+        warm_start=False,
+        n_threads=None,
+        verbose=0,
+        callback=None,
+    ):
+        self.n_components = n_components
+        self.algorithm = algorithm
+        self.rotation = rotation
+        self.tol = tol
+        self.max_iter = max_iter
+        self.missing = missing
+        self.dtype = dtype
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.n_threads = n_threads
+        self.verbose = verbose
+        self.callback = callback
 
     def _sizes(self):
         return 1, [self.n_components]
@@ -173,35 +167,6 @@ class PPCA(_LinearGaussian):
 
     _NAME = "ppca"
 
-    def __init__(
-        self,
-        n_components=1,
-        *,
-        algorithm=None,
-        rotation=None,
-        tol=1e-5,
-        max_iter=200,
-        missing="error",
-        dtype="float64",
-        random_state=None,
-        warm_start=False,
-        n_threads=None,
-        verbose=0,
-        callback=None,
-    ):
-        self.n_components = n_components
-        self.algorithm = algorithm
-        self.rotation = rotation
-        self.tol = tol
-        self.max_iter = max_iter
-        self.missing = missing
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
-
 
 class FactorAnalysis(_LinearGaussian):
     """Factor analysis: Gaussian latents, and noise with a variance for each feature.
@@ -232,35 +197,6 @@ class FactorAnalysis(_LinearGaussian):
     """
 
     _NAME = "factor-analysis"
-
-    def __init__(
-        self,
-        n_components=1,
-        *,
-        algorithm=None,
-        rotation=None,
-        tol=1e-5,
-        max_iter=200,
-        missing="error",
-        dtype="float64",
-        random_state=None,
-        warm_start=False,
-        n_threads=None,
-        verbose=0,
-        callback=None,
-    ):
-        self.n_components = n_components
-        self.algorithm = algorithm
-        self.rotation = rotation
-        self.tol = tol
-        self.max_iter = max_iter
-        self.missing = missing
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
 
 
 class SigmoidBeliefNet(OnlineMixin, _Latents):

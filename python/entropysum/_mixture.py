@@ -3,11 +3,10 @@
 import json
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from . import _data, _entropysum
-from ._base import Estimator, OnlineMixin
+from ._base import Estimator, LatentsMixin, OnlineMixin
 
 
 class _Components(OnlineMixin, Estimator):
@@ -427,7 +426,7 @@ class GaussianMixture(_Components):
 _NOISE = {"diagonal": "mfa", "tied": "mfa-tied", "isotropic": "mppca"}
 
 
-class MixtureOfFactorAnalyzers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Components):
+class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
     """Mixture of factor analysers, for many dimensions: covariances of low rank and noise.
 
     Parameters
@@ -512,40 +511,6 @@ class MixtureOfFactorAnalyzers(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         if self.noise not in _NOISE:
             raise ValueError(f"noise is {self.noise!r}, expected one of {', '.join(_NOISE)}")
         return _NOISE[self.noise]
-
-    @property
-    def _n_features_out(self):
-        return self.model_.n_latents
-
-    def transform(self, X):
-        """Return the posterior means of the latents of the most probable component: each component has latents of its own.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Points.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_latents)
-            Means of the latents.
-        """
-        return self.model_numbers("transform", X)
-
-    def reconstruct(self, X):
-        """Return the points that the posterior means of the latents stand for.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Points.
-
-        Returns
-        -------
-        X_reconstructed : ndarray of shape (n_samples, n_features)
-            What the model makes of the points.
-        """
-        return self.model_numbers("reconstruct", X)
 
     @classmethod
     def _is_for(cls, name):

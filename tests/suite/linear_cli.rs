@@ -3,47 +3,10 @@
 
 use crate::common;
 
+use common::place::Place;
 use common::{assert_close, fixture, numbers};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Runs a command; `DATA` is the folder of real data. Whether it succeeded, and what it printed.
-    fn run(&self, arguments: &str) -> (bool, String) {
-        let data = format!("{}/data", env!("CARGO_MANIFEST_DIR"));
-        let arguments = arguments.split(' ').map(|it| it.replace("DATA", &data));
-        let output = Command::new(env!("CARGO_BIN_EXE_entropysum"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .output()
-            .unwrap();
-        let (out, err) = (output.stdout, output.stderr);
-        (output.status.success(), String::from_utf8([out, err].concat()).unwrap())
-    }
-
-    fn json(&self, arguments: &str) -> Value {
-        let (success, text) = self.run(arguments);
-        assert!(success, "{arguments}: {text}");
-        serde_json::from_str(&text).unwrap_or_else(|fault| panic!("{arguments}: {fault}: {text}"))
-    }
-
-    fn refuse(&self, arguments: &str, expected: &str) {
-        let (success, text) = self.run(arguments);
-        assert!(!success && text.contains(expected), "{arguments}: {text}");
-    }
-}
 
 #[test]
 fn fit_reports_the_maximum_likelihood_of_the_fixture() {
@@ -54,7 +17,7 @@ fn fit_reports_the_maximum_likelihood_of_the_fixture() {
         for algorithm in ["closed-form", "px-em", "em"] {
             let report = place.json(&format!(
                 "fit DATA/iris.csv --model ppca --latent {latents} --algorithm {algorithm} --tol 1e-11 --max-iter 100000 \
-                 --json -q"
+                 -q"
             ));
             let number = |key: &str| report[key].as_f64().unwrap();
             assert_close(number("log_likelihood"), expected, 1e-8, algorithm);
@@ -83,9 +46,9 @@ fn models_come_back_from_files_and_a_fit_goes_on_from_them() {
     for model in ["ppca", "factor-analysis"] {
         for name in ["model.json", "model.safetensors"] {
             place.json(&format!(
-                "fit DATA/wine.csv --model {model} --latent 2 --algorithm px-em --max-iter 30 --tol 0 --json -q -o {name}"
+                "fit DATA/wine.csv --model {model} --latent 2 --algorithm px-em --max-iter 30 --tol 0 -q -o {name}"
             ));
-            let info = place.json(&format!("info {name} --json"));
+            let info = place.json(&format!("info {name}"));
             assert_eq!(info["model"], model);
             assert_eq!(numbers(&info["mean"]).len(), 13);
             assert_eq!(
@@ -95,9 +58,7 @@ fn models_come_back_from_files_and_a_fit_goes_on_from_them() {
             assert_eq!(info["noise_variance"].is_number(), model == "ppca");
             fs::write(place.path("start.json"), info.to_string()).unwrap();
             let go_on = |start: &str| {
-                place.json(&format!(
-                    "fit DATA/wine.csv --init {start} --max-iter 1 --tol 0 --json -q"
-                ))
+                place.json(&format!("fit DATA/wine.csv --init {start} --max-iter 1 --tol 0 -q"))
             };
             let (a, b) = (go_on(name), go_on("start.json"));
             assert_eq!(
@@ -106,7 +67,7 @@ fn models_come_back_from_files_and_a_fit_goes_on_from_them() {
             );
             // One more iteration is that of a longer run.
             let longer = place.json(&format!(
-                "fit DATA/wine.csv --model {model} --latent 2 --algorithm px-em --max-iter 31 --tol 0 --json -q"
+                "fit DATA/wine.csv --model {model} --latent 2 --algorithm px-em --max-iter 31 --tol 0 -q"
             ));
             assert_close(
                 a["lower_bound"].as_f64().unwrap(),
@@ -122,7 +83,7 @@ fn models_come_back_from_files_and_a_fit_goes_on_from_them() {
 fn transform_reconstruct_score_and_sample_write_tables() {
     let place = Place::new();
     let report = place.json(
-        "fit DATA/wine.csv --model factor-analysis --latent 3 --rotation varimax --json -q -o m.safetensors --history h.csv \
+        "fit DATA/wine.csv --model factor-analysis --latent 3 --rotation varimax -q -o m.safetensors --history h.csv \
          --plot p.svg",
     );
     assert_eq!(
@@ -142,7 +103,7 @@ fn transform_reconstruct_score_and_sample_write_tables() {
         assert_eq!(table.lines().count(), rows + 1, "{command}");
         assert_eq!(table.lines().next_back().unwrap().split(',').count(), columns, "{command}");
     }
-    let score = place.json("score m.safetensors DATA/wine.csv --json");
+    let score = place.json("score m.safetensors DATA/wine.csv");
     let fitted = report["log_likelihood"].as_f64().unwrap();
     assert_close(score["log_likelihood"].as_f64().unwrap(), fitted, 1e-12, "score");
     let (success, text) = place.run("info m.safetensors");
@@ -167,7 +128,7 @@ fn missing_entries_are_refused_or_left_out() {
     );
     for model in ["ppca", "factor-analysis"] {
         let report = place.json(&format!(
-            "fit holes.csv --model {model} --latent 1 --missing ignore --tol 1e-10 --max-iter 5000 --json -q"
+            "fit holes.csv --model {model} --latent 1 --missing ignore --tol 1e-10 --max-iter 5000 -q"
         ));
         assert_eq!(
             report["method"],
@@ -195,9 +156,9 @@ fn incomplete_points_are_scored_and_filled_in() {
     fs::write(place.path("holes.csv"), lines.join("\n")).unwrap();
     for model in ["ppca", "factor-analysis"] {
         let report = place.json(&format!(
-            "fit holes.csv --model {model} --latent 2 --missing ignore --tol 1e-9 --max-iter 5000 --json -q -o m.json"
+            "fit holes.csv --model {model} --latent 2 --missing ignore --tol 1e-9 --max-iter 5000 -q -o m.json"
         ));
-        let score = place.json("score m.json holes.csv --missing ignore --json");
+        let score = place.json("score m.json holes.csv --missing ignore");
         for key in ["log_likelihood", "bic"] {
             let (a, b) = (score[key].as_f64().unwrap(), report[key].as_f64().unwrap());
             assert_close(a, b, 1e-11, key);
@@ -213,7 +174,7 @@ fn incomplete_points_are_scored_and_filled_in() {
             .skip(1)
             .map(|line| line.split(',').map(|field| field.parse().unwrap()).collect())
             .collect();
-        let mean = numbers(&place.json("info m.json --json")["mean"]);
+        let mean = numbers(&place.json("info m.json")["mean"]);
         let error = |guess: &dyn Fn(usize, usize) -> f64| -> f64 {
             taken.iter().map(|&(i, d, truth)| (guess(i, d) - truth).powi(2)).sum()
         };
@@ -240,16 +201,16 @@ fn select_compares_numbers_of_latents_from_one_pass() {
     ] {
         let size = format!("DATA/wine.csv --model {model}{k} --max-iter 30");
         let report = place.json(&format!(
-            "select {size} --latent 1..4 --criterion bic --json -q --plot s.svg -o best.json"
+            "select {size} --latent 1..4 --criterion bic -q --plot s.svg -o best.json"
         ));
         let rows = report["candidates"].as_array().unwrap();
         let best =
             rows.iter().min_by(|a, b| a["bic"].as_f64().partial_cmp(&b["bic"].as_f64()).unwrap());
         let best = &best.unwrap()["latent"];
         assert_eq!((&report["best"]["n_latents"], &report["n_held_out"]), (best, &0.into()));
-        assert_eq!(&place.json("info best.json --json")["n_latents"], best);
+        assert_eq!(&place.json("info best.json")["n_latents"], best);
         for (row, h) in rows.iter().zip(1..) {
-            let alone = place.json(&format!("fit {size} --latent {h} --json -q"));
+            let alone = place.json(&format!("fit {size} --latent {h} -q"));
             assert_eq!(row["entropy_sum"], alone["entropy_sum"]["total"], "{model} {h}");
             assert_eq!((&row["bic"], &row["latent"]), (&alone["bic"], &h.into()));
             assert!(row["held_out_log_likelihood"].is_null());
@@ -261,8 +222,7 @@ fn select_compares_numbers_of_latents_from_one_pass() {
 
         // Held-out points are drawn by the seed, and the best by them is kept.
         let held_out = |more: &str| {
-            place
-                .json(&format!("select {size} --latent 1..4 --criterion held-out --json -q {more}"))
+            place.json(&format!("select {size} --latent 1..4 --criterion held-out -q {more}"))
         };
         let report = held_out("--plot s.svg --threads 1");
         assert_eq!((&report["n_points"], &report["n_held_out"]), (&142.into(), &36.into()));
@@ -296,7 +256,7 @@ fn columns_are_called_by_their_names() {
         fs::write(place.path(name), lines.join("\n")).unwrap();
     };
     let first = |line: &str| line.split(',').next().unwrap().to_owned();
-    let fit = "--model factor-analysis --latent 2 --max-iter 3000 --tol 0 --json";
+    let fit = "--model factor-analysis --latent 2 --max-iter 3000 --tol 0";
     write("copied.csv", "one,two,three,four,copy", &first);
     let report = place.json(&format!("fit copied.csv {fit} -q"));
     let warnings = report["warnings"].to_string();
@@ -373,19 +333,17 @@ fn check_certifies_the_gap_of_linear_models_on_points() {
         ("mppca -k 2 --latent 2", "Definition 1"),
     ] {
         let data = if model.starts_with("ppca") { "DATA/digits.npy" } else { "DATA/iris.csv" };
-        place.json(&format!(
-            "fit {data} --model {model} --max-iter 300 --json -q -o fitted.safetensors"
-        ));
-        let report = place.json(&format!("check fitted.safetensors {data} --draws 2 --json"));
+        place.json(&format!("fit {data} --model {model} --max-iter 300 -q -o fitted.safetensors"));
+        let report = place.json(&format!("check fitted.safetensors {data} --draws 2"));
         assert_eq!((&report["fulfilled"], &report["applies"]), (&true.into(), &applies.into()));
         let number = |key: &str| report["gap"][key].as_f64().unwrap();
         assert!(number("error").abs() < 1e-8, "{model}: {report}");
         assert!(number("gap").abs() < 1e-2, "{model}: learned from these points: {report}");
-        let report = place.json("check fitted.safetensors --draws 2 --json");
+        let report = place.json("check fitted.safetensors --draws 2");
         assert!(report["gap"].is_null(), "{report}");
     }
     for name in ["mfa-fixed-prior", "mppca-fixed-prior", "ppca-fixed-prior", "linear-fixed-noise"] {
-        let report = place.json(&format!("check {name} --json"));
+        let report = place.json(&format!("check {name}"));
         assert_eq!((&report["fulfilled"], &report["applies"]), (&false.into(), &Value::Null));
     }
 }

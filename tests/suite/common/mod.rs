@@ -1,5 +1,8 @@
 //! Helpers of the integration tests.
 
+#[cfg(feature = "cli")]
+pub mod place;
+
 use entropysum::Executor;
 use entropysum::Scalar;
 use entropysum::data::{DataSource, Points};

@@ -59,8 +59,7 @@ impl History {
             add(&MINIBATCH_COLUMNS, &|record| record.minibatch.map(|it| it.values().to_vec()));
         }
         if self.records.iter().any(|record| record.gap_halves.is_some()) {
-            let halves = |it: GapHalves| vec![it.prior, it.noise, it.sampling_error];
-            add(&HALVES_COLUMNS, &|record| record.gap_halves.map(halves));
+            add(&HALVES_COLUMNS, &|record| record.gap_halves.map(|it| it.values().to_vec()));
         }
         columns
     }
@@ -80,56 +79,36 @@ impl History {
             write!(writer, ",{}", HALVES_COLUMNS.join(","))?;
         }
         writeln!(writer)?;
-        for r in &self.records {
-            let sum = &r.entropy_sum;
-            write!(
-                writer,
-                "{},{:.6},{},{},{},{},{},{},{},{},{:e},{},{:e},{:e},{}",
-                r.iteration,
-                r.seconds,
-                r.points_seen,
-                sum.total(),
-                sum.posterior,
-                sum.prior,
-                sum.hidden,
-                sum.observable,
-                sum.base_measure,
-                r.lower_bound,
-                r.gap(),
-                r.log_likelihood,
-                r.delta(),
-                r.change,
-                r.active_components
-            )?;
-            if by_minibatches {
-                let minibatch = r.minibatch.unwrap_or_default();
-                // What is not known is left empty.
-                let known = |value: f64| match r.minibatch {
-                    Some(_) if !value.is_nan() => format!("{value:e}"),
-                    _ => String::new(),
-                };
-                write!(
-                    writer,
-                    ",{},{},{},{},{},{}",
-                    known(minibatch.step_size),
-                    known(minibatch.effective_points),
-                    known(minibatch.standard_error),
-                    known(minibatch.improvement),
-                    known(minibatch.remaining),
-                    known(minibatch.audit)
-                )?;
-            }
-            match r.gap_halves {
-                Some(half) => {
-                    write!(writer, ",{:e},{:e},{:e}", half.prior, half.noise, half.sampling_error)?;
+        for record in &self.records {
+            for (column, value) in COLUMNS.iter().zip(record.values()) {
+                let comma = if *column == COLUMNS[0] { "" } else { "," };
+                match *column {
+                    "seconds" => write!(writer, "{comma}{value:.6}")?,
+                    "gap" | "delta" | "change" => write!(writer, "{comma}{value:e}")?,
+                    _ => write!(writer, "{comma}{value}")?,
                 }
-                None if with_halves => write!(writer, ",,,")?,
-                None => {}
+            }
+            if by_minibatches {
+                write_known(writer, record.minibatch.map(|it| it.values()))?;
+            }
+            if with_halves {
+                write_known(writer, record.gap_halves.map(GapHalves::values))?;
             }
             writeln!(writer)?;
         }
         Ok(())
     }
+}
+
+/// Writes values, each after a comma. A value that is not known is left empty.
+fn write_known<const N: usize>(writer: &mut dyn Write, values: Option<[f64; N]>) -> io::Result<()> {
+    for value in values.unwrap_or([f64::NAN; N]) {
+        match value.is_nan() {
+            true => write!(writer, ",")?,
+            false => write!(writer, ",{value:e}")?,
+        }
+    }
+    Ok(())
 }
 
 impl IterRecord {
@@ -167,6 +146,13 @@ impl Minibatch {
             self.remaining,
             self.audit,
         ]
+    }
+}
+
+impl GapHalves {
+    /// The values of [`HALVES_COLUMNS`].
+    fn values(self) -> [f64; HALVES_COLUMNS.len()] {
+        [self.prior, self.noise, self.sampling_error]
     }
 }
 

@@ -119,7 +119,6 @@ pub fn check_files(inputs: &[&Path], targets: &[Target<'_>]) -> Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 enum Identity {
     /// Device and inode: links to a file have those of the file.
-    #[cfg(unix)]
     Node(u64, u64),
     /// The absolute path, of files that do not exist yet and of streams.
     Path(PathBuf),
@@ -127,12 +126,9 @@ enum Identity {
 
 impl Identity {
     fn of(path: &Path) -> Self {
-        #[cfg(unix)]
-        if let Ok(metadata) = path.metadata()
-            && metadata.is_file()
-        {
-            use std::os::unix::fs::MetadataExt;
-            return Self::Node(metadata.dev(), metadata.ino());
+        let metadata = path.metadata().ok().filter(|it| it.is_file());
+        if let Some((device, inode)) = metadata.as_ref().and_then(data::node) {
+            return Self::Node(device, inode);
         }
         let beside = || {
             let folder = path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));

@@ -129,13 +129,13 @@ fn descriptor(file: File) -> Descriptor {
 
 /// Device and inode of a file, where there are such numbers.
 #[cfg(unix)]
-fn node(metadata: &std::fs::Metadata) -> Option<(u64, u64)> {
+pub(crate) fn node(metadata: &std::fs::Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     Some((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(not(unix))]
-fn node(_: &std::fs::Metadata) -> Option<(u64, u64)> {
+pub(crate) fn node(_: &std::fs::Metadata) -> Option<(u64, u64)> {
     None
 }
 

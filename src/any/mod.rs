@@ -37,7 +37,7 @@ mod spec;
 pub use crate::store::Model;
 pub use model::{Latents, PerPoint, SampleSink, Sink};
 pub use online::AnyOnline;
-#[cfg(feature = "cli")]
-pub(crate) use source::with_points;
 pub use source::{InSource, OwnedSource, Precision, Source, sparse_families, table_options};
 pub use spec::AnySpec;
+#[cfg(feature = "cli")]
+pub(crate) use {model::scores, source::with_points};

@@ -201,7 +201,8 @@ impl Model {
     }
 }
 
-fn scores<T: Scalar, M: Density<T>>(
+/// Hands on log-densities or posterior probabilities.
+pub(crate) fn scores<T: Scalar, M: Density<T>>(
     model: &M,
     numbers: PerPoint,
     points: &dyn DataSource<T>,

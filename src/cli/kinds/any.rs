@@ -2,7 +2,7 @@
 
 use super::{Described, Kind, kind_of};
 pub use crate::any::{Latents, PerPoint};
-use crate::any::{SampleSink, Sink};
+use crate::any::{SampleSink, Sink, scores};
 use crate::cli::source::{Source, with_points};
 use crate::data::Schema;
 use crate::error::Result;
@@ -127,21 +127,18 @@ impl<M: Kind> AnyModel for M {
         executor: &Executor,
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        with_points!(source, points => match numbers {
-            PerPoint::LogDensity => {
-                inference::score_samples(self, points, executor, |_, values| sink(values))
+        match numbers {
+            PerPoint::LogDensity | PerPoint::Posterior => {
+                with_points!(source, points => scores(self, numbers, points, executor, sink))
             }
-            PerPoint::Posterior => {
-                inference::predict_proba(self, points, executor, |_, values| sink(values))
-            }
-            PerPoint::State => {
+            PerPoint::State => with_points!(source, points => {
                 let network = self.network().expect("states are those of networks");
                 inference::most_probable_states(network, points, executor, |_, values| sink(values))
-            }
+            }),
             PerPoint::Transform | PerPoint::Reconstruct => {
                 self.latents().expect("a model with latents").map(numbers, source, executor, sink)
             }
-        })
+        }
     }
 
     fn labels(

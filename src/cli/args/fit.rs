@@ -217,17 +217,24 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// Returns all these options, and whether they were typed.
-    pub fn given(&self) -> [(&'static str, bool); 7] {
+    /// Returns the options of the structure, which a model of `--init FILE` has too, and whether they were typed.
+    pub fn structure(&self) -> [(&'static str, bool); 5] {
         [
             ("--hidden", self.hidden.is_some()),
             ("--activation", self.activation.is_some()),
             ("--decoder", self.decoder.is_some()),
             ("--prior", self.prior.is_some()),
             ("--noise", self.noise.is_some()),
+        ]
+    }
+
+    /// Returns all these options, and whether they were typed.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let learning = [
             ("--learning-rate", self.learning_rate.is_some()),
             ("--learning-rate-schedule", self.learning_rate_schedule.is_some()),
-        ]
+        ];
+        self.structure().into_iter().chain(learning)
     }
 }
 

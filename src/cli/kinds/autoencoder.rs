@@ -17,17 +17,6 @@ use std::fmt::Write as _;
 /// The model that is called differently if its decoder is linear and its prior sparse.
 const SPARSE_CODING: &str = "sparse-coding";
 
-/// What the networks are is told by options, or by the model of `--init FILE`.
-fn options_of_networks(args: &FitArgs) -> [(&'static str, bool); 5] {
-    [
-        ("--hidden", args.network.hidden.is_some()),
-        ("--activation", args.network.activation.is_some()),
-        ("--decoder", args.network.decoder.is_some()),
-        ("--prior", args.network.prior.is_some()),
-        ("--noise", args.network.noise.is_some()),
-    ]
-}
-
 impl Kind for VariationalAutoencoder {
     type Spec = AutoencoderSpec;
 
@@ -66,7 +55,7 @@ impl Kind for VariationalAutoencoder {
         }
         let is_linear = match &given {
             Some(given) => {
-                let typed = options_of_networks(args).into_iter().find(|(_, typed)| *typed);
+                let typed = args.network.structure().into_iter().find(|(_, typed)| *typed);
                 if let Some((option, _)) = typed {
                     return given.disagrees(option, "networks of its own");
                 }

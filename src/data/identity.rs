@@ -28,7 +28,7 @@ impl Identity {
     pub fn of<T: Scalar>(source: &dyn DataSource<T>) -> Self {
         let mut buffer = BlockBuf::default();
         let hash = |place| {
-            let Range { start, end } = points_at(place, source.len());
+            let Range { start, end } = points_at(place, source.len(), POINTS);
             let block =
                 super::read(source, false, start, (end - start) as usize, &mut buffer).ok()?;
             let mut hash = Hash::default();
@@ -49,12 +49,13 @@ impl Identity {
         let differ =
             |(a, b): (&Option<u64>, &Option<u64>)| matches!((a, b), (Some(a), Some(b)) if a != b);
         let place = self.hashes.iter().zip(&other.hashes).position(differ)?;
-        Some(points_at(place as u64, self.len))
+        Some(points_at(place as u64, self.len, POINTS))
     }
 }
 
-fn points_at(place: u64, len: u64) -> Range<u64> {
-    let count = POINTS.min(len);
+/// Returns the points at one of [`PLACES`] places, at most so many.
+pub(super) fn points_at(place: u64, len: u64, at_most: u64) -> Range<u64> {
+    let count = at_most.min(len);
     // In 128 bits: products of lengths may be too long for 64.
     let start = u128::from(len - count) * u128::from(place) / u128::from(PLACES - 1);
     start as u64..start as u64 + count

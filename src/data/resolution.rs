@@ -1,11 +1,10 @@
 //! The distance of neighbouring values in each column, as rounding leaves it.
 
 use super::DataSource;
+use super::identity::{PLACES, points_at};
 use crate::block::BlockBuf;
 use crate::scalar::Scalar;
-
-/// Places that are looked at, from the first point to the last, evenly apart.
-const PLACES: u64 = 16;
+use std::ops::Range;
 
 /// Points at a place, and values at most.
 const POINTS: u64 = 256;
@@ -22,20 +21,14 @@ const DISTINCT: usize = 8;
 /// Whole numbers have 1, numbers with a decimal 0.1. Numbers that nobody has rounded come closer the more there are, so that the
 /// square of their distance is nothing beside their variance. Places that cannot be read are passed over.
 pub(crate) fn resolution<T: Scalar>(source: &dyn DataSource<T>) -> Vec<f64> {
-    let (len, dim) = (source.len(), source.dim());
-    let count = POINTS.min(VALUES / dim.max(1) as u64).max(1).min(len);
+    let dim = source.dim();
+    let at_most = POINTS.min(VALUES / dim.max(1) as u64).max(1);
     let mut columns = vec![Vec::new(); dim];
     let mut buffer = BlockBuf::default();
-    let mut next = 0;
     for place in 0..PLACES {
-        // In 128 bits: products of lengths may be too long for 64.
-        let start = u128::from(len - count) * u128::from(place) / u128::from(PLACES - 1);
-        let start = next.max(start as u64);
-        if start + count > len {
-            break;
-        }
-        next = start + count;
-        let Ok(block) = source.read(start, count as usize, &mut buffer) else { continue };
+        let Range { start, end } = points_at(place, source.len(), at_most);
+        let block = super::read(source, false, start, (end - start) as usize, &mut buffer);
+        let Ok(block) = block else { continue };
         for (values, column) in columns.iter_mut().zip(block.points.col_iter()) {
             values.extend(column.iter().map(|x| x.to_f64()).filter(|x| x.is_finite()));
         }

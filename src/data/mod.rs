@@ -55,6 +55,8 @@ mod open;
 mod parquet;
 #[cfg(feature = "files")]
 mod positioned;
+#[cfg(feature = "cli")]
+pub(crate) use positioned::node;
 #[cfg(feature = "files")]
 pub(crate) mod raw;
 #[cfg(feature = "files")]
@@ -215,7 +217,7 @@ impl<T: Scalar, S: DataSource<T> + ?Sized> DataSource<T> for Box<S> {
 }
 
 /// Returns whether a source stores sparse points.
-pub fn is_sparse<T: Scalar>(source: &dyn DataSource<T>) -> bool {
+pub fn is_sparse<T: Scalar>(source: &(impl DataSource<T> + ?Sized)) -> bool {
     source.read_sparse(0, 0, &mut BlockBuf::default()).is_some()
 }
 
@@ -231,8 +233,7 @@ pub(crate) fn read<'a, T: Scalar>(
     count: usize,
     buffer: &'a mut BlockBuf<T>,
 ) -> Result<Block<'a, T>> {
-    let is_sparse = sparse && source.read_sparse(0, 0, &mut BlockBuf::default()).is_some();
-    let block = if is_sparse {
+    let block = if sparse && is_sparse(source) {
         source.read_sparse(start, count, buffer).expect("a source is sparse everywhere")
     } else {
         source.read(start, count, buffer)?

@@ -2,8 +2,9 @@
 
 use super::adam::{Adam, Moments, PIECE};
 use crate::block::{Block, BlockBuf};
-use crate::data::DataSource;
+use crate::data::{self, DataSource};
 use crate::em::checkpoint::{damaged, decode, encode};
+use crate::em::lanes::{self, LANE_MEMORY};
 use crate::em::learner::{Batch, Learner, Maximizer};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
@@ -19,11 +20,7 @@ use crate::stats::SuffStats;
 use crate::work::Workers;
 
 /// Points that make up for what a lane costs: the sum of its gradient.
-const MIN_POINTS_PER_LANE: usize = 64;
-
-/// Lanes at most, and bytes of their gradients.
-const MAX_LANES: usize = 32;
-const LANE_MEMORY: usize = 64 << 20;
+const MIN_POINTS_PER_LANE: u64 = 64;
 
 /// Random streams of samples are other ones than those of starts and orders.
 const NOISE: u64 = 0x6e6f_6973_6520_7661;
@@ -131,12 +128,11 @@ impl<T: Scalar> AutoencoderLearner<T> {
         Self { maximizer, packed, lanes: Vec::new(), seed }
     }
 
-    /// Makes as many lanes as so many points have. Returns their number and the points of each.
+    /// Makes the lanes for `n` points. Returns the number of lanes, and of points in a lane.
     fn prepare_lanes(&mut self, n: usize) -> (usize, usize) {
         let model = &self.maximizer.model;
-        let by_memory = LANE_MEMORY / (size_of::<T>() * model.n_network_parameters());
-        let most = by_memory.clamp(1, MAX_LANES);
-        let count = 1 << (n / MIN_POINTS_PER_LANE).clamp(1, most).ilog2();
+        let bytes = size_of::<T>() * model.n_network_parameters();
+        let count = lanes::count(n as u64, MIN_POINTS_PER_LANE, bytes, LANE_MEMORY) as usize;
         let per_lane = n.div_ceil(count);
         if self.lanes.len() < count {
             self.lanes.resize_with(count, || (Lane::new(model), BlockBuf::default()));
@@ -171,7 +167,7 @@ impl<T: Scalar> Learner<T> for AutoencoderLearner<T> {
             let end = ((index + 1) * per_lane).min(n);
             for start in (index * per_lane..end).step_by(TILE_POINTS) {
                 let count = TILE_POINTS.min(end - start);
-                let block = batch.read(start as u64, count, buffer)?;
+                let block = data::read(batch, false, start as u64, count, buffer)?;
                 let noise = |i: usize, row: &mut [T]| {
                     fill_normal(&mut rng::stream(key, (start + i) as u64), row);
                 };
@@ -215,7 +211,7 @@ impl<T: Scalar> Learner<T> for AutoencoderLearner<T> {
         let mut buffer = BlockBuf::default();
         (0..points.len()).step_by(TILE_POINTS).find_map(|start| {
             let count = (points.len() - start).min(TILE_POINTS as u64) as usize;
-            match points.read(start, count, &mut buffer) {
+            match data::read(points, false, start, count, &mut buffer) {
                 Err(fault) => Some(fault),
                 Ok(block) if has_bad_value(block) => Some(first_fault(points, &[], block).into()),
                 Ok(_) => None,
@@ -240,13 +236,13 @@ fn has_bad_value<T: Scalar>(block: Block<'_, T>) -> bool {
 /// Returns statistics of all points of a source under a model, with one sample for each point.
 ///
 /// # Errors
-/// If dimensions differ, or a point cannot be read or has a value that is not finite.
+/// If dimensions differ, if reading fails, or if a value of a point is not finite.
 pub(crate) fn statistics<T: Scalar>(
     model: &VariationalAutoencoder,
     source: &dyn DataSource<T>,
     executor: &Executor,
 ) -> Result<SuffStats> {
-    crate::data::check_source(source, model.dim())?;
+    data::check_source(source, model.dim())?;
     let adam = Adam::new(model, 0.0, super::LearningRateSchedule::Constant, 1);
     let mut learner = AutoencoderLearner::new(model.clone(), adam, 0, executor);
     Ok(learner.e_step(&Batch::whole(source), executor)?.moments)

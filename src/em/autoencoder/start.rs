@@ -2,8 +2,8 @@
 
 use super::AutoencoderSpec;
 use crate::block::BlockBuf;
-use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
+use crate::data::{self, DataSource};
 use crate::em::fitting::Fitting;
 use crate::error::{DataError, Error, Result};
 use crate::model::{Layer, Noise, VariationalAutoencoder, VariationalAutoencoderParts};
@@ -119,7 +119,8 @@ fn units<T: Scalar>(source: &dyn DataSource<T>, skips: bool) -> Result<(Vec<f64>
     let n_pieces = n.min(POINTS).div_ceil(READ);
     for piece in 0..n_pieces {
         let start = (u128::from(n) * u128::from(piece) / u128::from(n_pieces)) as u64;
-        let block = source.read(start, READ.min(n - start) as usize, &mut buffer)?;
+        let count = READ.min(n - start) as usize;
+        let block = data::read(source, false, start, count, &mut buffer)?;
         for (i, row) in block.points.row_iter().enumerate() {
             if row.iter().any(|value| !value.is_finite()) {
                 if skips {

@@ -56,7 +56,7 @@ impl Score {
 /// Computes the mean log-density of points and the terms of information criteria.
 ///
 /// # Errors
-/// If dimensions differ, there are no points, or a point cannot be read or has no finite density.
+/// If dimensions differ, if the source is empty, if reading fails, or if a point has no finite density.
 pub fn score<T: Scalar, M: Density<T>>(
     model: &M,
     source: &dyn DataSource<T>,

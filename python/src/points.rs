@@ -40,7 +40,7 @@ pub struct Points<'py> {
     columns: Option<Columns>,
     /// Whether missing values of files are read as NaN.
     pub ignore_missing: bool,
-    /// Whether rows of files that are no points are left out.
+    /// Whether to skip rows of files that the model is not for.
     skip_bad_rows: bool,
 }
 

@@ -99,7 +99,7 @@ impl<'a> Source<'a> {
         with_points!(self, points => points.len())
     }
 
-    /// Returns whether there are no points.
+    /// Tells whether the source is empty.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }

@@ -19,7 +19,7 @@ const STEP: f64 = 7.4e-4;
 /// the noise.
 ///
 /// # Errors
-/// If dimensions differ, there are no points, or a point cannot be read or has a value that is not finite.
+/// If dimensions differ, if the source is empty, if reading fails, or if a value of a point is not finite.
 pub fn certify_autoencoder<T: Scalar>(
     model: &VariationalAutoencoder,
     source: &dyn DataSource<T>,

@@ -21,7 +21,7 @@ const STEP: f64 = 7.4e-4;
 /// the variances of the priors, and along `β = -ψ`, which scales the noise.
 ///
 /// # Errors
-/// If dimensions differ, there are no points, or a point cannot be read or has a value that is not finite.
+/// If dimensions differ, if the source is empty, if reading fails, or if a value of a point is not finite.
 ///
 /// ```
 /// use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure};

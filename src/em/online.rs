@@ -126,7 +126,7 @@ impl<T: Scalar, M: EStep<T>> Online<T, M> {
     /// One step of stepwise EM on a block of points: the minibatch. The same bits on any number of threads.
     ///
     /// # Errors
-    /// If dimensions differ, there are no points, or one of them has no finite log-evidence; the learner is then as before.
+    /// If dimensions differ, if the block is empty, or if a point has no finite log-evidence. The learner is then as before.
     pub fn partial_fit(&mut self, block: Block<'_, T>, executor: &Executor) -> Result<Step> {
         if block.dim() != self.learner.model().dim() {
             let (found, expected) = (block.dim(), self.learner.model().dim());

@@ -394,6 +394,18 @@ mod tests {
         assert_eq!(covariance, before);
     }
 
+    /// A column of one value stands at its floor, and its covariances are rounding errors.
+    #[test]
+    fn a_variance_at_its_floor_is_not_lifted() {
+        let (floor, rounding) = (4e-6, 4e-9);
+        let before = vec![4.0, 1.0, rounding, 1.0, 3.0, -rounding, rounding, -rounding, floor];
+        let mut covariance = before.clone();
+        assert!(!Shape::Full.lift(&mut covariance, 3, &[4e-6, 3e-6, floor]));
+        assert_eq!(covariance, before);
+        covariance[8] = 0.9 * floor;
+        assert!(Shape::Full.lift(&mut covariance, 3, &[4e-6, 3e-6, floor]));
+    }
+
     #[test]
     fn one_logarithm_for_many_is_their_sum() {
         assert_eq!(sum_of_ln(&[]), 0.0);

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import entropysum
-from entropysum import PPCA, FactorAnalysis, GaussianMixture, Mixture, MixtureOfFactorAnalyzers, SigmoidBeliefNet
+from entropysum import (
+    PPCA,
+    FactorAnalysis,
+    GaussianMixture,
+    Mixture,
+    MixtureOfFactorAnalyzers,
+    SigmoidBeliefNet,
+    SparseCoding,
+    VariationalAutoencoder,
+)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -146,6 +155,17 @@ def test_weights_count_as_repeated_points(clusters):
     assert weighted.score(points, sample_weight=weights) == pytest.approx(repeated.score(np.repeat(points, weights, axis=0)))
 
 
+@pytest.mark.parametrize("n", [300, 5000])
+def test_starts_are_those_of_points_repeated_in_place(clusters, n):
+    rng = np.random.default_rng(3)
+    points = clusters[rng.integers(0, 900, n)] + rng.normal(0, 0.1, (n, 4))
+    weights = rng.integers(0, 4, n)
+    weighted = GaussianMixture(3, random_state=0, tol=1e-9).fit(points, sample_weight=weights)
+    repeated = GaussianMixture(3, random_state=0, tol=1e-9).fit(np.repeat(points, weights, axis=0))
+    np.testing.assert_allclose(weighted.means_, repeated.means_, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(weighted.entropy_sums_[:3], repeated.entropy_sums_[:3], rtol=1e-9)
+
+
 def test_minibatches_learn_what_batches_learn(clusters):
     points = np.tile(clusters, (20, 1)) + np.random.default_rng(1).normal(0, 0.01, (18000, 4))
     batch = GaussianMixture(3, random_state=0).fit(points)
@@ -215,6 +235,8 @@ def test_networks_find_causes():
         MixtureOfFactorAnalyzers(2, 1, noise="tied", random_state=0),
         PPCA(2),
         FactorAnalysis(1),
+        VariationalAutoencoder(2, hidden_layer_sizes=4, epochs=1, random_state=0),
+        SparseCoding(3, hidden_layer_sizes=4, epochs=1, random_state=0),
     ],
     ids=lambda it: f"{type(it).__name__}",
 )

@@ -15,6 +15,9 @@ pub(in crate::em) const POINTS_PER_COMPONENT: u64 = 256;
 /// Points of the subsample at least, where there are as many.
 pub(super) const MIN_SUBSAMPLE: u64 = 4096;
 
+/// Points that are read at once where all are read.
+const BLOCK: usize = 4096;
+
 /// Points of a stretch that are tried where bad ones are left out.
 const TRIES: usize = 16;
 
@@ -48,14 +51,13 @@ impl<T: Scalar> Sample<T> {
         self.values.len() / self.dim
     }
 
-    /// Adds point `i` of a block, or puts it in the place of another.
+    /// Adds point `i` of a block.
     pub(super) fn take(
         &mut self,
         source: &dyn DataSource<T>,
         domains: &[Domain],
         block: Block<'_, T>,
         i: usize,
-        place: Option<usize>,
     ) -> Result<()> {
         let value = |d: usize| block.points[(i, d)].to_f64();
         if let Some((column, message)) = domains.iter().find_map(|domain| domain.fault(value)) {
@@ -68,19 +70,9 @@ impl<T: Scalar> Sample<T> {
             };
             return Err(fault.into());
         }
-        let row = (0..self.dim).map(|d| block.points[(i, d)]);
-        match place {
-            None => self.values.extend(row),
-            Some(place) => self.values[place * self.dim..]
-                .iter_mut()
-                .zip(row)
-                .for_each(|(to, from)| *to = from),
-        }
+        self.values.extend((0..self.dim).map(|d| block.points[(i, d)]));
         if let (Some(weights), Some(from)) = (&mut self.weights, block.weights) {
-            match place {
-                None => weights.push(from[i]),
-                Some(place) => weights[place] = from[i],
-            }
+            weights.push(from[i]);
         }
         Ok(())
     }
@@ -90,7 +82,10 @@ impl<T: Scalar> Sample<T> {
     }
 }
 
-/// Draws `wanted` points of positive weight without replacement, or takes all where there are no more.
+/// Draws `wanted` points, or takes all of positive weight where there are no more.
+///
+/// Draws one point of each of `wanted` stretches of equal weight, in the order of the source. So points are drawn in proportion to
+/// their weights and count alike then; a point of weight 3 is as good as the same point three times in a row.
 pub(super) fn subsample<T: Scalar>(
     source: &dyn DataSource<T>,
     domains: &[Domain],
@@ -100,47 +95,35 @@ pub(super) fn subsample<T: Scalar>(
 ) -> Result<Sample<T>> {
     let n = source.len();
     let mut buffer = BlockBuf::default();
-    let weighted = n > 0 && data::read(source, false, 0, 1, &mut buffer)?.weights.is_some();
-    let mut sample =
-        Sample { values: Vec::new(), weights: weighted.then(Vec::new), dim: source.dim() };
-    if n > wanted && !weighted {
-        // One point of each of `wanted` equal stretches: no duplicates, and one pass in file order.
+    let weights = CumulativeWeights::of(source, wanted)?;
+    let total = weights.as_ref().map_or(n as f64, CumulativeWeights::total);
+    let mut sample = Sample { values: Vec::new(), weights: None, dim: source.dim() };
+    if total > wanted as f64 {
         for k in 0..wanted {
-            let bound = |k: u64| (u128::from(n) * u128::from(k) / u128::from(wanted)) as u64;
-            let (low, high) = (bound(k), bound(k + 1));
             for _ in 0..if skips { TRIES } else { 1 } {
-                let block =
-                    data::read(source, false, low + rng::below(rng, high - low), 1, &mut buffer)?;
+                let position = position(k, wanted, total, rng::uniform(rng));
+                let row = match &weights {
+                    None => position as u64,
+                    Some(weights) => weights.row_at(source, position)?,
+                };
+                let block = data::read(source, false, row, 1, &mut buffer)?;
                 if !skips || is_for(domains, block, 0) {
-                    sample.take(source, domains, block, 0, None)?;
+                    sample.take(source, domains, block, 0)?;
                     break;
                 }
             }
         }
         return Ok(sample);
     }
-    // Which points have weight shows only on the way: a reservoir (Vitter's algorithm R), which also takes all.
-    let (mut start, mut seen) = (0, 0);
-    while start < n {
-        let count = (n - start).min(4096);
-        let block = data::read(source, false, start, count as usize, &mut buffer)?;
+    sample.weights = weights.is_some().then(Vec::new);
+    for start in (0..n).step_by(BLOCK) {
+        let block = read_block(source, start, &mut buffer)?;
         for i in 0..block.len() {
-            if block.weights.is_some_and(|weights| !(weights[i] > 0.0))
-                || skips && !is_for(domains, block, i)
-            {
-                continue;
-            }
-            seen += 1;
-            if seen <= wanted {
-                sample.take(source, domains, block, i, None)?;
-            } else {
-                let place = rng::below(rng, seen);
-                if place < wanted {
-                    sample.take(source, domains, block, i, Some(place as usize))?;
-                }
+            let has_weight = block.weights.is_none_or(|weights| weights[i] > 0.0);
+            if has_weight && (!skips || is_for(domains, block, i)) {
+                sample.take(source, domains, block, i)?;
             }
         }
-        start += count;
     }
     if sample.values.is_empty() {
         let message = match skips {
@@ -152,6 +135,125 @@ pub(super) fn subsample<T: Scalar>(
     Ok(sample)
 }
 
+/// Returns a place in the `k`-th of `wanted` stretches of a total, as the part of the stretch says. Stretches end at whole numbers, so
+/// that weights that count points are cut as points are.
+fn position(k: u64, wanted: u64, total: f64, part: f64) -> f64 {
+    let end = |k: u64| match k == wanted {
+        true => total,
+        false => (total * k as f64 / wanted as f64).floor(),
+    };
+    let (low, high) = (end(k), end(k + 1));
+    low + (high - low) * part
+}
+
+fn read_block<'a, T: Scalar>(
+    source: &'a dyn DataSource<T>,
+    start: u64,
+    buffer: &'a mut BlockBuf<T>,
+) -> Result<Block<'a, T>> {
+    let count = (source.len() - start).min(BLOCK as u64);
+    data::read(source, false, start, count as usize, buffer)
+}
+
+/// Sums of the weights of a source up to the end of each block of [`BLOCK`] points.
+struct CumulativeWeights {
+    ends: Vec<f64>,
+    /// What weights are multiplied by: 1 if they count points.
+    scale: f64,
+}
+
+impl CumulativeWeights {
+    /// Sums the weights of a source, if it has weights. A small total of many points counts no points, and is scaled to their number.
+    fn of<T: Scalar>(source: &dyn DataSource<T>, wanted: u64) -> Result<Option<Self>> {
+        let (n, mut buffer) = (source.len(), BlockBuf::default());
+        let (mut ends, mut total) = (Vec::new(), 0.0);
+        for start in (0..n).step_by(BLOCK) {
+            let Some(weights) = read_block(source, start, &mut buffer)?.weights else {
+                return Ok(None);
+            };
+            total += weights.iter().sum::<f64>();
+            ends.push(total);
+        }
+        let counts_points = n <= wanted || total >= wanted as f64 || total == 0.0;
+        Ok(Some(Self { ends, scale: if counts_points { 1.0 } else { n as f64 / total } }))
+    }
+
+    fn total(&self) -> f64 {
+        self.scale * self.ends.last().copied().unwrap_or_default()
+    }
+
+    /// Returns the row whose share of the weights covers a position.
+    fn row_at<T: Scalar>(&self, source: &dyn DataSource<T>, position: f64) -> Result<u64> {
+        let position = position / self.scale;
+        // The last block with weights takes what rounding leaves.
+        let last = self.ends.last().copied().unwrap_or_default();
+        let last = self.ends.partition_point(|&end| end < last);
+        let k = self.ends.partition_point(|&end| end <= position).min(last);
+        let mut left = position - if k == 0 { 0.0 } else { self.ends[k - 1] };
+        let start = (k * BLOCK) as u64;
+        let (mut row, mut buffer) = (start, BlockBuf::default());
+        let weights = read_block(source, start, &mut buffer)?.weights.unwrap_or_default();
+        for (i, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+            row = start + i as u64;
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
+        }
+        Ok(row)
+    }
+}
+
 fn is_for<T: Scalar>(domains: &[Domain], block: Block<'_, T>, i: usize) -> bool {
     domains.iter().all(|domain| domain.fault(|d| block.points[(i, d)].to_f64()).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Points;
+    use crate::rng::stream;
+
+    fn drawn(values: &[f64], weights: Option<Vec<f64>>, wanted: u64) -> Sample<f64> {
+        let points = Points::from_rows(values, 1).unwrap();
+        let points = match weights {
+            Some(weights) => points.with_weights(weights).unwrap(),
+            None => points,
+        };
+        subsample(&points, &[], wanted, false, &mut stream(5, 0)).unwrap()
+    }
+
+    #[test]
+    fn weights_that_count_points_draw_what_repeated_points_draw() {
+        let values: Vec<f64> = (0..20_000).map(f64::from).collect();
+        let weights: Vec<f64> = (0..20_000).map(|i| f64::from(i * i % 7 % 4)).collect();
+        let repeated: Vec<f64> = (values.iter().zip(&weights))
+            .flat_map(|(value, weight)| std::iter::repeat_n(*value, *weight as usize))
+            .collect();
+        for wanted in [1, 100, 4096, repeated.len() as u64 - 1] {
+            let weighted = drawn(&values, Some(weights.clone()), wanted);
+            assert_eq!(weighted.values, drawn(&repeated, None, wanted).values, "{wanted}");
+            assert!(weighted.weights.is_none());
+        }
+        let all = drawn(&values, Some(weights.clone()), repeated.len() as u64);
+        assert_eq!(all.len(), weights.iter().filter(|weight| **weight > 0.0).count());
+    }
+
+    #[test]
+    fn points_are_drawn_in_proportion_to_weights_of_any_size() {
+        let values: Vec<f64> = (0..10_000).map(f64::from).collect();
+        for scale in [1e-9, 0.1, 1.0, 1e9] {
+            // The second half weighs three times as much as the first, and every tenth point nothing.
+            let weight = |i: usize| match (i % 10, i < 5000) {
+                (0, _) => 0.0,
+                (_, true) => scale,
+                _ => 3.0 * scale,
+            };
+            let sample = drawn(&values, Some((0..10_000).map(weight).collect()), 4000);
+            assert_eq!(sample.len(), 4000, "{scale}");
+            assert!(sample.values.iter().all(|value| *value as usize % 10 != 0), "{scale}");
+            let early = sample.values.iter().filter(|value| **value < 5000.0).count();
+            assert!(early.abs_diff(1000) < 5, "{early} of 4000 at {scale}");
+        }
+    }
 }

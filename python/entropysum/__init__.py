@@ -6,6 +6,7 @@ points.
 
 import os
 
+from ._autoencoder import SparseCoding, VariationalAutoencoder
 from ._base import FitWarning
 from ._entropysum import Model, __version__, families, known_parameters
 from ._latent import PPCA, FactorAnalysis, SigmoidBeliefNet
@@ -21,6 +22,8 @@ __all__ = [
     "Model",
     "PPCA",
     "SigmoidBeliefNet",
+    "SparseCoding",
+    "VariationalAutoencoder",
     "__version__",
     "families",
     "known_parameters",
@@ -28,7 +31,16 @@ __all__ = [
     "plot_selection",
 ]
 
-_ESTIMATORS = [GaussianMixture, MixtureOfFactorAnalyzers, PPCA, FactorAnalysis, SigmoidBeliefNet, Mixture]
+_ESTIMATORS = [
+    GaussianMixture,
+    MixtureOfFactorAnalyzers,
+    PPCA,
+    FactorAnalysis,
+    SigmoidBeliefNet,
+    VariationalAutoencoder,
+    SparseCoding,
+    Mixture,
+]
 
 
 def load(path):

@@ -38,7 +38,11 @@ _SETTINGS = {
     "batch_size": None,
     "epochs": 5,
     "polish": 0,
+    "network": None,
 }
+
+#: Records between two looks at held-out points: an epoch has twenty, or one a minibatch if there are fewer.
+_AUDIT = 5
 
 
 def _in_python(text):
@@ -131,7 +135,9 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         """Return the model to start from, or None for a fresh start."""
         return self.model_ if self.warm_start and hasattr(self, "model_") else None
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(
+        self, X, y=None, sample_weight=None, *, checkpoint=None, checkpoint_every=60.0, resume=False, held_out=None, audit=_AUDIT
+    ):
         """Learn the model from points.
 
         Ctrl-C ends the fit within half a second. The model of the last iteration is kept, and KeyboardInterrupt is raised.
@@ -145,6 +151,16 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
             Not used, present for consistency with scikit-learn.
         sample_weight : array-like of shape (n_samples,), default=None
             Number of times that each point counts.
+        checkpoint : path-like, default=None
+            File to keep the state of the fit in. A fit from the same points with the same parameters can go on from it.
+        checkpoint_every : float, default=60.0
+            Seconds between two states.
+        resume : bool, default=False
+            Whether to go on from ``checkpoint`` if there is such a file. The model is that of a fit without interruption, to the bit.
+        held_out : array-like of shape (n_samples, n_features), default=None
+            Points that a fit by minibatches does not learn from. Their mean log-density is ``history_["audit"]``.
+        audit : int, default=5
+            Records of the history between two looks at ``held_out``; an epoch has 20, or one for each minibatch if there are fewer.
 
         Returns
         -------
@@ -154,7 +170,14 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         points = self._points(X, sample_weight, reset=True)
         start = self._start(X, points)
         self._online = None
-        fit, exception = _entropysum.fit(points, self._settings(X, start), self._callback())
+        keep = {
+            "checkpoint": None if checkpoint is None else os.fspath(checkpoint),
+            "every": float(checkpoint_every),
+            "resume": bool(resume),
+            "held_out": None if held_out is None else self._held_out(held_out, points),
+            "audit": 0 if held_out is None else int(audit),
+        }
+        fit, exception = _entropysum.fit(points, self._settings(X, start), keep, self._callback())
         if getattr(self, "verbose", 0) and sys.stderr.isatty():
             print(file=sys.stderr)
         self._take(fit.model)
@@ -172,6 +195,15 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
             raise exception
         self._warn()
         return self
+
+    def _held_out(self, held_out, points):
+        """Return points that are held out, in the precision of those that the fit learns from."""
+        if getattr(self, "batch_size", None) is None and getattr(self, "algorithm", None) not in ("stepwise", "incremental"):
+            raise ValueError("held_out is for fits by minibatches: give batch_size, or compute score(held_out) after the fit")
+        found = self._points(held_out)
+        if isinstance(found["values"], np.ndarray) and isinstance(points["values"], np.ndarray):
+            found["values"] = found["values"].astype(points["values"].dtype, copy=False)
+        return found
 
     def _callback(self):
         callbacks = [self.callback] if getattr(self, "callback", None) is not None else []

@@ -94,8 +94,15 @@ class Fit:
     @property
     def notes(self) -> list[str]: ...
 
+class Keep(TypedDict):
+    checkpoint: str | None
+    every: float
+    resume: bool
+    held_out: Points | None
+    audit: int
+
 def fit(
-    points: Points, settings: dict[str, Any], callback: Callable[[dict[str, Any]], Any] | None = None
+    points: Points, settings: dict[str, Any], keep: Keep, callback: Callable[[dict[str, Any]], Any] | None = None
 ) -> tuple[Fit, BaseException | None]: ...
 def start(points: Points, settings: dict[str, Any]) -> Model: ...
 def families() -> list[str]: ...

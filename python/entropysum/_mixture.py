@@ -381,19 +381,17 @@ class GaussianMixture(_Components):
         start = super()._start(X, points)
         if start is not None or all(given is None for given in (self.weights_init, self.means_init, self.precisions_init)):
             return start
-        arrays = _entropysum.start(points, self._settings(X)).arrays()
-        given = {"weights": self.weights_init, "means": self.means_init}
-        if self.precisions_init is not None:
-            precisions = np.asarray(self.precisions_init, dtype=float)
+        given = {"weights": self.weights_init, "means": self.means_init, "covariances": self.precisions_init}
+        given = {name: np.asarray(values, dtype=float) for name, values in given.items() if values is not None}
+        if "covariances" in given:
             is_matrix = self.covariance_type in ("full", "tied")
-            given["covariances"] = np.linalg.inv(precisions) if is_matrix else 1 / precisions
-        for name, values in given.items():
-            if values is not None:
-                values = np.asarray(values, dtype=float)
-                if values.shape != arrays[name].shape and len(arrays["weights"]) == self.n_components:
-                    raise ValueError(f"{name}_init has shape {values.shape}, expected {arrays[name].shape}")
-                arrays[name] = values
-        content = {"model": self._model_name(X)} | {name: values.tolist() for name, values in arrays.items()}
+            given["covariances"] = np.linalg.inv(given["covariances"]) if is_matrix else 1 / given["covariances"]
+        # A start takes a while, and is of no use if all is given.
+        arrays = {} if len(given) == 3 else _entropysum.start(points, self._settings(X)).arrays()
+        for name, values in arrays.items():
+            if name in given and given[name].shape != values.shape and len(arrays["weights"]) == self.n_components:
+                raise ValueError(f"{name}_init has shape {given[name].shape}, expected {values.shape}")
+        content = {"model": self._model_name(X)} | {name: values.tolist() for name, values in (arrays | given).items()}
         return _entropysum.Model.from_bytes(json.dumps(content).encode())
 
     @property

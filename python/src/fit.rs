@@ -4,20 +4,23 @@ use crate::model::Model;
 use crate::points::Points;
 use crate::raise;
 use crate::watch::watched;
-use entropysum::any::{self, AnySpec, Source};
+use entropysum::any::{self, AnySpec, CheckpointFile, Run, Source};
 use entropysum::data::{BadRows, Columns, Schema};
 use entropysum::em::{
-    FactorAnalyzersSpec, Init, LinearGaussianAlgorithm, LinearGaussianSpec, MixtureSpec, SbnSpec,
-    StreamAlgorithm, StreamConfig,
+    AutoencoderSpec, FactorAnalyzersSpec, Init, LearningRateSchedule, LinearGaussianAlgorithm,
+    LinearGaussianSpec, MixtureSpec, SbnSpec, StreamAlgorithm, StreamConfig,
 };
 use entropysum::family::{KnownParameters, Regularization, registry};
-use entropysum::model::{LatentPosterior, Noise, NoiseStructure, Posterior, Rotation};
+use entropysum::model::{
+    Activation, LatentPosterior, LatentPrior, Noise, NoiseStructure, Posterior, Rotation,
+};
 use entropysum::monitor::Monitor;
 use entropysum::{Config, Error, Executor, Result};
 use numpy::IntoPyArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What to fit and how. Python gives all items; those that a model has no use for are `None`.
@@ -49,6 +52,77 @@ pub struct Settings {
     batch_size: Option<usize>,
     epochs: usize,
     polish: usize,
+    network: Option<Network>,
+}
+
+/// The part of the settings that autoencoders have.
+#[derive(Debug, FromPyObject)]
+#[pyo3(from_item_all)]
+struct Network {
+    hidden: Vec<usize>,
+    activation: String,
+    decoder: String,
+    prior: String,
+    noise: String,
+    learning_rate: f64,
+    schedule: String,
+    patience: usize,
+}
+
+impl Network {
+    fn spec(&self, name: &str, latents: usize) -> Result<AutoencoderSpec> {
+        let spec = match name {
+            "sparse-coding" => AutoencoderSpec::sparse_coding(latents),
+            _ => AutoencoderSpec::new(latents),
+        };
+        let decoder = named("decoder", &self.decoder, &["mlp", "linear"], |name| name)?;
+        let noises = [Noise::Isotropic, Noise::Diagonal];
+        Ok(spec
+            .hidden(self.hidden.iter().copied().filter(|&units| units > 0).collect())
+            .decoder_is_linear(decoder == "linear")
+            .activation(named("activation", &self.activation, &Activation::ALL, Activation::name)?)
+            .prior(named("prior", &self.prior, &LatentPrior::ALL, LatentPrior::name)?)
+            .noise(named("noise", &self.noise, &noises, noise_name)?))
+    }
+
+    /// Sets what a fit that goes on from a model may set anew.
+    fn steps(&self, spec: AutoencoderSpec) -> Result<AutoencoderSpec> {
+        let all = LearningRateSchedule::ALL;
+        let schedule = named("learning_rate", &self.schedule, &all, LearningRateSchedule::name)?;
+        Ok(spec.learning_rate(self.learning_rate).schedule(schedule).patience(self.patience))
+    }
+}
+
+fn noise_name(noise: Noise) -> &'static str {
+    match noise {
+        Noise::Isotropic => "scalar",
+        Noise::Diagonal => "diagonal",
+    }
+}
+
+/// Where a fit is kept, and on which points it is audited.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Keep<'py> {
+    checkpoint: Option<PathBuf>,
+    every: f64,
+    resume: bool,
+    held_out: Option<Points<'py>>,
+    audit: usize,
+}
+
+impl Keep<'_> {
+    fn file(&self) -> Result<Option<CheckpointFile>> {
+        let Some(path) = self.checkpoint.clone() else { return Ok(None) };
+        let every = seconds("checkpoint_every", self.every)?;
+        // The fit warns at its end.
+        Ok(Some(CheckpointFile { path, every, resume: self.resume, complain: |_| () }))
+    }
+}
+
+fn seconds(setting: &str, value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|fault| Error::Config(format!("{setting} is {value}: {fault}")))
 }
 
 /// Returns the value of this name.
@@ -91,7 +165,7 @@ impl Settings {
         }
     }
 
-    fn stream(&self) -> Option<StreamConfig> {
+    fn stream(&self, audit: usize) -> Option<StreamConfig> {
         let default = StreamConfig::default();
         Some(
             StreamConfig::default()
@@ -99,14 +173,15 @@ impl Settings {
                 .batch_size(self.batch_size.unwrap_or(default.batch_size))
                 .epochs(self.epochs)
                 .polish(self.polish)
+                .audit(audit)
                 .bad_rows(self.bad_rows()),
         )
     }
 
     fn config(&self) -> Result<Config> {
-        let max_time = self.max_time.map(Duration::try_from_secs_f64).transpose();
-        let max_time = max_time.map_err(|fault| Error::Config(format!("max_time: {fault}")))?;
+        let max_time = self.max_time.map(|value| seconds("max_time", value)).transpose()?;
         Ok(Config::default()
+            .label(self.label())
             .max_iter(self.max_iter)
             .tol(self.tol)
             .rtol(self.rtol)
@@ -115,6 +190,24 @@ impl Settings {
             .regularization(Regularization { reg_covar: self.reg_covar, ..Default::default() })
             .n_init(self.n_init)
             .seed(self.seed))
+    }
+
+    /// Returns what is fitted, in words: a checkpoint goes on under the same words only.
+    fn label(&self) -> String {
+        format!(
+            "{} {} {:?}, known {:?}, {}, {:?} posteriors {:?}, ridge {}, rotation {:?}, missing {}, {:?}",
+            self.model,
+            self.n_components,
+            self.latents,
+            self.known,
+            self.init,
+            self.posterior,
+            self.n_states,
+            self.ridge,
+            self.rotation,
+            self.ignore_missing,
+            self.network
+        )
     }
 
     /// Returns the start, if it is a model of the kind that is fitted.
@@ -179,6 +272,13 @@ impl Settings {
             };
             return Ok(SbnSpec { ridge: self.ridge, ..spec.with_posterior(posterior) }.into());
         }
+        if let Some(network) = &self.network {
+            let spec = match self.start(|model| model.try_into())? {
+                Some(model) => AutoencoderSpec::from_model(model),
+                None => network.spec(&name, self.n_latents())?,
+            };
+            return Ok(network.steps(spec)?.into());
+        }
         let spec = match self.start(|model| model.try_into())? {
             Some(model) => MixtureSpec::from_model(model),
             None => {
@@ -220,23 +320,34 @@ fn schema_of(points: &Points<'_>, source: Source<'_>) -> Option<Schema> {
 
 /// Fits a model. Returns the fit, and the exception of a signal or of the callback that ended it.
 #[pyfunction]
-#[pyo3(signature = (points, settings, callback=None))]
+#[pyo3(signature = (points, settings, keep, callback=None))]
 pub fn fit<'py>(
     py: Python<'py>,
     points: Points<'py>,
     settings: Settings,
+    keep: Keep<'py>,
     callback: Option<Py<PyAny>>,
 ) -> PyResult<(Fit, Option<Bound<'py, PyAny>>)> {
     let given = settings.start.as_ref().and_then(|start| start.get().schema.as_ref());
     let source = points.source(&settings.model, given)?;
     let schema = schema_of(&points, source.borrow());
     let notes = source.borrow().columns().map(|columns| columns.notes.clone()).unwrap_or_default();
+    let held_out = keep.held_out.as_ref();
+    let held_out = held_out.map(|it| it.source(&settings.model, schema.as_ref())).transpose()?;
+    let checkpoint = keep.file().map_err(raise)?;
+    let audit = keep.audit;
     let (found, exception) = watched(py, callback.as_ref(), |mut watch| {
         let (executor, config) = (Executor::new(settings.threads)?, settings.config()?);
         let source = source.borrow().until(watch.stop);
-        let (points, stream) = (source.borrow(), settings.stream());
-        let spec = settings.spec(points)?;
-        spec.fit(points, stream.as_ref(), &executor, &config, &mut watch)
+        let held_out = held_out.as_ref().map(|points| points.borrow().until(watch.stop));
+        let (points, stream) = (source.borrow(), settings.stream(audit));
+        let run = Run {
+            stream: stream.as_ref(),
+            held_out: held_out.as_ref().map(|points| points.borrow()),
+            checkpoint: checkpoint.as_ref(),
+            ..Run::new(&executor, &config, &mut watch)
+        };
+        settings.spec(points)?.fit(points, run)
     });
     let found = match (found, exception) {
         (Ok(found), exception) => (found, exception),

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 import entropysum
-from entropysum import FactorAnalysis, GaussianMixture, Mixture, MixtureOfFactorAnalyzers, PPCA, SigmoidBeliefNet
+from entropysum import (
+    PPCA,
+    FactorAnalysis,
+    GaussianMixture,
+    Mixture,
+    MixtureOfFactorAnalyzers,
+    SigmoidBeliefNet,
+    SparseCoding,
+    VariationalAutoencoder,
+)
 
 
 def run(program, *arguments):
@@ -42,6 +51,16 @@ def run(program, *arguments):
             "digits_binary.npy",
             SigmoidBeliefNet(3, random_state=5, max_iter=5),
             ["--model", "sbn", "--latent", 3, "--max-iter", 5],
+        ),
+        (
+            "wine.csv",
+            VariationalAutoencoder(2, hidden_layer_sizes=(8, 4), activation="tanh", noise="diagonal", epochs=3, random_state=6),
+            ["--model", "vae", "--latent", 2, "--hidden", "8,4", "--activation", "tanh", "--noise", "diagonal", "--epochs", 3],
+        ),
+        (
+            "wine.csv",
+            SparseCoding(5, hidden_layer_sizes=8, epochs=3, batch_size=50, random_state=7),
+            ["--model", "sparse-coding", "--latent", 5, "--hidden", 8, "--epochs", 3, "--batch-size", 50],
         ),
     ],
     ids=lambda it: it if isinstance(it, str) else type(it).__name__,

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import entropysum._autoencoder
 import entropysum._latent
 import entropysum._mixture
 
@@ -23,7 +24,7 @@ def test_the_script_of_the_readme_fits_and_plots(data_folder, tmp_path, document
     assert (tmp_path / "geyser.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("module", [entropysum._mixture, entropysum._latent], ids=lambda it: it.__name__)
+@pytest.mark.parametrize("module", [entropysum._mixture, entropysum._latent, entropysum._autoencoder], ids=lambda it: it.__name__)
 def test_examples_of_docstrings_give_what_they_say(module):
     found = doctest.testmod(module)
     assert found.attempted > 0 and found.failed == 0

@@ -9,8 +9,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from entropysum import PPCA, FactorAnalysis, GaussianMixture, Mixture, MixtureOfFactorAnalyzers, SigmoidBeliefNet
-
+from entropysum import (
+    PPCA,
+    FactorAnalysis,
+    GaussianMixture,
+    Mixture,
+    MixtureOfFactorAnalyzers,
+    SigmoidBeliefNet,
+    SparseCoding,
+    VariationalAutoencoder,
+)
 
 
 class Thresholded(SigmoidBeliefNet):
@@ -29,6 +37,8 @@ ESTIMATORS = [
     PPCA(random_state=0),
     FactorAnalysis(random_state=0),
     Thresholded(random_state=0),
+    VariationalAutoencoder(hidden_layer_sizes=4, epochs=2, random_state=0),
+    SparseCoding(hidden_layer_sizes=4, epochs=2, random_state=0),
 ]
 
 
@@ -36,9 +46,13 @@ def expected_failures(estimator):
     """Return the checks that an estimator cannot pass, and why."""
     weights = "check_sample_weight_equivalence_on_dense_data"
     if estimator.n_components > 1:
-        return {weights: "starts choose among rows: repeated rows start elsewhere than weights do"}
+        return {weights: "starts choose among rows in their order, and the check shuffles repeated rows"}
     if isinstance(estimator, SigmoidBeliefNet):
         return {weights: "the start holds means off 0 and 1 by a point: repeated rows are more points"}
+    if isinstance(estimator, VariationalAutoencoder):
+        drawn = "the noise of a sampled bound belongs to the place of a point"
+        checks = [weights, "check_methods_sample_order_invariance", "check_methods_subset_invariance"]
+        return dict.fromkeys(checks, drawn)
     return {}
 
 

@@ -5,13 +5,14 @@
 //! |---|---|
 //! | [`Source`], [`OwnedSource`] | points in `f32` or `f64` |
 //! | [`AnySpec`] | what to fit, and how to start |
+//! | [`Run`] | how: settings, threads, who watches, where it is kept |
 //! | [`Model`] | a model of any kind; its methods here are those of [`inference`](crate::inference) |
 //! | [`AnyOnline`] | a learner that is fed points |
 //!
 //! All learning and use of models behind these types is compiled once, with this crate. A crate that calls it compiles in seconds.
 //!
 //! ```
-//! use entropysum::any::{AnySpec, OwnedSource, PerPoint};
+//! use entropysum::any::{AnySpec, OwnedSource, PerPoint, Run};
 //! use entropysum::data::Points;
 //! use entropysum::{Config, Executor, MixtureSpec, Silent, family};
 //!
@@ -19,7 +20,7 @@
 //! let points = OwnedSource::F32(Box::new(Points::from_rows(&values, 1)?));
 //! let spec = AnySpec::from(MixtureSpec::new(family::registry::build("gaussian-full", 1)?, 2));
 //! let (executor, config) = (Executor::new(Some(1))?, Config::default());
-//! let fit = spec.fit(points.borrow(), None, &executor, &config, &mut Silent)?;
+//! let fit = spec.fit(points.borrow(), Run::new(&executor, &config, &mut Silent))?;
 //!
 //! let mut densities = Vec::new();
 //! let mut sink = |batch: &[f64]| Ok(densities.extend_from_slice(batch));
@@ -31,12 +32,14 @@
 
 mod model;
 mod online;
+mod run;
 mod source;
 mod spec;
 
 pub use crate::store::Model;
 pub use model::{Latents, PerPoint, SampleSink, Sink};
 pub use online::AnyOnline;
+pub use run::{CheckpointFile, Run};
 pub use source::{InSource, OwnedSource, Precision, Source, sparse_families, table_options};
 pub use spec::AnySpec;
 #[cfg(feature = "cli")]

@@ -1,17 +1,14 @@
 //! What to fit, of any kind.
 
-use super::Source;
 use super::source::with_points;
-use crate::data::DataSource;
+use super::{Run, Source};
 use crate::em::factor_analyzers::start_factor_analyzers;
 use crate::em::{
-    self, AutoencoderSpec, Config, FactorAnalyzersSpec, Fit, Fitting, Init, LinearGaussianSpec,
-    MixtureSpec, SbnSpec, Spec, StreamConfig,
+    self, AutoencoderSpec, Config, FactorAnalyzersSpec, Fit, Init, LinearGaussianSpec, MixtureSpec,
+    SbnSpec,
 };
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::monitor::Observer;
-use crate::scalar::Scalar;
 use crate::store::Model;
 
 /// Says what to fit, and how to start: a specification of any kind.
@@ -48,54 +45,26 @@ from_spec! {
     VariationalAutoencoder(AutoencoderSpec),
 }
 
-/// The arguments of a fit besides specification and points.
-struct Run<'a> {
-    stream: Option<&'a StreamConfig>,
-    executor: &'a Executor,
-    config: &'a Config,
-    observer: &'a mut dyn Observer,
-}
-
-impl Run<'_> {
-    fn fit<T: Scalar, S: Spec<T>>(self, spec: &S, points: &dyn DataSource<T>) -> Result<Fit<Model>>
-    where
-        Model: From<S::Model>,
-    {
-        let mut fitting =
-            Fitting::new(points, self.executor).config(self.config).observer(self.observer);
-        if let Some(stream) = self.stream {
-            fitting = fitting.minibatches(stream);
-        }
-        Ok(fitting.fit(spec)?.map_model(Model::from))
-    }
-}
-
 impl AnySpec {
-    /// Learns the model from points: by minibatches if a stream is configured, as [`Fitting`].
+    /// Learns the model from points: by minibatches if a stream is configured, as [`Fitting`](em::Fitting).
     ///
     /// # Errors
-    /// As [`Spec::fit`]; if the points are sparse, and the model takes dense points.
-    pub fn fit(
-        &self,
-        points: Source<'_>,
-        stream: Option<&StreamConfig>,
-        executor: &Executor,
-        config: &Config,
-        observer: &mut dyn Observer,
-    ) -> Result<Fit<Model>> {
+    /// As [`Spec::fit`](em::Spec::fit); if the points are sparse, and the model takes dense points; if a checkpoint is of another fit.
+    pub fn fit(&self, points: Source<'_>, run: Run<'_>) -> Result<Fit<Model>> {
         self.check_sparse(points)?;
-        let run = Run { stream, executor, config, observer };
-        match self {
-            Self::Mixture(spec) => with_points!(points, points => run.fit(spec, points)),
-            Self::MixtureOfFactorAnalyzers(spec) => {
-                with_points!(points, points => run.fit(spec, points))
-            }
-            Self::LinearGaussian(spec) => with_points!(points, points => run.fit(spec, points)),
-            Self::SigmoidBeliefNet(spec) => with_points!(points, points => run.fit(spec, points)),
-            Self::VariationalAutoencoder(spec) => {
-                with_points!(points, points => run.fit(spec, points))
-            }
+        macro_rules! fit {
+            ($spec:expr) => {
+                with_points!(points, points => run.fit(points, |it| it.fit($spec)))?
+                    .map_model(Model::from)
+            };
         }
+        Ok(match self {
+            Self::Mixture(spec) => fit!(spec),
+            Self::MixtureOfFactorAnalyzers(spec) => fit!(spec),
+            Self::LinearGaussian(spec) => fit!(spec),
+            Self::SigmoidBeliefNet(spec) => fit!(spec),
+            Self::VariationalAutoencoder(spec) => fit!(spec),
+        })
     }
 
     /// Returns the model that the first start begins with.

@@ -1,10 +1,10 @@
 //! `fit`: from what was typed to a fit, and from the fit to files and a report.
 
-use crate::any;
+use crate::any::{self, Run};
 use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
-use crate::cli::checkpoint::CheckpointFile;
+use crate::cli::checkpoint;
 use crate::cli::guard::{Target, check_files};
-use crate::cli::kinds::{self, AnyModel, Given, Outcome, Run, kind_of};
+use crate::cli::kinds::{self, AnyModel, Given, Outcome, kind_of};
 use crate::cli::output::{self, FitReport};
 use crate::cli::plot as clusters;
 use crate::cli::progress::{self, Progress};
@@ -49,7 +49,7 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     kinds::check_arguments(kind, name, args)?;
     (kind.check)(args, given.as_ref().map(|(path, model)| Given { path, model: &**model }))?;
     let stream = stream::settings(args)?;
-    let checkpoint = CheckpointFile::of(args)?;
+    let checkpoint = checkpoint::typed(args)?;
     let given = given.map(|(_, model)| model);
     let points =
         Points::open(args, name, given.as_deref().zip(Some(schema.clone())), stream.as_ref())?;

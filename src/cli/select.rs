@@ -1,9 +1,10 @@
 //! `select`: fits models of several sizes to the same points, and compares them by a criterion.
 
+use crate::any::Run;
 use crate::cli::args::{Counts, DEFAULT_MODEL, FitArgs, SelectCommand, Start};
 use crate::cli::fit::{self, Points};
 use crate::cli::guard::check_files;
-use crate::cli::kinds::{self, AnyModel, Run, Scree, kind_of};
+use crate::cli::kinds::{self, AnyModel, Scree, kind_of};
 use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
 use crate::cli::run::{executor, exit_code, json_line};
@@ -97,15 +98,7 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         if progress::interrupted() {
             return Ok(None);
         }
-        let run = Run {
-            config: &config,
-            executor,
-            observer: &mut UntilInterrupt,
-            stream: None,
-            held_out: None,
-            checkpoint: None,
-        };
-        let fit = prepared.fit(i, run)?;
+        let fit = prepared.fit(i, Run::new(executor, &config, &mut UntilInterrupt))?;
         let score = prepared.score(&*fit.model, executor)?;
         let held_out = held_out.map(|points| fit.model.score(points, executor)).transpose()?;
         counter.count();

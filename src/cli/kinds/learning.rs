@@ -1,16 +1,15 @@
 //! Fits of any kind of model. Only the call of [`Fitting::fit`] knows kind and precision.
 
 use super::{AnyModel, Given, Kind};
+use crate::any::Run;
 use crate::cli::args::FitArgs;
-use crate::cli::checkpoint::CheckpointFile;
 use crate::cli::source::{InSource, Source};
 use crate::data::DataSource;
-use crate::em::{Config, Fit, Fitting, Spec, StreamConfig};
+use crate::em::{Fit, Fitting, Spec};
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::inference::{self, Score};
 use crate::model::Density;
-use crate::monitor::Observer;
 use crate::scalar::Scalar;
 use crate::store::Model;
 use std::any::Any;
@@ -120,16 +119,6 @@ pub trait AnyPrepared: Sync {
     fn scree(&self, i: usize) -> Option<Scree>;
 }
 
-/// What a fit takes besides a specification and points.
-pub struct Run<'a> {
-    pub config: &'a Config,
-    pub executor: &'a Executor,
-    pub observer: &'a mut dyn Observer,
-    pub stream: Option<&'a StreamConfig>,
-    pub held_out: Option<Source<'a>>,
-    pub checkpoint: Option<&'a CheckpointFile>,
-}
-
 /// Points that are prepared for fits of one kind in one precision, as [`AnyPrepared`].
 pub trait Prepared<T: Scalar, M: Kind>: Sync {
     fn points_per_iteration(&self) -> u64;
@@ -177,22 +166,12 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
     }
 
     fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome> {
-        let Run { config, executor, observer, stream, held_out, checkpoint } = run;
         let spec = &self.specs[i];
+        let Run { executor, config, observer, stream, held_out, checkpoint } = run;
         let config = &config.clone().label(M::label(spec));
-        let mut fitting = Fitting::new(self.points, executor).config(config).observer(observer);
-        if let Some(stream) = stream {
-            fitting = fitting.minibatches(stream);
-        }
-        if let Some(held_out) = held_out {
-            fitting = fitting.held_out(T::points(held_out));
-        }
-        let fit = |fitting: Fitting<'_, T, M>| self.prepared.fit(spec, fitting);
-        let fit = match checkpoint {
-            None => fit(fitting),
-            Some(file) => file.keep(fitting, fit),
-        };
-        Ok(fit?.map_model(|model| Box::new(model) as Box<dyn AnyModel>))
+        let run = Run { executor, config, observer, stream, held_out, checkpoint };
+        let fit = run.fit(self.points, |fitting| self.prepared.fit(spec, fitting))?;
+        Ok(fit.map_model(|model| Box::new(model) as Box<dyn AnyModel>))
     }
 
     fn score(&self, model: &dyn AnyModel, executor: &Executor) -> Result<Score> {

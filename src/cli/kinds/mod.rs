@@ -13,7 +13,7 @@ mod mixture_of_factor_analyzers;
 mod sbn;
 
 pub use any::{AnyModel, Latents, PerPoint, leading_component, load};
-pub use learning::{AnyKind, Outcome, Prepared, Run, Scree};
+pub use learning::{AnyKind, Outcome, Prepared, Scree};
 
 use crate::cli::args::FitArgs;
 use crate::criterion::{CertifiedGap, FactorModel};

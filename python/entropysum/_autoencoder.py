@@ -1,0 +1,284 @@
+"""Models whose latents go through networks: variational autoencoders and sparse codes."""
+
+import json
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ._latent import _Latents
+
+#: The functions between layers, as the library computes them.
+_ACTIVATIONS = {
+    "relu": lambda a: np.maximum(a, 0.0),
+    "tanh": np.tanh,
+    "softplus": lambda a: np.logaddexp(0.0, a),
+    "gelu": lambda a: 0.5 * a * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (a + 0.044715 * a**3))),
+}
+
+
+class _Autoencoder(_Latents):
+    _NAME = None
+
+    def _sizes(self):
+        return 1, [self.n_components]
+
+    def _model_name(self, X):
+        return self._NAME
+
+    def _settings(self, X, start=None):
+        return super()._settings(X, start) | {"network": self._network()}
+
+    def _network(self):
+        return {
+            "hidden": [int(units) for units in np.atleast_1d(self.hidden_layer_sizes)],
+            "activation": self.activation,
+            "decoder": getattr(self, "decoder", "linear"),
+            "prior": getattr(self, "prior", "laplace"),
+            "noise": self.noise,
+            "learning_rate": float(self.learning_rate_init),
+            "schedule": self.learning_rate,
+            "patience": int(self.n_iter_no_change),
+        }
+
+    def _layers(self, network):
+        """Return weights and biases of the layers of a network, from its input on."""
+        arrays = self.parameters_
+        count = sum(name.startswith(f"{network}.") and name.endswith(".weight") for name in arrays)
+        return [(arrays[f"{network}.{i}.weight"], arrays[f"{network}.{i}.bias"]) for i in range(count)]
+
+    def inverse_transform(self, Z):
+        """Return the means of points given their latents: the output of the decoder.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Latents.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Means of the points.
+        """
+        values = self._latents_of(Z)
+        activate = _ACTIVATIONS[json.loads(self.model_.settings)["activation"]]
+        layers = self._layers("decoder")
+        for i, (weights, biases) in enumerate(layers):
+            values = values @ weights.T + biases
+            if i + 1 < len(layers):
+                values = activate(values)
+        return self.centre_ + self.scale_ * values
+
+    @classmethod
+    def _is_for(cls, name):
+        return name == cls._NAME
+
+    @classmethod
+    def _parameters_of(cls, model):
+        settings, arrays = json.loads(model.settings), model.arrays()
+        biases = (arrays.get(f"encoder.{i}.bias") for i in range(len(arrays)))
+        sizes = [len(bias) for bias in biases if bias is not None]
+        return {
+            "n_components": model.n_latents,
+            "hidden_layer_sizes": tuple(sizes[:-1]),
+            "activation": settings["activation"],
+            "noise": settings["noise"],
+        }
+
+
+class VariationalAutoencoder(_Autoencoder):
+    """Variational autoencoder: Gaussian latents that a network turns into the means of the points.
+
+    Encoder and decoder learn by steps of Adam; variances of prior and noise have an exact M-step. ``score`` and ``score_samples``
+    return a lower bound of the log-density.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of latents.
+    hidden_layer_sizes : array-like of int, default=(100,)
+        Units of the hidden layers of the encoder, from the points on; the decoder has them the other way round.
+    activation : {"relu", "tanh", "softplus", "gelu"}, default="relu"
+        Function between layers.
+    decoder : {"mlp", "linear"}, default="mlp"
+        Whether the decoder has hidden layers. The bound of a linear decoder is computed without samples.
+    prior : {"standard", "learned", "laplace"}, default="standard"
+        Prior of the latents.
+    noise : {"scalar", "diagonal"}, default="scalar"
+        Whether features share a noise variance.
+    learning_rate_init : float, default=0.001
+        Step size of Adam.
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        Whether the step size falls to zero until the last step, or stays.
+    n_iter_no_change : int, default=10
+        Epochs in a row without a better bound, which end a fit with a constant step size.
+    batch_size : int, default=200
+        Number of points of a minibatch; with None each step sees all points, and there are ``max_iter`` steps.
+    epochs : int, default=200
+        Number of passes over the points.
+    tol, max_iter, n_init, bad_rows, dtype, random_state, warm_start, n_threads, verbose, callback
+        As for :class:`Mixture`.
+
+    Attributes
+    ----------
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Variances of the noise.
+    prior_scale_ : ndarray of shape (n_components,)
+        Variances of the latents; scales if the prior is Laplace.
+    centre_, scale_ : ndarray of shape (n_features,)
+        Units of the networks: they see ``(X - centre_) / scale_``.
+    parameters_ : dict
+        All parameters by name; ``encoder.0.weight``, ``decoder.0.bias`` and others are those of the layers.
+    converged_, n_iter_, stop_reason_, lower_bound_, lower_bounds_, entropy_sums_, history_, warnings_, model_
+        As for :class:`Mixture`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from entropysum import VariationalAutoencoder
+    >>> angles = np.random.default_rng(0).uniform(0, np.pi, size=(400, 1))
+    >>> X = np.hstack([np.cos(angles), np.sin(angles)])
+    >>> autoencoder = VariationalAutoencoder(1, hidden_layer_sizes=20, epochs=50, random_state=0).fit(X)
+    >>> bool(abs(autoencoder.entropy_sums_[-1] - autoencoder.lower_bound_) < 1e-9)
+    True
+    """
+
+    _NAME = "vae"
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        decoder="mlp",
+        prior="standard",
+        noise="scalar",
+        learning_rate_init=1e-3,
+        learning_rate="cosine",
+        n_iter_no_change=10,
+        batch_size=200,
+        epochs=200,
+        tol=1e-5,
+        max_iter=200,
+        n_init=1,
+        bad_rows="error",
+        dtype="float64",
+        random_state=None,
+        warm_start=False,
+        n_threads=None,
+        verbose=0,
+        callback=None,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.decoder = decoder
+        self.prior = prior
+        self.noise = noise
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.n_iter_no_change = n_iter_no_change
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.bad_rows = bad_rows
+        self.dtype = dtype
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.n_threads = n_threads
+        self.verbose = verbose
+        self.callback = callback
+
+    @classmethod
+    def _parameters_of(cls, model):
+        is_linear = "decoder.1.weight" not in model.arrays()
+        found = {"decoder": "linear" if is_linear else "mlp", "prior": json.loads(model.settings)["prior"]}
+        return super()._parameters_of(model) | found
+
+
+class SparseCoding(_Autoencoder):
+    """Probabilistic sparse coding: points are sums of few dictionary elements and noise.
+
+    Latents have a Laplace prior, and a network infers them. Nothing is sampled: the bound has a closed form.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of dictionary elements; there may be more than features.
+    hidden_layer_sizes, activation, noise, learning_rate_init, learning_rate, n_iter_no_change, batch_size, epochs
+        As for :class:`VariationalAutoencoder`; the layers are those of the encoder.
+    tol, max_iter, n_init, bad_rows, dtype, random_state, warm_start, n_threads, verbose, callback
+        As for :class:`Mixture`.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        The dictionary: what each latent adds to a point.
+    mean_ : ndarray of shape (n_features,)
+        The point whose latents are zero.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Variances of the noise.
+    prior_scale_ : ndarray of shape (n_components,)
+        Scales of the latents.
+    converged_, n_iter_, stop_reason_, lower_bound_, lower_bounds_, entropy_sums_, history_, warnings_, model_
+        As for :class:`Mixture`.
+    """
+
+    _NAME = "sparse-coding"
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        noise="scalar",
+        learning_rate_init=1e-3,
+        learning_rate="cosine",
+        n_iter_no_change=10,
+        batch_size=200,
+        epochs=200,
+        tol=1e-5,
+        max_iter=200,
+        n_init=1,
+        bad_rows="error",
+        dtype="float64",
+        random_state=None,
+        warm_start=False,
+        n_threads=None,
+        verbose=0,
+        callback=None,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.noise = noise
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.n_iter_no_change = n_iter_no_change
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.bad_rows = bad_rows
+        self.dtype = dtype
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.n_threads = n_threads
+        self.verbose = verbose
+        self.callback = callback
+
+    @property
+    def components_(self):
+        """The dictionary: what each latent adds to a point."""
+        check_is_fitted(self)
+        return (self.parameters_["decoder.0.weight"] * self.scale_[:, None]).T
+
+    @property
+    def mean_(self):
+        """The point whose latents are zero."""
+        check_is_fitted(self)
+        return self.centre_ + self.scale_ * self.parameters_["decoder.0.bias"]

@@ -1,13 +1,16 @@
 """Measures the Python package against scikit-learn: fit time, processor time and peak memory.
 
     python benches/peers/python.py [--rows N] [--dim D] [--components C] [--iterations I]
+        [--repeats R] [--thread-counts T ...]
 
-Each fit runs in a process of its own, from the same start, for the same number of iterations, with one thread and with two. Prints CSV.
+Each fit runs in a process of its own, from the same start, for the same number of iterations, with one thread and with two. Programs
+take turns. Prints CSV: medians of the repeats.
 """
 
 import argparse
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -24,8 +27,11 @@ def measure(args):
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(0)
     centres = rng.normal(scale=4.0, size=(args.components, args.dim))
-    points = centres[rng.integers(0, args.components, args.rows)] + rng.normal(size=(args.rows, args.dim))
-    points = points.astype(args.dtype)
+    # In pieces, so that the peak of memory is that of the fit.
+    points = np.empty((args.rows, args.dim), dtype=args.dtype)
+    for start in range(0, args.rows, 4096):
+        piece = points[start : start + 4096]
+        piece[:] = centres[rng.integers(0, args.components, len(piece))] + rng.normal(size=piece.shape)
     precisions = np.stack([np.eye(args.dim)] * args.components) if args.covariance == "full" else np.ones((args.components, args.dim))
     settings = {
         "covariance_type": args.covariance,
@@ -53,6 +59,17 @@ def measure(args):
     print(f"{clock:.3f},{processor:.3f},{(after.ru_maxrss - before.ru_maxrss) / 1024:.0f},{bound:.6f}")
 
 
+def run(program, covariance, threads):
+    """Measure a fit in a process of its own."""
+    names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+    environment = os.environ | dict.fromkeys(names, str(threads))
+    own = ["--program", program, "--covariance", covariance, "--threads", str(threads)]
+    done = subprocess.run([sys.executable, *sys.argv, *own], env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return [float(value) for value in done.stdout.split(",")]
+
+
 def main():
     """Measure all programs, covariances and numbers of threads, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,6 +77,8 @@ def main():
     parser.add_argument("--dim", type=int, default=16)
     parser.add_argument("--components", type=int, default=32)
     parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--thread-counts", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--dtype", default="float64")
     parser.add_argument("--program", help=argparse.SUPPRESS)
     parser.add_argument("--covariance", help=argparse.SUPPRESS)
@@ -69,15 +88,14 @@ def main():
         return measure(args)
     print("program,covariance,threads,seconds,processor_seconds,megabytes,log_likelihood", flush=True)
     for covariance in ["full", "diag"]:
-        for threads in [1, 2]:
+        for threads in args.thread_counts:
+            found = {program: [] for program in PROGRAMS}
+            for _ in range(args.repeats):
+                for program in PROGRAMS:
+                    found[program].append(run(program, covariance, threads))
             for program in PROGRAMS:
-                names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
-                environment = os.environ | dict.fromkeys(names, str(threads))
-                own = ["--program", program, "--covariance", covariance, "--threads", str(threads)]
-                done = subprocess.run([sys.executable, *sys.argv, *own], env=environment, capture_output=True, text=True)
-                if done.returncode != 0:
-                    sys.exit(done.stderr)
-                print(f"{program},{covariance},{threads},{done.stdout.strip()}", flush=True)
+                seconds, processor, megabytes, bound = map(statistics.median, zip(*found[program]))
+                print(f"{program},{covariance},{threads},{seconds:.3f},{processor:.3f},{megabytes:.0f},{bound:.6f}", flush=True)
     return None
 
 

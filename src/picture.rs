@@ -1,8 +1,11 @@
-//! Features of a model as a picture: one tile each.
+//! Writes pictures: plots, and features of a model as tiles.
 
 use crate::atomic::write_atomically;
 use crate::error::{Error, Result};
-use std::io;
+use kuva::backend::png::PngBackend;
+use kuva::backend::svg::SvgBackend;
+use kuva::render::figure::Figure;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 /// Pixels between tiles, and around them.
@@ -10,6 +13,26 @@ const MARGIN: usize = 2;
 
 /// Width that small tiles are enlarged to, at least, by whole factors.
 const TILE_WIDTH: usize = 48;
+
+/// Pixels of a PNG for each pixel of a plot: as sharp as screens and paper show it.
+const SCALE: f32 = 2.0;
+
+/// Writes a plot: as PNG if the name of the file ends in `.png`, else as SVG.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be written.
+pub(crate) fn write_figure(path: &Path, figure: Figure) -> Result<()> {
+    let scene = figure.render();
+    let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    let bytes = match is_png {
+        true => {
+            let drawn = PngBackend::new().with_scale(SCALE).render_scene(&scene);
+            drawn.map_err(|fault| Error::Config(format!("{}: {fault}", path.display())))?
+        }
+        false => SvgBackend::new().render_scene(&scene).into_bytes(),
+    };
+    write_atomically(path, |file| file.write_all(&bytes))
+}
 
 /// Writes features as a PNG of tiles, row by row: white is 0, red positive, blue negative, each tile relative to the
 /// size that nine in ten of its values do not exceed.

@@ -44,7 +44,7 @@ impl<'a> Target<'a> {
 
     /// Names a plot.
     pub fn plot(path: &'a Path) -> Self {
-        Self::new(path, &["svg"])
+        Self::new(path, &["svg", "png"])
     }
 
     /// Names a checkpoint, which may have any extension.

@@ -1,5 +1,7 @@
 //! Watches fits: records of iterations, reasons to stop, events.
 
+#[cfg(feature = "cli")]
+mod bars;
 pub(crate) mod convergence;
 pub(crate) mod history;
 pub(crate) mod plateau;

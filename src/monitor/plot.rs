@@ -1,15 +1,13 @@
 //! Plots of the history of a fit.
 
-use super::{History, IterRecord};
-use crate::atomic::write_atomically;
+use super::{History, IterRecord, bars};
 use crate::error::{Error, Result};
-use kuva::backend::svg::SvgBackend;
+use crate::picture::write_figure;
 use kuva::plot::scatter::MarkerShape;
 use kuva::plot::{LegendPosition, LinePlot, LineStyle, ScatterPlot};
 use kuva::render::figure::Figure;
 use kuva::render::layout::{ComputedLayout, Layout, TickFormat};
 use kuva::render::plots::Plot;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,12 +20,12 @@ const THINNING: f64 = 1.0 / 1500.0;
 /// Lines of this many points or fewer show them.
 const MAX_MARKERS: usize = 30;
 
-/// Writes the history as SVG: above, entropy sum, lower bound and log-likelihood; below, on a logarithmic axis, what
+/// Writes the history as SVG, or as PNG if the name ends in `.png`: above, entropy sum, lower bound and log-likelihood; below, on a logarithmic axis, what
 /// separates them.
 ///
 /// Values at the same place belong to the same parameters: the log-likelihood of a record, which is that before its
 /// M-step, is drawn one iteration earlier. Values that are not finite are not drawn, nor are gaps and deltas that are not
-/// positive.
+/// positive. A single record is drawn as bars.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no records, [`Error::Io`] if the file cannot be written.
@@ -40,18 +38,23 @@ const MAX_MARKERS: usize = 30;
 /// ```
 pub fn write_svg(path: impl AsRef<Path>, history: &History, title: &str) -> Result<()> {
     let path = path.as_ref();
-    if history.records.is_empty() {
-        let message = format!("{}: a history without records cannot be plotted", path.display());
-        return Err(Error::Config(message));
-    }
-    let svg = render(title, &[monitors(history), differences(history)]);
-    write_atomically(path, |file| file.write_all(svg.as_bytes()))
+    use colour::{BLUE, GREEN, PURPLE, SKY, VERMILION};
+    let figure = match &history.records[..] {
+        [] => {
+            let message =
+                format!("{}: a history without records cannot be plotted", path.display());
+            return Err(Error::Config(message));
+        }
+        [record] => bars::of_record(&shorten(title), record, [SKY, BLUE, VERMILION, PURPLE, GREEN]),
+        _ => figure(title, &[monitors(history), differences(history)]),
+    };
+    write_figure(path, figure)
 }
 
 /// Names a line through points (x, y).
 pub type Curve = (String, Vec<(f64, f64)>);
 
-/// Writes curves over one pair of axes as SVG, the vertical one logarithmic.
+/// Writes curves over one pair of axes as SVG or PNG, the vertical one logarithmic.
 ///
 /// # Errors
 /// [`Error::Config`] if there is no point, [`Error::Io`] if the file cannot be written.
@@ -115,7 +118,7 @@ impl Axes<'_> {
     }
 }
 
-/// Writes pairs of axes as SVG, one below the other, with one scale of the horizontal axes.
+/// Writes pairs of axes as SVG or PNG, one below the other, with one scale of the horizontal axes.
 ///
 /// # Errors
 /// [`Error::Config`] if there is no point, [`Error::Io`] if the file cannot be written.
@@ -125,8 +128,7 @@ pub fn write_panels(path: impl AsRef<Path>, title: &str, axes: &[Axes<'_>]) -> R
         return Err(Error::Config(format!("{}: there is nothing to plot", path.display())));
     }
     let panels: Vec<Panel> = axes.iter().map(Axes::panel).collect();
-    let svg = render(title, &panels);
-    write_atomically(path, |file| file.write_all(svg.as_bytes()))
+    write_figure(path, figure(title, &panels))
 }
 
 /// Colours of Okabe and Ito's palette, which all eyes tell apart.
@@ -292,16 +294,20 @@ impl Panel {
             }));
         }
 
-        // A legend at the top gets room of its own, since lines may be anywhere.
-        let above = if matches!(self.legend, LegendPosition::InsideTopRight) { 0.35 } else { 0.05 };
+        // A legend at the top gets room of its own, since lines may be anywhere: of a panel that is about 260 pixels high.
+        let rows = self.lines.len() + self.marks.len();
+        let part = (18.0 * rows as f64 + 20.0) / 260.0;
+        let above = match self.legend {
+            LegendPosition::InsideBottomRight => 0.05,
+            _ => (part / (1.0 - part.min(0.7))).max(0.35),
+        };
         let (y, format) = match self.log_floor {
             None => {
                 let y = ys.widened().padded(0.05, above).axis(|width| nice_step(width / 6.0));
                 (y, linear_ticks(y))
             }
-            // Lines may be anywhere, so the legend gets room of its own.
             Some(_) => (
-                ys.decades().widened().padded(0.05, 0.35).axis(|width| (width / 8.0).ceil()),
+                ys.decades().widened().padded(0.05, above).axis(|width| (width / 8.0).ceil()),
                 TickFormat::Custom(Arc::new(power_of_ten)),
             ),
         };
@@ -356,7 +362,7 @@ fn thinned(points: &[(f64, f64)], tolerance: f64) -> Vec<(f64, f64)> {
 }
 
 /// Draws panels one below the other, with their axes aligned.
-pub(crate) fn render(title: &str, panels: &[Panel]) -> String {
+fn figure(title: &str, panels: &[Panel]) -> Figure {
     let points = panels.iter().flat_map(|panel| &panel.lines).flat_map(|line| &line.points);
     let xs = Range::of(points.map(|point| point.0));
     let x = xs.widened().padded(0.015, 0.015).axis(|width| nice_step(width / 12.0).max(1.0));
@@ -372,12 +378,11 @@ pub(crate) fn render(title: &str, panels: &[Panel]) -> String {
     if let Some(first) = layouts.first_mut() {
         (first.title, first.title_size) = (Some(shorten(title)), 17);
     }
-    let figure = Figure::new(panels.len(), 1)
+    Figure::new(panels.len(), 1)
         .with_cell_size(760.0, height)
         .with_row_height(0, height + title_height)
         .with_plots(plots)
-        .with_layouts(layouts);
-    SvgBackend::new().render_scene(&figure.render())
+        .with_layouts(layouts)
 }
 
 /// A title that fits.

@@ -62,7 +62,7 @@ pub struct PlotArgs {
     pub data: DataArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
-    /// File for the picture: .svg
+    /// File for the picture: .svg or .png
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: PathBuf,
 }
@@ -181,7 +181,7 @@ pub struct BenchArgs {
     /// File for the table: .csv
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,
-    /// File for a plot against the size with the longest list: .svg
+    /// File for a plot against the size with the longest list: .svg or .png
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
     #[command(flatten)]

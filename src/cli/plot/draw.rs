@@ -1,8 +1,7 @@
 //! Draws clouds of points.
 
 use super::{Cloud, Densities};
-use kuva::backend::svg::SvgBackend;
-use kuva::plot::{LinePlot, ScatterPlot};
+use kuva::plot::{BarPlot, LinePlot, ScatterPlot};
 use kuva::render::figure::Figure;
 use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
@@ -23,7 +22,7 @@ fn colour(c: usize) -> &'static str {
 
 /// Draws each pair of dimensions: points in the colours of their components, small where that is uncertain, with ellipses of one and
 /// two standard deviations of each component.
-pub(super) fn pairs(title: &str, cloud: &Cloud) -> String {
+pub(super) fn pairs(title: &str, cloud: &Cloud) -> Figure {
     let dim = cloud.names.len();
     let single = dim == 2;
     let components = cloud.components();
@@ -50,15 +49,14 @@ pub(super) fn pairs(title: &str, cloud: &Cloud) -> String {
         }
     }
     let size = if single { SIDE } else { SMALL_SIDE };
-    let figure = Figure::new(side, side)
+    Figure::new(side, side)
         .with_structure(structure)
         .with_cell_size(size, size)
         .with_plots(plots)
         .with_layouts(layouts)
         .with_title(title)
         .with_title_size(15)
-        .with_shared_legend_right_top();
-    SvgBackend::new().render_scene(&figure.render())
+        .with_shared_legend_right_top()
 }
 
 fn pair(
@@ -145,8 +143,55 @@ fn ellipse(
     })
 }
 
+/// Dimensions with bars: those whose means differ most.
+const MOST_BARRED: usize = 24;
+
+/// Draws the mean of each dimension in each component, as bars: the rates of counts.
+pub(super) fn rates(title: &str, cloud: &Cloud) -> Figure {
+    let components = cloud.components();
+    let total: f64 = components.iter().map(|it| it.1).sum();
+    let means: Vec<Vec<f64>> = components.iter().map(|&(c, _)| cloud.mean(c)).collect();
+    let spread = |d: usize| {
+        let of = means.iter().map(|mean| mean[d]).filter(|mean| mean.is_finite());
+        let (least, largest) = of.fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(x), b.max(x)));
+        largest - least
+    };
+    let mut shown: Vec<usize> = (0..cloud.names.len()).collect();
+    shown.sort_by(|&a, &b| spread(b).total_cmp(&spread(a)));
+    shown.truncate(MOST_BARRED);
+    shown.sort_unstable();
+    let mut bars = BarPlot::new();
+    for &d in &shown {
+        let of = components.iter().zip(&means).filter(|(_, mean)| mean[d].is_finite());
+        let of = of.map(|(&(c, _), mean)| (mean[d], colour(c)));
+        bars = bars.with_group(cloud.names[d].as_str(), of);
+    }
+    let legend =
+        |&(c, mass): &(usize, f64)| format!("component {c}: {:.0} %", 100.0 * mass / total);
+    let legend: Vec<String> = components.iter().map(legend).collect();
+    let plots = vec![Plot::Bar(bars.with_legend(legend.iter().map(String::as_str).collect()))];
+    let left_out = match cloud.names.len() - shown.len() {
+        0 => String::new(),
+        more => format!("; {more} whose means differ less are left out"),
+    };
+    let layout = Layout::auto_from_plots(&plots)
+        .with_title(title)
+        .with_title_size(15)
+        .with_x_label(format!("dimension{left_out}"))
+        .with_y_label("mean")
+        .with_show_grid(false)
+        .with_label_size(14)
+        .with_tick_size(11)
+        .with_body_size(12);
+    let width = (120.0 + 14.0 * (shown.len() * (components.len() + 2)) as f64).clamp(640.0, 1600.0);
+    Figure::new(1, 1)
+        .with_cell_size(width, 440.0)
+        .with_plots(vec![plots])
+        .with_layouts(vec![layout])
+}
+
 /// Draws the histogram of one dimension, with the density of each component and of all. Counts have a bar for each number.
-pub(super) fn histogram(title: &str, cloud: &Cloud, densities: &Densities) -> String {
+pub(super) fn histogram(title: &str, cloud: &Cloud, densities: &Densities) -> Figure {
     let values: Vec<f64> = cloud.points.iter().copied().filter(|value| value.is_finite()).collect();
     let least = values.iter().copied().fold(f64::MAX, f64::min);
     let largest = values.iter().copied().fold(f64::MIN, f64::max);
@@ -216,9 +261,8 @@ pub(super) fn histogram(title: &str, cloud: &Cloud, densities: &Densities) -> St
         .with_label_size(14)
         .with_tick_size(12)
         .with_body_size(12);
-    let figure = Figure::new(1, 1)
+    Figure::new(1, 1)
         .with_cell_size(760.0, 420.0)
         .with_plots(vec![plots])
-        .with_layouts(vec![layout]);
-    SvgBackend::new().render_scene(&figure.render())
+        .with_layouts(vec![layout])
 }

@@ -13,8 +13,7 @@ use crate::cli::table::names_of_points;
 use crate::data::{Points, Schema};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::expert::write_atomically;
-use std::io::Write as _;
+use crate::picture::write_figure;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -23,6 +22,10 @@ const MOST_POINTS: u64 = 3000;
 
 /// Dimensions that are drawn in pairs. Points of more dimensions are projected.
 const MOST_PAIRED: usize = 6;
+
+/// Families whose components are drawn as bars of means: points of counts and of zeros and ones lie on one another.
+const COUNTS: [&str; 6] =
+    ["bernoulli", "binomial", "geometric", "multinomial", "negative-binomial", "poisson"];
 
 /// Components with a colour and a line in the legend.
 pub(super) const MOST_COMPONENTS: usize = 20;
@@ -58,12 +61,13 @@ pub fn write(
     }
     let cloud = Cloud::of(model, source, schema, executor)?;
     let title = format!("{}, {} of {} points", model.title(), cloud.len(), source.len());
-    let svg = match cloud.names.len() {
+    let figure = match cloud.names.len() {
         1 => draw::histogram(&title, &cloud, &densities(model, &cloud, executor)?),
+        _ if COUNTS.contains(&model.name().as_str()) => draw::rates(&title, &cloud),
         2..=MOST_PAIRED => draw::pairs(&title, &cloud),
         _ => draw::pairs(&title, &project::on_discriminants(&cloud)),
     };
-    write_atomically(path, |file| file.write_all(svg.as_bytes()))
+    write_figure(path, figure)
 }
 
 /// Some points and the posterior probabilities of their components.
@@ -123,6 +127,20 @@ impl Cloud {
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
         all.truncate(MOST_COMPONENTS);
         all
+    }
+
+    /// Returns the means of the dimensions in a component; NaN where no value is known.
+    pub fn mean(&self, c: usize) -> Vec<f64> {
+        let mean = |d: usize| {
+            let values = (0..self.len()).map(|i| (self.posterior(i)[c], self.point(i)[d]));
+            let (mut sum, mut mass) = (0.0, 0.0);
+            for (posterior, value) in values.filter(|(_, value)| value.is_finite()) {
+                sum += posterior * value;
+                mass += posterior;
+            }
+            sum / mass
+        };
+        (0..self.names.len()).map(mean).collect()
     }
 
     /// Returns whether all values are whole numbers, as counts are.

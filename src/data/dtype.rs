@@ -87,6 +87,26 @@ impl Dtype {
         cfg!(target_endian = "little") && self.entry().1 == T::NAME
     }
 
+    /// Finds the first whole number in `bytes` that `f64` rounds: its index, and what is wrong.
+    pub(super) fn first_rounded(self, bytes: &[u8]) -> Option<(usize, String)> {
+        fn find(bytes: &[u8], decode: impl Fn([u8; 8]) -> (u64, i128)) -> Option<(usize, String)> {
+            let numbers = bytes.as_chunks().0.iter().map(|raw| decode(*raw));
+            let mut large = numbers.enumerate().filter(|(_, (size, _))| *size > 1 << 53);
+            large.find_map(|(i, (_, number))| exact(number).err().map(|fault| (i, fault)))
+        }
+        match self {
+            Self::U64 => find(bytes, |raw| {
+                let number = u64::from_le_bytes(raw);
+                (number, number.into())
+            }),
+            Self::I64 => find(bytes, |raw| {
+                let number = i64::from_le_bytes(raw);
+                (number.unsigned_abs(), number.into())
+            }),
+            _ => None,
+        }
+    }
+
     /// Converts `bytes` to as many values; through `f64`, then rounded to `T`.
     pub(super) fn convert<T: Scalar>(self, bytes: &[u8], values: &mut [T]) {
         fn each<T: Scalar, const SIZE: usize>(
@@ -111,6 +131,20 @@ impl Dtype {
             Self::I32 => each(bytes, values, |raw| i32::from_le_bytes(raw).into()),
             Self::I64 => each(bytes, values, |raw| i64::from_le_bytes(raw) as f64),
         }
+    }
+}
+
+/// Refuses a whole number that `f64` rounds: those beyond 2⁵³ are identifiers or times, whose digits would be lost without a word.
+///
+/// # Errors
+/// Says what is wrong with the number.
+pub(super) fn exact(number: i128) -> Result<f64, String> {
+    match number as f64 {
+        value if value as i128 == number => Ok(value),
+        value => Err(format!(
+            "the whole number {number} is beyond 2^53 and would be rounded to {value:.0}: subtract an offset, store floats, or leave its \
+             column out"
+        )),
     }
 }
 
@@ -156,6 +190,12 @@ mod tests {
         assert_eq!(one(Dtype::I8, &[0x80]), -128.0);
         assert_eq!(one(Dtype::Bool, &[7]), 1.0);
         assert_eq!(one(Dtype::F32, &0.1f32.to_le_bytes()), f64::from(0.1f32));
+        let numbers = [1i64 << 53, i64::MIN, (1 << 53) + 1, i64::MAX].map(i64::to_le_bytes);
+        let (index, fault) = Dtype::I64.first_rounded(numbers.as_flattened()).unwrap();
+        assert_eq!(index, 2);
+        assert!(fault.contains("9007199254740993 is beyond 2^53"), "{fault}");
+        assert_eq!(Dtype::U64.first_rounded(&u64::MAX.to_le_bytes()).unwrap().0, 0);
+        assert_eq!(Dtype::U64.first_rounded(&(1u64 << 60).to_le_bytes()), None);
         let mut narrow = [0.0f32];
         Dtype::F64.convert(&1e300f64.to_le_bytes(), &mut narrow);
         assert_eq!(narrow, [f32::INFINITY]);

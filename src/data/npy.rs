@@ -106,6 +106,9 @@ pub(super) fn decode<T: Scalar>(bytes: &[u8]) -> Result<(Vec<T>, bool), String> 
         return Err(format!("the array is cut: found {found} bytes for {rows} values of {dtype}"));
     }
     let mut numbers = vec![T::ZERO; rows as usize];
+    if let Some((i, fault)) = dtype.first_rounded(values) {
+        return Err(format!("value {i}: {fault}"));
+    }
     dtype.convert(values, &mut numbers);
     Ok((numbers, !matches!(dtype, Dtype::F32 | Dtype::F64)))
 }

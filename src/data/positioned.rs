@@ -268,6 +268,14 @@ impl StoredMatrix {
             Ok(_) => {}
         }
         if !direct {
+            if let Some((i, message)) = self.dtype.first_rounded(&bytes[..wanted]) {
+                let (row, column) = match column {
+                    Some(column) => (row + i as u64, column),
+                    None => (row + (i / self.dim) as u64, i % self.dim),
+                };
+                let fault = DataError::new(self.file.name(), message);
+                return Err(fault.at(row, Some(column)).into());
+            }
             self.dtype.convert(&bytes[..wanted], values);
         }
         Ok(())

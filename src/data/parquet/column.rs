@@ -1,5 +1,6 @@
 //! Columns of Parquet files, and their values for some rows.
 
+use crate::data::dtype::exact;
 use crate::data::table::Kind;
 use crate::data::table::cells::MISSING_VALUE;
 use crate::data::table::levels::Levels;
@@ -132,13 +133,13 @@ impl Column {
                 self.read_typed(reader, rows, |_, v| Ok(v.cast_unsigned().into()))
             }
             ColumnReader::Int64ColumnReader(reader) if self.is_unsigned => {
-                self.read_typed(reader, rows, |_, v| Ok(v.cast_unsigned() as f64))
+                self.read_typed(reader, rows, |_, v| exact(v.cast_unsigned().into()))
             }
             ColumnReader::Int32ColumnReader(reader) => {
                 self.read_typed(reader, rows, |_, v| Ok(v.into()))
             }
             ColumnReader::Int64ColumnReader(reader) => {
-                self.read_typed(reader, rows, |_, v| Ok(v as f64))
+                self.read_typed(reader, rows, |_, v| exact(v.into()))
             }
             ColumnReader::BoolColumnReader(reader) => {
                 self.read_typed(reader, rows, |_, v| Ok(v.into()))

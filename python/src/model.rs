@@ -25,7 +25,12 @@ pub struct Columns {
 
 impl Columns {
     pub fn schema(&self) -> Schema {
-        Schema { names: self.names.clone(), levels: self.levels.clone(), weights: None }
+        Schema {
+            names: self.names.clone(),
+            levels: self.levels.clone(),
+            weights: None,
+            components: Vec::new(),
+        }
     }
 }
 

@@ -149,6 +149,18 @@ def test_missing_values_are_left_out_if_that_is_asked_for(clusters):
     assert np.isfinite(PPCA(1, missing="ignore").fit(points).lower_bound_)
 
 
+def test_full_covariances_fill_missing_values(clusters):
+    rng = np.random.default_rng(1)
+    holes = np.where(rng.random(clusters.shape) < 0.2, np.nan, clusters)
+    mixture = GaussianMixture(3, missing="ignore", random_state=0).fit(holes)
+    assert np.abs(mixture.history_["gap"]).max() < 1e-10
+    whole = GaussianMixture(3, random_state=0).fit(clusters)
+    assert mixture.score(clusters) > whole.score(clusters) - 0.1
+    assert mixture.predict_proba(holes).shape == (900, 3)
+    with pytest.raises(ValueError, match="NaN"):
+        GaussianMixture(3).fit(holes)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("family", ["poisson", "multinomial", "bernoulli"])
 def test_sparse_counts_agree_with_dense_ones(family, dtype):

@@ -248,7 +248,9 @@ pub fn table_options(options: TableOptions, model: &str) -> TableOptions {
         let column = move |it: &str| (it.trim().to_owned(), family.trim() == "categorical");
         columns.split('+').map(column)
     });
-    options.named_by_model(columns.collect()).all_levels(model == "categorical")
+    let columns: Vec<_> = columns.collect();
+    let only_named = !columns.is_empty();
+    options.named_by_model(columns).only_named(only_named).all_levels(model == "categorical")
 }
 
 /// Lists the names of the families that take sparse points.

@@ -15,10 +15,11 @@ pub fn columns_text(columns: &Columns) -> String {
         let used = match &column.role {
             Role::Dimension => "dimension".to_owned(),
             Role::Weights => "weights".to_owned(),
+            Role::Labels => "labels of components".to_owned(),
             Role::LeftOut(reason) => format!("left out: {reason}"),
         };
         text += &format!("{name:<width$}  {used:<27}");
-        if column.role == Role::Dimension {
+        if matches!(column.role, Role::Dimension | Role::Labels) {
             let range = match (&column.levels[..], column.range) {
                 ([], Some([least, largest])) => {
                     format!("{} to {}", significant(least, 6), significant(largest, 6))
@@ -46,6 +47,7 @@ pub fn columns_json(columns: &Columns) -> Value {
     let one = |column: &Column| {
         let (role, reason) = match &column.role {
             Role::Weights => ("weights", None),
+            Role::Labels => ("labels", None),
             Role::LeftOut(reason) => ("left out", Some(*reason)),
             _ => ("dimension", None),
         };

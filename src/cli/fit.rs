@@ -5,6 +5,7 @@ use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
 use crate::cli::checkpoint;
 use crate::cli::guard::{Target, check_files};
 use crate::cli::kinds::{self, AnyModel, Given, Outcome, kind_of};
+use crate::cli::labels::{self, Labels};
 use crate::cli::output::{self, FitReport};
 use crate::cli::plot as clusters;
 use crate::cli::progress::{self, Progress};
@@ -50,6 +51,7 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     (kind.check)(args, given.as_ref().map(|(path, model)| Given { path, model: &**model }))?;
     let stream = stream::settings(args)?;
     let checkpoint = checkpoint::typed(args)?;
+    labels::check(args)?;
     let given = given.map(|(_, model)| model);
     let points =
         Points::open(args, name, given.as_deref().zip(Some(schema.clone())), stream.as_ref())?;
@@ -86,12 +88,22 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     );
     progress.finish();
     let fit = fit?;
-    let schema = points.schema();
+    // Labels are for learning: the model that is kept does without them, the score is that of points and labels.
+    let (mut columns, mut labelled, mut fit) = (points.columns.clone(), None, fit);
+    if let Some(labels) = &points.labels {
+        let (model, names) = labels.strip(&*fit.model)?;
+        columns.iter_mut().for_each(|columns| columns.components.clone_from(&names));
+        labelled = Some(std::mem::replace(&mut fit.model, model));
+    }
+    let schema = columns.as_ref().and_then(Columns::schema);
     let mut failures = save(args, &fit, schema.as_ref());
     // A closing pass over a stream would double the cost of a single epoch; 'score' does it.
     let is_scored = stream.is_none();
-    let score = is_scored.then(|| prepared.score(&*fit.model, executor)).transpose();
-    failures.extend(draw_clusters(args, &*fit.model, source, schema.as_ref(), executor).err());
+    let scored = labelled.as_deref().unwrap_or(&*fit.model);
+    let score = is_scored.then(|| prepared.score(scored, executor)).transpose();
+    let unlabelled = points.labels.as_ref().map(|labels| labels.points(source));
+    let drawn = unlabelled.as_ref().map_or(source, OwnedSource::borrow);
+    failures.extend(draw_clusters(args, &*fit.model, drawn, schema.as_ref(), executor).err());
     match score {
         Err(error) => failures.push(error),
         Ok(_) if fit.last().is_none() => {
@@ -110,7 +122,7 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
                 precision: args.compute.precision.name(),
                 seed: config.seed,
                 seconds_total: begin.elapsed().as_secs_f64(),
-                columns: points.columns.as_ref(),
+                columns: columns.as_ref(),
                 incomplete: points.incomplete,
             };
             let printed = if args.json { json_line(&report.json()) } else { report.text() };
@@ -191,6 +203,8 @@ pub struct Points {
     /// The columns, if the points are those of a table, and the number of points that were left out.
     pub columns: Option<Columns>,
     pub incomplete: usize,
+    /// The labels of the points, if their components are known.
+    labels: Option<Labels>,
 }
 
 impl Points {
@@ -213,6 +227,10 @@ impl Points {
             Some((_, schema)) => options.table.schema.clone_from(schema),
             None => options.table = any::table_options(options.table, name),
         }
+        if let Some(column) = &args.label_column {
+            options.table.named_by_model.push((column.clone(), true));
+            options.missing = true;
+        }
         let opened = Opened::of(&args.data.files(), &options, args.compute.precision)?;
         if !args.quiet {
             opened.tell();
@@ -230,12 +248,20 @@ impl Points {
             )));
         }
         let name = source.with_column_numbers(name)?;
+        let mut columns = opened.columns;
+        let (labels, name) = match &args.label_column {
+            Some(typed) => {
+                let (labels, name) = Labels::of(typed, &name, source, columns.as_mut())?;
+                (Some(labels), name)
+            }
+            None => (None, name),
+        };
         let tells = given.is_none() && Mixture::answers_to(&name);
         let known = tells.then(|| source.tells(&name, args.known.known())).transpose()?;
         // Minibatches are read from where the points are, into memory that is bounded.
-        let Opened { source, columns, incomplete } = opened;
+        let Opened { source, incomplete, .. } = opened;
         let source = if stream.is_some() { source } else { source.into_memory()? };
-        Ok(Self { source, name, known, columns, incomplete: incomplete.len() })
+        Ok(Self { source, name, known, columns, incomplete: incomplete.len(), labels })
     }
 
     /// Returns what a model keeps of the columns.
@@ -249,6 +275,7 @@ impl Points {
         if let Some(known) = &self.known {
             args.known.levels = known.get("levels").map(<[f64]>::to_vec);
             args.known.total = known.get("total").map(<[f64]>::to_vec);
+            args.known.labels = known.get("labels").map(<[f64]>::to_vec);
         }
         args
     }

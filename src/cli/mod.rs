@@ -13,6 +13,7 @@ mod columns;
 mod fit;
 mod guard;
 mod kinds;
+mod labels;
 mod output;
 mod plot;
 mod progress;

@@ -191,6 +191,9 @@ impl FitReport<'_> {
             ("iterations", format!("{iterations}, {why}")),
             ("entropy sum", last.entropy_sum.to_string()),
         ];
+        if let Some(names) = schema.as_ref().and_then(component_names) {
+            lines.push(("components", names));
+        }
         if let Some(method) = &self.method {
             lines.insert(2, ("method", method.clone()));
         }
@@ -320,12 +323,22 @@ pub fn model_text(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
         ("dimension", model.dim().to_string()),
         ("parameters", format!("{} free", model.n_parameters())),
     ];
+    if let Some(names) = schema.and_then(component_names) {
+        lines.push(("components", names));
+    }
     // The tables below tell of the blocks of a product.
     for (key, value) in model.settings().into_iter().filter(|it| !["dim", "blocks"].contains(&it.0))
     {
         lines.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
     }
     aligned(&lines) + "\n" + &model.table(schema)
+}
+
+/// Lists the components that labels named, if there are such.
+fn component_names(schema: &Schema) -> Option<String> {
+    let named = schema.components.iter().enumerate().filter(|(_, name)| !name.is_empty());
+    let named: Vec<String> = named.map(|(c, name)| format!("{c} is {}", shortened(name))).collect();
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 /// Formats lines of a name and a value, with the values aligned.

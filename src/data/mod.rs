@@ -66,6 +66,8 @@ mod spool;
 #[cfg(feature = "files")]
 pub(crate) mod text;
 
+#[cfg(feature = "cli")]
+pub(crate) use selected::without_column;
 pub use {
     concat::Concat,
     memory::Points,

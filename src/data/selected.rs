@@ -2,18 +2,31 @@
 
 use super::DataSource;
 use super::forward::forward;
+#[cfg(feature = "cli")]
+use super::section::PointRange;
 use super::table::{TableOptions, select};
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};
 use crate::scalar::Scalar;
 
 /// Reads these columns of another source, in this order.
-pub(super) struct Selected<T> {
-    source: Box<dyn DataSource<T>>,
+pub(super) struct Selected<'a, T> {
+    source: Box<dyn DataSource<T> + 'a>,
     columns: Vec<usize>,
 }
 
-impl<T: Scalar> Selected<T> {
+/// Reads all columns of another source but one.
+#[cfg(feature = "cli")]
+pub(crate) fn without_column<'a, T: Scalar>(
+    source: &'a dyn DataSource<T>,
+    column: usize,
+) -> Box<dyn DataSource<T> + 'a> {
+    let columns = (0..source.dim()).filter(|&other| other != column).collect();
+    let source = Box::new(PointRange::new(source, 0..source.len()));
+    Box::new(Selected { source, columns })
+}
+
+impl<T: Scalar> Selected<'static, T> {
     /// Chooses the columns that were typed; a source of which all are left stays as it is.
     ///
     /// # Errors
@@ -45,7 +58,7 @@ impl<T: Scalar> Selected<T> {
     }
 }
 
-impl<T: Scalar> DataSource<T> for Selected<T> {
+impl<T: Scalar> DataSource<T> for Selected<'_, T> {
     forward!(source: name, len, skipped, place);
 
     fn dim(&self) -> usize {

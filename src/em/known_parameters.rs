@@ -9,8 +9,8 @@ use crate::scalar::Scalar;
 /// Points read at a time.
 const POINTS: u64 = 4096;
 
-/// Known parameters for [`registry::build_known`], with those added that data tell: the `levels` of categorical columns,
-/// one more than their largest value, and the `total` of a multinomial, the mean one of its points. Takes a pass over
+/// Known parameters for [`registry::build_known`], with those added that data tell: the `levels` of categorical columns and the
+/// `labels` of components, one more than their largest value, and the `total` of a multinomial, the mean one of its points. Takes a pass over
 /// the data only where something is left to tell.
 ///
 /// # Errors
@@ -41,7 +41,8 @@ pub fn known_from_data<T: Scalar>(
         known.get(key).is_none() && blocks.iter().any(|(family, _)| takes(family, key))
     };
     let (levels, total) = (open("levels", &known), open("total", &known));
-    if !(levels || total) {
+    let labels = open("labels", &known);
+    if !(levels || total || labels) {
         return Ok(known);
     }
     let (mut largest, mut sums) = (vec![0.0f64; dim], vec![0.0; dim]);
@@ -56,8 +57,10 @@ pub fn known_from_data<T: Scalar>(
         });
         start += count;
     }
-    if levels {
-        known = known.with("levels", largest.iter().map(|value| value.floor() + 1.0).collect());
+    for (key, is_open) in [("levels", levels), ("labels", labels)] {
+        if is_open {
+            known = known.with(key, largest.iter().map(|value| value.floor() + 1.0).collect());
+        }
     }
     if total {
         let mut totals = vec![1.0; dim];

@@ -261,6 +261,12 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         None
     }
 
+    /// Tells whether E-steps put expectations in the place of statistics of missing values. By default statistics of a missing value
+    /// are 0.
+    fn fills_missing(&self) -> bool {
+        false
+    }
+
     /// Says whether zeros of points may be left out: statistics are the values themselves, zero lies in the support, and
     /// the base measure is made of `ln Γ`. This follows from the other methods.
     fn takes_sparse(&self) -> bool {

@@ -14,8 +14,8 @@
 use super::covariance::{Precision, Shape};
 use super::observed_gaussian::ObservedGaussian;
 use super::{
-    CentredForm, Constraint, ExponentialFamily, Outcome, Packing, ParameterSpec, Parameters,
-    Regularization, Sampler, Statistic, Theta, floor,
+    CentredForm, Constraint, Domain, ExponentialFamily, Outcome, Packing, ParameterSpec,
+    Parameters, Regularization, Sampler, Statistic, Support, Theta, floor,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
@@ -91,12 +91,14 @@ impl Covariance {
 pub struct Gaussian {
     covariance: Covariance,
     dim: usize,
+    /// Whether values may be missing, which full covariances fill.
+    missing: bool,
 }
 
 impl Gaussian {
     /// Makes the family of Gaussians in `dim` dimensions.
     pub fn new(covariance: Covariance, dim: usize) -> Self {
-        Self { covariance, dim }
+        Self { covariance, dim, missing: false }
     }
 
     /// Returns the covariance structure.
@@ -461,8 +463,17 @@ impl ExponentialFamily for Gaussian {
             Covariance::Diag | Covariance::Spherical => {
                 Some(Arc::new(ObservedGaussian::new(self.clone())))
             }
+            Covariance::Full => Some(Arc::new(Self { missing: true, ..self.clone() })),
             _ => None,
         }
+    }
+
+    fn fills_missing(&self) -> bool {
+        self.missing
+    }
+
+    fn domains(&self) -> Vec<Domain> {
+        vec![Domain { missing: self.missing, ..Domain::new(0..self.dim, Support::Real) }]
     }
 
     /// Puts the halves at the means of the two halves of the component, cut across its longest axis.

@@ -26,6 +26,7 @@ pub(crate) mod independent;
 pub(crate) mod inverse_gamma;
 pub(crate) mod inverse_gaussian;
 mod known_parameters;
+pub(crate) mod label;
 pub(crate) mod laplace;
 pub(crate) mod log_normal;
 pub(crate) mod multinomial;

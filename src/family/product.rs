@@ -220,7 +220,7 @@ pub fn parse(name: &str, header: &[String]) -> Result<Vec<(String, Vec<usize>)>>
             ));
         };
         let family = family.trim();
-        if !registry::names().any(|known| known == family) {
+        if !registry::has(family) {
             let known: Vec<_> = registry::names().collect();
             return invalid(format!(
                 "no family is called {family:?}; there are {}",
@@ -512,7 +512,8 @@ impl ExponentialFamily for Product {
     /// Asks each block: blocks are independent.
     fn ignoring_missing(&self) -> Option<Arc<dyn ExponentialFamily>> {
         let ignoring = |block: &ProductBlock| {
-            let family = block.family.ignoring_missing()?;
+            // Blocks are summed as they are, and nothing fills a value.
+            let family = block.family.ignoring_missing().filter(|it| !it.fills_missing())?;
             Some(ProductBlock { family, columns: block.columns.clone() })
         };
         let blocks: Option<Vec<_>> = self.blocks.iter().map(ignoring).collect();

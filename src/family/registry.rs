@@ -9,6 +9,7 @@ use super::gaussian_known_variance::GaussianKnownVariance;
 use super::geometric::Geometric;
 use super::inverse_gamma::InverseGamma;
 use super::inverse_gaussian::InverseGaussian;
+use super::label::{self, Label};
 use super::laplace::Laplace;
 use super::log_normal::LogNormal;
 use super::negative_binomial::NegativeBinomial;
@@ -81,6 +82,7 @@ static FAMILIES: &[Entry] = &[
     ),
     Entry("dirichlet", &[], Vectors(|dim, _| Ok(Arc::new(Dirichlet::new(dim)?)))),
     Entry("von-mises", &[], Columns(|| Arc::new(VonMises))),
+    Entry(label::NAME, &["labels"], Vectors(|_, known| Ok(Arc::new(Label::from_known(known)?)))),
     Entry("von-mises-fisher", &[], Vectors(|dim, _| Ok(Arc::new(VonMisesFisher::new(dim)?)))),
 ];
 
@@ -109,9 +111,14 @@ impl Entry {
     }
 }
 
-/// Lists the names of all families, in the order of the registry.
+/// Lists the names of all families that are models by themselves, in the order of the registry.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().map(|entry| entry.0)
+    FAMILIES.iter().map(|entry| entry.0).filter(|name| *name != label::NAME)
+}
+
+/// Tells whether a family of this name can be built.
+pub(super) fn has(name: &str) -> bool {
+    FAMILIES.iter().any(|entry| entry.0 == name)
 }
 
 /// Returns the known parameter that equals the length of an array's last axis: the names of both. Model files need not

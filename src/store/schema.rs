@@ -43,7 +43,9 @@ impl<M: Stored> Stored for WithSchema<M> {
 
     fn settings(&self) -> Vec<(&'static str, Value)> {
         let mut settings = self.model.settings();
-        let Some(Schema { names, levels, weights }) = &self.schema else { return settings };
+        let Some(Schema { names, levels, weights, components }) = &self.schema else {
+            return settings;
+        };
         settings.push(("column_names", names.clone().into()));
         let with_levels = names.iter().zip(levels).filter(|(_, levels)| !levels.is_empty());
         let levels: Map<String, Value> =
@@ -53,6 +55,9 @@ impl<M: Stored> Stored for WithSchema<M> {
         }
         if let Some(name) = weights {
             settings.push(("weights_column", name.as_str().into()));
+        }
+        if !components.is_empty() {
+            settings.push(("component_names", components.clone().into()));
         }
         settings
     }
@@ -97,7 +102,10 @@ fn read(file: &File<'_>) -> Result<Option<Schema>> {
         Some(value) => texts("level_names", value),
     };
     let levels = names.iter().map(of).collect::<Result<_>>()?;
-    Ok(Some(Schema { names, levels, weights: file.text("weights_column")? }))
+    let components = file.value("component_names")?;
+    let components =
+        components.map(|value| texts("component_names", &value)).transpose()?.unwrap_or_default();
+    Ok(Some(Schema { names, levels, weights: file.text("weights_column")?, components }))
 }
 
 fn texts(key: &str, value: &Value) -> Result<Vec<String>> {

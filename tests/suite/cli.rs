@@ -807,7 +807,11 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         ),
         (1, &format!("{fit} -o m"), "m: the name of this output must end in"),
         (1, &format!("{fit} --history h.npy"), "h.npy: the name of this output must end in .csv"),
-        (1, &format!("{fit} --plot h.png"), "h.png: the name of this output must end in .svg"),
+        (
+            1,
+            &format!("{fit} --plot h.pdf"),
+            "h.pdf: the name of this output must end in .svg or .png",
+        ),
         (1, &format!("{fit} -o nowhere/m.json"), "there is no directory nowhere"),
         (1, &format!("{fit} -o folder"), "folder: the path is a directory"),
         (
@@ -1288,7 +1292,10 @@ fn families_take_what_is_known_and_ignore_what_is_missing() {
         ("fit counts.csv --init model.json --trials 16", "--trials is told by the model"),
         ("fit counts.csv --model binomial -k 2 --missing ignore", "\"trials\" must be given"),
         ("fit counts.csv --model poisson --trials 3 -k 2 --missing ignore", "no known parameter"),
-        ("fit counts.csv -k 2 --missing ignore", "gaussian-full cannot ignore missing values"),
+        (
+            "fit counts.csv --model gaussian-tied -k 2 --missing ignore",
+            "gaussian-tied cannot ignore missing values",
+        ),
     ] {
         let outcome = place.run(arguments);
         assert_eq!(outcome.code, Some(1), "{arguments}");

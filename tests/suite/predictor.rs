@@ -182,7 +182,7 @@ fn bad_points_are_errors_that_say_what_to_do() {
     assert_eq!(fault, "the slice for answers has 3 places, expected 2");
 
     // Any finite number fits a Gaussian, so faults show in its density.
-    let model = example_mixture("gaussian-full", 2, 2);
+    let model = example_mixture("gaussian-tied", 2, 2);
     let mut gaussian = Predictor::<f32>::new(&model);
     let found = message(gaussian.label(&[f32::NAN, 0.0]));
     assert!(found.starts_with("memory: column 0: the value is NaN, expected a finite"), "{found}");

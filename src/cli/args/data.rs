@@ -29,7 +29,7 @@ pub struct DataArgs {
     pub dim: Option<u64>,
     /// Treatment of missing values (nan; in text also empty cells and NA): refuse them; ignore them and use the known
     /// values of a point; or drop points with a missing value. Models whose dimensions are independent given the latents
-    /// can ignore them. Labels and densities of dropped points are empty
+    /// can ignore them, and gaussian-full. Labels and densities of dropped points are empty
     #[arg(long, value_name = "ACTION", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore, Missing::Drop], Missing::name))]
     pub missing: Missing,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use super::data::{ComputeArgs, DataArgs, Missing, WeightsArgs};
 use super::model_name::ModelName;
 use super::stream::StreamArgs;
 use super::values::{Counts, counts, image, named, not_negative, part, positive, seconds};
-use super::{MODEL, OUTPUT, STOPPING};
+use super::{DATA, MODEL, OUTPUT, STOPPING};
 use crate::em::{Config, LearningRateSchedule};
 use crate::family::KnownParameters;
 use crate::model::{Activation, LatentPrior, Noise, Rotation};
@@ -31,6 +31,10 @@ pub struct FitCommand {
     /// Number of latents, for models with latents; for several layers a number for each, the top layer first
     #[arg(long, value_name = "H,...", help_heading = MODEL, value_delimiter = ',', value_parser = positive)]
     pub latent: Vec<u64>,
+    /// Column of a table with the component of points whose component is known: texts, or numbers from 0. Empty cells are unknown.
+    /// The first components get the labels, in their order in the file
+    #[arg(long, value_name = "NAME|INDEX", help_heading = DATA)]
+    pub label_column: Option<String>,
     #[command(flatten)]
     pub stream: StreamArgs,
 }
@@ -41,6 +45,7 @@ impl FitCommand {
         FitArgs {
             components: self.components,
             latent: self.latent.clone(),
+            label_column: self.label_column.clone(),
             stream: self.stream.clone(),
             ..self.fit.clone()
         }
@@ -91,6 +96,9 @@ pub struct FitArgs {
     pub components: Option<u64>,
     #[arg(skip)]
     pub latent: Vec<u64>,
+    /// The column of labels, which 'fit' sets.
+    #[arg(skip)]
+    pub label_column: Option<String>,
     /// The options of minibatches, which 'fit' sets.
     #[arg(skip)]
     pub stream: StreamArgs,
@@ -152,10 +160,10 @@ pub struct FitArgs {
     /// File for a table of all iterations: .csv
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub history: Option<PathBuf>,
-    /// File for a plot of all iterations, or of all candidates: .svg
+    /// File for a plot of all iterations, or of all candidates: .svg or .png
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot: Option<PathBuf>,
-    /// File for a picture of the points in the colours of their components, as 'plot' draws: .svg
+    /// File for a picture of the points in the colours of their components, as 'plot' draws: .svg or .png
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot_clusters: Option<PathBuf>,
     /// File for a picture with the weights of each latent as a tile, for points that are pictures: .png
@@ -178,6 +186,7 @@ impl FitArgs {
         let own = [
             ("--components", self.components.is_some()),
             ("--latent", !self.latent.is_empty()),
+            ("--label-column", self.label_column.is_some()),
             ("--rotation", self.rotation.is_some()),
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
@@ -267,10 +276,13 @@ pub struct KnownArgs {
     /// Total of a point that is drawn, for multinomial [default: the mean total of the data]
     #[arg(long, value_name = "N", help_heading = MODEL, value_delimiter = ',')]
     pub total: Option<Vec<f64>>,
+    /// Number of labels, which the points tell.
+    #[arg(skip)]
+    pub labels: Option<Vec<f64>>,
 }
 
 impl KnownArgs {
-    fn all(&self) -> [(&'static str, &Option<Vec<f64>>); 7] {
+    fn all(&self) -> [(&'static str, &Option<Vec<f64>>); 8] {
         [
             ("--trials", &self.trials),
             ("--successes", &self.successes),
@@ -279,6 +291,7 @@ impl KnownArgs {
             ("--variance", &self.variance),
             ("--levels", &self.levels),
             ("--total", &self.total),
+            ("--labels", &self.labels),
         ]
     }
 

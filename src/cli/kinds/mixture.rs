@@ -1,6 +1,6 @@
 //! Mixtures on the command line.
 
-use super::{Described, Given, Kind};
+use super::{AnyModel, Described, Given, Kind};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -29,6 +29,8 @@ impl Kind for Mixture {
 
     const ARGUMENTS: &'static [&'static str] = &[
         "--components",
+        "--label-column",
+        "--labels",
         "--posterior",
         "--reg-covar",
         "--missing ignore",
@@ -91,6 +93,11 @@ impl Kind for Mixture {
 }
 
 impl Described for Mixture {
+    fn without_labels(&self) -> Option<Result<(Box<dyn AnyModel>, Vec<Option<usize>>)>> {
+        let without = Mixture::without_labels(self)?;
+        Some(without.map(|(model, labels)| (Box::new(model) as Box<dyn AnyModel>, labels)))
+    }
+
     fn title(&self) -> String {
         let components = self.n_components();
         let plural = if components == 1 { "" } else { "s" };

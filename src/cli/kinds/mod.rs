@@ -61,6 +61,12 @@ pub trait Described {
     /// Returns the parameters as a table for people, with the names of dimensions where they have names.
     fn table(&self, schema: Option<&Schema>) -> String;
 
+    /// Returns the model without the labels of its points, and the label of each component, if points have labels.
+    #[allow(clippy::type_complexity)]
+    fn without_labels(&self) -> Option<Result<(Box<dyn AnyModel>, Vec<Option<usize>>)>> {
+        None
+    }
+
     /// Returns the model that `check` tests: one of this kind, size and parameters.
     fn factors(&self) -> FactorModel;
 

@@ -122,4 +122,4 @@ pub(in crate::data) fn quoted(cell: &[u8]) -> String {
 
 /// The fault of a missing value, and its remedies.
 pub(in crate::data) const MISSING_VALUE: &str = "missing value; --missing drop leaves such rows out, and --missing ignore uses \
-     their other values, for families of independent columns (gaussian-diag, poisson, categorical, ...) and factor-analysis";
+     their other values, for families of independent columns (gaussian-diag, poisson, categorical, ...), gaussian-full and factor-analysis";

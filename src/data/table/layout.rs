@@ -15,6 +15,7 @@ pub(in crate::data) struct Found {
 /// Why columns are left out.
 const INDEX: &str = "row index";
 const TEXT: &str = "text";
+const UNNAMED: &str = "not in the model";
 
 /// Lays out the columns of a file.
 ///
@@ -64,8 +65,15 @@ pub(in crate::data) fn lay_out(
             };
             order.push(candidates[position.ok_or_else(missing)?]);
         }
-        candidates.iter().for_each(|&column| all[column].role = Role::LeftOut("not in the model"));
+        candidates.iter().for_each(|&column| all[column].role = Role::LeftOut(UNNAMED));
     } else {
+        // Columns that are named by index are no names of the table.
+        let only_named = options.only_named
+            && chosen.is_none()
+            && options
+                .named_by_model
+                .iter()
+                .all(|(named, _)| names.is_some_and(|names| names.contains(named)));
         for column in candidates {
             let model = names.and_then(|_| {
                 options.named_by_model.iter().find(|(named, _)| *named == all[column].name)
@@ -75,7 +83,7 @@ pub(in crate::data) fn lay_out(
             let left_out = if is_index(column, names, found) {
                 (!is_asked_for).then_some(INDEX)
             } else if found[column].kind != Kind::Text || takes_levels {
-                None
+                (only_named && model.is_none()).then_some(UNNAMED)
             } else if is_asked_for {
                 return Err(format!(
                     "column {:?} is text, expected numbers; leave it out with --drop, or take its texts as levels with \
@@ -115,7 +123,7 @@ pub(in crate::data) fn lay_out(
             notes.push(left_out(reason, &of));
         }
     }
-    Ok(Columns { all, order, named: names.is_some(), notes })
+    Ok(Columns { all, order, named: names.is_some(), notes, components: Vec::new() })
 }
 
 fn left_out(reason: &str, names: &[&str]) -> String {

@@ -67,6 +67,8 @@ pub enum Role {
     Dimension,
     /// Weights of the points.
     Weights,
+    /// Labels of the points: their components, where these are known.
+    Labels,
     /// Nothing, for this reason.
     LeftOut(&'static str),
 }
@@ -121,6 +123,8 @@ pub struct Columns {
     pub named: bool,
     /// Sentences about decisions that a person may want to change.
     pub notes: Vec<String>,
+    /// Names of the components that were fitted to the table, if labels name them.
+    pub components: Vec<String>,
 }
 
 impl Columns {
@@ -146,6 +150,7 @@ impl Columns {
             names: self.names(),
             levels: levels.collect(),
             weights: weights.map(|column| column.name.clone()),
+            components: self.components.clone(),
         })
     }
 
@@ -173,6 +178,8 @@ pub struct Schema {
     pub levels: Vec<Vec<String>>,
     /// Name of the column of weights.
     pub weights: Option<String>,
+    /// Names of the components, if labels named them; empty for a component without a label.
+    pub components: Vec<String>,
 }
 
 /// How to read the columns of a table. Each field has a setter of its name.
@@ -191,6 +198,8 @@ pub struct TableOptions {
     pub missing_values: Option<Vec<String>>,
     /// Columns that a model names, and whether it takes texts as levels there.
     pub named_by_model: Vec<(String, bool)>,
+    /// Whether the columns that a model names are all that it needs.
+    pub only_named: bool,
     /// Whether a model takes texts as levels in all columns.
     pub all_levels: bool,
     /// The columns of a model, to which those of the table are matched.
@@ -209,6 +218,7 @@ impl TableOptions {
         decimal: Option<char>,
         missing_values: Option<Vec<String>>,
         named_by_model: Vec<(String, bool)>,
+        only_named: bool,
         all_levels: bool,
         schema: Option<Schema>,
         unseen_missing: bool,

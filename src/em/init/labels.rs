@@ -1,7 +1,9 @@
 //! Labels points of a subsample by the components that they start.
 
 use super::Init;
-use super::subsample::{MIN_SUBSAMPLE, POINTS_PER_COMPONENT, Sample, check_counts, subsample};
+use super::subsample::{
+    MIN_SUBSAMPLE, POINTS_PER_COMPONENT, Sample, add_labelled, check_counts, subsample,
+};
 use crate::data::DataSource;
 use crate::data::memory::Points;
 use crate::data::shuffle::BadRows;
@@ -9,6 +11,7 @@ use crate::em::config::Config;
 use crate::em::fitting::fit;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
+use crate::family::label::LabelBlock;
 use crate::family::{
     Covariance, ExponentialFamily, Feature, Gaussian, Parameters, Regularization, Statistic,
 };
@@ -47,7 +50,7 @@ pub(in crate::em) struct Wanted {
     pub(in crate::em) bad_rows: BadRows,
 }
 
-/// Draws the subsample of the `run`-th start and labels it, by the features of a family.
+/// Draws the subsample of the `run`-th start and labels it, by the features of a family. Points whose component is known have it.
 pub(in crate::em) fn labelled<T: Scalar, M>(
     init: &Init<M>,
     family: &dyn ExponentialFamily,
@@ -60,13 +63,24 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
     check_counts(source, n_components)?;
     config.check()?;
     let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
-    let sample = subsample(
+    let mut sample = subsample(
         source,
         &family.domains(),
         wanted.max(MIN_SUBSAMPLE),
         bad_rows == BadRows::Skip,
         &mut rng::stream(config.seed, 3 * run),
     )?;
+    let known = LabelBlock::of(family);
+    if let Some(known) = known {
+        if known.labels > n_components {
+            return Err(Error::Config(format!(
+                "{} has {} labels, more than the {n_components} components asked for",
+                source.name(),
+                known.labels
+            )));
+        }
+        add_labelled(&mut sample, source, known, &family.domains())?;
+    }
     for d in 0..sample.dim {
         if sample.values.iter().skip(d).step_by(sample.dim).all(|x| x.to_f64().is_nan()) {
             let message = format!("all of the {} values looked at are missing", sample.len());
@@ -77,7 +91,9 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
     }
     let features = || Features::new(&sample, &family.features(), executor.simd());
     let mut rng = rng::stream(config.seed, 3 * run + 1);
-    let (labels, placed) = match init {
+    let known = known.map(|known| Known::of(&sample, known));
+    let known = known.as_ref();
+    let (mut labels, mut placed) = match init {
         Init::Random => {
             let labels = (0..sample.len())
                 .map(|_| rng::below(&mut rng, n_components as u64) as u32)
@@ -85,13 +101,55 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
             (labels, n_components)
         }
         Init::RandomFromData => {
-            cluster(&features(), n_components, Seeding::Uniform, 0, executor, &mut rng)?
+            let seeding = Seeding::Uniform;
+            cluster(&features(), n_components, known, seeding, 0, executor, &mut rng)?
         }
         _ => {
-            cluster(&features(), n_components, Seeding::PlusPlus, HARD_SWEEPS, executor, &mut rng)?
+            let seeding = Seeding::PlusPlus;
+            cluster(&features(), n_components, known, seeding, HARD_SWEEPS, executor, &mut rng)?
         }
     };
+    if let Some(known) = known {
+        placed = placed.max(known.n_labels);
+        for (label, own) in labels.iter_mut().zip(&known.labels) {
+            *label = own.unwrap_or(*label);
+        }
+    }
     Ok(Labelled { sample, labels, placed })
+}
+
+/// The points of a sample whose component is known.
+struct Known {
+    labels: Vec<Option<u32>>,
+    n_labels: usize,
+}
+
+impl Known {
+    fn of<T: Scalar>(sample: &Sample<T>, block: LabelBlock) -> Self {
+        let values = sample.values.iter().skip(block.column).step_by(sample.dim);
+        let label = |value: &T| (!value.to_f64().is_nan()).then(|| value.to_f64() as u32);
+        Self { labels: values.map(label).collect(), n_labels: block.labels }
+    }
+
+    /// Returns the mean of the points of each label; of all points where a label has none.
+    fn centres<T: Scalar>(&self, features: &Features<'_, T>) -> Vec<Vec<T>> {
+        let centre = |label: usize| {
+            let mut sums = vec![0.0; features.dim];
+            let mut total = 0.0;
+            for (i, own) in self.labels.iter().enumerate() {
+                if *own == Some(label as u32) {
+                    let weight = features.sample.weight(i);
+                    total += weight;
+                    for (sum, value) in sums.iter_mut().zip(features.row(i)) {
+                        *sum += weight * value.to_f64();
+                    }
+                }
+            }
+            let mean = |sum: f64| T::from_f64(if total > 0.0 { sum / total } else { 0.0 });
+            sums.into_iter().map(mean).collect()
+        };
+        (0..self.n_labels).map(centre).collect()
+    }
 }
 
 /// A sample in the statistics that tell its clusters apart, each of mean 0 and variance 1.
@@ -170,25 +228,28 @@ fn standardize<T: Scalar>(columns: &mut [T], sample: &Sample<T>, variance: f64) 
     }
 }
 
-/// Labels a sample by k-means in its features; returns how many centres could be placed.
+/// Labels a sample by k-means in its features; returns how many centres could be placed. The first centres are those of the points
+/// whose component is known.
 fn cluster<T: Scalar>(
     features: &Features<'_, T>,
     n_components: usize,
+    known: Option<&Known>,
     seeding: Seeding,
     sweeps: usize,
     executor: &Executor,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<(Vec<u32>, usize)> {
     let (sample, n, dim) = (features.sample, features.sample.len(), features.dim);
+    let given = known.map(|known| known.centres(features)).unwrap_or_default();
     let centres = match seeding {
-        Seeding::PlusPlus => k_means_plus_plus(features, n_components, executor, rng)?,
+        Seeding::PlusPlus => k_means_plus_plus(features, n_components, given, executor, rng)?,
         Seeding::Uniform => {
-            let mut centres: Vec<usize> = Vec::new();
+            let mut centres = given;
             let mut left: Vec<usize> = (0..n).filter(|&i| sample.weight(i) > 0.0).collect();
             while centres.len() < n_components && !left.is_empty() {
                 let i = left.swap_remove(rng::below(rng, left.len() as u64) as usize);
-                if centres.iter().all(|&c| features.row(c) != features.row(i)) {
-                    centres.push(i);
+                if centres.iter().all(|centre| centre != features.row(i)) {
+                    centres.push(features.row(i).to_vec());
                 }
             }
             centres
@@ -196,7 +257,7 @@ fn cluster<T: Scalar>(
     };
     let placed = centres.len();
     let components =
-        centres.iter().map(|&i| features.row(i).iter().map(|v| v.to_f64()).collect()).collect();
+        centres.iter().map(|centre| centre.iter().map(|v| v.to_f64()).collect()).collect();
     let family = Arc::new(Gaussian::new(Covariance::TiedSpherical, dim));
     let model = Mixture::new(
         family,
@@ -227,26 +288,32 @@ fn cluster<T: Scalar>(
 
 /// Greedy k-means++ (Arthur & Vassilvitskii 2007, with `2 + ln C` candidates a centre as scikit-learn draws them).
 ///
-/// Returns fewer centres than asked for where there are fewer distinct points.
+/// Goes on from the given centres. Returns fewer centres than asked for where there are fewer distinct points.
 fn k_means_plus_plus<T: Scalar>(
     features: &Features<'_, T>,
     n_components: usize,
+    given: Vec<Vec<T>>,
     executor: &Executor,
     rng: &mut Xoshiro256PlusPlus,
-) -> Result<Vec<usize>> {
+) -> Result<Vec<Vec<T>>> {
     let (sample, tile) = (features.sample, &features.columns);
     let (n, dim) = (sample.len(), features.dim);
     let candidates = 2 + (n_components as f64).ln() as usize;
     let weight = |i: usize| sample.weight(i);
-    let Some(first) = rng::weighted(rng, (0..n).map(weight)) else {
-        return Err(Error::Config("the weights of all points are zero".into()));
-    };
     let coordinates = |i: usize| (0..dim).map(|d| tile[d * n + i]).collect::<Vec<T>>();
+    let mut centres = given;
+    if centres.is_empty() {
+        let Some(first) = rng::weighted(rng, (0..n).map(weight)) else {
+            return Err(Error::Config("the weights of all points are zero".into()));
+        };
+        centres.push(coordinates(first));
+    }
     let mut distances = vec![T::from_f64(f64::from(f32::MAX)); n];
     let mut next = vec![T::ZERO; n];
-    nearest(executor.simd(), tile, n, &coordinates(first), &distances, &mut next);
-    std::mem::swap(&mut distances, &mut next);
-    let mut centres = vec![first];
+    for centre in &centres {
+        nearest(executor.simd(), tile, n, centre, &distances, &mut next);
+        std::mem::swap(&mut distances, &mut next);
+    }
     let mut lanes: Vec<(usize, Vec<T>, f64)> =
         (0..candidates).map(|_| (0, vec![T::ZERO; n], 0.0)).collect();
     while centres.len() < n_components {
@@ -263,7 +330,7 @@ fn k_means_plus_plus<T: Scalar>(
         })?;
         let best =
             (0..candidates).min_by(|&a, &b| lanes[a].2.total_cmp(&lanes[b].2)).expect("candidates");
-        centres.push(lanes[best].0);
+        centres.push(coordinates(lanes[best].0));
         std::mem::swap(&mut distances, &mut lanes[best].1);
     }
     Ok(centres)

@@ -18,6 +18,7 @@ use crate::data::shuffle::BadRows;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
 use crate::exec::Executor;
+use crate::family::label::LabelBlock;
 use crate::family::{ExponentialFamily, Parameters, Regularization};
 use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::dispatch::Simd;
@@ -206,6 +207,15 @@ fn labelled_stats<T: Scalar>(
     }
     let centre_dim = if family.is_location() { dim } else { 0 };
     let mut centres = vec![T::ZERO; n_components * centre_dim];
+    // Where nothing is known of a column under a label.
+    let overall: Vec<f64> = (0..dim)
+        .map(|d| {
+            let values = sample.values.iter().skip(d).step_by(dim).map(|x| x.to_f64());
+            let (sum, n) =
+                values.filter(|x| !x.is_nan()).fold((0.0, 0.0), |it, x| (it.0 + x, it.1 + 1.0));
+            if n > 0.0 { sum / n } else { 0.0 }
+        })
+        .collect();
     if family.is_location() {
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
             let mean = |d: usize| {
@@ -216,7 +226,7 @@ fn labelled_stats<T: Scalar>(
                 };
                 let total: f64 = observed().map(|(w, _)| w).sum();
                 let sum: f64 = observed().map(|(w, x)| w * x).sum();
-                if total > 0.0 { sum / total } else { 0.0 }
+                if total > 0.0 { sum / total } else { overall[d] }
             };
             let mut means: Vec<f64> = (0..dim).map(mean).collect();
             family.restrict_centre(&mut means);
@@ -235,8 +245,13 @@ fn labelled_stats<T: Scalar>(
     for (c, members) in members.iter().enumerate() {
         let centre = &centres[c * centre_dim..][..centre_dim];
         for members in members.chunks(TILE) {
-            let rows: Vec<T> =
+            let mut rows: Vec<T> =
                 members.iter().flat_map(|&i| &sample.values[i * dim..][..dim]).copied().collect();
+            if family.fills_missing() {
+                // By the mean of the label: the first M-step is a rough one in any case.
+                let filled = rows.iter_mut().enumerate().filter(|(_, x)| x.to_f64().is_nan());
+                filled.for_each(|(at, x)| *x = centre[at % dim]);
+            }
             let n = members.len();
             statistics::load(
                 simd,
@@ -273,6 +288,9 @@ fn from_stats(
     };
     let update: Vec<bool> = stats.mass().iter().map(|&mass| mass > 0.0).collect();
     family.maximize(stats, &update, regularization, &mut parameters);
+    if let Some(labels) = LabelBlock::of(&*family) {
+        labels.number(&mut parameters);
+    }
     let total: f64 = stats.mass().iter().sum();
     let mut kept = update.iter();
     parameters.components.retain(|_| *kept.next().expect("one flag a component"));

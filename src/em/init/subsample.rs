@@ -4,6 +4,7 @@ use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::family::Domain;
+use crate::family::label::LabelBlock;
 use crate::point_faults::first_fault;
 use crate::rng;
 use crate::scalar::Scalar;
@@ -133,6 +134,36 @@ pub(super) fn subsample<T: Scalar>(
         return Err(DataError::new(source.name(), message).into());
     }
     Ok(sample)
+}
+
+/// Adds points whose component is known: of each label as many as a component has in a sample. They may be few among many, so all
+/// points are looked at.
+pub(super) fn add_labelled<T: Scalar>(
+    sample: &mut Sample<T>,
+    source: &dyn DataSource<T>,
+    known: LabelBlock,
+    domains: &[Domain],
+) -> Result<()> {
+    let (n, mut buffer) = (source.len(), BlockBuf::default());
+    if sample.len() as u64 == n || sample.weights.is_some() {
+        return Ok(());
+    }
+    let mut found = vec![0; known.labels];
+    for start in (0..n).step_by(BLOCK) {
+        let block = read_block(source, start, &mut buffer)?;
+        for i in 0..block.len() {
+            let label = block.points[(i, known.column)].to_f64();
+            let has_weight = block.weights.is_none_or(|weights| weights[i] > 0.0);
+            let count = found.get_mut(label as usize).filter(|_| label >= 0.0 && has_weight);
+            if let Some(count) = count.filter(|count| **count < POINTS_PER_COMPONENT)
+                && is_for(domains, block, i)
+            {
+                *count += 1;
+                sample.take(source, domains, block, i)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns a place in the `k`-th of `wanted` stretches of a total, as the part of the stretch says. Stretches end at whole numbers, so

@@ -1,6 +1,7 @@
 //! E-steps of a mixture on blocks of points.
 
 mod halves;
+mod observed;
 mod pack;
 mod score;
 mod sparse;
@@ -72,6 +73,8 @@ pub struct Packed<T> {
     /// All components in coordinates that their shared covariance whitens, if packed logits would cancel in `f32` and not in `f64`.
     /// Their sums stay packed: first moments lose few digits, and the scatter of all points is summed in `f64`.
     tied: Option<tied::Tied<T>>,
+    /// All components, if the family fills missing values.
+    observed: Option<observed::Observed>,
 }
 
 /// The sizes of a workspace: it serves other parameters with the same key.
@@ -116,6 +119,8 @@ pub struct Workspace<T> {
     log_density: Vec<f64>,
     log_base_measure: Vec<f64>,
     wide: Vec<f64>,
+    /// Points of a tile by what is observed of them, where missing values are filled.
+    groups: Vec<observed::Group>,
 }
 
 impl<T: Scalar> Packed<T> {
@@ -149,6 +154,10 @@ impl<T: Scalar> Packed<T> {
         }
         let points = tile.points;
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
+        if let Some(observed) = &self.observed {
+            workspace.groups = observed.logits(points, stride, &mut workspace.logits);
+            return;
+        }
         self.load_tile(points, workspace);
         let (packed, centred) = workspace.logits.split_at_mut(self.n_packed * stride);
         if !self.centred.is_empty() {
@@ -234,6 +243,10 @@ impl<T: Scalar> Packed<T> {
         }
         let points = tile.points;
         let (n, dim, stride) = (points.nrows(), points.ncols(), self.tiling.stride);
+        if let Some(observed) = &self.observed {
+            let weight = |row: usize, c: usize| workspace.logits[c * stride + row].to_f64();
+            return observed.accumulate(points, &workspace.groups, weight, stats);
+        }
         let one_panel = self.n_direct <= self.tiling.panel;
         let (packed, centred) = workspace.logits.split_at_mut(self.n_packed * stride);
         if self.n_packed > 0 {
@@ -313,7 +326,7 @@ impl<T: Scalar> Packed<T> {
     /// Tells whether labels of a tile come from a single product, and logits need no memory.
     fn labels_directly(&self, tile: Block<'_, T>) -> bool {
         let one_panel = self.n_direct <= self.tiling.panel;
-        let packed = self.centred.is_empty() && self.tied.is_none();
+        let packed = self.centred.is_empty() && self.tied.is_none() && self.observed.is_none();
         tile.sparse.is_none() && packed && self.products.is_none() && one_panel
     }
 
@@ -423,6 +436,13 @@ impl<T: Scalar> Packed<T> {
         let (n, dim, stride) = (block.len(), block.dim(), self.tiling.stride);
         let one_panel = self.n_direct <= self.tiling.panel;
         let labels = &workspace.labels[..n];
+        if let Some(observed) = &self.observed {
+            let weight = |row: usize, c: usize| match labels[row] as usize == c {
+                true => block.weights.map_or(1.0, |weights| weights[row]),
+                false => 0.0,
+            };
+            return observed.accumulate(block.points, &workspace.groups, weight, stats);
+        }
         if self.n_packed > 0 {
             for (first, panel) in self.panels() {
                 if !one_panel {
@@ -477,7 +497,10 @@ impl<T: Scalar> EStep<T> for Mixture {
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {
         let mut centres: Vec<f64> = packed.centre.iter().map(|v| v.to_f64()).collect::<Vec<_>>();
-        centres = centres.repeat(packed.shape.components);
+        centres = match &packed.observed {
+            Some(observed) => observed.centres(),
+            None => centres.repeat(packed.shape.components),
+        };
         for (k, &c) in packed.order[packed.n_packed..].iter().enumerate() {
             let centre = packed.centred.centre(k);
             for (to, from) in centres[c * centre.len()..].iter_mut().zip(centre) {
@@ -533,6 +556,6 @@ impl<T: Scalar> EStep<T> for Mixture {
     }
 
     fn halves(&self) -> Option<&dyn HalvedEStep<T, Packed<T>, Workspace<T>>> {
-        Some(self)
+        if self.family.fills_missing() { None } else { Some(self) }
     }
 }

@@ -19,6 +19,7 @@ pub(super) use e_step::cancellation_tolerance;
 use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
+use crate::family::label::LabelBlock;
 use crate::family::{Domain, ExponentialFamily, Parameters, Regularization, Support, Theta};
 use crate::monitor::Event;
 use crate::rng;
@@ -189,6 +190,18 @@ impl Mixture {
         self
     }
 
+    /// Returns the mixture without the labels of its points, and the label of each component, if points have labels.
+    #[cfg(feature = "cli")]
+    pub(crate) fn without_labels(&self) -> Option<Result<(Self, Vec<Option<usize>>)>> {
+        let block = LabelBlock::of(self.family())?;
+        let without = || {
+            let (family, parameters, labels) = block.without(self.family(), &self.parameters)?;
+            let model = Self::new(family, self.weights.clone(), parameters)?;
+            Ok((model.with_posterior(self.posterior), labels))
+        };
+        Some(without())
+    }
+
     /// Returns the family of the components.
     pub fn family(&self) -> &dyn ExponentialFamily {
         &*self.family
@@ -268,7 +281,10 @@ impl Mixture {
     }
 
     fn may_be_missing(&self) -> bool {
-        self.family.domains().iter().any(|domain| domain.missing)
+        // Labels may be missing in any case.
+        let label = LabelBlock::of(self.family()).map(|block| block.column);
+        let domains = self.family.domains();
+        domains.iter().any(|domain| domain.missing && Some(domain.columns.start) != label)
     }
 
     /// Returns the number of free parameters: C - 1 weights and the family's.

@@ -37,6 +37,7 @@ impl<T: Scalar> Packed<T> {
             product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
             centred: self.centred.slice(centred),
             tied: None,
+            observed: None,
             ..*self
         }
     }

@@ -1,6 +1,7 @@
 //! Packs the parameters of a mixture for the kernels.
 
 use super::super::{Mixture, Posterior};
+use super::observed::Observed;
 use super::tied::Tied;
 use super::{Packed, Workspace, cancellation_tolerance};
 use crate::aligned::Aligned;
@@ -32,8 +33,10 @@ impl Mixture {
         let packings = self.family.natural(&self.parameters, &centres, &mut natural);
 
         let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
-        let mut needs_centre: Vec<bool> =
-            (0..n_components).map(|c| self.weights[c] > 0.0 && cancels(c)).collect();
+        // Filled points are taken about the means of their components anyway.
+        let observed = Observed::of(self);
+        let is_packed = |c: usize| observed.is_some() || self.weights[c] == 0.0 || !cancels(c);
+        let mut needs_centre: Vec<bool> = (0..n_components).map(|c| !is_packed(c)).collect();
         // Shared statistics are summed about one centre, or about each component's own: not mixed.
         let mut whitens_all = false;
         if shape.shared > 0 && needs_centre.contains(&true) {
@@ -107,6 +110,7 @@ impl Mixture {
             products,
             product_coefficients,
             centred,
+            observed,
             tied: whitens_all.then(|| Tied::new(self, &order, &exact_centre)),
             order,
         }
@@ -143,6 +147,7 @@ impl Mixture {
             log_density: vec![0.0; points],
             log_base_measure: Vec::new(),
             wide: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }

@@ -296,7 +296,7 @@ impl Panel {
 
         // A legend at the top gets room of its own, since lines may be anywhere: of a panel that is about 260 pixels high.
         let rows = self.lines.len() + self.marks.len();
-        let part = (18.0 * rows as f64 + 20.0) / 260.0;
+        let part = (20.0 * rows as f64 + 30.0) / 260.0;
         let above = match self.legend {
             LegendPosition::InsideBottomRight => 0.05,
             _ => (part / (1.0 - part.min(0.7))).max(0.35),

@@ -34,6 +34,7 @@ _SETTINGS = {
     "rtol": 0.0,
     "max_time": None,
     "reg_covar": None,
+    "covariance_prior": None,
     "n_init": 1,
     "batch_size": None,
     "epochs": 5,
@@ -446,6 +447,8 @@ class OnlineMixin:
         self : object
             The estimator after the step.
         """
+        if getattr(self, "covariance_prior", None) is not None:
+            raise ValueError("covariance_prior counts against all points, which partial_fit does not know; use fit")
         points = self._points(X, sample_weight, reset=not hasattr(self, "model_"))
         if getattr(self, "_online", None) is None:
             model = getattr(self, "model_", None)

@@ -275,6 +275,9 @@ class GaussianMixture(_Components):
         A fit converges when its entropy sum changes by at most this, in nats per point.
     reg_covar : float, default=None
         Number to add to all variances. By default nothing is added, and variances are held above a small floor.
+    covariance_prior : {"conjugate"}, default=None
+        Prior of the covariances: inverse-Wishart or inverse-gamma, with a scale that follows from the data (Fraley and Raftery,
+        2007). By default there is none. ``bic`` and scores leave it out.
     max_iter : int, default=200
         Number of iterations at most.
     n_init : int, default=1
@@ -323,6 +326,7 @@ class GaussianMixture(_Components):
         covariance_type="full",
         tol=1e-5,
         reg_covar=None,
+        covariance_prior=None,
         max_iter=200,
         n_init=1,
         init_params="kmeans",
@@ -347,6 +351,7 @@ class GaussianMixture(_Components):
         self.covariance_type = covariance_type
         self.tol = tol
         self.reg_covar = reg_covar
+        self.covariance_prior = covariance_prior
         self.max_iter = max_iter
         self.n_init = n_init
         self.init_params = init_params

@@ -10,7 +10,7 @@ use entropysum::em::{
     AutoencoderSpec, FactorAnalyzersSpec, Init, LearningRateSchedule, LinearGaussianAlgorithm,
     LinearGaussianSpec, MixtureSpec, SbnSpec, StreamAlgorithm, StreamConfig,
 };
-use entropysum::family::{KnownParameters, Regularization, registry};
+use entropysum::family::{ConjugatePrior, KnownParameters, Regularization, registry};
 use entropysum::model::{
     Activation, LatentPosterior, LatentPrior, Noise, NoiseStructure, Posterior, Rotation,
 };
@@ -46,6 +46,7 @@ pub struct Settings {
     rtol: f64,
     max_time: Option<f64>,
     reg_covar: Option<f64>,
+    covariance_prior: Option<String>,
     n_init: usize,
     seed: u64,
     threads: Option<usize>,
@@ -187,7 +188,11 @@ impl Settings {
             .rtol(self.rtol)
             .monitor(named("monitor", &self.monitor, &Monitor::ALL, Monitor::name)?)
             .max_time(max_time)
-            .regularization(Regularization { reg_covar: self.reg_covar, ..Default::default() })
+            .regularization(Regularization {
+                reg_covar: self.reg_covar,
+                prior: self.covariance_prior()?,
+                ..Default::default()
+            })
             .n_init(self.n_init)
             .seed(self.seed))
     }
@@ -208,6 +213,13 @@ impl Settings {
             self.ignore_missing,
             self.network
         )
+    }
+
+    fn covariance_prior(&self) -> Result<Option<ConjugatePrior>> {
+        let known = [ConjugatePrior::NAME];
+        let prior = |asked: &String| named("covariance_prior", asked, &known, |name| name);
+        let name = self.covariance_prior.as_ref().map(prior).transpose()?;
+        Ok(name.map(|_| ConjugatePrior::default()))
     }
 
     /// Returns the start, if it is a model of the kind that is fitted.

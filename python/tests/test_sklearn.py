@@ -107,6 +107,20 @@ def test_a_ridge_leaves_the_gap_of_the_theory_and_none_leaves_none(clusters):
     assert ridge.history_["gap"][-1] == pytest.approx(0.05 * ridge.weights_ @ trace, rel=1e-6)
 
 
+def test_a_prior_leaves_the_gap_of_the_theory(clusters):
+    n, d = clusters.shape
+    fit = GaussianMixture(3, covariance_prior="conjugate", random_state=0).fit(clusters)
+    scale = np.cov(clusters.T, bias=True) / 3 ** (2 / d)
+    gap = sum(np.trace(precision @ scale) - (2 * d + 3) * d for precision in fit.precisions_) / (2 * n)
+    assert fit.history_["gap"][-1] == pytest.approx(gap, rel=1e-6)
+    objective = fit.history_["lower_bound"] + fit.history_["log_prior"]
+    assert np.diff(objective).min() > -1e-12
+    with pytest.raises(ValueError, match="partial_fit"):
+        fit.partial_fit(clusters)
+    with pytest.raises(ValueError, match="conjugate"):
+        GaussianMixture(3, covariance_prior="wishart").fit(clusters)
+
+
 def test_one_initial_value_replaces_that_of_the_start(clusters):
     means = clusters[[0, 1, 2]]
     weights = [0.2, 0.3, 0.5]

@@ -1,7 +1,7 @@
 //! `fit`: from what was typed to a fit, and from the fit to files and a report.
 
 use crate::any::{self, Run};
-use crate::cli::args::{DEFAULT_MODEL, FitArgs, Start};
+use crate::cli::args::{DEFAULT_MODEL, FitArgs, Prior, Start};
 use crate::cli::checkpoint;
 use crate::cli::guard::{Target, check_files};
 use crate::cli::kinds::{self, AnyModel, Given, Outcome, kind_of};
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::expert::write_atomically;
 use crate::expert::write_features;
-use crate::family::{KnownParameters, Regularization};
+use crate::family::{ConjugatePrior, KnownParameters, Regularization};
 use crate::model::Mixture;
 use crate::monitor::{StopReason, plot};
 use crate::store::Stored;
@@ -283,13 +283,15 @@ impl Points {
 
 /// Returns the settings of a fit.
 pub fn config(args: &FitArgs) -> Result<Config> {
+    let of_covariances = args.network.prior.filter(|prior| *prior == Prior::Conjugate);
+    let prior = of_covariances.map(|_| ConjugatePrior::default());
     Ok(Config::default()
         .max_iter(size(args.max_iter)?)
         .tol(args.tol)
         .rtol(args.rtol)
         .monitor(args.monitor)
         .max_time(args.max_seconds)
-        .regularization(Regularization { reg_covar: args.reg_covar, ..Default::default() })
+        .regularization(Regularization { reg_covar: args.reg_covar, prior, ..Default::default() })
         .n_init(size(args.n_init)?)
         .seed(args.seed))
 }

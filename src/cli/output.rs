@@ -115,6 +115,9 @@ impl FitReport<'_> {
         tell("entropy_sum", terms);
         tell("lower_bound", last.lower_bound.into());
         tell("gap", last.gap().into());
+        if let Some(log_prior) = last.log_prior {
+            tell("log_prior", log_prior.into());
+        }
         if let Some(half) = last.gap_halves {
             tell("gap_prior", half.prior.into());
             tell("gap_noise", half.noise.into());
@@ -196,6 +199,11 @@ impl FitReport<'_> {
         }
         if let Some(method) = &self.method {
             lines.insert(2, ("method", method.clone()));
+        }
+        if let Some(log_prior) = last.log_prior {
+            let text = format!("{log_prior:.6} per point; no other value of this report holds it");
+            lines.push(("log-prior", text));
+            lines.push(("gap", format!("{:.1e}, from the prior", last.gap())));
         }
         if let Some(half) = last.gap_halves {
             lines.push(("gap", format!("{:.1e} (prior), {:.1e} (noise)", half.prior, half.noise)));

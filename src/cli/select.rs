@@ -171,7 +171,7 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     };
     failures.extend(output::print(&printed).err());
     if finished[best].is_degenerate() && !command.allow_degenerate {
-        let advice = "try fewer components, --reg-covar E, or covariances of fewer parameters";
+        let advice = "try fewer components, --prior conjugate, --reg-covar E, or covariances of fewer parameters";
         let message = format!("all candidates are degenerate, the best one too; {advice}");
         output::complain("warning", &message);
     }

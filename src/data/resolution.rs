@@ -36,6 +36,21 @@ pub(crate) fn resolution<T: Scalar>(source: &dyn DataSource<T>) -> Vec<f64> {
     columns.into_iter().map(smallest_distance).collect()
 }
 
+/// Returns the mean weight of points at some places: 1 if points have no weights.
+pub(crate) fn mean_weight<T: Scalar>(source: &dyn DataSource<T>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    let mut buffer = BlockBuf::default();
+    for place in 0..PLACES {
+        let Range { start, end } = points_at(place, source.len(), POINTS);
+        let block = super::read(source, false, start, (end - start) as usize, &mut buffer);
+        let Ok(block) = block else { continue };
+        let Some(weights) = block.weights else { return 1.0 };
+        sum += weights.iter().sum::<f64>();
+        count += weights.len() as f64;
+    }
+    if sum > 0.0 { sum / count } else { 1.0 }
+}
+
 fn smallest_distance(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let largest = values.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));

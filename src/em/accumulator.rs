@@ -129,7 +129,7 @@ impl<M: Maximizer> Accumulator<M> for Replace {
 
     fn judge(&mut self, _: &mut M, step: &Step, _: Course, _: &dyn Workers) -> Verdict {
         let judge = |rule: &mut Convergence| {
-            let (bound, sum) = (step.lower_bound, step.entropy_sum.total());
+            let (bound, sum) = step.watched();
             rule.judge(step.log_likelihood, bound, sum, step.is_repaired())
         };
         let (mut change, mut is_converged) = judge(&mut self.rule);
@@ -261,7 +261,7 @@ where
         }
         let Course { steps, epoch_ends } = course;
         let variance = self.running.batch_variance().unwrap_or(f64::INFINITY);
-        let sum = step.entropy_sum.total();
+        let (_, sum) = step.watched();
         let closes = self.plateau.update(step.step_size, sum, variance);
         let is_flat = closes && self.plateau.close(self.running.displacement(maximizer, workers));
         let gain = self.epoch.update(sum, epoch_ends);
@@ -308,6 +308,7 @@ where
         let mut step = Step::default();
         if let Some(statistics) = &self.running.statistics {
             (step.lower_bound, step.entropy_sum) = maximizer.evaluate(statistics, workers);
+            step.log_prior = maximizer.log_prior(statistics);
             step.log_likelihood = statistics.log_evidence() / statistics.total_weight();
         }
         Ok(Some(step))
@@ -389,7 +390,7 @@ where
     /// A chunk is a window; the entropy sum is of all points, and at the end of an epoch of even posteriors.
     fn judge(&mut self, _: &mut M, step: &Step, course: Course, _: &dyn Workers) -> Verdict {
         let ends = course.epoch_ends && !self.slots.is_warming_up();
-        let gain = ends.then(|| self.epoch.update(step.entropy_sum.total(), true)).flatten();
+        let gain = ends.then(|| self.epoch.update(step.watched().1, true)).flatten();
         let is_converged = gain.is_some_and(|gain| gain.abs() <= self.tol);
         Verdict { is_converged, change: None }
     }

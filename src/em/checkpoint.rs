@@ -7,6 +7,7 @@ use crate::data::DataSource;
 use crate::data::identity::Identity;
 use crate::data::shuffle::{BadRows, BatchOrder};
 use crate::error::{Error, Result};
+use crate::family::ConjugatePrior;
 use crate::scalar::Scalar;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Settings {
     pub rtol: f64,
     /// Ridge on variances.
     pub reg_covar: Option<f64>,
+    /// Name of the prior of covariances.
+    #[serde(default)]
+    pub prior: Option<String>,
     /// Seed of all random choices.
     pub seed: u64,
     /// Settings of a fit by minibatches.
@@ -85,6 +89,7 @@ impl Settings {
             tol: config.tol,
             rtol: config.rtol,
             reg_covar: config.regularization.reg_covar,
+            prior: config.regularization.prior.as_ref().map(|_| ConjugatePrior::NAME.to_owned()),
             seed: config.seed,
             minibatches: stream.map(|(stream, order)| Minibatches {
                 algorithm: stream.algorithm,

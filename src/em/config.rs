@@ -1,7 +1,7 @@
 //! Settings of a fit.
 
 use crate::data::DataSource;
-use crate::data::resolution::resolution as resolution_of;
+use crate::data::resolution::{mean_weight, resolution as resolution_of};
 use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::monitor::Monitor;
@@ -77,6 +77,14 @@ impl Config {
         }
     }
 
+    /// Finds the weight of all points that a prior counts against, unless it is given. Statistics of minibatches do not tell it.
+    pub(crate) fn find_total_weight<T: Scalar>(&mut self, points: &dyn DataSource<T>) {
+        if let Some(prior) = &mut self.regularization.prior {
+            let found = || points.len() as f64 * mean_weight(points);
+            prior.total_weight.get_or_insert_with(found);
+        }
+    }
+
     /// Says which setting is out of range.
     pub(crate) fn check(&self) -> Result<()> {
         for (name, value) in [("max_iter", self.max_iter), ("n_init", self.n_init)] {
@@ -84,7 +92,26 @@ impl Config {
                 return Err(Error::Config(format!("{name} must be at least 1")));
             }
         }
-        match self.regularization.reg_covar {
+        let Regularization { reg_covar, prior, .. } = &self.regularization;
+        if let Some(prior) = prior {
+            if reg_covar.is_some() {
+                return Err(Error::Config(
+                    "a prior and reg_covar both hold variances up: give one of them".into(),
+                ));
+            }
+            if self.monitor == Monitor::Delta {
+                return Err(Error::Config(
+                    "delta certifies nothing under a prior, where the gap is not 0; take another monitor".into(),
+                ));
+            }
+            if prior.total_weight.is_some_and(|it| !(it > 0.0 && it.is_finite())) {
+                let weight = prior.total_weight.unwrap_or_default();
+                return Err(Error::Config(format!(
+                    "total_weight of the prior is {weight}, expected a finite number > 0"
+                )));
+            }
+        }
+        match *reg_covar {
             Some(ridge) if !(ridge >= 0.0 && ridge.is_finite()) => {
                 Err(Error::Config(format!("reg_covar is {ridge}, expected a finite number ≥ 0")))
             }

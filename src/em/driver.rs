@@ -406,6 +406,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             points_seen: progress.points_seen,
             entropy_sum: step.entropy_sum,
             lower_bound: step.lower_bound,
+            log_prior: step.log_prior,
             log_likelihood: step.log_likelihood,
             change: change.unwrap_or(total - before),
             active_components: self.learner.maximizer().active_components(),

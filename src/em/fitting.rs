@@ -14,7 +14,9 @@ use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::EStep;
-use crate::monitor::{Convergence, Event, Monitor, Observer, Plateau, Silent, StopReason};
+use crate::monitor::{
+    Convergence, Event, IterRecord, Monitor, Observer, Plateau, Silent, StopReason,
+};
 use crate::scalar::Scalar;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -303,6 +305,11 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
                 Err(Error::Interrupted) if best.is_some() => break,
                 started => started?,
             };
+            if self.config.regularization.prior.is_some() && !learner.maximizer().takes_prior() {
+                return Err(Error::Config(
+                    "the prior is for mixtures of Gaussians: this model has no covariances".into(),
+                ));
+            }
             let phases = phases(&self, &learner)?;
             // The time limit is one for all starts, each of which does at least one iteration.
             let mut config = self.config.clone();
@@ -328,7 +335,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
             let mut fit = driver.run()?;
             fit.warnings.splice(0..0, event.map(|event| event.to_string()));
             let is_interrupted = fit.stop_reason == StopReason::Interrupted;
-            let bound = |fit: &Fit<M>| fit.last().map_or(f64::NEG_INFINITY, |it| it.lower_bound);
+            let bound = |fit: &Fit<M>| fit.last().map_or(f64::NEG_INFINITY, IterRecord::objective);
             if best.as_ref().is_none_or(|best| bound(&fit) > bound(best)) {
                 best = Some(fit);
             }
@@ -403,6 +410,9 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         M: EStep<T>,
     {
         self.config.find_resolution(self.points);
+        if self.stream.is_some() {
+            self.config.find_total_weight(self.points);
+        }
         let make = |fitting: &Self, run, saved| {
             let (model, event) = match saved {
                 Some(model) => (model, None),

@@ -79,6 +79,8 @@ pub struct Step {
     pub lower_bound: f64,
     /// The entropy sum after the step.
     pub entropy_sum: EntropySum,
+    /// The log-prior of the parameters after the step without its constants, if they have a prior.
+    pub log_prior: Option<f64>,
     /// Both halves of the gap, if the learner tells them apart.
     pub gap_halves: Option<GapHalves>,
     /// Floors, splits, discards.
@@ -88,6 +90,15 @@ pub struct Step {
 }
 
 impl Step {
+    /// Returns the bound and the entropy sum as stopping rules watch them. Under a prior both are bound plus log-prior: neither
+    /// rises in every step, but their sum does.
+    pub fn watched(&self) -> (f64, f64) {
+        match self.log_prior {
+            None => (self.lower_bound, self.entropy_sum.total()),
+            Some(log_prior) => (self.lower_bound + log_prior, self.lower_bound + log_prior),
+        }
+    }
+
     /// Whether components were split or discarded in this step.
     pub fn is_repaired(&self) -> bool {
         self.events.iter().any(Event::is_repair)
@@ -119,6 +130,16 @@ pub trait Maximizer {
 
     /// Returns the lower bound and the entropy sum of the parameters, with the posteriors that made the statistics; nats per point.
     fn evaluate(&self, statistics: &Self::Statistics, workers: &dyn Workers) -> (f64, EntropySum);
+
+    /// Tells whether M-steps can take a prior of covariances.
+    fn takes_prior(&self) -> bool {
+        false
+    }
+
+    /// Returns the log-prior of the parameters without its constants, in nats per point, if they have a prior.
+    fn log_prior(&self, _statistics: &Self::Statistics) -> Option<f64> {
+        None
+    }
 
     /// Returns the mean log-likelihood of the parameters that made the statistics, in nats per point. Called after the M-step.
     fn log_likelihood(&self, statistics: &Self::Statistics) -> f64;
@@ -403,6 +424,7 @@ pub(crate) fn m_step<M: Maximizer>(
         lower_bound,
         entropy_sum,
         events,
+        log_prior: maximizer.log_prior(statistics),
         standing: maximizer.standing(),
         ..Step::default()
     })

@@ -77,6 +77,15 @@ impl<M: GenerativeModel> Maximizer for ModelMaximizer<M> {
         self.model.bound_and_entropies_by(statistics, workers)
     }
 
+    fn takes_prior(&self) -> bool {
+        self.model.takes_prior()
+    }
+
+    fn log_prior(&self, statistics: &SuffStats) -> Option<f64> {
+        let prior = self.regularization.prior.as_ref();
+        prior.map(|prior| self.model.log_prior(statistics, prior))
+    }
+
     fn log_likelihood(&self, statistics: &SuffStats) -> f64 {
         statistics.log_evidence() / statistics.total_weight()
     }

@@ -104,6 +104,11 @@ impl<T: Scalar, M: EStep<T>> Online<T, M> {
     /// # Errors
     /// If a step setting is out of range.
     pub fn new(model: M, step_size: StepSize, regularization: Regularization) -> Result<Self> {
+        if regularization.prior.as_ref().is_some_and(|prior| prior.total_weight.is_none()) {
+            return Err(Error::Config(
+                "a prior counts against the weight of all points, which is not known here: set its total_weight".into(),
+            ));
+        }
         let regularization = Regularization { rounding: T::EPSILON, ..regularization };
         Ok(Self::from_learner(Stepwise::new(model, step_size, regularization)?))
     }

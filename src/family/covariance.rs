@@ -3,6 +3,7 @@
 //! A second moment is packed as its statistics are: `Full` by rows of the upper triangle
 //! (`x_0², x_0 x_1, …, x_1², …`), `Diagonal` as D squares, `Spherical` as one squared norm.
 
+use super::prior::Scale;
 use super::{Statistic, Whitening};
 use crate::linalg::{Cholesky, symmetric_eigen};
 use faer::Mat;
@@ -315,6 +316,13 @@ fn rebuild(values: &[f64], vectors: &Mat<f64>, least: f64, scale: &[f64]) -> Vec
 }
 
 impl Precision {
+    /// Returns the log-density of the covariance under its prior without the constant, `-½ [count ln |Σ| + tr Σ⁻¹ Λ]`.
+    pub(super) fn log_prior(&self, prior: &Scale) -> f64 {
+        let log_det = self.log_det_2pi - self.dim as f64 * TAU.ln();
+        let traces = self.natural.iter().zip(&prior.packed).map(|(a, b)| a * b);
+        traces.sum::<f64>() - 0.5 * prior.count * log_det
+    }
+
     /// `Λ d`.
     pub(super) fn apply(&self, d: &[f64], out: &mut [f64]) {
         match self.shape {

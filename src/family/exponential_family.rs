@@ -1,7 +1,8 @@
 //! The trait of a family, and its parameters.
 
 use super::{
-    BaseMeasure, Domain, Feature, KnownParameters, ProductBlock, Statistic, Support, Whitening,
+    BaseMeasure, ConjugatePrior, Domain, Feature, KnownParameters, ProductBlock, Statistic,
+    Support, Whitening,
 };
 use crate::stats::SuffStats;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -84,11 +85,29 @@ pub struct Regularization {
     pub resolution: Vec<f64>,
     /// Relative rounding error of the statistics: the epsilon of the precision of their sums. A fit sets it.
     pub rounding: f64,
+    /// Prior of covariances, under which M-steps maximise bound and log-prior together; `None` for maximum likelihood.
+    pub prior: Option<ConjugatePrior>,
+    /// Lower limits of the spread of each column that hold in this M-step; empty for those that
+    /// [`floors`](ExponentialFamily::floors) finds in its statistics. A fit holds them: limits that rose would let the bound fall.
+    pub floors: Vec<f64>,
 }
 
 impl Default for Regularization {
     fn default() -> Self {
-        Self { reg_covar: None, resolution: Vec::new(), rounding: f64::EPSILON }
+        Self {
+            reg_covar: None,
+            resolution: Vec::new(),
+            rounding: f64::EPSILON,
+            prior: None,
+            floors: Vec::new(),
+        }
+    }
+}
+
+impl Regularization {
+    /// Returns the limits that hold, or those that `find` finds.
+    pub(super) fn floors_or(&self, find: impl FnOnce() -> Vec<f64>) -> Vec<f64> {
+        if self.floors.is_empty() { find() } else { self.floors.clone() }
     }
 }
 
@@ -237,6 +256,22 @@ pub trait ExponentialFamily: Send + Sync + Debug {
 
     /// Returns `Σ_n Σ_c w_n q_n(c) ln p̃(x_n | c)` from statistics alone; `p̃` has no base measure.
     fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64;
+
+    /// Returns the lower limit of the spread of each of the D columns that [`maximize`](Self::maximize) would find in the
+    /// statistics; empty if the likelihood of the family is bounded.
+    fn floors(&self, _stats: &SuffStats, _regularization: &Regularization) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Tells whether the family has covariances, which may have a prior.
+    fn takes_prior(&self) -> bool {
+        false
+    }
+
+    /// Returns the sum of the components' log-priors without their constants, in nats, over the weight of all points.
+    fn log_prior(&self, _: &Parameters, _: &SuffStats, _prior: &ConjugatePrior) -> f64 {
+        0.0
+    }
 
     /// Performs the M-step: sets the parameters of the components marked in `update` to those whose mean map gives the
     /// mean statistics.

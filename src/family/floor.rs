@@ -52,6 +52,15 @@ pub(crate) fn floors(mass: &[f64], means: &[Vec<f64>], pooled: &[f64], relative:
         .collect()
 }
 
+/// Lowers limits to those of an earlier M-step, if there was one: what was allowed then stays allowed.
+pub(crate) fn hold(held: &mut Vec<f64>, found: Vec<f64>) {
+    if held.len() == found.len() {
+        held.iter_mut().zip(found).for_each(|(held, found)| *held = held.min(found));
+    } else {
+        *held = found;
+    }
+}
+
 /// Raises limits of variances to those of rounding errors, δ²/12 where values are δ apart. Columns that do not tell are taken to be
 /// rounded as finely as any other.
 ///

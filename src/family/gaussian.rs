@@ -13,9 +13,10 @@
 
 use super::covariance::{Precision, Shape};
 use super::observed_gaussian::ObservedGaussian;
+use super::prior::Scale;
 use super::{
-    CentredForm, Constraint, Domain, ExponentialFamily, Outcome, Packing, ParameterSpec,
-    Parameters, Regularization, Sampler, Statistic, Support, Theta, floor,
+    CentredForm, ConjugatePrior, Constraint, Domain, ExponentialFamily, Outcome, Packing,
+    ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta, floor,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
@@ -160,6 +161,29 @@ impl Gaussian {
             scatters.push(second);
         }
         if self.is_tied() { vec![shared] } else { scatters }
+    }
+
+    /// Sums second moments over the components.
+    fn pooled(&self, scatters: &[Vec<f64>]) -> Vec<f64> {
+        let mut pooled = vec![0.0; self.shape().n_packed(self.dim)];
+        for scatter in scatters {
+            pooled.iter_mut().zip(scatter).for_each(|(sum, value)| *sum += value);
+        }
+        pooled
+    }
+
+    /// Returns the prior of each covariance, from the second moments of all points.
+    fn prior(&self, stats: &SuffStats) -> Scale {
+        let total: f64 = stats.mass().iter().sum();
+        let mut mean = vec![0.0; self.dim];
+        for c in (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0) {
+            for (d, mean) in mean.iter_mut().enumerate() {
+                *mean += (stats.mass()[c] * stats.centre(c)[d] + stats.sums(c)[d]) / total;
+            }
+        }
+        let moments = self.pooled(&self.scatters(stats, &|_| mean.as_slice()));
+        let covariance = self.shape().covariance(&moments, total, self.dim);
+        Scale::new(self.shape(), &covariance, stats.mass().len(), self.dim)
     }
 
     /// Returns the floor of variances as a part of the pooled variance.
@@ -351,6 +375,43 @@ impl ExponentialFamily for Gaussian {
         sum
     }
 
+    fn floors(&self, stats: &SuffStats, regularization: &Regularization) -> Vec<f64> {
+        let total: f64 = stats.mass().iter().sum();
+        let mean = |c: usize| {
+            let mean =
+                stats.centre(c).iter().zip(stats.sums(c)).map(|(m, s)| m + s / stats.mass()[c]);
+            let mean: Vec<f64> = mean.collect();
+            if mean.iter().all(|m| m.is_finite()) { mean } else { stats.centre(c).to_vec() }
+        };
+        let means: Vec<Vec<f64>> = (0..stats.mass().len()).map(mean).collect();
+        let pooled = self.pooled(&self.scatters(stats, &|c| means[c].as_slice()));
+        let pooled = self.shape().covariance(&pooled, total, self.dim);
+        let relative = match regularization.reg_covar {
+            // Narrow components are summed about their own means, and a shared scatter in `f64`: `f32` holds what `f64` does.
+            None => floor::RELATIVE,
+            Some(_) => self.relative_floor(regularization),
+        };
+        let variances = self.shape().variances(&pooled, self.dim);
+        floor::floors(stats.mass(), &means, &variances, relative)
+    }
+
+    /// Not if values are filled: the covariance of all points, and with it the scale of the prior, would change in each iteration.
+    fn takes_prior(&self) -> bool {
+        !self.missing
+    }
+
+    fn log_prior(&self, parameters: &Parameters, stats: &SuffStats, prior: &ConjugatePrior) -> f64 {
+        let scale = self.prior(stats);
+        let mut sum = 0.0;
+        self.for_each_precision(parameters, &mut |c, _, precision| {
+            let is_counted = if self.is_tied() { c == 0 } else { stats.mass()[c] > 0.0 };
+            if is_counted {
+                sum += precision.log_prior(&scale);
+            }
+        });
+        sum / prior.total_weight.unwrap_or_else(|| stats.mass().iter().sum())
+    }
+
     fn maximize(
         &self,
         stats: &SuffStats,
@@ -379,20 +440,22 @@ impl ExponentialFamily for Gaussian {
         }
         let scatters = self.scatters(stats, &|c| means[c].as_slice());
         let total: f64 = stats.mass().iter().sum();
-        let mut pooled = vec![0.0; self.shape().n_packed(self.dim)];
-        for scatter in &scatters {
-            for (sum, value) in pooled.iter_mut().zip(scatter) {
-                *sum += value;
+        let pooled = self.pooled(&scatters);
+        let variances =
+            self.shape().variances(&self.shape().covariance(&pooled, total, self.dim), self.dim);
+        let floors = regularization.floors_or(|| self.floors(stats, regularization));
+        let prior = regularization
+            .prior
+            .as_ref()
+            .map(|prior| self.prior(stats).times(total / prior.total_weight.unwrap_or(total)));
+        // The mode of the posterior, which without a prior is the maximum of the likelihood.
+        let covariance = |mut scatter: Vec<f64>, mass: f64| match &prior {
+            None => self.shape().covariance(&scatter, mass, self.dim),
+            Some(prior) => {
+                scatter.iter_mut().zip(&prior.packed).for_each(|(sum, value)| *sum += value);
+                self.shape().covariance(&scatter, mass + prior.count, self.dim)
             }
-        }
-        let pooled = self.shape().covariance(&pooled, total, self.dim);
-        let variances = self.shape().variances(&pooled, self.dim);
-        let relative = match regularization.reg_covar {
-            // Narrow components are summed about their own means, and a shared scatter in `f64`: `f32` holds what `f64` does.
-            None => floor::RELATIVE,
-            Some(_) => self.relative_floor(regularization),
         };
-        let floors = floor::floors(stats.mass(), &means, &variances, relative);
         let of_columns = floor::above_rounding(&floors, &regularization.resolution);
         let constant = floor::constant_columns(&means, &variances);
         let regularized = |mut covariance: Vec<f64>| {
@@ -423,7 +486,7 @@ impl ExponentialFamily for Gaussian {
         };
 
         if self.is_tied() && update.contains(&true) {
-            let (covariance, outcome) = regularized(pooled);
+            let (covariance, outcome) = regularized(covariance(pooled, total));
             for own in outcomes.iter_mut().filter(|own| **own == Outcome::Maximized) {
                 *own = outcome;
             }
@@ -436,7 +499,7 @@ impl ExponentialFamily for Gaussian {
                 continue;
             }
             if !self.is_tied() {
-                let covariance = self.shape().covariance(&scatters[c], stats.mass()[c], self.dim);
+                let covariance = covariance(scatters[c].clone(), stats.mass()[c]);
                 let (covariance, outcome) = regularized(covariance);
                 outcomes[c] = outcome;
                 if outcome == Outcome::Degenerate {

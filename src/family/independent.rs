@@ -209,28 +209,25 @@ impl Independent {
         mean
     }
 
-    /// Returns the lower limits of a column's dispersion in each component, from the statistics alone.
-    fn floors(&self, stats: &SuffStats, d: usize, regularization: &Regularization) -> Vec<f64> {
+    /// Returns the dispersion of a column in a component, if it has points and the family has a dispersion.
+    fn dispersion(&self, stats: &SuffStats, c: usize, d: usize) -> Option<Dispersion> {
+        let has_points = self.mass(stats, c, d) > 0.0;
+        has_points.then(|| self.columns[d].dispersion(&self.mean_of(stats, c, d))).flatten()
+    }
+
+    /// Returns the lower limit of a column's dispersion in all components, from the statistics alone.
+    fn floor(&self, stats: &SuffStats, d: usize, regularization: &Regularization) -> f64 {
         let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { 0.0 };
         let roundings = ROUNDINGS * regularization.rounding;
         let masses: Vec<f64> = (0..stats.mass().len()).map(|c| self.mass(stats, c, d)).collect();
-        let dispersion = |c| match masses[c] > 0.0 {
-            true => self.columns[d].dispersion(&self.mean_of(stats, c, d)),
-            false => None,
-        };
-        let all: Vec<_> = (0..masses.len()).map(dispersion).collect();
+        let all: Vec<_> = (0..masses.len()).map(|c| self.dispersion(stats, c, d)).collect();
         let pooled = |part: fn(Dispersion) -> f64| {
             let parts = all.iter().zip(&masses).map(|(it, w)| it.map_or(0.0, |it| w * part(it)));
             parts.sum::<f64>() / masses.iter().sum::<f64>()
         };
         let (value, terms) = (pooled(|it| it.value), pooled(|it| it.terms));
         // Where all values are the same there is nothing to take a part of.
-        let floor = if value > roundings * terms {
-            relative.max(roundings) * value
-        } else {
-            RELATIVE_FLOOR
-        };
-        all.iter().map(|it| floor.max(roundings * it.map_or(0.0, |it| it.terms))).collect()
+        if value > roundings * terms { relative.max(roundings) * value } else { RELATIVE_FLOOR }
     }
 }
 
@@ -382,6 +379,10 @@ impl ExponentialFamily for Independent {
         sum
     }
 
+    fn floors(&self, stats: &SuffStats, regularization: &Regularization) -> Vec<f64> {
+        (0..self.columns.len()).map(|d| self.floor(stats, d, regularization)).collect()
+    }
+
     fn maximize(
         &self,
         stats: &SuffStats,
@@ -390,13 +391,16 @@ impl ExponentialFamily for Independent {
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
         let (k, n_parameters, dim) = (self.n_statistics, self.n_parameters, self.columns.len());
-        let floors: Vec<_> = (0..dim).map(|d| self.floors(stats, d, regularization)).collect();
+        let floors = regularization.floors_or(|| self.floors(stats, regularization));
+        let roundings = ROUNDINGS * regularization.rounding;
         let mut outcomes = vec![Outcome::Maximized; update.len()];
         for c in (0..update.len()).filter(|&c| update[c]) {
             let mut own = parameters.components[c].clone();
             for (d, column) in self.columns.iter().enumerate() {
                 let (mean, mut theta) = (self.mean_of(stats, c, d), [f64::NAN; MAX]);
-                match column.maximize(&mean[..k], floors[d][c], &mut theta[..n_parameters]) {
+                let terms = self.dispersion(stats, c, d).map_or(0.0, |it| it.terms);
+                let floor = floors[d].max(roundings * terms);
+                match column.maximize(&mean[..k], floor, &mut theta[..n_parameters]) {
                     _ if column.check(&theta[..n_parameters]).is_err() => {
                         outcomes[c] = Outcome::Degenerate;
                         break;

@@ -6,10 +6,12 @@
 //!
 //! There is no centred kernel here. Logits are exact to `ε (|μ - centre| + σ)² / v` of the working precision.
 
+use super::covariance::Shape;
 use super::floor;
+use super::prior::Scale;
 use super::{
-    Domain, ExponentialFamily, Feature, Gaussian, Outcome, Packing, ParameterSpec, Parameters,
-    Regularization, Sampler, Statistic, Support, Theta,
+    ConjugatePrior, Domain, ExponentialFamily, Feature, Gaussian, Outcome, Packing, ParameterSpec,
+    Parameters, Regularization, Sampler, Statistic, Support, Theta,
 };
 use crate::stats::SuffStats;
 use std::f64::consts::TAU;
@@ -55,18 +57,61 @@ impl ObservedGaussian {
         self.complete.shape().variances(self.complete.covariance_of(theta), self.dim())
     }
 
-    /// Returns the mean of a column in a component. If the component has no point with that column, all components are taken.
-    fn mean_of_column(&self, stats: &SuffStats, c: usize, d: usize) -> f64 {
-        let own = self.moments(stats, c, d);
-        if own.mass > 0.0 {
-            return stats.centre(c)[d] + own.first / own.mass;
+    fn is_spherical(&self) -> bool {
+        self.complete.shape() == Shape::Spherical
+    }
+
+    fn means_of(&self, stats: &SuffStats, c: usize) -> Vec<f64> {
+        (0..self.dim()).map(|d| self.mean_of_column(stats, c, d)).collect()
+    }
+
+    /// Returns the moments of each column of each component about these means.
+    fn scatters(&self, stats: &SuffStats, means: &[Vec<f64>]) -> Vec<Vec<Moments>> {
+        let of = |c: usize| {
+            let about =
+                |d: usize| self.moments(stats, c, d).about(means[c][d] - stats.centre(c)[d]);
+            (0..self.dim()).map(about).collect()
+        };
+        (0..stats.mass().len()).map(of).collect()
+    }
+
+    /// Returns the prior of each variance, from the observed values of all points.
+    fn prior(&self, stats: &SuffStats) -> Scale {
+        let n_components = stats.mass().len();
+        let mean = (0..self.dim()).map(|d| self.mean_of_all(stats, d)).collect();
+        let mut variances = pooled(&self.scatters(stats, &vec![mean; n_components]), self.dim());
+        if self.is_spherical() {
+            variances = vec![variances.iter().sum::<f64>() / self.dim() as f64];
         }
+        Scale::new(self.complete.shape(), &variances, n_components, self.dim())
+    }
+
+    fn mean_of_all(&self, stats: &SuffStats, d: usize) -> f64 {
         let all = (0..stats.mass().len()).map(|c| (stats.centre(c)[d], self.moments(stats, c, d)));
         let (sum, mass) = all.fold((0.0, 0.0), |(sum, mass), (centre, it)| {
             (sum + centre * it.mass + it.first, mass + it.mass)
         });
         sum / mass
     }
+
+    /// Returns the mean of a column in a component. If the component has no point with that column, all components are taken.
+    fn mean_of_column(&self, stats: &SuffStats, c: usize, d: usize) -> f64 {
+        let own = self.moments(stats, c, d);
+        match own.mass > 0.0 {
+            true => stats.centre(c)[d] + own.first / own.mass,
+            false => self.mean_of_all(stats, d),
+        }
+    }
+}
+
+/// Returns the variance of each column about the means of the moments, over all components.
+fn pooled(scatters: &[Vec<Moments>], dim: usize) -> Vec<f64> {
+    let variance = |d: usize| {
+        let add = |(sum, mass), it: &Vec<Moments>| (sum + it[d].second, mass + it[d].mass);
+        let (sum, mass): (f64, f64) = scatters.iter().fold((0.0, 0.0), add);
+        sum / mass
+    };
+    (0..dim).map(variance).collect()
 }
 
 impl ExponentialFamily for ObservedGaussian {
@@ -186,6 +231,30 @@ impl ExponentialFamily for ObservedGaussian {
         sum
     }
 
+    fn floors(&self, stats: &SuffStats, regularization: &Regularization) -> Vec<f64> {
+        let means: Vec<Vec<f64>> =
+            (0..stats.mass().len()).map(|c| self.means_of(stats, c)).collect();
+        let pooled = pooled(&self.scatters(stats, &means), self.dim());
+        let relative = self.complete.relative_floor(regularization);
+        floor::floors(stats.mass(), &means, &pooled, relative)
+    }
+
+    fn takes_prior(&self) -> bool {
+        true
+    }
+
+    fn log_prior(&self, parameters: &Parameters, stats: &SuffStats, prior: &ConjugatePrior) -> f64 {
+        let scale = self.prior(stats);
+        let log_prior = |c: usize| {
+            let covariance = self.complete.covariance_of(parameters.theta(c));
+            let precision = self.complete.shape().precision(covariance, self.dim());
+            precision.expect("variances of a model are positive").log_prior(&scale)
+        };
+        let occupied = (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0);
+        let sum: f64 = occupied.map(log_prior).sum();
+        sum / prior.total_weight.unwrap_or_else(|| stats.mass().iter().sum())
+    }
+
     fn maximize(
         &self,
         stats: &SuffStats,
@@ -198,7 +267,7 @@ impl ExponentialFamily for ObservedGaussian {
         let mut outcomes = vec![Outcome::Maximized; n_components];
         let mut means = Vec::with_capacity(n_components);
         for c in 0..n_components {
-            let mean: Vec<f64> = (0..dim).map(|d| self.mean_of_column(stats, c, d)).collect();
+            let mean = self.means_of(stats, c);
             if update[c] && mean.iter().all(|m| m.is_finite()) {
                 means.push(mean);
             } else {
@@ -206,38 +275,32 @@ impl ExponentialFamily for ObservedGaussian {
                 outcomes[c] = if update[c] { Outcome::Degenerate } else { Outcome::Maximized };
             }
         }
-        let scatter = |c: usize| -> Vec<Moments> {
-            let moments =
-                |d: usize| self.moments(stats, c, d).about(means[c][d] - stats.centre(c)[d]);
-            (0..dim).map(moments).collect()
-        };
-        let scatters: Vec<Vec<Moments>> = (0..n_components).map(scatter).collect();
-        let pooled: Vec<f64> = (0..dim)
-            .map(|d| {
-                let (sum, mass) = scatters
-                    .iter()
-                    .fold((0.0, 0.0), |(sum, mass), it| (sum + it[d].second, mass + it[d].mass));
-                sum / mass
-            })
-            .collect();
-        let relative = self.complete.relative_floor(regularization);
-        let floors = floor::floors(stats.mass(), &means, &pooled, relative);
+        let scatters = self.scatters(stats, &means);
+        let pooled = pooled(&scatters, dim);
+        let floors = regularization.floors_or(|| self.floors(stats, regularization));
         let floors = floor::above_rounding(&floors, &regularization.resolution);
+        let prior = regularization.prior.as_ref().map(|prior| {
+            let total: f64 = stats.mass().iter().sum();
+            self.prior(stats).times(total / prior.total_weight.unwrap_or(total))
+        });
         for c in (0..n_components).filter(|&c| update[c]) {
             if outcomes[c] == Outcome::Degenerate {
                 continue;
             }
-            // A column that is nowhere observed in a component takes the pooled variance.
-            let variance = |(it, pooled): (&Moments, &f64)| match it.mass > 0.0 {
-                true => it.second / it.mass,
-                false => *pooled,
+            // A column that is nowhere observed in a component takes the pooled variance, or the mode of its prior.
+            let count = prior.as_ref().map_or(0.0, |it| it.count);
+            let scale = |d: usize| prior.as_ref().map_or(0.0, |it| it.packed[d]);
+            let variance = |d: usize| match scatters[c][d].mass + count {
+                mass if mass > 0.0 => (scatters[c][d].second + scale(d)) / mass,
+                _ => pooled[d],
             };
-            let mut covariance: Vec<f64> = match parameters.components[c].len() - dim {
-                1 => {
+            let mut covariance: Vec<f64> = match self.is_spherical() {
+                true => {
                     let mass: f64 = scatters[c].iter().map(|it| it.mass).sum();
-                    vec![scatters[c].iter().map(|it| it.second).sum::<f64>() / mass]
+                    let second: f64 = scatters[c].iter().map(|it| it.second).sum();
+                    vec![(second + scale(0)) / (mass + dim as f64 * count)]
                 }
-                _ => scatters[c].iter().zip(&pooled).map(variance).collect(),
+                false => (0..dim).map(variance).collect(),
             };
             shape.add_ridge(&mut covariance, dim, regularization.reg_covar.unwrap_or(0.0));
             let lifted = shape.lift(&mut covariance, dim, &floors);

@@ -159,16 +159,10 @@ impl ExponentialFamily for VonMisesFisher {
         (0..parameters.components.len()).map(of).sum()
     }
 
-    fn maximize(
-        &self,
-        stats: &SuffStats,
-        update: &[bool],
-        regularization: &Regularization,
-        parameters: &mut Parameters,
-    ) -> Vec<Outcome> {
+    fn floors(&self, stats: &SuffStats, regularization: &Regularization) -> Vec<f64> {
         let rounding = ROUNDINGS * regularization.rounding;
         let relative = if regularization.reg_covar.is_none() { RELATIVE_FLOOR } else { rounding };
-        let occupied = (0..update.len()).filter(|&c| stats.mass()[c] > 0.0);
+        let occupied = (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0);
         let pooled: f64 =
             occupied.map(|c| stats.mass()[c] * (1.0 - resultant(stats, c)).max(0.0)).sum::<f64>()
                 / stats.mass().iter().sum::<f64>();
@@ -177,6 +171,17 @@ impl ExponentialFamily for VonMisesFisher {
             floor if floor > 0.0 => floor.max(rounding),
             _ => RELATIVE_FLOOR,
         };
+        vec![floor; self.dim()]
+    }
+
+    fn maximize(
+        &self,
+        stats: &SuffStats,
+        update: &[bool],
+        regularization: &Regularization,
+        parameters: &mut Parameters,
+    ) -> Vec<Outcome> {
+        let floor = regularization.floors_or(|| self.floors(stats, regularization))[0];
         let maximize = |c: usize| {
             if !update[c] {
                 return Outcome::Maximized;

@@ -3,7 +3,7 @@
 use super::{Density, EntropySum};
 use crate::block::Block;
 use crate::error::{Error, Result};
-use crate::family::{Domain, Regularization};
+use crate::family::{ConjugatePrior, Domain, Regularization};
 use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::scalar::Scalar;
@@ -65,6 +65,17 @@ pub trait GenerativeModel: Clone + Send + Sync {
         _workers: &dyn Workers,
     ) -> Vec<Event> {
         self.m_step(stats, regularization)
+    }
+
+    /// Tells whether the model has covariances, which may have a prior.
+    fn takes_prior(&self) -> bool {
+        false
+    }
+
+    /// Computes the log-prior of the parameters without its constants, in nats per point. An M-step under a prior maximises the sum
+    /// of this and the bound.
+    fn log_prior(&self, _stats: &SuffStats, _prior: &ConjugatePrior) -> f64 {
+        0.0
     }
 
     /// Splits or discards components that have too few points for an M-step. Called after an M-step with its statistics; the

@@ -121,6 +121,7 @@ mod tests {
             points_seen: 0,
             entropy_sum: EntropySum { observable: -entropy_sum, ..Default::default() },
             lower_bound: entropy_sum,
+            log_prior: None,
             log_likelihood,
             change: f64::NAN,
             active_components: 1,

@@ -22,6 +22,9 @@ pub const COLUMNS: [&str; 15] = [
     "active_components",
 ];
 
+/// Names of the further columns of fits under a prior.
+pub const PRIOR_COLUMNS: [&str; 1] = ["log_prior"];
+
 /// Names of the further columns of fits by minibatches.
 pub const MINIBATCH_COLUMNS: [&str; 6] =
     ["step_size", "effective_points", "standard_error", "improvement", "remaining", "audit"];
@@ -55,6 +58,9 @@ impl History {
             }
         };
         add(&COLUMNS, &|record| Some(record.values().to_vec()));
+        if self.records.iter().any(|record| record.log_prior.is_some()) {
+            add(&PRIOR_COLUMNS, &|record| record.log_prior.map(|it| vec![it]));
+        }
         if self.records.iter().any(|record| record.minibatch.is_some()) {
             add(&MINIBATCH_COLUMNS, &|record| record.minibatch.map(|it| it.values().to_vec()));
         }
@@ -71,6 +77,10 @@ impl History {
     pub fn write_csv(&self, writer: &mut dyn Write) -> io::Result<()> {
         let by_minibatches = self.records.iter().any(|record| record.minibatch.is_some());
         write!(writer, "{}", COLUMNS.join(","))?;
+        let with_prior = self.records.iter().any(|record| record.log_prior.is_some());
+        if with_prior {
+            write!(writer, ",{}", PRIOR_COLUMNS.join(","))?;
+        }
         if by_minibatches {
             write!(writer, ",{}", MINIBATCH_COLUMNS.join(","))?;
         }
@@ -87,6 +97,9 @@ impl History {
                     "gap" | "delta" | "change" => write!(writer, "{comma}{value:e}")?,
                     _ => write!(writer, "{comma}{value}")?,
                 }
+            }
+            if with_prior {
+                write_known(writer, record.log_prior.map(|it| [it]))?;
             }
             if by_minibatches {
                 write_known(writer, record.minibatch.map(|it| it.values()))?;
@@ -173,6 +186,7 @@ mod tests {
                 ..Default::default()
             },
             lower_bound: -0.7,
+            log_prior: minibatch.map(|_| -0.01),
             log_likelihood: -0.9,
             change: 1e-3,
             active_components: 2,

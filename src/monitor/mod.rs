@@ -37,6 +37,8 @@ pub struct IterRecord {
     pub entropy_sum: EntropySum,
     /// The lower bound `F(q, Θ)` from the statistics.
     pub lower_bound: f64,
+    /// Log-prior of the parameters after the M-step without its constants, if they have a prior.
+    pub log_prior: Option<f64>,
     /// Log-likelihood of the parameters before the M-step, which the E-step yields for free. With hard posteriors it
     /// is the classification log-likelihood, the bound `F(q, Θ)` before the M-step.
     pub log_likelihood: f64,
@@ -101,9 +103,15 @@ impl Minibatch {
 impl IterRecord {
     /// `lower_bound - entropy_sum`: 0 to rounding after an exact M-step, else the known correction.
     ///
-    /// With a ridge ε on the variances, for example, `ε/2 Σ_c q̄_c tr Σ_c⁻¹`. A gap of 0 alone proves no convergence.
+    /// With a ridge ε on the variances, for example, `ε/2 Σ_c q̄_c tr Σ_c⁻¹`; that of a prior stands at
+    /// [`ConjugatePrior`](crate::family::ConjugatePrior). A gap of 0 alone proves no convergence.
     pub fn gap(&self) -> f64 {
         self.lower_bound - self.entropy_sum.total()
+    }
+
+    /// Returns what M-steps maximise: the lower bound, plus the log-prior if there is a prior. It rises in every iteration.
+    pub fn objective(&self) -> f64 {
+        self.lower_bound + self.log_prior.unwrap_or(0.0)
     }
 
     /// `entropy_sum - log_likelihood`: a certified lower bound of what the iteration gained.
@@ -217,7 +225,7 @@ impl Event {
                 write!(
                     f,
                     "the spread of component(s) {components:?} stands at its floor: they have settled on ties or on too few points. \
-                     The likelihood is no maximum then; ask for fewer components, or add a ridge to variances (--reg-covar)"
+                     The likelihood is no maximum then; ask for fewer components, or give variances a prior (--prior conjugate) or a ridge (--reg-covar)"
                 )
             }
             Self::Constant { components } => write!(

@@ -500,6 +500,7 @@ mod tests {
                 active_components: 1,
                 events: Vec::new(),
                 minibatch: None,
+                log_prior: None,
                 gap_halves: None,
             }
         };

@@ -873,6 +873,14 @@ fn mistakes_are_named_and_leave_nothing_behind() {
             "cannot reconstruct: gaussian-full is a mixture, which has no latent space",
         ),
         (1, "select points.csv", "give the sizes of the candidates with --components or --latent"),
+        (1, "fit points.csv -k 2 --prior laplace", "--prior laplace is for latents of vae"),
+        (
+            1,
+            "fit points.csv --model vae --latent 1 --prior conjugate",
+            "for covariances of mixtures",
+        ),
+        (1, "fit points.csv -k 2 --prior conjugate --reg-covar 1", "give one of them"),
+        (1, "fit points.csv --model laplace --location 0 -k 2 --prior conjugate", "no covariances"),
         (2, "select points.csv --components 5..2", "the range 5..2 is empty"),
         (2, "select points.csv -k 0..2", "at least 1"),
         (
@@ -1387,6 +1395,21 @@ fn select_prefers_candidates_without_floors() {
     assert!(floored[..3].iter().all(|&n| n == 0) && floored[4] > 0, "{floored:?}");
     let (winner, floored) = best(&format!("{select} --allow-degenerate"));
     assert!(floored[winner - 1] > 0, "{winner} {floored:?}");
+
+    // Under a prior no component settles on ties, and all candidates take part.
+    let report = place.json(&format!("{select} --prior conjugate"));
+    for candidate in report["candidates"].as_array().unwrap() {
+        assert_eq!(candidate["degenerate_components"].as_array().unwrap().len(), 0);
+    }
+    let bic = |report: &Value, k: usize| report["candidates"][k - 1]["bic"].as_f64().unwrap();
+    let plain = place.json(&select);
+    assert!(bic(&report, 4) > bic(&plain, 4) && bic(&report, 5) > bic(&plain, 5) + 100.0);
+    let fit = place.json(&format!("fit {geyser} -k 3 --prior conjugate --history p.csv"));
+    let header = place.text("p.csv").lines().next().unwrap().to_owned();
+    assert!(header.ends_with("active_components,log_prior"), "{header}");
+    assert!(fit["log_prior"].as_f64().unwrap() < 0.0 && fit["gap"].as_f64().unwrap() < -1e-3);
+    let told = place.succeed(&format!("fit {geyser} -k 3 --prior conjugate")).stdout;
+    assert!(told.contains("log-prior") && told.contains("from the prior"), "{told}");
 
     // A column of one value is no degenerate component.
     let row = |(i, line)| format!("{line},{}\n", if i == 0 { "z" } else { "7" });

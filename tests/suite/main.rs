@@ -27,6 +27,7 @@ mod mutations;
 mod pictures_cli;
 mod precision;
 mod predictor;
+mod prior;
 mod real_data;
 mod robustness;
 mod robustness_families;

@@ -22,8 +22,13 @@ use entropysum::monitor::{Event, Silent};
 const DIM: usize = 5;
 const LATENTS: usize = 2;
 const COMPONENTS: usize = 3;
-const NO_RIDGE: Regularization =
-    Regularization { reg_covar: Some(0.0), resolution: Vec::new(), rounding: f64::EPSILON };
+const NO_RIDGE: Regularization = Regularization {
+    reg_covar: Some(0.0),
+    resolution: Vec::new(),
+    rounding: f64::EPSILON,
+    prior: None,
+    floors: Vec::new(),
+};
 
 fn executor(threads: usize) -> Executor {
     Executor::new(Some(threads)).unwrap()

@@ -4,7 +4,7 @@ use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, clusters, gaussians};
 use entropysum::Executor;
-use entropysum::data::Points;
+use entropysum::data::{self, OpenOptions, Points};
 use entropysum::em::{self, Config, Fit, Init, MixtureSpec};
 use entropysum::error::{Error, Result};
 use entropysum::family::{Parameters, Regularization, registry};
@@ -38,6 +38,30 @@ fn assert_sound(fit: &Fit<Mixture>, what: &str) {
     assert_close(fit.model.weights().iter().sum(), 1.0, 1e-12, what);
     for theta in &fit.model.parameters().components {
         assert!(theta.iter().all(|v| v.is_finite()), "{what}: {theta:?}");
+    }
+}
+
+/// The floor of a spike must not rise with the variances of other components: the bound would fall with every step.
+#[test]
+fn the_bound_does_not_fall_where_a_floor_binds() {
+    for (file, name, components, seed) in [
+        ("geyser.csv", "gaussian-diag", 5, 1),
+        ("geyser.csv", "gaussian-full", 8, 0),
+        ("wine.csv", "gaussian-full", 8, 3),
+    ] {
+        let path = format!("{}/data/{file}", env!("CARGO_MANIFEST_DIR"));
+        let points = data::open::<f64>(path, &OpenOptions::default()).unwrap();
+        let spec = MixtureSpec::new(registry::build(name, points.dim()).unwrap(), components)
+            .with_init(Init::RandomFromData);
+        let config = Config::default().tol(0.0).max_iter(60).seed(seed);
+        let executor = Executor::new(Some(2)).unwrap();
+        let fit = em::fit(&spec, &*points, &executor, &config, &mut Silent).unwrap();
+        assert!(!fit.floored.is_empty(), "{file} {name}");
+        for pair in fit.history.records.windows(2) {
+            let is_repaired = pair[0].events.iter().any(Event::is_repair);
+            let rise = pair[1].lower_bound - pair[0].lower_bound;
+            assert!(is_repaired || rise > -1e-12, "{file} {name}: {} {rise:e}", pair[1].iteration);
+        }
     }
 }
 

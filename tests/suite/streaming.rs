@@ -25,8 +25,13 @@ use entropysum::{Block, BlockBuf};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-const NO_RIDGE: Regularization =
-    Regularization { reg_covar: Some(0.0), resolution: Vec::new(), rounding: f64::EPSILON };
+const NO_RIDGE: Regularization = Regularization {
+    reg_covar: Some(0.0),
+    resolution: Vec::new(),
+    rounding: f64::EPSILON,
+    prior: None,
+    floors: Vec::new(),
+};
 
 fn block<T: Scalar>(values: &[T], dim: usize) -> Block<'_, T> {
     let points = MatRef::from_row_major_slice(values, values.len() / dim, dim);

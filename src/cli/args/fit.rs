@@ -6,7 +6,7 @@ use super::stream::StreamArgs;
 use super::values::{Counts, counts, image, named, not_negative, part, positive, seconds};
 use super::{DATA, MODEL, OUTPUT, STOPPING};
 use crate::em::{Config, LearningRateSchedule};
-use crate::family::KnownParameters;
+use crate::family::{ConjugatePrior, KnownParameters};
 use crate::model::{Activation, LatentPrior, Noise, Rotation};
 use crate::monitor::Monitor;
 use crate::selection::Criterion;
@@ -199,6 +199,27 @@ impl FitArgs {
     }
 }
 
+/// A prior: of the latents of an autoencoder, or of the covariances of a mixture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prior {
+    Latents(LatentPrior),
+    Conjugate,
+}
+
+impl Prior {
+    const ALL: [Self; 4] = {
+        let [a, b, c] = LatentPrior::ALL;
+        [Self::Latents(a), Self::Latents(b), Self::Latents(c), Self::Conjugate]
+    };
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latents(prior) => prior.name(),
+            Self::Conjugate => ConjugatePrior::NAME,
+        }
+    }
+}
+
 /// Networks of autoencoders, and how they learn.
 #[derive(Clone, Debug, Default, Args)]
 pub struct NetworkArgs {
@@ -211,9 +232,10 @@ pub struct NetworkArgs {
     /// Decoder of vae: mlp, with the hidden layers of the encoder, or linear [default: mlp]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["mlp", "linear"]))]
     pub decoder: Option<String>,
-    /// Prior of the latents of vae: standard, learned variances, or laplace [default: standard]
-    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(LatentPrior::ALL, LatentPrior::name))]
-    pub prior: Option<LatentPrior>,
+    /// Prior: of the latents of vae, standard, learned variances, or laplace [default: standard]; of the covariances of mixtures of
+    /// Gaussians, conjugate, with a scale that follows from the data, so that no likelihood is without bound [default: none]
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Prior::ALL, Prior::name))]
+    pub prior: Option<Prior>,
     /// Noise of vae and sparse-coding: one variance, or one for each dimension [default: scalar]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(NOISES.map(|it| it.0)).map(noise))]
     pub noise: Option<Noise>,

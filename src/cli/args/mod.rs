@@ -15,7 +15,7 @@ pub use apply::{
     SampleArgs, ScoreArgs,
 };
 pub use data::{DataArgs, Missing, Precision, ThreadsArgs};
-pub use fit::{FitArgs, FitCommand, SelectCommand, Start};
+pub use fit::{FitArgs, FitCommand, Prior, SelectCommand, Start};
 pub use values::Counts;
 
 use clap::{Parser, Subcommand};

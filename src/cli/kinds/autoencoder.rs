@@ -1,7 +1,7 @@
 //! Variational autoencoders and sparse coding on the command line.
 
 use super::{AnyModel, Described, Given, Kind, Latents};
-use crate::cli::args::FitArgs;
+use crate::cli::args::{FitArgs, Prior};
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
@@ -16,6 +16,18 @@ use std::fmt::Write as _;
 
 /// The model that is called differently if its decoder is linear and its prior sparse.
 const SPARSE_CODING: &str = "sparse-coding";
+
+/// Returns the prior of the latents that was typed.
+fn latent_prior(args: &FitArgs) -> Result<Option<LatentPrior>> {
+    match args.network.prior {
+        None => Ok(None),
+        Some(Prior::Latents(prior)) => Ok(Some(prior)),
+        Some(other) => Err(Error::Config(format!(
+            "--prior {} is for covariances of mixtures; latents have standard, learned or laplace",
+            other.name()
+        ))),
+    }
+}
 
 impl Kind for VariationalAutoencoder {
     type Spec = AutoencoderSpec;
@@ -62,7 +74,7 @@ impl Kind for VariationalAutoencoder {
                 given.model.decoder_is_linear()
             }
             None => {
-                let prior = args.network.prior;
+                let prior = latent_prior(args)?;
                 let decoder = args.network.decoder.as_deref();
                 let is_sparse = prior == Some(LatentPrior::Laplace);
                 let none_hidden =
@@ -126,7 +138,7 @@ impl Kind for VariationalAutoencoder {
             spec.decoder_is_linear = decoder == "linear";
         }
         spec.activation = typed.activation.unwrap_or(spec.activation);
-        spec.prior = typed.prior.unwrap_or(spec.prior);
+        spec.prior = latent_prior(args)?.unwrap_or(spec.prior);
         spec.noise = typed.noise.unwrap_or(spec.noise);
         spec.learning_rate = typed.learning_rate.unwrap_or(spec.learning_rate);
         spec.schedule = typed.learning_rate_schedule.unwrap_or(spec.schedule);

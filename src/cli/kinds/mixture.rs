@@ -1,7 +1,7 @@
 //! Mixtures on the command line.
 
 use super::{AnyModel, Described, Given, Kind};
-use crate::cli::args::{FitArgs, Missing, Start};
+use crate::cli::args::{FitArgs, Missing, Prior, Start};
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
@@ -9,7 +9,7 @@ use crate::data::{DataSource, Schema};
 use crate::em::{Init, MixtureSpec};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::family::{ExponentialFamily, registry};
+use crate::family::{ConjugatePrior, ExponentialFamily, registry};
 use crate::model::{Mixture, Posterior};
 use crate::store::Stored;
 use serde_json::Value;
@@ -33,6 +33,7 @@ impl Kind for Mixture {
         "--labels",
         "--posterior",
         "--reg-covar",
+        "--prior",
         "--missing ignore",
         "--trials",
         "--successes",
@@ -47,6 +48,11 @@ impl Kind for Mixture {
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         posterior(args)?;
+        if let Some(Prior::Latents(prior)) = args.network.prior {
+            let (prior, expected) = (prior.name(), ConjugatePrior::NAME);
+            let text = format!("--prior {prior} is for latents of vae; mixtures have {expected}");
+            return Err(Error::Config(text));
+        }
         if let (Some(given), Some((argument, _))) =
             (&given, args.known.given().find(|(_, given)| *given))
         {

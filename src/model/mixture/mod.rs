@@ -20,7 +20,9 @@ use super::repair::{self, Repairable};
 use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::label::LabelBlock;
-use crate::family::{Domain, ExponentialFamily, Parameters, Regularization, Support, Theta};
+use crate::family::{
+    ConjugatePrior, Domain, ExponentialFamily, Parameters, Regularization, Support, Theta, floor,
+};
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
@@ -60,6 +62,8 @@ pub struct Mixture {
     discarded: Vec<bool>,
     /// The point about which packed statistics are taken; empty where the family has no location.
     centre: Vec<f64>,
+    /// Lower limits of the spread of columns, as the M-steps of a fit have held them; empty before the first.
+    floors: Vec<f64>,
 }
 
 impl Mixture {
@@ -126,6 +130,7 @@ impl Mixture {
             parameters,
             fixed_weights: false,
             centre: Vec::new(),
+            floors: Vec::new(),
         };
         mixture.recentre();
         Ok(mixture)
@@ -358,8 +363,19 @@ impl GenerativeModel for Mixture {
             .zip(&self.frozen)
             .map(|(d, frozen)| *d && !frozen)
             .collect();
-        let outcomes = self.family.maximize(stats, &update, regularization, &mut self.parameters);
+        floor::hold(&mut self.floors, self.family.floors(stats, regularization));
+        let regularization =
+            Regularization { floors: self.floors.clone(), ..regularization.clone() };
+        let outcomes = self.family.maximize(stats, &update, &regularization, &mut self.parameters);
         repair::events_of(&outcomes)
+    }
+
+    fn takes_prior(&self) -> bool {
+        self.family.takes_prior()
+    }
+
+    fn log_prior(&self, stats: &SuffStats, prior: &ConjugatePrior) -> f64 {
+        self.family.log_prior(&self.parameters, stats, prior)
     }
 
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
@@ -415,15 +431,15 @@ impl GenerativeModel for Mixture {
         }
     }
 
-    /// Returns whether values may be missing, whether the weights are held, which components are, and the centre.
+    /// Returns whether values may be missing, whether the weights are held, which components are, the centre and the floors.
     fn forgotten(&self) -> Vec<f64> {
         let flags = [self.may_be_missing(), self.fixed_weights];
         let flags = flags.iter().chain(&self.frozen).map(|&flag| f64::from(u8::from(flag)));
-        flags.chain(self.centre.iter().copied()).collect()
+        flags.chain(self.centre.iter().chain(&self.floors).copied()).collect()
     }
 
     fn remind(&mut self, forgotten: &[f64]) -> bool {
-        let Some((flags, centre)) = forgotten.split_at_checked(2 + self.frozen.len()) else {
+        let Some((flags, numbers)) = forgotten.split_at_checked(2 + self.frozen.len()) else {
             return false;
         };
         let flags: Vec<bool> = flags.iter().map(|&flag| flag != 0.0).collect();
@@ -433,10 +449,15 @@ impl GenerativeModel for Mixture {
             self.family = family;
             self.recentre();
         }
-        if centre.len() != self.centre.len() {
+        let Some((centre, floors)) = numbers.split_at_checked(self.centre.len()) else {
+            return false;
+        };
+        let are_limits = floors.iter().all(|&floor| floor >= 0.0);
+        if !are_limits || !(floors.is_empty() || floors.len() == self.family.dim()) {
             return false;
         }
         self.centre.copy_from_slice(centre);
+        self.floors = floors.to_vec();
         self.fixed_weights = *fixed_weights;
         self.frozen.copy_from_slice(frozen);
         self.discarded = self.weights.iter().map(|&weight| weight == 0.0).collect();
@@ -449,6 +470,7 @@ impl GenerativeModel for Mixture {
         repair::retain_flagged(&mut self.frozen, &keep);
         repair::retain_flagged(&mut self.weights, &keep);
         repair::retain_flagged(&mut self.discarded, &keep);
+        self.floors.clear();
         self.recentre();
     }
 

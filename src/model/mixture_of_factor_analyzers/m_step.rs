@@ -210,7 +210,9 @@ impl MixtureOfFactorAnalyzers {
     ) -> Vec<Outcome> {
         let moments: Vec<Option<Moments>> =
             (0..self.n_components()).map(|c| self.moments(stats, c)).collect();
-        let floors = self.floors(stats, &moments, regularization);
+        let found = self.find_floors(stats, &moments, regularization);
+        floor::hold(&mut self.floors, found);
+        let floors = floor::above_rounding(&self.floors, &regularization.resolution);
         let mut found: Vec<Option<Component>> = Vec::with_capacity(self.n_components());
         for (c, moments) in moments.iter().enumerate() {
             let moments = moments.as_ref().filter(|_| update[c]);
@@ -288,7 +290,7 @@ impl MixtureOfFactorAnalyzers {
     /// Computes lower limits of the noise variances: a small part of the pooled within-component variance, as for Gaussians.
     ///
     /// Residuals are differences of H + 1 terms as large as that.
-    fn floors(
+    fn find_floors(
         &self,
         stats: &SuffStats,
         moments: &[Option<Moments>],
@@ -315,8 +317,7 @@ impl MixtureOfFactorAnalyzers {
             None => rounding.max(floor::RELATIVE),
             Some(_) => rounding,
         };
-        let floors = floor::floors(&masses, &means, &pooled, relative);
-        floor::above_rounding(&floors, &regularization.resolution)
+        floor::floors(&masses, &means, &pooled, relative)
     }
 }
 

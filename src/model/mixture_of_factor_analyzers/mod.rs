@@ -94,6 +94,8 @@ pub struct MixtureOfFactorAnalyzers {
     centre: Vec<f64>,
     /// The points about which the statistics of each component are taken.
     centres: Vec<Vec<f64>>,
+    /// Lower limits of noise variances, as the M-steps of a fit have held them; empty before the first.
+    floors: Vec<f64>,
 }
 
 impl MixtureOfFactorAnalyzers {
@@ -223,6 +225,7 @@ impl MixtureOfFactorAnalyzers {
             components,
             centre: Vec::new(),
             centres: Vec::new(),
+            floors: Vec::new(),
         };
         model.recentre();
         Ok(model)
@@ -378,10 +381,12 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         self.centres = self.components.iter().map(|component| component.mean.clone()).collect();
     }
 
-    /// Returns whether priors are learned, the centres, and the priors of all components with the loadings that go with them.
+    /// Returns whether priors are learned, the centres, the floors, and the priors of all components with the loadings that go with them.
     fn forgotten(&self) -> Vec<f64> {
         let mut numbers = vec![f64::from(u8::from(self.expands))];
         numbers.extend(&self.centre);
+        // As many as there are dimensions, whether or not floors are held yet.
+        numbers.extend((0..self.dim()).map(|d| self.floors.get(d).copied().unwrap_or(-1.0)));
         for (component, centre) in self.components.iter().zip(&self.centres) {
             numbers.extend(centre);
             numbers.extend(&component.latent_mean);
@@ -394,11 +399,13 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     fn remind(&mut self, forgotten: &[f64]) -> bool {
         let (dim, latents) = (self.dim(), self.n_latents());
         let each = dim + latents * (1 + latents + dim);
-        if forgotten.len() != 1 + dim + self.n_components() * each {
+        if forgotten.len() != 1 + 2 * dim + self.n_components() * each {
             return false;
         }
         let (expands, numbers) = forgotten.split_at(1);
         let (centre, numbers) = numbers.split_at(dim);
+        let (floors, numbers) = numbers.split_at(dim);
+        self.floors = floors.iter().copied().filter(|&floor| floor >= 0.0).collect();
         self.expands = expands[0] != 0.0;
         self.centre = centre.to_vec();
         let parts = self.components.iter_mut().zip(&mut self.centres).zip(numbers.chunks(each));
@@ -423,6 +430,7 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
         repair::retain_flagged(&mut self.weights, &keep);
         repair::retain_flagged(&mut self.discarded, &keep);
         self.components = self.components.drain(..).map(Component::canonical).collect();
+        self.floors.clear();
         self.recentre();
     }
 

@@ -447,6 +447,28 @@ fn rising(records: &[IterRecord]) {
     }
 }
 
+/// Votes of which most latents are sure: outputs are nearly separable, and Newton's method alone stops early. Posteriors of points in
+/// `f32` are widened before they are summed, so that M-steps are as exact; the bound may fall by their rounding.
+#[test]
+fn m_steps_on_nearly_separable_votes_are_exact_in_both_precisions() {
+    fn gaps_and_falls<T: Scalar>(x: &[f64]) -> (f64, f64) {
+        let x: Vec<T> = rounded(x);
+        let points = Points::from_rows(&x, 16).unwrap();
+        let config = Config::default().max_iter(120).tol(0.0).seed(2);
+        let executor = Executor::new(Some(1)).unwrap();
+        let fit = em::fit(&SbnSpec::new(4), &points, &executor, &config, &mut Silent).unwrap();
+        let records = &fit.history.records;
+        let falls = records.windows(2).map(|it| it[0].lower_bound - it[1].lower_bound);
+        let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+        (largest(&mut records.iter().map(|r| r.gap().abs())), largest(&mut falls.into_iter()))
+    }
+    let x = numbers(&fixture("mix_bernoulli_housevotes")["data"]["x"]);
+    let (gap, fall) = gaps_and_falls::<f64>(&x);
+    assert!(gap < 1e-10 && fall < 1e-11, "f64: gap {gap:e}, fall {fall:e}");
+    let (gap, fall) = gaps_and_falls::<f32>(&x);
+    assert!(gap < 1e-10 && fall < 1e-6, "f32: gap {gap:e}, fall {fall:e}");
+}
+
 const TRUNCATED: LatentPosterior = LatentPosterior::Truncated { states: 6 };
 
 #[test]

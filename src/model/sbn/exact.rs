@@ -10,7 +10,9 @@
 //! S += X' E                     D × (J + 1)   one product          faer's matmul
 //! ```
 //!
-//! and nothing of size N × 2^J exists. With three layers `bias_y` is `ln Σ_z p(z) p(y | z)` less the log-partition, and a mass of `y` is
+//! and nothing of size N × 2^J exists. Of points in `f32`, logits and exponentials are `f32`; posteriors are widened and normalised
+//! before they are summed. So masses and moments are those of the same posteriors to rounding in `f64`: the M-step would answer any
+//! other difference between them by weights without bound. With three layers `bias_y` is `ln Σ_z p(z) p(y | z)` less the log-partition, and a mass of `y` is
 //! shared out among the `z` by `p(z | y)`, which is the same for all points.
 
 use super::regression::Design;
@@ -67,11 +69,15 @@ pub struct Workspace<T> {
     table: Aligned<T>,
     /// `TILE × (J + 1)` columns: the inputs of the tables, and the moments.
     inputs: Aligned<T>,
-    moments: Aligned<T>,
+    moments: Aligned<f64>,
     strip_inputs: Aligned<T>,
-    strip_moments: Aligned<T>,
+    strip_moments: Aligned<f64>,
     log_evidence: Vec<f64>,
-    sums: Vec<T>,
+    sums: Vec<f64>,
+    /// Posteriors of a strip, their sums since the last flush, and points of a tile, widened; empty where points are `f64`.
+    wide_table: Aligned<f64>,
+    wide_mass: Vec<f64>,
+    wide_points: Aligned<f64>,
     /// Mass of the states that the observables see, since the last flush.
     pub(super) mass: Vec<f64>,
 }
@@ -215,6 +221,9 @@ impl<T: Scalar> Workspace<T> {
             strip_moments: Aligned::default(),
             log_evidence: Vec::new(),
             sums: Vec::new(),
+            wide_table: Aligned::default(),
+            wide_mass: Vec::new(),
+            wide_points: Aligned::default(),
             mass: Vec::new(),
         }
     }
@@ -227,6 +236,7 @@ impl<T: Scalar> Workspace<T> {
 impl<T: Scalar> PackedStates<T> {
     pub(super) fn workspace(&self) -> Workspace<T> {
         let n = self.latents + 1;
+        let widened = |len: usize| Aligned::zeros(if is_wide::<T>() { 0 } else { len });
         Workspace {
             latents: self.latents,
             table: Aligned::zeros(self.bias.len() * self.width()),
@@ -235,7 +245,10 @@ impl<T: Scalar> PackedStates<T> {
             strip_inputs: Aligned::zeros(n * WIDE),
             strip_moments: Aligned::zeros(n * WIDE),
             log_evidence: vec![0.0; WIDE],
-            sums: vec![T::ZERO; n * self.dim],
+            sums: vec![0.0; n * self.dim],
+            wide_table: widened(self.bias.len() * self.width()),
+            wide_mass: vec![0.0; if is_wide::<T>() { 0 } else { self.bias.len() }],
+            wide_points: widened(TILE * self.dim),
             mass: vec![0.0; self.bias.len()],
         }
     }
@@ -336,17 +349,17 @@ impl<T: Scalar> PackedStates<T> {
     }
 
     /// Computes `E_q[(z, 1)]` of a strip of posteriors, one column a moment, `stride` apart; the table is lost.
-    pub(crate) fn moments(&self, table: &mut [T], moments: &mut [T], stride: usize) {
-        fn fold<T: Scalar, const W: usize>(
+    pub(crate) fn moments<V: Scalar>(&self, table: &mut [V], moments: &mut [V], stride: usize) {
+        fn fold<V: Scalar, const W: usize>(
             simd: Simd,
-            table: &mut [T],
-            moments: &mut [T],
+            table: &mut [V],
+            moments: &mut [V],
             columns: usize,
         ) {
             let (table, moments) = (table.as_chunks_mut::<W>().0, moments.as_chunks_mut::<W>().0);
             states::fold(simd, table, &mut moments[..columns]);
         }
-        let fold = if stride == WIDE { fold::<T, WIDE> } else { fold::<T, NARROW> };
+        let fold = if stride == WIDE { fold::<V, WIDE> } else { fold::<V, NARROW> };
         fold(self.simd, table, moments, self.latents + 1);
     }
 
@@ -362,8 +375,15 @@ impl<T: Scalar> PackedStates<T> {
                     None => strip.log_evidence.iter().sum::<f64>(),
                     Some(w) => strip.log_evidence.iter().zip(w).map(|(l, w)| l * w).sum(),
                 };
-                let Workspace { moments, strip_moments, .. } = workspace;
-                self.moments(strip.responsibilities, strip_moments, strip.stride);
+                let Workspace { moments, strip_moments, wide_table, wide_mass, .. } = workspace;
+                let table: &mut [f64] = match is_wide::<T>() {
+                    true => bytemuck::cast_slice_mut(strip.responsibilities),
+                    false => {
+                        widen(&strip, wide_table, wide_mass);
+                        wide_table
+                    }
+                };
+                self.moments(table, strip_moments, strip.stride);
                 let start = (strip.first - tile.first) as usize;
                 let columns = moments.chunks_mut(TILE).zip(strip_moments.chunks(strip.stride));
                 for (to, from) in columns.take(self.latents) {
@@ -372,8 +392,8 @@ impl<T: Scalar> PackedStates<T> {
                 // The sum of all responsibilities is the weight of the point, exactly.
                 let last = &mut moments[self.latents * TILE + start..][..n];
                 match strip.weights {
-                    None => last.fill(T::ONE),
-                    Some(w) => last.iter_mut().zip(w).for_each(|(to, &w)| *to = T::from_f64(w)),
+                    None => last.fill(1.0),
+                    Some(w) => last.copy_from_slice(w),
                 }
             });
             self.accumulate(tile, stats, workspace);
@@ -383,17 +403,34 @@ impl<T: Scalar> PackedStates<T> {
     /// Adds `X' E` of a tile to the moments.
     fn accumulate(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
         let (n, columns) = (tile.len(), self.latents + 1);
-        let moments =
-            MatRef::from_column_major_slice_with_stride(&workspace.moments, n, columns, TILE);
-        let sums = MatMut::from_row_major_slice_mut(&mut workspace.sums, self.dim, columns);
-        matmul(sums, Accum::Replace, tile.points.transpose(), moments, T::ONE, Par::Seq);
-        for (total, sum) in stats.shared_mut().iter_mut().zip(&workspace.sums) {
-            *total += sum.to_f64();
+        let Workspace { moments, sums, wide_points, .. } = workspace;
+        if is_wide::<T>() {
+            product_into(
+                tile.points,
+                bytemuck::cast_slice(moments),
+                bytemuck::cast_slice_mut(sums),
+                columns,
+            );
+        } else {
+            for (to, from) in wide_points.chunks_mut(TILE).zip(tile.points.col_iter()) {
+                to.iter_mut().zip(from.iter()).for_each(|(to, from)| *to = from.to_f64());
+            }
+            let points =
+                MatRef::from_column_major_slice_with_stride(wide_points, n, self.dim, TILE);
+            product_into(points, moments, sums, columns);
+        }
+        for (total, sum) in stats.shared_mut().iter_mut().zip(sums) {
+            *total += *sum;
         }
     }
 
     /// Moves the masses of states into the statistics.
     fn flush(&self, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
+        if !is_wide::<T>() {
+            // The sums of the softmax are `f32` in part.
+            workspace.mass.copy_from_slice(&workspace.wide_mass);
+            workspace.wide_mass.fill(0.0);
+        }
         match &self.above {
             None => {
                 for (total, mass) in stats.mass_mut().iter_mut().zip(&workspace.mass) {
@@ -414,6 +451,39 @@ impl<T: Scalar> PackedStates<T> {
         }
         workspace.mass.fill(0.0);
     }
+}
+
+/// Tells whether sums of this precision need no widening.
+fn is_wide<T: Scalar>() -> bool {
+    size_of::<T>() == size_of::<f64>()
+}
+
+/// Widens the posteriors of a strip, makes those of a point sum to its weight, and adds them to the masses.
+fn widen<T: Scalar>(strip: &PosteriorTile<'_, T>, table: &mut [f64], masses: &mut [f64]) {
+    let n = strip.log_evidence.len();
+    let mut scale = [0.0; WIDE];
+    for column in strip.responsibilities.chunks(strip.stride) {
+        scale.iter_mut().zip(&column[..n]).for_each(|(sum, r)| *sum += r.to_f64());
+    }
+    for (i, scale) in scale[..n].iter_mut().enumerate() {
+        let weight = strip.weights.map_or(1.0, |weights| weights[i]);
+        *scale = if weight > 0.0 { weight / *scale } else { 0.0 };
+    }
+    let columns = strip.responsibilities.chunks(strip.stride).zip(table.chunks_mut(strip.stride));
+    for ((from, to), mass) in columns.zip(masses) {
+        for ((to, from), scale) in to.iter_mut().zip(&from[..n]).zip(&scale) {
+            *to = from.to_f64() * scale;
+            *mass += *to;
+        }
+    }
+}
+
+/// Replaces sums by `X' E` of a tile.
+fn product_into<V: Scalar>(points: MatRef<'_, V>, moments: &[V], sums: &mut [V], columns: usize) {
+    let (n, dim) = (points.nrows(), points.ncols());
+    let moments = MatRef::from_column_major_slice_with_stride(moments, n, columns, TILE);
+    let sums = MatMut::from_row_major_slice_mut(sums, dim, columns);
+    matmul(sums, Accum::Replace, points.transpose(), moments, V::ONE, Par::Seq);
 }
 
 fn tiles<T: Scalar>(block: Block<'_, T>) -> impl Iterator<Item = Block<'_, T>> {

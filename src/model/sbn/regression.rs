@@ -23,8 +23,14 @@ const MAX_HALVINGS: usize = 40;
 pub(super) const MAX_LOGIT: f64 = 40.0;
 
 /// Change of a weight in a step at most. Where a latent is next to never on, the curvature is noise and would send its
-/// weights anywhere, at no cost to the bound.
+/// weights anywhere, at no cost to the bound. Damping shortens such steps: a step that is cut as a whole leaves other weights behind.
 const MAX_CHANGE: f64 = 8.0;
+
+/// Derivative of `Q` along the weights themselves that counts as 0, in nats per point: it is the output's part of the gap.
+const RADIAL_TOLERANCE: f64 = 1e-14;
+
+/// Steps along the weights at most. Nearly separable outputs take one for each unit of their logits.
+const MAX_RADIAL_STEPS: usize = 40;
 
 /// Part of the largest diagonal element that is added to the curvature, so that latents that are never on do not make it
 /// singular. It changes the path of Newton's method, not where it ends.
@@ -236,11 +242,7 @@ impl Design {
                 break;
             }
             self.curvature(simd, rule.ridge, scratch, &mut curvature);
-            let Some(mut step) = newton_step(&here.gradient, &curvature) else { break };
-            let longest = size(&step);
-            if longest > MAX_CHANGE {
-                step.iter_mut().for_each(|s| *s *= MAX_CHANGE / longest);
-            }
+            let Some(step) = newton_step(&here.gradient, &curvature) else { break };
             let slope: f64 = step.iter().zip(&here.gradient).map(|(s, g)| s * g).sum();
             // Values this close cannot be told apart: Q is a sum of terms of the size of the bound of one output.
             let slack = 8.0 * f64::EPSILON * (1.0 + here.value.abs());
@@ -270,6 +272,48 @@ impl Design {
             }
             weights.copy_from_slice(&trial);
             std::mem::swap(&mut here, &mut there);
+        }
+        if rule.max_steps >= MAX_STEPS {
+            self.scale(simd, target, weights, rule, scratch);
+        }
+    }
+
+    /// Maximises `Q` along the weights: its derivative there is what the output adds to the gap, but for the ridge (theory 1.2).
+    /// Where Newton's method ends in the rounding of `Q`, or on the way to weights without bound, this still closes the gap.
+    fn scale(
+        &self,
+        simd: Simd,
+        target: &[f64],
+        weights: &mut [f64],
+        rule: &NewtonRule,
+        scratch: &mut Scratch,
+    ) {
+        let n = target.len();
+        let mut point = Point { value: 0.0, gradient: vec![0.0; n] };
+        let mut curvature = vec![0.0; n * n];
+        let mut derivative = |weights: &[f64], scratch: &mut Scratch| {
+            self.evaluate(simd, target, weights, rule.ridge, scratch, &mut point);
+            weights.iter().zip(&point.gradient).map(|(w, g)| w * g).sum::<f64>()
+        };
+        let mut slope = derivative(weights, scratch);
+        for _ in 0..MAX_RADIAL_STEPS {
+            if !(slope.abs() > RADIAL_TOLERANCE) {
+                return;
+            }
+            self.curvature(simd, rule.ridge, scratch, &mut curvature);
+            let row = |h: usize| {
+                let rest = (h + 1..n).map(|k| 2.0 * curvature[h * n + k] * weights[k]);
+                weights[h] * (curvature[h * n + h] * weights[h] + rest.sum::<f64>())
+            };
+            let bend: f64 = (0..n).map(row).sum();
+            let factor = 1.0 + (slope / bend).clamp(-0.5, 0.5);
+            let trial: Vec<f64> = weights.iter().map(|w| factor * w).collect();
+            let next = derivative(&trial, scratch);
+            if !(next.abs() < slope.abs()) {
+                return;
+            }
+            weights.copy_from_slice(&trial);
+            slope = next;
         }
     }
 }
@@ -341,8 +385,8 @@ fn newton_step(gradient: &[f64], curvature: &[f64]) -> Option<Vec<f64>> {
     let n = gradient.len();
     let largest = (0..n).map(|h| curvature[h * n + h]).fold(0.0, f64::max);
     let mut damping = DAMPING * largest;
-    // Twice ten thousandfold at most: then the matrix is not a curvature but noise.
-    for _ in 0..3 {
+    // A step under damping λ is no longer than |g| / λ: tenfold damping soon shortens it, or makes the matrix regular.
+    for _ in 0..32 {
         let mut matrix = curvature.to_vec();
         for h in 0..n {
             for k in 0..h {
@@ -350,10 +394,12 @@ fn newton_step(gradient: &[f64], curvature: &[f64]) -> Option<Vec<f64>> {
             }
             matrix[h * n + h] += damping;
         }
-        if let Some(cholesky) = Cholesky::new(&matrix, n) {
-            return Some(cholesky.solve(gradient));
+        let step = Cholesky::new(&matrix, n).map(|cholesky| cholesky.solve(gradient));
+        let is_short = |step: &Vec<f64>| step.iter().all(|s| s.abs() <= MAX_CHANGE);
+        if let Some(step) = step.filter(is_short) {
+            return Some(step);
         }
-        damping *= 1e4;
+        damping *= 10.0;
     }
     None
 }

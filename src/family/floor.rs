@@ -44,10 +44,12 @@ pub(crate) fn floors(mass: &[f64], means: &[Vec<f64>], pooled: &[f64], relative:
     let widest = variances.iter().copied().fold(0.0, f64::max);
     let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
     let scale = [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
+    // What rounding leaves of the variance of such a column is no scale either.
+    let constant = constant_columns(means, &variances);
     (0..dim)
         .map(|d| {
             let floor = (relative * pooled[d]).max(NUMERICAL * variances[d]);
-            if floor > 0.0 { floor } else { RELATIVE * scale }
+            if floor > 0.0 && !constant[d] { floor } else { RELATIVE * scale }
         })
         .collect()
 }

@@ -56,6 +56,22 @@ fn f32_densities_hold_at_any_distance_between_clusters() {
     }
 }
 
+/// A pixel that is bright in all images of a component has the probability 1, up to which sums of single precision reach and beyond.
+#[test]
+fn f32_probabilities_of_one_leave_no_gap() {
+    let path = format!("{}/data/digits_binary.npy", env!("CARGO_MANIFEST_DIR"));
+    let points = data::open::<f32>(path, &OpenOptions::default()).unwrap();
+    let spec = MixtureSpec::new(registry::build("bernoulli", 64).unwrap(), 10);
+    let config = Config::default().tol(0.0).max_iter(60);
+    let executor = Executor::new(Some(2)).unwrap();
+    let fit = em::fit(&spec, &*points, &executor, &config, &mut Silent).unwrap();
+    let probabilities = fit.model.parameter("probability").unwrap();
+    assert!(probabilities.contains(&1.0) && probabilities.contains(&0.0));
+    for record in &fit.history.records {
+        assert!(record.gap().abs() < 2e-7, "{}: {:e}", record.iteration, record.gap());
+    }
+}
+
 /// Means over many points are right to 1e-7: errors of single points average out.
 #[test]
 fn f32_trajectories_follow_f64_to_1e_7() {

@@ -60,7 +60,7 @@ fn the_bound_does_not_fall_where_a_floor_binds() {
         for pair in fit.history.records.windows(2) {
             let is_repaired = pair[0].events.iter().any(Event::is_repair);
             let rise = pair[1].lower_bound - pair[0].lower_bound;
-            assert!(is_repaired || rise > -1e-12, "{file} {name}: {} {rise:e}", pair[1].iteration);
+            assert!(is_repaired || rise > -1e-9, "{file} {name}: {} {rise:e}", pair[1].iteration);
         }
     }
 }

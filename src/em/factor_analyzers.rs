@@ -12,7 +12,7 @@ use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::{Covariance, Gaussian, Regularization, floor};
+use crate::family::{Covariance, ExponentialFamily, Gaussian, Regularization, floor};
 use crate::linalg::{orthonormalize, product, symmetric_eigen};
 use crate::model::mixture_of_factor_analyzers::{
     MixtureOfFactorAnalyzers, NoiseStructure, check_latents,
@@ -129,7 +129,8 @@ pub fn start_factor_analyzers<T: Scalar>(
         .map_err(|message| Error::Config(format!("{}: {message}", source.name())))?;
     let family = Gaussian::new(Covariance::Full, source.dim());
     let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
-    let start = labelled(&spec.init, &family, wanted, source, executor, config, run)?;
+    let features = family.features();
+    let start = labelled(&spec.init, (&family, &features), wanted, source, executor, config, run)?;
     let mut rng = rng::stream(config.seed, 3 * run + 2);
     let model =
         from_labels(spec, &start, executor, &config.regularization, &mut rng).map_err(|error| {

@@ -177,6 +177,12 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         (0..self.dim() as u32).map(|d| Feature::single(Statistic::Value(d))).collect()
     }
 
+    /// Lists the scales in which k-means may find the clusters of a start, each with its features. Where there are several, a start
+    /// tries all, and keeps that from which a few iterations of EM on its sample reach the largest bound.
+    fn scales(&self) -> Vec<Vec<Feature>> {
+        vec![self.features()]
+    }
+
     /// Returns `ln h(x)`; constant by default (Prop. 4). It is summed once for a data set, and stands in every likelihood.
     fn log_base_measure(&self) -> BaseMeasure {
         BaseMeasure::default()

@@ -81,6 +81,11 @@ pub trait Univariate: Debug + Send + Sync + 'static {
         Feature::single(self.feature(column))
     }
 
+    /// Lists the scales of the value in which a start may find clusters; that of [`features`](Self::features) alone by default.
+    fn scales(&self, column: u32) -> Vec<Feature> {
+        vec![self.features(column)]
+    }
+
     /// Checks parameters that a file or a caller gives.
     ///
     /// # Errors
@@ -285,6 +290,14 @@ impl ExponentialFamily for Independent {
         (0..).zip(&self.columns).map(|(d, column)| column.features(d)).collect()
     }
 
+    fn scales(&self) -> Vec<Vec<Feature>> {
+        let of: Vec<Vec<Feature>> =
+            (0..).zip(&self.columns).map(|(d, column)| column.scales(d)).collect();
+        let most = of.iter().map(Vec::len).max().unwrap_or(1);
+        let scale = |k: usize| of.iter().map(|own| own[k.min(own.len() - 1)].clone()).collect();
+        (0..most).map(scale).collect()
+    }
+
     fn log_base_measure(&self) -> BaseMeasure {
         let of = |(d, column): (u32, &Arc<dyn Univariate>)| {
             let mut measure = column.log_base_measure(d);
@@ -371,7 +384,10 @@ impl ExponentialFamily for Independent {
                 column.mean(&theta, &mut mean[..k]);
                 let mass = self.mass(stats, c, d);
                 for ((eta, mean), s) in eta.iter().zip(mean).zip(self.sums(stats, c, d)) {
-                    sum += eta * (s - mass * mean);
+                    let term = eta * (s - mass * mean);
+                    // No point lies beyond the boundary of the mean map; what a sum lies beyond it is rounding.
+                    let is_at_boundary = eta.abs() >= LARGEST_NATURAL;
+                    sum += if is_at_boundary { term.min(0.0) } else { term };
                 }
                 sum -= mass * column.pseudo_entropy(&theta);
             }

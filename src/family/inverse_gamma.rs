@@ -5,7 +5,7 @@
 
 use super::gamma::{Gamma, check_positive};
 use super::independent::Dispersion;
-use super::{Outcome, Statistic, Support, Univariate};
+use super::{Feature, Outcome, Statistic, Support, Univariate};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// A value of shape a > 0 and scale b > 0.
@@ -38,8 +38,14 @@ impl Univariate for InverseGamma {
         vec![Statistic::Ln(column), Statistic::Reciprocal(column)]
     }
 
+    /// Inverses have a gamma distribution, and these have the cube root.
     fn feature(&self, column: u32) -> Statistic {
-        Statistic::Ln(column)
+        Statistic::Power(column, -1.0 / 3.0)
+    }
+
+    /// Also logarithms, in which clusters of very different sizes weigh alike.
+    fn scales(&self, column: u32) -> Vec<Feature> {
+        vec![self.features(column), Feature::single(Statistic::Ln(column))]
     }
 
     fn check(&self, theta: &[f64]) -> Result<(), String> {

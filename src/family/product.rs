@@ -237,6 +237,21 @@ impl ExponentialFamily for Product {
         self.each().flat_map(of).collect()
     }
 
+    /// The `k`-th scale of each block, or its last.
+    fn scales(&self) -> Vec<Vec<Feature>> {
+        let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
+            let remapped = |features: Vec<Feature>| -> Vec<Feature> {
+                features.into_iter().map(|it| it.remapped(&place.columns)).collect()
+            };
+            family.scales().into_iter().map(remapped).collect::<Vec<_>>()
+        };
+        let of: Vec<Vec<Vec<Feature>>> = self.each().map(of).collect();
+        let most = of.iter().map(Vec::len).max().unwrap_or(1);
+        let scale =
+            |k: usize| of.iter().flat_map(|own| own[k.min(own.len() - 1)].clone()).collect();
+        (0..most).map(scale).collect()
+    }
+
     fn log_base_measure(&self) -> BaseMeasure {
         let of = |(family, place): (&dyn ExponentialFamily, &Place)| {
             let mut measure = family.log_base_measure();

@@ -50,10 +50,11 @@ pub(in crate::em) struct Wanted {
     pub(in crate::em) bad_rows: BadRows,
 }
 
-/// Draws the subsample of the `run`-th start and labels it, by the features of a family. Points whose component is known have it.
+/// Draws the subsample of the `run`-th start and labels it, by features. Points whose component is known have it. Other features label
+/// the same subsample.
 pub(in crate::em) fn labelled<T: Scalar, M>(
     init: &Init<M>,
-    family: &dyn ExponentialFamily,
+    (family, features): (&dyn ExponentialFamily, &[Feature]),
     Wanted { n_components, bad_rows }: Wanted,
     source: &dyn DataSource<T>,
     executor: &Executor,
@@ -89,7 +90,7 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
             );
         }
     }
-    let features = || Features::new(&sample, &family.features(), executor.simd());
+    let features = || Features::new(&sample, features, executor.simd());
     let mut rng = rng::stream(config.seed, 3 * run + 1);
     let known = known.map(|known| Known::of(&sample, known));
     let known = known.as_ref();

@@ -11,9 +11,10 @@ pub(super) use subsample::{POINTS_PER_COMPONENT, Sample, check_counts};
 
 use super::config::Config;
 use super::driver::Fit;
-use super::fitting::{Fitting, Spec};
+use super::fitting::{Fitting, Spec, fit};
 use super::sparse_start;
 use crate::block::BlockBuf;
+use crate::data::memory::Points;
 use crate::data::shuffle::BadRows;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
@@ -24,11 +25,15 @@ use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::statistics::{self, Tile};
 use crate::model::{GenerativeModel, Mixture, Posterior};
-use crate::monitor::Event;
+use crate::monitor::{Event, IterRecord, Silent};
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::MatRef;
 use std::sync::Arc;
+
+/// Iterations on the sample that compare starts from several scales. From the right scale three were enough for gammas of shapes from
+/// 0.2 to 50.
+const PROMISE: usize = 5;
 
 /// How to start.
 #[derive(Clone, Debug, Default)]
@@ -170,9 +175,24 @@ pub fn start<T: Scalar>(
         Some(all) => sparse_start::statistics(spec, source, all, executor, config, run)?,
         None => {
             let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
-            let Labelled { sample, labels, placed } =
-                labelled(init, &**family, wanted, source, executor, config, run)?;
-            labelled_stats(&**family, executor.simd(), &sample, &labels, placed)
+            let mut scales = family.scales();
+            if !matches!(init, Init::KMeansPlusPlus) {
+                scales.truncate(1);
+            }
+            let mut best: Option<(f64, SuffStats)> = None;
+            for features in &scales {
+                let Labelled { sample, labels, placed } =
+                    labelled(init, (&**family, features), wanted, source, executor, config, run)?;
+                let stats = labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
+                let bound = match scales.len() {
+                    1 => 0.0,
+                    _ => promise(spec, &stats, &sample, executor, config),
+                };
+                if best.as_ref().is_none_or(|best| bound > best.0) {
+                    best = Some((bound, stats));
+                }
+            }
+            best.expect("a family has a scale").1
         }
     };
     if !stats.is_finite() {
@@ -187,6 +207,29 @@ pub fn start<T: Scalar>(
     let event =
         (placed < n_components).then_some(Event::FewerComponents { asked: n_components, placed });
     Ok((model, event))
+}
+
+/// Returns the bound that a few iterations of EM on the sample reach from a start; -∞ if they fail.
+fn promise<T: Scalar>(
+    spec: &MixtureSpec,
+    stats: &SuffStats,
+    sample: &Sample<T>,
+    executor: &Executor,
+    config: &Config,
+) -> f64 {
+    let reach = || -> Result<f64> {
+        let model = from_stats(spec.family.clone(), stats, &config.regularization)?;
+        let mut points = Points::from_rows(&sample.values, sample.dim)?;
+        if let Some(weights) = &sample.weights {
+            points = points.with_weights(weights.clone())?;
+        }
+        let regularization = config.regularization.clone();
+        let config = Config { max_iter: PROMISE, tol: 0.0, regularization, ..Config::default() };
+        let model = model.with_posterior(spec.posterior);
+        let fit = fit(&model, &points, executor, &config, &mut Silent)?;
+        Ok(fit.last().map_or(f64::NEG_INFINITY, IterRecord::objective))
+    };
+    reach().unwrap_or(f64::NEG_INFINITY)
 }
 
 /// Statistics of labelled points: the sums of a hard posterior that is given, each label about its own mean.

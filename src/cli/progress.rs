@@ -108,8 +108,8 @@ impl Progress {
     }
 
     /// Shows a fit by minibatches, which sees at most `total` points.
-    pub fn of_stream(total: u64, quiet: bool) -> Self {
-        let progress = Self::new(Monitor::EntropySum, 1, 0, quiet);
+    pub fn of_stream(total: u64, n_init: usize, quiet: bool) -> Self {
+        let progress = Self::new(Monitor::EntropySum, n_init, 0, quiet);
         progress.bar.set_length(total);
         Self { by_points: true, ..progress }
     }
@@ -155,11 +155,10 @@ impl Observer for Progress {
     fn on_start(&mut self, run: usize) {
         self.bar.reset();
         self.bar.set_message("");
-        if self.by_points {
-            self.bar.set_style(style("{percent}% of all epochs, at most {eta} left  {wide_msg}"));
-            return;
-        }
-        self.bar.set_style(style("{prefix}iteration {pos}/{len}, at most {eta} left  {wide_msg}"));
+        self.bar.set_style(style(match self.by_points {
+            true => "{prefix}{percent}% of all epochs, at most {eta} left  {wide_msg}",
+            false => "{prefix}iteration {pos}/{len}, at most {eta} left  {wide_msg}",
+        }));
         if self.n_init > 1 {
             self.bar.set_prefix(format!("start {}/{}, ", run + 1, self.n_init));
         }

@@ -72,10 +72,15 @@ impl<M> Fit<M> {
     }
 }
 
+/// Components whose repair is told by a line of its own; of further ones their number is told.
+const REPAIRS_TOLD: u64 = 10;
+
 /// A part of a fit that learns in one way; polishing after minibatches is one more.
 pub(crate) struct Phase<T: Scalar, L: Learner<T>> {
     pub schedule: Schedule,
     pub accumulator: Box<dyn Accumulator<L::Maximizer>>,
+    /// What the user should know of its settings.
+    pub notice: Option<String>,
 }
 
 /// Which points E-steps see, in which order.
@@ -122,6 +127,8 @@ struct Progress {
     warnings: Vec<String>,
     /// Components that were discarded.
     discarded: Vec<usize>,
+    /// Components that were moved or discarded, all of them.
+    repaired: u64,
 }
 
 /// All of a fit but its model and its rows.
@@ -173,7 +180,11 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             seconds_before: 0.0,
         };
         match saved {
-            None => driver.phases[0].accumulator.begin(driver.learner.maximizer_mut()),
+            None => {
+                driver.phases[0].accumulator.begin(driver.learner.maximizer_mut());
+                let notices = driver.phases.iter().filter_map(|phase| phase.notice.clone());
+                driver.progress.warnings.extend(notices);
+            }
             Some(saved) => driver.restore(saved)?,
         }
         Ok(driver)
@@ -212,6 +223,10 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let reason = ended?;
         let (lines, rows) = (self.setting.points.skipped(), self.progress.skipped);
         self.progress.warnings.extend(skipped(lines, rows));
+        if let Some(more) = self.progress.repaired.checked_sub(REPAIRS_TOLD).filter(|&it| it > 0) {
+            let text = format!("{more} more components without points were moved or discarded");
+            self.progress.warnings.push(text);
+        }
         for event in self.learner.maximizer_mut().finish() {
             let names = self.setting.points.column_names();
             self.progress.warnings.push(event.describe(names));
@@ -348,7 +363,10 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let names = self.setting.points.column_names();
         let progress = &mut self.progress;
         for event in &step.events {
-            note(&mut progress.warnings, progress.steps, event, names);
+            progress.repaired += u64::from(event.is_repair());
+            if !event.is_repair() || progress.repaired <= REPAIRS_TOLD {
+                note(&mut progress.warnings, progress.steps, event, names);
+            }
             if let Event::Discarded { component, .. } = event {
                 progress.discarded.push(*component);
             }

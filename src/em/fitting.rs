@@ -6,7 +6,7 @@ use super::config::Config;
 use super::driver::{Driver, Fit, Phase, Schedule, Setting};
 use super::learner::{Learner, Maximizer, Mergeable, StatisticsOf};
 use super::model_learner::ModelLearner;
-use super::step_size::noise_of_step;
+use super::step_size::{POINTS_PER_COMPONENT, largest_step, noise_of_step};
 use super::stepwise::Running;
 use super::stream::{LARGEST_LEAST_STEP, NOISE, StreamAlgorithm, StreamConfig};
 use crate::data::shuffle::BatchOrder;
@@ -362,8 +362,18 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
                 let maximizer = learner.maximizer();
                 let (batch, n) = (order.batch_points(), self.points.len());
                 let mut running = Running::new(stream.step_size);
-                let some = maximizer.active_components() * (self.points.dim() + 1);
-                running.warm_up = stream.warm_up.unwrap_or((10 * some as u64).min(n / 4));
+                let n_components = maximizer.active_components();
+                let few = (POINTS_PER_COMPONENT * n_components) as u64;
+                let many = few * (self.points.dim() as u64 + 1);
+                running.warm_up = stream.warm_up.unwrap_or(many.min(n / 4).max(few.min(n)));
+                running.largest_step = largest_step(n_components, batch);
+                let notice = (running.largest_step < 1.0).then(|| {
+                    format!(
+                        "minibatches of {batch} points are small for {n_components} components: steps stay at {:.2e} or \
+                         below, so that components keep points; with {few} points or more (--batch-size) they need not",
+                        running.largest_step
+                    )
+                });
                 let by_noise = NOISE / noise_of_step(1.0, maximizer.n_parameters(), batch);
                 running.least_step = stream.least_step.unwrap_or(by_noise.min(LARGEST_LEAST_STEP));
                 let (tol, n_batches) = (self.config.tol, order.n_batches());
@@ -371,13 +381,14 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
                 let last_phase = stream.last_phase(&order);
                 Phase {
                     schedule,
+                    notice,
                     accumulator: Box::new(Blend::new(running, plateau, last_phase, batch)),
                 }
             }
             StreamAlgorithm::Incremental => {
                 let (n_chunks, n) = (order.n_chunks(), self.points.len());
                 let exchange = Exchange::new(n_chunks as usize, n, stream.memory, self.config.tol);
-                Phase { schedule, accumulator: Box::new(exchange) }
+                Phase { schedule, accumulator: Box::new(exchange), notice: None }
             }
         };
         let mut phases = vec![first];
@@ -397,7 +408,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         let rule = |monitor| Convergence::new(monitor, tol, rtol);
         let replace = Replace::new(rule(monitor)?, also.map(rule).transpose()?);
         let schedule = Schedule::Full { iterations: iterations as u64 };
-        Ok(Phase { schedule, accumulator: Box::new(replace) })
+        Ok(Phase { schedule, accumulator: Box::new(replace), notice: None })
     }
 
     /// Fits a model with an E-step over points, from starts that `start` makes.

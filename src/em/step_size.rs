@@ -50,6 +50,15 @@ impl StepSize {
     }
 }
 
+/// Points that running statistics hold for each component, at least: fewer define no parameters, and components are lost.
+pub(super) const POINTS_PER_COMPONENT: usize = 10;
+
+/// Returns the largest step that keeps [`POINTS_PER_COMPONENT`]: running statistics hold `B (2 - γ) / γ` points (theory 1.6).
+pub(super) fn largest_step(n_components: usize, batch: f64) -> f64 {
+    let wanted = (POINTS_PER_COMPONENT * n_components) as f64;
+    (2.0 * batch / (wanted + batch)).min(1.0)
+}
+
 /// What the noise of parameters costs at a constant step: nats per point of log-likelihood, at most, `p γ / 4 B` with `p` free
 /// parameters and batches of `B` points (theory 1.6).
 pub(super) fn noise_of_step(step: f64, n_parameters: usize, batch: f64) -> f64 {

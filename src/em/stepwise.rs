@@ -38,6 +38,8 @@ pub(crate) struct Running<S> {
     pub warm_up: u64,
     /// Steps stay at this or above.
     pub least_step: f64,
+    /// Steps stay at this or below, whatever the least.
+    pub largest_step: f64,
     pub statistics: Option<S>,
     pub counts: Counts,
     pub average: Option<Average<S>>,
@@ -82,6 +84,7 @@ impl<S: Mergeable> Running<S> {
             step_size,
             warm_up: 0,
             least_step: 0.0,
+            largest_step: 1.0,
             statistics: None,
             counts: Counts::default(),
             average: None,
@@ -133,7 +136,7 @@ impl<S: Mergeable> Running<S> {
         let step_size = match counts.steps {
             1 => 1.0,
             _ if was_warming_up => weight / counts.weight,
-            t => self.step_size.at(t).max(self.least_step),
+            t => self.step_size.at(t).max(self.least_step).min(self.largest_step),
         };
         let rest = 1.0 - step_size;
         counts.inverse_n = rest * rest * counts.inverse_n + step_size * step_size / points;

@@ -61,11 +61,13 @@ pub struct StreamConfig {
     /// Step sizes of stepwise EM.
     pub step_size: StepSize,
     /// Steps stay at this or above as long as they gain more than they cost. `None` for the step whose noise costs 0.01 nats
-    /// a point, 0.5 at most; 0 for steps that fall as their exponent says.
+    /// a point, 0.5 at most; 0 for steps that fall as their exponent says. Steps never exceed `2 B / (10 C + B)`, so that running
+    /// statistics of batches of B points hold ten points for each of C components.
     pub least_step: Option<f64>,
     /// Passes over the points at most.
     pub epochs: usize,
-    /// Points before the first M-step of stepwise EM; `None` for ten a component and dimension, a quarter of all at most.
+    /// Points before the first M-step of stepwise EM; `None` for ten a component and dimension, a quarter of all at most, but ten a
+    /// component in any case.
     pub warm_up: Option<u64>,
     /// Part of the steps, at the end, over which stepwise EM averages; 0 for none.
     pub average: f64,

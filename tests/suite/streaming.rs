@@ -53,6 +53,54 @@ fn start(name: &str, x: &[f64], dim: usize, n_components: usize, posterior: Post
         .with_posterior(posterior)
 }
 
+/// Several starts, of which the best is kept: the first of them is that of a single start.
+#[test]
+fn the_best_of_several_starts_by_minibatches_is_kept() {
+    let x = clusters(3_000, 2, 6, 2.5, 8);
+    let points = Points::from_rows(&x, 2).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 6)
+        .with_init(entropysum::em::Init::RandomFromData);
+    let stream = StreamConfig::default().batch_size(300).epochs(4);
+    let bound = |n_init: usize, seed: u64| {
+        let config = Config::default().n_init(n_init).seed(seed);
+        let fit = fit_minibatches(&spec, &points, &executor, &config, &stream).unwrap();
+        fit.last().unwrap().lower_bound
+    };
+    let pairs: Vec<[f64; 2]> = (0..4).map(|seed| [bound(1, seed), bound(4, seed)]).collect();
+    assert!(pairs.iter().all(|[one, best]| best >= one), "{pairs:?}");
+    assert!(pairs.iter().any(|[one, best]| best > &(one + 0.01)), "{pairs:?}");
+}
+
+/// Two hundred clusters, and minibatches of fifty points: the first steps must leave each component its points.
+#[test]
+fn small_minibatches_keep_their_components() {
+    let mut u = common::Uniforms::new(3);
+    let point = |i: usize| [(i % 200 % 20) as f64 * 12.0, (i % 200 / 20) as f64 * 12.0];
+    let x: Vec<f64> = (0..12_000).flat_map(point).map(|centre| centre + u.normal()).collect();
+    let points = Points::from_rows(&x, 2).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let spec = MixtureSpec::new(registry::build("gaussian-spherical", 2).unwrap(), 200);
+    let config = Config::default().seed(1);
+    let batch =
+        entropysum::em::fit(&spec, &points, &executor, &config, &mut entropysum::Silent).unwrap();
+    let stream = StreamConfig::default().batch_size(50).epochs(4);
+    let fit = fit_minibatches(&spec, &points, &executor, &config, &stream).unwrap();
+    let score = |model: &Mixture| {
+        entropysum::inference::score(model, &points, &executor).unwrap().log_likelihood
+    };
+    let (found, expected) = (score(&fit.model), score(&batch.model));
+    assert!(found > expected - 0.1, "{found} {expected}");
+    assert!(fit.model.n_components() >= 190, "{}", fit.model.n_components());
+    let told: Vec<_> = fit.warnings.iter().filter(|it| it.contains("--batch-size")).collect();
+    assert!(told.len() == 1 && told[0].contains("2000 points"), "{:?}", fit.warnings);
+    assert!(fit.warnings.len() <= 13, "{:?}", fit.warnings);
+    // Batches of ten points a component are told nothing.
+    let stream = StreamConfig::default().batch_size(2000).epochs(1);
+    let fit = fit_minibatches(&spec, &points, &executor, &config, &stream).unwrap();
+    assert!(!fit.warnings.iter().any(|it| it.contains("--batch-size")), "{:?}", fit.warnings);
+}
+
 /// Theory 1.6, against values of 40 digits.
 #[test]
 fn stepwise_em_on_faithful_follows_40_digit_trajectories() {

@@ -218,12 +218,6 @@ pub fn check_arguments(kind: &AnyKind, name: &str, args: &FitArgs) -> Result<()>
             )));
         }
     }
-    if by_minibatches && args.n_init > 1 {
-        return Err(Error::Config(format!(
-            "--n-init {}: fits by minibatches have one start; run them with several --seed",
-            args.n_init
-        )));
-    }
     match &args.algorithm {
         Some(asked) if !kind.algorithms.contains(&asked.as_str()) => Err(Error::Config(format!(
             "--algorithm {asked}: {name} is learned by {}",

@@ -202,7 +202,7 @@ impl<T: Scalar> Spec<T> for AutoencoderSpec {
             let is_open = self.schedule == LearningRateSchedule::Constant;
             let patience = is_open.then_some(self.patience as u64);
             let ascent = Ascent::new(n_batches, fitting.settings().tol, patience);
-            Ok(vec![Phase { schedule, accumulator: Box::new(ascent) }])
+            Ok(vec![Phase { schedule, accumulator: Box::new(ascent), notice: None }])
         })
     }
 }

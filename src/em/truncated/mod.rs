@@ -548,7 +548,8 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
         let batches = LastBatches::new(stream.step_size, least_step, warm_up, n_batches);
         let (tol, patience) = (fitting.settings().tol, stream.patience as u64);
         let remember = Remember::new(batches, tol, patience, last_phase);
-        Ok(vec![Phase { schedule: stream.schedule(order), accumulator: Box::new(remember) }])
+        let (schedule, accumulator) = (stream.schedule(order), Box::new(remember));
+        Ok(vec![Phase { schedule, accumulator, notice: None }])
     })
 }
 

@@ -1,0 +1,3 @@
+#![no_main]
+
+entropysum_fuzz::target!("compressed");

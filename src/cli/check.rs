@@ -12,7 +12,7 @@ use crate::expert::{Sizes, built_in};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs the command. Not to fulfil the criterion is a result, not an error.
+/// Runs the command. Not to fulfil the criterion is a result, not an error; parts that do not add up to the gap are one.
 pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     let path = Path::new(&args.model);
     let name = args.model.to_str().filter(|_| !path.is_file());
@@ -32,7 +32,16 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     } else {
         gap.map_or(report.to_string(), |gap| format!("{report}\n{gap}"))
     })?;
-    Ok(ExitCode::SUCCESS)
+    match gap.filter(|gap| !gap.holds()) {
+        None => Ok(ExitCode::SUCCESS),
+        Some(gap) => Err(Error::Model(format!(
+            "{}: the parts do not add up to the gap, by {:.1e} nats per point: parameters stand at a boundary that points \
+             contradict, such as a probability of 0 of a value that occurs. The identity holds inside only; fit the model to \
+             points with these values",
+            path.display(),
+            gap.error().abs()
+        ))),
+    }
 }
 
 fn named(name: &str, args: &CheckArgs) -> Result<FactorModel> {

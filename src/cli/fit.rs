@@ -1,7 +1,7 @@
 //! `fit`: from what was typed to a fit, and from the fit to files and a report.
 
 use crate::any::{self, Run};
-use crate::cli::args::{DEFAULT_MODEL, FitArgs, Prior, Start};
+use crate::cli::args::{ALL_COVARIANCES, DEFAULT_MODEL, FitArgs, Prior, Start};
 use crate::cli::checkpoint;
 use crate::cli::guard::{Target, check_files};
 use crate::cli::kinds::{self, AnyModel, Given, Outcome, kind_of};
@@ -43,6 +43,10 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     };
     let name = given.as_ref().map(|(_, model)| model.name()).or_else(|| args.model.clone());
     let name = name.as_deref().unwrap_or(DEFAULT_MODEL);
+    if name == ALL_COVARIANCES {
+        let text = format!("--model {name} stands for several models; use 'select'");
+        return Err(Error::Config(text));
+    }
 
     let executor = &executor(&args.compute.threads)?;
     let kind = kind_of(name);
@@ -62,7 +66,8 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let mut progress = match &stream {
         None => Progress::new(config.monitor, config.n_init, config.max_iter, args.quiet),
         Some(stream) => {
-            Progress::of_stream(source.len().saturating_mul(stream.epochs as u64), args.quiet)
+            let total = source.len().saturating_mul(stream.epochs as u64);
+            Progress::of_stream(total, config.n_init, args.quiet)
         }
     };
     let told = [points.told(args)];

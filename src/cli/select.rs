@@ -1,7 +1,7 @@
 //! `select`: fits models of several sizes to the same points, and compares them by a criterion.
 
 use crate::any::Run;
-use crate::cli::args::{Counts, DEFAULT_MODEL, FitArgs, SelectCommand, Start};
+use crate::cli::args::{ALL_COVARIANCES, Counts, DEFAULT_MODEL, FitArgs, SelectCommand, Start};
 use crate::cli::fit::{self, Points};
 use crate::cli::guard::check_files;
 use crate::cli::kinds::{self, AnyModel, Scree, kind_of};
@@ -9,6 +9,7 @@ use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
 use crate::cli::run::{executor, exit_code, json_line};
 use crate::error::{Error, Result};
+use crate::family::Covariance;
 use crate::monitor::{IterRecord, Observer, StopReason, plot};
 use crate::selection::{self, Criterion};
 use serde_json::{Value, json};
@@ -19,9 +20,10 @@ use std::time::Instant;
 
 type Candidate = selection::Candidate<Box<dyn AnyModel>>;
 
-/// Size of a candidate.
+/// Model and size of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size {
+struct Size<'a> {
+    model: &'a str,
     components: Option<u64>,
     latent: Option<u64>,
 }
@@ -43,11 +45,15 @@ pub fn run(command: &SelectCommand) -> Result<ExitCode> {
     }
     let (inputs, targets) = fit::files(&command.fit);
     check_files(&inputs, &targets)?;
-    select(command, command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL))
+    let name = command.fit.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    match name == ALL_COVARIANCES {
+        true => select(command, name, &Covariance::ALL.map(|it| format!("gaussian-{}", it.name()))),
+        false => select(command, name, &[name.to_owned()]),
+    }
 }
 
-/// Returns all combinations of the sizes that were typed, each with the options of its fit.
-fn candidates(command: &SelectCommand) -> Result<(Vec<Size>, Vec<FitArgs>)> {
+/// Returns the options of a fit for all combinations of the sizes that were typed.
+fn arguments(command: &SelectCommand) -> Result<Vec<FitArgs>> {
     let typed = |counts: &Option<Counts>| match counts {
         None => vec![None],
         Some(Counts(counts)) => counts.iter().copied().map(Some).collect::<Vec<_>>(),
@@ -59,24 +65,36 @@ fn candidates(command: &SelectCommand) -> Result<(Vec<Size>, Vec<FitArgs>)> {
     let (components, latent) = (typed(&command.components), typed(&command.latent));
     let pairs = latent
         .iter()
-        .flat_map(|&latent| components.iter().map(move |&components| Size { components, latent }));
-    let arguments = |size: Size| {
-        let latent = size.latent.into_iter().collect();
-        (size, FitArgs { components: size.components, latent, ..command.fit.clone() })
+        .flat_map(|&latent| components.iter().map(move |&components| (components, latent)));
+    let arguments = |(components, latent): (Option<u64>, Option<u64>)| {
+        let latent = latent.into_iter().collect();
+        FitArgs { components, latent, ..command.fit.clone() }
     };
-    Ok(pairs.map(arguments).unzip())
+    Ok(pairs.map(arguments).collect())
 }
 
-fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
+/// Fits all sizes of models of one kind, `all_names` for what was typed.
+fn select(command: &SelectCommand, typed: &str, all_names: &[String]) -> Result<ExitCode> {
     let begin = Instant::now();
-    let (sizes, arguments) = candidates(command)?;
+    let arguments = arguments(command)?;
     let executor = executor(&command.fit.compute.threads)?;
-    let kind = kind_of(name);
+    let kind = kind_of(&all_names[0]);
     for args in &arguments {
-        kinds::check_arguments(kind, name, args)?;
+        kinds::check_arguments(kind, typed, args)?;
         (kind.check)(args, None)?;
     }
-    let points = Points::open(&command.fit, name, None, None)?;
+    let points = Points::open(&command.fit, &all_names[0], None, None)?;
+    let (names, typed) = match all_names {
+        [_] => (vec![points.name.clone()], &*points.name),
+        several => (several.to_vec(), typed),
+    };
+    let size = |(model, args): (_, &FitArgs)| Size {
+        model,
+        components: args.components,
+        latent: args.latent.first().copied(),
+    };
+    let each = names.iter().flat_map(|name| arguments.iter().map(move |args| (&**name, args)));
+    let sizes: Vec<Size<'_>> = each.map(size).collect();
     let all = points.source.borrow();
     let named = (command.criterion == Criterion::HeldOut).then_some(HELD_OUT);
     let split = command.held_out.or(named).map(|part| all.split(part, command.fit.seed));
@@ -91,13 +109,17 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     let told: Vec<FitArgs> = arguments.iter().map(|args| points.told(args)).collect();
     let config = fit::config(&command.fit)?;
     progress::catch_interrupts()?;
-    let prepared = kind.prepare(&points.name, &told, None, source, &executor)?;
-    let per_iteration = prepared.points_per_iteration();
+    let prepared = names.iter().map(|name| kind.prepare(name, &told, None, source, &executor));
+    let prepared = prepared.collect::<Result<Vec<_>>>()?;
+    // Each model has all sizes.
+    let of = |i: usize| (&prepared[i / told.len()], i % told.len());
+    let per_iteration = prepared[0].points_per_iteration();
     let counter = Counter::new(sizes.len(), command.fit.quiet);
     let results = selection::fit_all(sizes.len(), per_iteration, &executor, |i, executor| {
         if progress::interrupted() {
             return Ok(None);
         }
+        let (prepared, i) = of(i);
         let fit = prepared.fit(i, Run::new(executor, &config, &mut UntilInterrupt))?;
         let score = prepared.score(&*fit.model, executor)?;
         let held_out = held_out.map(|points| fit.model.score(points, executor)).transpose()?;
@@ -108,7 +130,8 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     // After an interrupt the finished candidates are compared, and the others dropped.
     let some = results?.into_iter().enumerate().filter_map(|(i, candidate)| Some((i, candidate?)));
     let (indices, finished): (Vec<usize>, Vec<Candidate>) = some.unzip();
-    let sizes: Vec<Size> = indices.iter().map(|&i| sizes[i]).collect();
+    let n_candidates = sizes.len();
+    let sizes: Vec<Size<'_>> = indices.iter().map(|&i| sizes[i]).collect();
     let sound = selection::best(&finished, command.criterion).filter(|_| !command.allow_degenerate);
     let Some(best) = sound.or_else(|| selection::best_of_all(&finished, command.criterion)) else {
         progress::check_interrupt()?;
@@ -131,7 +154,8 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
         let labels = [label, "criterion per point (lower is better)"];
         let marks = marks(&sizes, &finished, best, command.criterion);
         let mut axes = vec![plot::Axes { labels, is_log: false, curves: &curves, marks: &marks }];
-        let scree = scree(&sizes, prepared.scree(indices[best]));
+        let (prepared, i) = of(indices[best]);
+        let scree = scree(&sizes, prepared.scree(i));
         if let Some((label, curve)) = &scree {
             axes.push(plot::Axes {
                 labels: ["latents", label],
@@ -140,11 +164,11 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
                 marks: &[],
             });
         }
-        failures.extend(plot::write_panels(path, &points.name, &axes).err());
+        failures.extend(plot::write_panels(path, typed, &axes).err());
     }
     let report = FitReport {
         fit: &finished[best].fit,
-        method: prepared.method(indices[best]),
+        method: of(indices[best]).0.method(of(indices[best]).1),
         stop_reason: finished[best].fit.stop_reason,
         n_points: all.len(),
         score: Some(&finished[best].score),
@@ -158,7 +182,7 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     };
     let printed = if command.fit.json {
         json_line(&json!({
-            "model": points.name,
+            "model": typed,
             "n_points": source.len(),
             "dim": source.dim(),
             "n_held_out": held_out.map_or(0, |points| points.len()),
@@ -177,12 +201,13 @@ fn select(command: &SelectCommand, name: &str) -> Result<ExitCode> {
     }
     if !command.fit.quiet {
         for (size, candidate) in sizes.iter().zip(&finished) {
+            let size = describe(*size, names.len() > 1);
             for warning in &candidate.fit.warnings {
-                output::complain("warning", &format!("{}: {warning}", describe(*size)));
+                output::complain("warning", &format!("{size}: {warning}"));
             }
         }
     }
-    if failures.is_empty() && finished.len() < arguments.len() {
+    if failures.is_empty() && finished.len() < n_candidates {
         return Ok(progress::exit_code_of_part());
     }
     Ok(exit_code(&failures))
@@ -200,16 +225,18 @@ impl Observer for UntilInterrupt {
     }
 }
 
-fn describe(size: Size) -> String {
+fn describe(size: Size<'_>, has_several_models: bool) -> String {
     let of = |count: Option<u64>, what| count.map(|count| format!("{count} {what}"));
-    let both = [of(size.components, "components"), of(size.latent, "latents")];
-    both.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let model = has_several_models.then(|| size.model.to_owned());
+    let all = [model, of(size.components, "components"), of(size.latent, "latents")];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn rows(sizes: &[Size], candidates: &[Candidate]) -> Vec<Value> {
-    let row = |(size, candidate): (&Size, &Candidate)| {
+fn rows(sizes: &[Size<'_>], candidates: &[Candidate]) -> Vec<Value> {
+    let row = |(size, candidate): (&Size<'_>, &Candidate)| {
         let Candidate { fit, score, held_out } = candidate;
         json!({
+            "model": size.model,
             "components": size.components,
             "latent": size.latent,
             "n_parameters": score.n_parameters,
@@ -228,8 +255,18 @@ fn rows(sizes: &[Size], candidates: &[Candidate]) -> Vec<Value> {
     sizes.iter().zip(candidates).map(row).collect()
 }
 
-fn table(sizes: &[Size], candidates: &[Candidate], best: usize, criterion: Criterion) -> String {
+fn table(
+    sizes: &[Size<'_>],
+    candidates: &[Candidate],
+    best: usize,
+    criterion: Criterion,
+) -> String {
     let mut text = String::new();
+    let width = sizes.iter().map(|size| size.model.len()).max().unwrap_or_default();
+    let has_several_models = has_many(sizes, |it| it.model);
+    if has_several_models {
+        let _ = write!(text, "{:width$}  ", "model");
+    }
     for (column, shown) in
         [("components", sizes[0].components.is_some()), ("latents", sizes[0].latent.is_some())]
     {
@@ -243,6 +280,9 @@ fn table(sizes: &[Size], candidates: &[Candidate], best: usize, criterion: Crite
     text += " entropy sum           BIC           AIC           ICL  iterations\n";
     for (i, (size, Candidate { fit, score, held_out })) in sizes.iter().zip(candidates).enumerate()
     {
+        if has_several_models {
+            let _ = write!(text, "{:width$}  ", size.model);
+        }
         for count in [size.components, size.latent].into_iter().flatten() {
             let _ = write!(text, "{count:>10}  ");
         }
@@ -273,12 +313,12 @@ fn table(sizes: &[Size], candidates: &[Candidate], best: usize, criterion: Crite
     text
 }
 
-fn has_many(sizes: &[Size], count: impl Fn(&Size) -> Option<u64>) -> bool {
-    sizes.iter().any(|size| count(size) != count(&sizes[0]))
+fn has_many<'a, V: PartialEq>(sizes: &[Size<'a>], value: impl Fn(&Size<'a>) -> V) -> bool {
+    sizes.iter().any(|size| value(size) != value(&sizes[0]))
 }
 
 /// Returns as many eigenvalues as the largest candidate has latents, as a curve.
-fn scree(sizes: &[Size], scree: Option<Scree>) -> Option<(&'static str, [plot::Curve; 1])> {
+fn scree(sizes: &[Size<'_>], scree: Option<Scree>) -> Option<(&'static str, [plot::Curve; 1])> {
     let (label, values) = scree?;
     let largest = sizes.iter().filter_map(|size| size.latent).max()?;
     let numbered = values.iter().take(largest as usize).enumerate();
@@ -287,7 +327,12 @@ fn scree(sizes: &[Size], scree: Option<Scree>) -> Option<(&'static str, [plot::C
 }
 
 /// Returns the place of a candidate on the curve of a criterion.
-fn place(sizes: &[Size], size: &Size, candidate: &Candidate, criterion: Criterion) -> (f64, f64) {
+fn place(
+    sizes: &[Size<'_>],
+    size: &Size<'_>,
+    candidate: &Candidate,
+    criterion: Criterion,
+) -> (f64, f64) {
     let along = has_many(sizes, |it| it.components);
     let x = if along { size.components } else { size.latent.or(size.components) };
     (x.unwrap_or_default() as f64, criterion.value(candidate) / candidate.score.total_weight)
@@ -295,7 +340,7 @@ fn place(sizes: &[Size], size: &Size, candidate: &Candidate, criterion: Criterio
 
 /// Returns the best candidate and those that are degenerate, as marks on the curve of the criterion.
 fn marks(
-    sizes: &[Size],
+    sizes: &[Size<'_>],
     candidates: &[Candidate],
     best: usize,
     criterion: Criterion,
@@ -316,13 +361,19 @@ fn marks(
 }
 
 /// Returns curves of all criteria against the size that varies. If both sizes vary, returns the chosen criterion for each
-/// number of latents.
-fn curves(sizes: &[Size], candidates: &[Candidate], criterion: Criterion) -> Vec<plot::Curve> {
+/// number of latents; of several models, for each model.
+fn curves(sizes: &[Size<'_>], candidates: &[Candidate], criterion: Criterion) -> Vec<plot::Curve> {
     let both = has_many(sizes, |it| it.components) && has_many(sizes, |it| it.latent);
-    let points = |criterion: Criterion, keep: &dyn Fn(&Size) -> bool| {
+    let points = |criterion: Criterion, keep: &dyn Fn(&Size<'_>) -> bool| {
         let all = sizes.iter().zip(candidates).filter(|(size, _)| keep(size));
         all.map(|(size, candidate)| place(sizes, size, candidate, criterion)).collect()
     };
+    if has_many(sizes, |it| it.model) {
+        let mut models: Vec<&str> = sizes.iter().map(|size| size.model).collect();
+        models.dedup();
+        let curve = |&model: &&str| (model.to_owned(), points(criterion, &|it| it.model == model));
+        return models.iter().map(curve).collect();
+    }
     if !both {
         let curve = |it: Criterion| (it.name().to_owned(), points(it, &|_| true));
         let has_values = |curve: &plot::Curve| curve.1.iter().any(|point| !point.1.is_nan());

@@ -13,6 +13,9 @@ use crate::stats::SuffStats;
 use serde_json::{Value, json};
 use std::fmt;
 
+/// Part of the bound by which both sides of the identity may differ. Differences in its tests are 1e-9 and below.
+const IDENTITY_TOLERANCE: f64 = 1e-6;
+
 /// Both sides of `F - entropy sum = α · ∂F/∂Ψ + β · ∂F/∂θ` (docs/theory.md, 1.2), in nats per point.
 ///
 /// A model that was learned from these points has a gap of zero. On other points a positive gap says that the model is too
@@ -38,6 +41,12 @@ impl CertifiedGap {
     /// Returns the difference of both sides: zero up to rounding, if the identity holds.
     pub fn error(&self) -> f64 {
         self.gap() - self.prior - self.observable
+    }
+
+    /// Tells whether both sides agree up to rounding and the error of derivatives. They do not if parameters stand at a boundary that
+    /// points contradict, as a probability of 0 of a value that occurs: the bound has no derivative there.
+    pub fn holds(&self) -> bool {
+        self.error().abs() <= IDENTITY_TOLERANCE * (1.0 + self.lower_bound.abs())
     }
 
     /// Returns the numbers as a JSON object.

@@ -873,6 +873,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
             "cannot reconstruct: gaussian-full is a mixture, which has no latent space",
         ),
         (1, "select points.csv", "give the sizes of the candidates with --components or --latent"),
+        (1, "fit points.csv -k 2 --model gaussian-*", "stands for several models; use 'select'"),
         (1, "fit points.csv -k 2 --prior laplace", "--prior laplace is for latents of vae"),
         (
             1,
@@ -1375,6 +1376,63 @@ fn bench_measures_sweeps_over_files() {
     assert!(cells[5..].iter().all(|cell| cell.parse::<f64>().unwrap() > 0.0), "{row}");
     let refused = place.run("bench real");
     assert!(refused.stderr.contains("--data"), "{}", refused.stderr);
+}
+
+/// A probability of 0 of a value that occurs: the bound has no derivative there, and the identity nothing to say.
+#[test]
+fn check_refuses_boundaries_that_points_contradict() {
+    let place = Place::new();
+    let model = |p: f64| {
+        format!(
+            r#"{{"model": "bernoulli", "weights": [0.5, 0.5], "probability": [[{p}, 0.5], [{p}, 0.25]]}}"#
+        )
+    };
+    place.write("edge.json", model(0.0));
+    place.write("inside.json", model(0.1));
+    place.write("x.csv", "0,1\n1,0\n0,1\n0,0\n1,1\n");
+    place.write("zeros.csv", "0,1\n0,0\n0,1\n");
+    let refused = place.run("check edge.json x.csv");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stdout.contains("lower bound"), "{}", refused.stdout);
+    assert!(refused.stderr.contains("boundary that points contradict"), "{}", refused.stderr);
+    place.succeed("check edge.json zeros.csv");
+    place.succeed("check inside.json x.csv");
+}
+
+/// One table over structures of covariances and numbers of components, as mclust has it.
+#[test]
+fn select_compares_structures_of_covariances() {
+    let place = Place::new();
+    let iris = concat!(env!("CARGO_MANIFEST_DIR"), "/data/iris.csv");
+    let select = format!("select {iris} --model gaussian-* --components 1..3 --n-init 3");
+    let report = place.json(&format!("{select} --plot s.svg -o best.json"));
+    let candidates = report["candidates"].as_array().unwrap();
+    assert_eq!((candidates.len(), &report["model"]), (18, &"gaussian-*".into()));
+    // Two ellipsoids, as mclust's VVV among those that are here.
+    let best = &report["best"];
+    assert_eq!((&best["model"], &best["n_components"]), (&"gaussian-full".into(), &2.into()));
+    let lowest =
+        candidates.iter().filter(|it| it["degenerate_components"] == serde_json::json!([]));
+    let lowest = lowest.map(|it| it["bic"].as_f64().unwrap()).min_by(f64::total_cmp);
+    assert_eq!(lowest, best["bic"].as_f64());
+    // mclust 6.1 on these points, with the other sign: EII and VVV of one component.
+    let bic = |model: &str, k: u64| {
+        let is_it = |it: &&Value| it["model"] == model && it["components"] == k;
+        candidates.iter().find(is_it).unwrap()["bic"].as_f64().unwrap()
+    };
+    assert!((bic("gaussian-tied-spherical", 1) - 1804.0854).abs() < 1e-3);
+    assert!((bic("gaussian-full", 1) - 829.9782).abs() < 1e-3);
+    assert!((bic("gaussian-full", 2) - 574.0178).abs() < 1e-3);
+    let alone = place.json(&format!("fit {iris} --model gaussian-diag -k 3 --n-init 3"));
+    assert_eq!(Some(bic("gaussian-diag", 3)), alone["bic"].as_f64());
+    let saved: Value = serde_json::from_str(&place.text("best.json")).unwrap();
+    assert_eq!(saved["model"], "gaussian-full");
+    let plot = place.text("s.svg");
+    assert!(plot.contains("gaussian-tied-diag") && plot.contains("components"), "{plot}");
+    let table = place.succeed(&select).stdout;
+    assert!(table.starts_with("model                    components  parameters"), "{table}");
+    let line = table.lines().find(|line| line.ends_with("best bic")).unwrap();
+    assert!(line.starts_with("gaussian-full                     2 "), "{line}");
 }
 
 /// Five components settle on durations that are exactly four minutes: a likelihood that a floor holds up wins no selection.

@@ -84,7 +84,8 @@ pub struct FitArgs {
     pub weights: WeightsArgs,
 
     /// Model: for a mixture, the family of its components [default: gaussian-full, or that of --init FILE]. Columns of
-    /// different kinds have a family each, by index or name: gaussian-diag:0-3,poisson:visits
+    /// different kinds have a family each, by index or name: gaussian-diag:0-3,poisson:visits. 'select' takes gaussian-* for
+    /// every structure of covariances
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = ModelName)]
     pub model: Option<String>,
     #[command(flatten)]

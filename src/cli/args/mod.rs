@@ -31,6 +31,9 @@ const COMPUTING: &str = "Computing";
 /// The model of a fit without --model and without --init FILE.
 pub const DEFAULT_MODEL: &str = "gaussian-full";
 
+/// Stands for mixtures of Gaussians with every structure of covariances.
+pub const ALL_COVARIANCES: &str = "gaussian-*";
+
 /// Cluster points and learn latent-variable models by fast EM, monitored by entropy sums
 #[derive(Debug, Parser)]
 #[command(name = "entropysum", version, subcommand_required = true, arg_required_else_help = true)]

@@ -1,5 +1,6 @@
 //! Takes the name of a model, and knows the names that other programs use.
 
+use super::ALL_COVARIANCES;
 use crate::expert::is_product;
 use crate::store::{Model, Stored};
 use clap::builder::{PossibleValue, PossibleValuesParser, StyledStr, TypedValueParser};
@@ -40,7 +41,7 @@ impl TypedValueParser for ModelName {
         value: &std::ffi::OsStr,
     ) -> Result<String, clap::Error> {
         let typed = value.to_str().unwrap_or_default();
-        if is_product(typed) {
+        if is_product(typed) || typed == ALL_COVARIANCES {
             return Ok(typed.to_owned());
         }
         let names = PossibleValuesParser::new(Model::names());

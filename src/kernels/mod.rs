@@ -6,6 +6,7 @@
 pub mod accumulate;
 pub mod affine;
 pub mod blocking;
+pub mod candidates;
 pub mod dense;
 pub mod dispatch;
 pub mod distance;
@@ -18,6 +19,7 @@ pub mod products;
 #[doc(hidden)]
 pub mod reference;
 pub mod residual;
+pub mod rows;
 pub mod scatter;
 pub mod softmax;
 pub mod sparse;

@@ -1,0 +1,613 @@
+//! Statistics of points as rows, and their move from one centre to another.
+//!
+//! Statistics that are polynomials of the values move exactly: with `y = x - b` and `d = b - a`, each `T(x - a)` is linear in `T(y)`,
+//! with coefficients that depend on `d`. So do natural parameters, by the transposed map. Other statistics stay as they are; their
+//! columns have no centre.
+
+use super::candidates::padded_width;
+use super::dispatch::{Kernel, MulAdd, Simd};
+use super::statistics::{Statistic, Tile, clear_missing, evaluate, may_be_missing};
+use crate::scalar::Scalar;
+
+/// Components whose coefficients are put into a panel together.
+const COLUMNS: usize = 8;
+
+/// Neighbouring statistics of one form, of neighbouring columns of the points.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Run {
+    /// `x_i`, for `count` dimensions from `first` on.
+    Values { at: usize, first: usize, count: usize },
+    /// `x_i²`; `values` is where `x_first` stands.
+    Squares { at: usize, first: usize, count: usize, values: usize },
+    /// `Σ_i x_i²`.
+    Norm { at: usize, first: usize, count: usize, values: usize },
+    /// `x_i x_j`, for `count` dimensions `j` from `first` on; `value` is where `x_i` stands.
+    Products { at: usize, i: usize, first: usize, count: usize, value: usize, values: usize },
+}
+
+/// A list of statistics, arranged for rows.
+#[derive(Clone, Debug)]
+pub struct RowStatistics {
+    statistics: Vec<Statistic>,
+    dim: usize,
+    runs: Vec<Run>,
+    /// Statistics that are no such polynomials.
+    others: Vec<usize>,
+    /// Where values may be missing: the statistic of each dimension that counts those observed.
+    observed: Option<Vec<usize>>,
+}
+
+impl RowStatistics {
+    /// Arranges the statistics of points of dimension `dim`.
+    ///
+    /// Products whose values are no statistics count as other statistics, and have no centre.
+    pub fn new(statistics: Vec<Statistic>, dim: usize) -> Self {
+        let place = |wanted: Statistic| statistics.iter().position(|&it| it == wanted);
+        let value_at: Vec<Option<usize>> =
+            (0..dim as u32).map(|d| place(Statistic::Value(d))).collect();
+        // Values of neighbouring dimensions must stand beside each other in the list, too.
+        let values = |first: usize, count: usize| {
+            let start = value_at.get(first).copied().flatten()?;
+            let in_order = |k: usize| value_at.get(first + k).copied().flatten() == Some(start + k);
+            (0..count).all(in_order).then_some(start)
+        };
+        let mut runs: Vec<Run> = Vec::new();
+        let mut others = Vec::new();
+        for (l, &statistic) in statistics.iter().enumerate() {
+            let run = match statistic {
+                Statistic::Value(d) => Some(Run::Values { at: l, first: d as usize, count: 1 }),
+                Statistic::Product(i, j) if i == j => values(i as usize, 1)
+                    .map(|values| Run::Squares { at: l, first: i as usize, count: 1, values }),
+                Statistic::Product(i, j) => {
+                    let (i, first) = (i as usize, j as usize);
+                    values(i, 1).zip(values(first, 1)).map(|(value, values)| Run::Products {
+                        at: l,
+                        i,
+                        first,
+                        count: 1,
+                        value,
+                        values,
+                    })
+                }
+                Statistic::SquaredNorm(first, count) => {
+                    let (first, count) = (first as usize, count as usize);
+                    values(first, count).map(|values| Run::Norm { at: l, first, count, values })
+                }
+                _ => None,
+            };
+            match run {
+                None => others.push(l),
+                Some(run) => match runs.last_mut().and_then(|last| last.joined(run)) {
+                    Some(joined) => *runs.last_mut().expect("a last run") = joined,
+                    None => runs.push(run),
+                },
+            }
+        }
+        let observed = may_be_missing(&statistics).then(|| {
+            let counts = |d| place(Statistic::Observed(d)).unwrap_or_default();
+            (0..dim as u32).map(counts).collect()
+        });
+        Self { statistics, dim, runs, others, observed }
+    }
+
+    /// Returns the number of statistics L.
+    pub fn len(&self) -> usize {
+        self.statistics.len()
+    }
+
+    /// Evaluates all statistics of points, about the centre that the points are taken about.
+    ///
+    /// # Shapes
+    /// `points: B × D`, `out: B × L`, one row a point.
+    pub fn evaluate<T: Scalar>(&self, simd: Simd, points: &[T], out: &mut [T]) {
+        simd.run(EvaluateRows { rows: self, points, out });
+        if !self.others.is_empty() {
+            self.evaluate_others(simd, points, out);
+        }
+        if self.observed.is_some() {
+            clear_missing(out);
+        }
+    }
+
+    /// Evaluates statistics whose functions are for columns.
+    fn evaluate_others<T: Scalar>(&self, simd: Simd, points: &[T], out: &mut [T]) {
+        let n_points = points.len() / self.dim;
+        let mut columns = vec![T::ZERO; points.len()];
+        for (i, point) in points.chunks_exact(self.dim).enumerate() {
+            for (d, &value) in point.iter().enumerate() {
+                columns[d * n_points + i] = value;
+            }
+        }
+        let panel: Vec<Statistic> = self.others.iter().map(|&l| self.statistics[l]).collect();
+        let mut evaluated = vec![T::ZERO; panel.len() * n_points];
+        let tile = Tile { values: &columns, dim: self.dim, n_points, stride: n_points };
+        evaluate(simd, &panel, tile, &mut evaluated);
+        for (&l, column) in self.others.iter().zip(evaluated.chunks_exact(n_points)) {
+            out.iter_mut().skip(l).step_by(self.len()).zip(column).for_each(|(to, &t)| *to = t);
+        }
+    }
+
+    /// Puts the natural parameters of some components, for statistics about another centre, into a panel.
+    ///
+    /// Parameters and centres are rows of tables of all components; `centres` is empty if statistics have none. The panel keeps
+    /// its first columns if `begin` is not 0.
+    ///
+    /// # Shapes
+    /// `natural: C × L`, `bias: C`, `centres: C × D`, `panel: L × G`, `panel_bias: G` with G from [`padded_width`].
+    #[expect(clippy::too_many_arguments, reason = "tables and panel are slices")]
+    pub fn pack<T: Scalar>(
+        &self,
+        simd: Simd,
+        natural: &[T],
+        bias: &[f64],
+        centres: &[T],
+        components: &[u32],
+        centre: &[T],
+        panel: &mut [T],
+        panel_bias: &mut [T],
+        begin: usize,
+    ) {
+        assert_eq!(panel.len(), self.len() * panel_bias.len(), "one row a statistic");
+        assert_eq!(panel_bias.len(), padded_width::<T>(panel_bias.len()), "whole vectors");
+        assert!(components.len() <= panel_bias.len(), "one column a component");
+        simd.run(Pack {
+            rows: self,
+            natural,
+            bias,
+            centres,
+            components,
+            centre,
+            panel,
+            panel_bias,
+            begin,
+        });
+    }
+
+    /// Adds sums of statistics about one centre to sums about another, `shift = from - to`; `mass` is the weight of the points.
+    ///
+    /// # Shapes
+    /// `from` and `to`: L, `shift`: D, or empty if statistics have no centre.
+    pub fn add_moved<T: Scalar>(
+        &self,
+        simd: Simd,
+        from: &[T],
+        mass: f64,
+        shift: &[f64],
+        to: &mut [f64],
+    ) {
+        assert_eq!((from.len(), to.len()), (self.len(), self.len()), "one sum a statistic");
+        simd.run(AddMoved { rows: self, from, mass, shift, to });
+    }
+
+    /// Computes the logits of one row of statistics about `centre` under some components, each about its own centre.
+    ///
+    /// # Shapes
+    /// Tables as for [`pack`](Self::pack); `row: L`; `out`: one value a component.
+    #[expect(clippy::too_many_arguments, reason = "tables are slices")]
+    pub fn logits_of<T: Scalar>(
+        &self,
+        simd: Simd,
+        natural: &[T],
+        bias: &[f64],
+        centres: &[T],
+        components: &[u32],
+        centre: &[T],
+        row: &[T],
+        out: &mut [f64],
+    ) {
+        assert_eq!(components.len(), out.len(), "one logit a component");
+        simd.run(LogitsOf { rows: self, natural, bias, centres, components, centre, row, out });
+    }
+}
+
+struct AddMoved<'a, T> {
+    rows: &'a RowStatistics,
+    from: &'a [T],
+    mass: f64,
+    shift: &'a [f64],
+    to: &'a mut [f64],
+}
+
+impl<T: Scalar> Kernel for AddMoved<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: MulAdd>(self) {
+        let Self { rows, from, mass, shift, to } = self;
+        for (to, from) in to.iter_mut().zip(from) {
+            *to += from.to_f64();
+        }
+        if shift.is_empty() {
+            return;
+        }
+        // The weight of the points in which a dimension is observed.
+        let weight = |d: usize| rows.observed.as_ref().map_or(mass, |at| from[at[d]].to_f64());
+        for run in &rows.runs {
+            match *run {
+                Run::Values { at, first, count } => {
+                    let shift = &shift[first..first + count];
+                    for (k, (to, s)) in to[at..at + count].iter_mut().zip(shift).enumerate() {
+                        *to += weight(first + k) * s;
+                    }
+                }
+                Run::Squares { at, first, count, values } => {
+                    let moments = from[values..values + count].iter();
+                    let moved = moments.zip(&shift[first..first + count]);
+                    for (k, (to, (moment, s))) in to[at..at + count].iter_mut().zip(moved).enumerate()
+                    {
+                        *to += s * (2.0 * moment.to_f64() + weight(first + k) * s);
+                    }
+                }
+                Run::Norm { at, first, count, values } => {
+                    let moments = from[values..values + count].iter();
+                    let moved = moments.zip(&shift[first..first + count]);
+                    to[at] += moved.map(|(moment, s)| s * (2.0 * moment.to_f64() + mass * s)).sum::<f64>();
+                }
+                Run::Products { at, i, first, count, value, values } => {
+                    let (s, moment) = (shift[i], from[value].to_f64() + mass * shift[i]);
+                    let moments = from[values..values + count].iter();
+                    let moved = moments.zip(&shift[first..first + count]);
+                    for (to, (other, t)) in to[at..at + count].iter_mut().zip(moved) {
+                        *to += s * other.to_f64() + moment * t;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct LogitsOf<'a, T> {
+    rows: &'a RowStatistics,
+    natural: &'a [T],
+    bias: &'a [f64],
+    centres: &'a [T],
+    components: &'a [u32],
+    centre: &'a [T],
+    row: &'a [T],
+    out: &'a mut [f64],
+}
+
+impl<T: Scalar> Kernel for LogitsOf<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: MulAdd>(self) {
+        let (dim, len) = (self.rows.dim, self.rows.len());
+        let (mut eta, mut shift) = (vec![T::ZERO; len], vec![T::ZERO; dim]);
+        for (&component, out) in self.components.iter().zip(self.out) {
+            let c = component as usize;
+            eta.copy_from_slice(&self.natural[c * len..][..len]);
+            let mut bias = self.bias[c];
+            if !self.centres.is_empty() {
+                let own = &self.centres[c * dim..][..dim];
+                for ((shift, &to), &own) in shift.iter_mut().zip(self.centre).zip(own) {
+                    *shift = to - own;
+                }
+                bias += self.rows.move_parameters::<T, M>(&shift, &mut eta);
+            }
+            let products = eta.iter().zip(self.row).map(|(&a, &b)| (a * b).to_f64());
+            *out = bias + products.sum::<f64>();
+        }
+    }
+}
+
+impl Run {
+    /// Returns both as one run, if the next follows.
+    fn joined(self, next: Self) -> Option<Self> {
+        match (self, next) {
+            (Self::Values { at, first, count }, Self::Values { at: a, first: f, .. })
+                if (a, f) == (at + count, first + count) =>
+            {
+                Some(Self::Values { at, first, count: count + 1 })
+            }
+            (
+                Self::Squares { at, first, count, values },
+                Self::Squares { at: a, first: f, values: v, .. },
+            ) if (a, f, v) == (at + count, first + count, values + count) => {
+                Some(Self::Squares { at, first, count: count + 1, values })
+            }
+            (
+                Self::Products { at, i, first, count, value, values },
+                Self::Products { at: a, i: same, first: f, values: v, .. },
+            ) if (a, same, f, v) == (at + count, i, first + count, values + count) => {
+                Some(Self::Products { at, i, first, count: count + 1, value, values })
+            }
+            _ => None,
+        }
+    }
+}
+
+struct EvaluateRows<'a, T> {
+    rows: &'a RowStatistics,
+    points: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> Kernel for EvaluateRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: MulAdd>(self) {
+        let points = self.points.chunks_exact(self.rows.dim);
+        for (point, out) in points.zip(self.out.chunks_exact_mut(self.rows.len())) {
+            for run in &self.rows.runs {
+                match *run {
+                    Run::Values { at, first, count } => {
+                        out[at..at + count].copy_from_slice(&point[first..first + count]);
+                    }
+                    Run::Squares { at, first, count, .. } => {
+                        let values = &point[first..first + count];
+                        for (t, &x) in out[at..at + count].iter_mut().zip(values) {
+                            *t = x * x;
+                        }
+                    }
+                    Run::Norm { at, first, count, .. } => {
+                        out[at] = squared_norm::<T, M>(&point[first..first + count]);
+                    }
+                    Run::Products { at, i, first, count, .. } => {
+                        let (x, values) = (point[i], &point[first..first + count]);
+                        for (t, &y) in out[at..at + count].iter_mut().zip(values) {
+                            *t = x * y;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sums of several lanes, so that additions need not wait for each other.
+#[inline(always)]
+fn squared_norm<T: Scalar, M: MulAdd>(values: &[T]) -> T {
+    let mut lanes = [T::ZERO; 16];
+    let pieces = values.chunks_exact(16);
+    let rest = pieces.remainder().iter().fold(T::ZERO, |sum, &x| M::mul_add(x, x, sum));
+    for piece in pieces {
+        for (lane, &x) in lanes.iter_mut().zip(piece) {
+            *lane = M::mul_add(x, x, *lane);
+        }
+    }
+    lanes.iter().fold(rest, |sum, &lane| sum + lane)
+}
+
+struct Pack<'a, T> {
+    rows: &'a RowStatistics,
+    natural: &'a [T],
+    bias: &'a [f64],
+    centres: &'a [T],
+    components: &'a [u32],
+    centre: &'a [T],
+    panel: &'a mut [T],
+    panel_bias: &'a mut [T],
+    begin: usize,
+}
+
+impl<T: Scalar> Kernel for Pack<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: MulAdd>(self) {
+        let (dim, len, width) = (self.rows.dim, self.rows.len(), self.panel_bias.len());
+        let mut block = vec![T::ZERO; COLUMNS * len];
+        let mut shift = vec![T::ZERO; dim];
+        let mut column = self.begin;
+        for components in self.components[self.begin..].chunks(COLUMNS) {
+            for (row, &component) in block.chunks_exact_mut(len).zip(components) {
+                let c = component as usize;
+                row.copy_from_slice(&self.natural[c * len..][..len]);
+                let mut bias = self.bias[c];
+                if !self.centres.is_empty() {
+                    let own = &self.centres[c * dim..][..dim];
+                    for ((shift, &to), &own) in shift.iter_mut().zip(self.centre).zip(own) {
+                        *shift = to - own;
+                    }
+                    bias += self.rows.move_parameters::<T, M>(&shift, row);
+                }
+                self.panel_bias[column] = T::from_f64(bias);
+                column += 1;
+            }
+            let first = column - components.len();
+            for l in 0..len {
+                let to = &mut self.panel[l * width + first..][..components.len()];
+                for (k, to) in to.iter_mut().enumerate() {
+                    *to = block[k * len + l];
+                }
+            }
+        }
+        for l in 0..len {
+            self.panel[l * width + column..][..width - column].fill(T::ZERO);
+        }
+        self.panel_bias[column..].fill(T::NEG_INFINITY);
+    }
+}
+
+impl RowStatistics {
+    /// Replaces the parameters `η` for statistics of `y + shift` by those for statistics of `y`. Returns what this adds to the bias.
+    #[inline(always)]
+    fn move_parameters<T: Scalar, M: MulAdd>(&self, shift: &[T], eta: &mut [T]) -> f64 {
+        let mut bias = 0.0;
+        let two = T::ONE + T::ONE;
+        for run in &self.runs {
+            match *run {
+                Run::Values { at, first, count } => {
+                    // Linear parameters about the own centre are zero but for rounding; those of squares come later.
+                    for k in 0..count {
+                        let product = (eta[at + k] * shift[first + k]).to_f64();
+                        self.add_constant(first + k, product, eta, &mut bias);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for run in &self.runs {
+            match *run {
+                Run::Values { .. } => {}
+                Run::Squares { at, first, count, values } => {
+                    if self.observed.is_some() {
+                        for k in 0..count {
+                            let (q, s) = (eta[at + k], shift[first + k]);
+                            eta[values + k] += two * q * s;
+                            self.add_constant(first + k, (q * s * s).to_f64(), eta, &mut bias);
+                        }
+                        continue;
+                    }
+                    let (low, high) = (at.min(values), at.max(values));
+                    let (before, after) = eta.split_at_mut(high);
+                    let (linear, squares) = if at < values {
+                        (&mut after[..count], &before[low..][..count])
+                    } else {
+                        (&mut before[low..][..count], &after[..count])
+                    };
+                    let shift = &shift[first..first + count];
+                    let mut sum = 0.0;
+                    for ((linear, &q), &s) in linear.iter_mut().zip(squares).zip(shift) {
+                        let moved = q * s;
+                        *linear += two * moved;
+                        sum += (moved * s).to_f64();
+                    }
+                    bias += sum;
+                }
+                Run::Norm { at, first, count, values } => {
+                    let q = eta[at];
+                    let shift = &shift[first..first + count];
+                    for (linear, &s) in eta[values..values + count].iter_mut().zip(shift) {
+                        *linear = M::mul_add(two * q, s, *linear);
+                    }
+                    bias += (q * squared_norm::<T, M>(shift)).to_f64();
+                }
+                Run::Products { at, i, first, count, value, values } => {
+                    let s = shift[i];
+                    let mut sum = T::ZERO;
+                    for k in 0..count {
+                        let q = eta[at + k];
+                        sum = M::mul_add(q, shift[first + k], sum);
+                        eta[values + k] += q * s;
+                    }
+                    eta[value] += sum;
+                    bias += (s * sum).to_f64();
+                }
+            }
+        }
+        bias
+    }
+
+    /// Adds a term that is constant for points in which a dimension is observed.
+    #[inline(always)]
+    fn add_constant<T: Scalar>(&self, d: usize, term: f64, eta: &mut [T], bias: &mut f64) {
+        match &self.observed {
+            None => *bias += term,
+            Some(at) => eta[at[d]] += T::from_f64(term),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+
+    fn value(k: usize) -> f64 {
+        (k * 29 % 17) as f64 / 8.0 - 1.0
+    }
+
+    fn lists() -> Vec<Vec<Statistic>> {
+        use Statistic::*;
+        let values = || (0..3).map(Value);
+        let full = (0..3).flat_map(|i| (i..3).map(move |j| Product(i, j)));
+        let squares = || (0..3).map(|d| Product(d, d));
+        vec![
+            values().collect(),
+            values().chain(full).collect(),
+            values().chain(squares()).collect(),
+            values().chain([SquaredNorm(0, 3)]).collect(),
+            squares().chain(values()).collect(),
+            values().chain(squares()).chain((0..3).map(Observed)).collect(),
+            vec![Value(2), Cos(0), Value(0), Product(0, 0), Product(2, 2), SquaredNorm(0, 1)],
+        ]
+    }
+
+    /// `η · T(y + s)` equals moved parameters times `T(y)`, and sums move as the statistics of their points do.
+    #[test]
+    fn parameters_and_sums_move_from_one_centre_to_another() {
+        let (dim, n) = (3, 5);
+        for statistics in lists() {
+            let rows = RowStatistics::new(statistics.clone(), dim);
+            let len = rows.len();
+            let has_centre = |d: usize| {
+                // Columns of other functions have no centre.
+                !statistics.contains(&Statistic::Cos(d as u32))
+            };
+            let missing = rows.observed.is_some();
+            let shift: Vec<f64> =
+                (0..dim).map(|d| if has_centre(d) { value(d + 3) } else { 0.0 }).collect();
+            let points: Vec<f64> = (0..n * dim)
+                .map(|k| if missing && k == 4 { f64::NAN } else { value(5 * k) })
+                .collect();
+            let statistic_rows = |shift: &[f64]| -> Vec<Vec<f64>> {
+                let row = |point: &[f64]| {
+                    let x: Vec<f64> = point.iter().zip(shift).map(|(y, s)| y + s).collect();
+                    let of = |&it: &Statistic| reference::statistic(it, &x);
+                    let all = statistics.iter().map(of);
+                    all.map(|t: f64| if t.is_nan() { 0.0 } else { t }).collect()
+                };
+                points.chunks(dim).map(row).collect()
+            };
+            let (about, moved) = (statistic_rows(&[0.0; 3]), statistic_rows(&shift));
+            for (_, simd) in Simd::available() {
+                let mut evaluated = vec![0.0; n * len];
+                rows.evaluate(simd, &points, &mut evaluated);
+                for (row, expected) in evaluated.chunks(len).zip(&about) {
+                    for (found, expected) in row.iter().zip(expected) {
+                        assert!((found - expected).abs() < 1e-14, "{statistics:?}");
+                    }
+                }
+                // Two components, of which the second has its centre `shift` before that of the panel.
+                let natural: Vec<f64> = (0..2 * len).map(|k| value(11 * k + 1)).collect();
+                let bias = [0.25, -0.5];
+                let centres: Vec<f64> = [vec![0.0; dim], shift.iter().map(|s| -s).collect()].concat();
+                let width = padded_width::<f64>(2);
+                let (mut panel, mut panel_bias) = (vec![9.0; width * len], vec![9.0; width]);
+                let own = [0.0; 3];
+                rows.pack(simd, &natural, &bias, &centres, &[0, 1], &own, &mut panel, &mut panel_bias, 0);
+                for i in 0..n {
+                    for g in 0..2 {
+                        let row = if g == 0 { &about[i] } else { &moved[i] };
+                        let eta = &natural[g * len..][..len];
+                        let expected: f64 =
+                            bias[g] + eta.iter().zip(row).map(|(a, b)| a * b).sum::<f64>();
+                        let columns = (0..len).map(|l| panel[l * width + g] * about[i][l]);
+                        let found = panel_bias[g] + columns.sum::<f64>();
+                        assert!((found - expected).abs() < 1e-13, "{statistics:?} {found} {expected}");
+                    }
+                }
+                assert!(panel_bias[2..].iter().all(|&b| b == f64::NEG_INFINITY));
+                assert!((0..len).all(|l| panel[l * width + 2] == 0.0));
+                let mut logits = [0.0; 2];
+                rows.logits_of(simd, &natural, &bias, &centres, &[1, 0], &own, &about[0], &mut logits);
+                for (g, found) in [1, 0].into_iter().zip(logits) {
+                    let columns = (0..len).map(|l| panel[l * width + g] * about[0][l]);
+                    let expected = panel_bias[g] + columns.sum::<f64>();
+                    assert!((found - expected).abs() < 1e-13, "{statistics:?}");
+                }
+            }
+            let weights: Vec<f64> = (0..n).map(|i| 0.5 + i as f64).collect();
+            let sum = |rows: &[Vec<f64>], l: usize| -> f64 {
+                rows.iter().zip(&weights).map(|(row, w)| w * row[l]).sum()
+            };
+            let from: Vec<f64> = (0..len).map(|l| sum(&about, l)).collect();
+            let mut to = vec![1.0; len];
+            rows.add_moved(Simd::detect(), &from, weights.iter().sum(), &shift, &mut to);
+            for l in 0..len {
+                assert!((to[l] - 1.0 - sum(&moved, l)).abs() < 1e-12, "{statistics:?} {l}");
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_of_one_form_are_one_run() {
+        let [_, full, diag, ..] = &lists()[..] else { unreachable!() };
+        assert_eq!(RowStatistics::new(diag.clone(), 3).runs.len(), 2);
+        // Values, and of each row of the triangle its square and its other products.
+        assert_eq!(RowStatistics::new(full.clone(), 3).runs.len(), 6);
+    }
+}

@@ -153,6 +153,17 @@ impl SuffStats {
         [&mut sums[start..][..self.shape.statistics], shared]
     }
 
+    /// Mutable [`mass`](Self::mass) and [`sums`](Self::sums), cut into pieces of so many components each.
+    pub(crate) fn pieces_mut(
+        &mut self,
+        components: usize,
+    ) -> impl Iterator<Item = (&mut [f64], &mut [f64])> {
+        let (sums, statistics) = (self.sums_start(), self.shape.statistics.max(1));
+        let (head, tail) = self.values.split_at_mut(sums);
+        let mass = head[HEADER..].chunks_mut(components);
+        mass.zip(tail.chunks_mut(components * statistics))
+    }
+
     /// Summed shared statistics; L₀ values.
     pub fn shared(&self) -> &[f64] {
         &self.values[self.shared_start()..]

@@ -352,10 +352,29 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
     where
         StatisticsOf<T, L>: Mergeable,
     {
+        self.phases_in(learner, |order| order)
+    }
+
+    /// The same for a learner that remembers rows: minibatches tell the positions of their points.
+    pub(crate) fn phases_by_rows<L: Learner<T>>(&self, learner: &L) -> Result<Vec<Phase<T, L>>>
+    where
+        StatisticsOf<T, L>: Mergeable,
+    {
+        self.phases_in(learner, BatchOrder::with_positions)
+    }
+
+    fn phases_in<L: Learner<T>>(
+        &self,
+        learner: &L,
+        change: impl FnOnce(BatchOrder) -> BatchOrder,
+    ) -> Result<Vec<Phase<T, L>>>
+    where
+        StatisticsOf<T, L>: Mergeable,
+    {
         let Some(stream) = &self.stream else {
             return Ok(vec![self.batch_phase(self.config.max_iter, None)?]);
         };
-        let order = stream.order(self.points, &self.config);
+        let order = change(stream.order(self.points, &self.config));
         let schedule = stream.schedule(order);
         let first = match stream.algorithm {
             StreamAlgorithm::Stepwise => {

@@ -35,6 +35,7 @@ pub(crate) mod stepwise;
 pub(crate) mod stream;
 pub(crate) mod sweep;
 pub(crate) mod truncated;
+pub(crate) mod truncated_mixture;
 
 pub use autoencoder::{AutoencoderSpec, LearningRateSchedule};
 pub use checkpoint::{Checkpoint, Saved};

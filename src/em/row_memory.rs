@@ -1,6 +1,8 @@
 //! Keeps some words for each row between visits: in memory up to a limit, in a temporary file beyond.
 
+use crate::data::shuffle::{ShuffledWindow, StreamPosition};
 use crate::error::{Error, Result};
+use crate::scalar::Scalar;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -147,6 +149,86 @@ impl RowMemory {
         let in_memory = (self.memory.len() / self.width) as u64;
         let word = |row: u64| row.min(in_memory) as usize * self.width;
         (word(rows.start)..word(rows.end), rows.start.max(in_memory) - in_memory)
+    }
+}
+
+/// A [`RowMemory`], and the words of the rows of the window in work, by their positions in it.
+#[derive(Debug)]
+pub(crate) struct WindowRows {
+    memory: RowMemory,
+    window: Option<StreamPosition>,
+    /// The chunks of the window, whose words stand in this order.
+    ranges: Vec<Range<u64>>,
+    at_hand: Vec<u64>,
+}
+
+impl WindowRows {
+    pub(crate) fn new(memory: RowMemory) -> Self {
+        Self { memory, window: None, ranges: Vec::new(), at_hand: Vec::new() }
+    }
+
+    /// Returns the words of all rows. Those at hand may be newer, until [`put_back`](Self::put_back).
+    pub(crate) fn memory(&mut self) -> &mut RowMemory {
+        &mut self.memory
+    }
+
+    /// Returns the words of a row.
+    pub(crate) fn width(&self) -> usize {
+        self.memory.width()
+    }
+
+    /// Tells whether a window was turned to.
+    pub(crate) fn has_window(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// Brings the words of a window's rows to hand, and those of the window before back to where they are kept.
+    ///
+    /// # Errors
+    /// As [`RowMemory::read`] and [`RowMemory::write`].
+    pub(crate) fn turn_to<T: Scalar>(&mut self, window: &ShuffledWindow<T>) -> Result<()> {
+        if self.window == Some(window.place()) {
+            return Ok(());
+        }
+        self.put_back()?;
+        self.ranges = window.ranges().to_vec();
+        let rows: u64 = self.ranges.iter().map(|range| range.end - range.start).sum();
+        self.at_hand.resize(rows as usize * self.width(), 0);
+        let mut rest = &mut self.at_hand[..];
+        for range in &self.ranges {
+            let words = (range.end - range.start) as usize * self.memory.width();
+            let (words, after) = rest.split_at_mut(words);
+            self.memory.read(range.clone(), words)?;
+            rest = after;
+        }
+        self.window = Some(window.place());
+        Ok(())
+    }
+
+    /// Brings the words at hand back to where they are kept. They stay at hand.
+    ///
+    /// # Errors
+    /// As [`RowMemory::write`].
+    pub(crate) fn put_back(&mut self) -> Result<()> {
+        let mut rest = &self.at_hand[..];
+        for range in &self.ranges {
+            let words = (range.end - range.start) as usize * self.memory.width();
+            let (words, after) = rest.split_at(words);
+            self.memory.write(range.clone(), words)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Returns the words of the row at a position of the window.
+    pub(crate) fn row(&self, position: u32) -> &[u64] {
+        &self.at_hand[position as usize * self.width()..][..self.memory.width()]
+    }
+
+    /// Returns the words of the row at a position of the window, for change.
+    pub(crate) fn row_mut(&mut self, position: u32) -> &mut [u64] {
+        let width = self.memory.width();
+        &mut self.at_hand[position as usize * width..][..width]
     }
 }
 

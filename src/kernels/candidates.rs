@@ -100,9 +100,8 @@ impl<T: Scalar> Logits<'_, T> {
         for sums in &mut sums {
             sums.copy_from_slice(bias);
         }
-        let rows: [&[T]; P] = std::array::from_fn(|p| {
-            &self.statistics[(point + p) * n_statistics..][..n_statistics]
-        });
+        let rows: [&[T]; P] =
+            std::array::from_fn(|p| &self.statistics[(point + p) * n_statistics..][..n_statistics]);
         for l in 0..n_statistics {
             let h = &S::vectors(&self.panel[l * width..][columns.clone()])[..V];
             for p in 0..P {
@@ -243,7 +242,8 @@ impl<T: Scalar> Kernel for Posteriors<'_, T> {
             *value = difference.exp::<M>();
             *product = if *value > T::ZERO { *value * difference } else { T::ZERO };
         }
-        let sets = self.values.chunks_exact_mut(self.states).zip(self.scratch.chunks_exact(self.states));
+        let sets =
+            self.values.chunks_exact_mut(self.states).zip(self.scratch.chunks_exact(self.states));
         let sums = self.log_evidence.iter_mut().zip(self.entropy.iter_mut());
         for ((values, products), (log_evidence, entropy)) in sets.zip(sums) {
             *entropy = 0.0;
@@ -326,9 +326,14 @@ mod tests {
     /// Logits, sets, posteriors and sums agree with their definitions, for any number of points and candidates.
     fn matches_the_definition<T: Scalar>(tolerance: f64) {
         for (level, simd) in Simd::available() {
-            for (n, n_statistics, n_candidates, states) in
-                [(1, 1, 1, 1), (2, 3, 5, 8), (5, 4, 16, 3), (6, 7, 20, 1), (13, 5, 70, 8), (64, 2, 33, 5)]
-            {
+            for (n, n_statistics, n_candidates, states) in [
+                (1, 1, 1, 1),
+                (2, 3, 5, 8),
+                (5, 4, 16, 3),
+                (6, 7, 20, 1),
+                (13, 5, 70, 8),
+                (64, 2, 33, 5),
+            ] {
                 let width = padded_width::<T>(n_candidates);
                 let t: Vec<T> = (0..n * n_statistics).map(|k| T::from_f64(value(7 * k))).collect();
                 let natural = |l: usize, g: usize| value(3 * l + 5 * g) * 6.0;

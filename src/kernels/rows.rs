@@ -233,7 +233,8 @@ impl<T: Scalar> Kernel for AddMoved<'_, T> {
                 Run::Squares { at, first, count, values } => {
                     let moments = from[values..values + count].iter();
                     let moved = moments.zip(&shift[first..first + count]);
-                    for (k, (to, (moment, s))) in to[at..at + count].iter_mut().zip(moved).enumerate()
+                    for (k, (to, (moment, s))) in
+                        to[at..at + count].iter_mut().zip(moved).enumerate()
                     {
                         *to += s * (2.0 * moment.to_f64() + weight(first + k) * s);
                     }
@@ -241,7 +242,9 @@ impl<T: Scalar> Kernel for AddMoved<'_, T> {
                 Run::Norm { at, first, count, values } => {
                     let moments = from[values..values + count].iter();
                     let moved = moments.zip(&shift[first..first + count]);
-                    to[at] += moved.map(|(moment, s)| s * (2.0 * moment.to_f64() + mass * s)).sum::<f64>();
+                    to[at] += moved
+                        .map(|(moment, s)| s * (2.0 * moment.to_f64() + mass * s))
+                        .sum::<f64>();
                 }
                 Run::Products { at, i, first, count, value, values } => {
                     let (s, moment) = (shift[i], from[value].to_f64() + mass * shift[i]);
@@ -564,11 +567,22 @@ mod tests {
                 // Two components, of which the second has its centre `shift` before that of the panel.
                 let natural: Vec<f64> = (0..2 * len).map(|k| value(11 * k + 1)).collect();
                 let bias = [0.25, -0.5];
-                let centres: Vec<f64> = [vec![0.0; dim], shift.iter().map(|s| -s).collect()].concat();
+                let centres: Vec<f64> =
+                    [vec![0.0; dim], shift.iter().map(|s| -s).collect()].concat();
                 let width = padded_width::<f64>(2);
                 let (mut panel, mut panel_bias) = (vec![9.0; width * len], vec![9.0; width]);
                 let own = [0.0; 3];
-                rows.pack(simd, &natural, &bias, &centres, &[0, 1], &own, &mut panel, &mut panel_bias, 0);
+                rows.pack(
+                    simd,
+                    &natural,
+                    &bias,
+                    &centres,
+                    &[0, 1],
+                    &own,
+                    &mut panel,
+                    &mut panel_bias,
+                    0,
+                );
                 for i in 0..n {
                     for g in 0..2 {
                         let row = if g == 0 { &about[i] } else { &moved[i] };
@@ -577,13 +591,25 @@ mod tests {
                             bias[g] + eta.iter().zip(row).map(|(a, b)| a * b).sum::<f64>();
                         let columns = (0..len).map(|l| panel[l * width + g] * about[i][l]);
                         let found = panel_bias[g] + columns.sum::<f64>();
-                        assert!((found - expected).abs() < 1e-13, "{statistics:?} {found} {expected}");
+                        assert!(
+                            (found - expected).abs() < 1e-13,
+                            "{statistics:?} {found} {expected}"
+                        );
                     }
                 }
                 assert!(panel_bias[2..].iter().all(|&b| b == f64::NEG_INFINITY));
                 assert!((0..len).all(|l| panel[l * width + 2] == 0.0));
                 let mut logits = [0.0; 2];
-                rows.logits_of(simd, &natural, &bias, &centres, &[1, 0], &own, &about[0], &mut logits);
+                rows.logits_of(
+                    simd,
+                    &natural,
+                    &bias,
+                    &centres,
+                    &[1, 0],
+                    &own,
+                    &about[0],
+                    &mut logits,
+                );
                 for (g, found) in [1, 0].into_iter().zip(logits) {
                     let columns = (0..len).map(|l| panel[l * width + g] * about[0][l]);
                     let expected = panel_bias[g] + columns.sum::<f64>();

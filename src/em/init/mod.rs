@@ -13,6 +13,7 @@ use super::config::Config;
 use super::driver::Fit;
 use super::fitting::{Fitting, Spec, fit};
 use super::sparse_start;
+use super::truncated_mixture::fit_truncated;
 use crate::block::BlockBuf;
 use crate::data::memory::Points;
 use crate::data::shuffle::BadRows;
@@ -138,7 +139,8 @@ impl<T: Scalar> Spec<T> for MixtureSpec {
     type Model = Mixture;
 
     fn fit(&self, fitting: Fitting<'_, T, Mixture>) -> Result<Fit<Mixture>> {
-        fitting.fit_model(matches!(self.init, Init::Model(_)), &|fitting, run| {
+        let is_given = matches!(self.init, Init::Model(_));
+        let start = |fitting: &Fitting<'_, T, Mixture>, run| {
             let (model, event) = match &self.init {
                 Init::Model(model) => ((**model).clone(), None),
                 _ => {
@@ -147,7 +149,11 @@ impl<T: Scalar> Spec<T> for MixtureSpec {
                 }
             };
             Ok((model.with_posterior(self.posterior), event))
-        })
+        };
+        match self.posterior {
+            Posterior::Truncated(search) => fit_truncated(fitting, search, is_given, &start),
+            _ => fitting.fit_model(is_given, &start),
+        }
     }
 }
 

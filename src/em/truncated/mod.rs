@@ -21,7 +21,7 @@ pub use statistics::TruncatedStatistics;
 
 use crate::block::BlockBuf;
 use crate::data::prefetch::WINDOWS;
-use crate::data::shuffle::{BatchOrder, ShuffledWindow, StreamPosition};
+use crate::data::shuffle::BatchOrder;
 use crate::data::{self, DataSource};
 use crate::em::accumulator::Remember;
 use crate::em::checkpoint::damaged;
@@ -30,7 +30,7 @@ use crate::em::driver::{Fit, Phase};
 use crate::em::fitting::Fitting;
 use crate::em::last_batches::{LEAST_STEP, LastBatches, REMEMBERED};
 use crate::em::learner::{Batch, Learner, Maximizer, Mergeable, Standing, not_finite};
-use crate::em::row_memory::RowMemory;
+use crate::em::row_memory::{RowMemory, WindowRows};
 use crate::em::stream::{StreamAlgorithm, StreamConfig};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
@@ -155,11 +155,7 @@ pub struct TruncatedLearner<T: Scalar> {
     seed: u64,
     /// Whether the network began with random weights.
     is_random: bool,
-    sets: RowMemory,
-    /// The window whose sets are at hand, its chunks, and their sets in this order.
-    window: Option<StreamPosition>,
-    loaded: Vec<Range<u64>>,
-    at_hand: Vec<u64>,
+    sets: WindowRows,
     lanes: Vec<Lane<T>>,
     /// Whether a sweep failed in the middle.
     is_torn: bool,
@@ -228,10 +224,7 @@ impl<T: Scalar> TruncatedLearner<T> {
             states,
             seed: fitting.settings().seed.wrapping_add(run << 32),
             is_random,
-            sets: RowMemory::new(n, width, memory, &fitting.folder())?,
-            window: None,
-            loaded: Vec::new(),
-            at_hand: Vec::new(),
+            sets: WindowRows::new(RowMemory::new(n, width, memory, &fitting.folder())?),
             lanes: Vec::new(),
             is_torn: false,
         })
@@ -273,12 +266,11 @@ impl<T: Scalar> TruncatedLearner<T> {
                 None => {
                     packed.resize(lane.points.len() * width, 0);
                     let rows = lane.points.start as u64..lane.points.end as u64;
-                    self.sets.read(rows, &mut packed)?;
+                    self.sets.memory().read(rows, &mut packed)?;
                 }
                 Some(positions) => {
                     for &position in &positions[lane.points.clone()] {
-                        packed
-                            .extend_from_slice(&self.at_hand[position as usize * width..][..width]);
+                        packed.extend_from_slice(self.sets.row(position));
                     }
                 }
             }
@@ -289,43 +281,16 @@ impl<T: Scalar> TruncatedLearner<T> {
         Ok(n_lanes)
     }
 
-    /// Brings the sets of a window's points to hand, and those of the window before back to where they are kept.
-    fn turn_to(&mut self, window: &ShuffledWindow<T>) -> Result<()> {
-        if self.window == Some(window.place()) {
-            return Ok(());
-        }
-        self.put_back()?;
-        let width = self.sets.width();
-        self.loaded = window.ranges().to_vec();
-        let rows: u64 = self.loaded.iter().map(|range| range.end - range.start).sum();
-        self.at_hand.resize(rows as usize * width, 0);
-        let mut rest = &mut self.at_hand[..];
-        for range in &self.loaded {
-            let (sets, after) = rest.split_at_mut((range.end - range.start) as usize * width);
-            self.sets.read(range.clone(), sets)?;
-            rest = after;
-        }
-        self.window = Some(window.place());
-        Ok(())
-    }
-
     /// Brings the sets at hand, or those of lanes over all points, back to where they are kept. They stay at hand.
     fn put_back(&mut self) -> Result<()> {
-        if self.window.is_none() {
-            for lane in &self.lanes {
-                if let Some(sets) = &lane.sets {
-                    let rows = lane.points.start as u64..lane.points.end as u64;
-                    self.sets.write(rows, sets.packed())?;
-                }
-            }
-            return Ok(());
+        if self.sets.has_window() {
+            return self.sets.put_back();
         }
-        let width = self.sets.width();
-        let mut rest = &self.at_hand[..];
-        for range in &self.loaded {
-            let (sets, after) = rest.split_at((range.end - range.start) as usize * width);
-            self.sets.write(range.clone(), sets)?;
-            rest = after;
+        for lane in &self.lanes {
+            if let Some(sets) = &lane.sets {
+                let rows = lane.points.start as u64..lane.points.end as u64;
+                self.sets.memory().write(rows, sets.packed())?;
+            }
         }
         Ok(())
     }
@@ -351,7 +316,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
             if !is_binary(data::read(batch, false, 0, batch.len() as usize, &mut buffer)?) {
                 return Err(not_finite());
             }
-            self.turn_to(window)?;
+            self.sets.turn_to(window)?;
         }
         let is_fresh = window.map_or(steps == 0, |window| window.place().epoch == 0);
         let n_lanes = self.prepare_lanes(batch, is_fresh, executor)?;
@@ -416,7 +381,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
                 let sets = lane.sets.as_ref().expect("every lane ran");
                 let positions = &positions[lane.points.clone()];
                 for (&position, set) in positions.iter().zip(sets.packed().chunks(width)) {
-                    self.at_hand[position as usize * width..][..width].copy_from_slice(set);
+                    self.sets.row_mut(position).copy_from_slice(set);
                 }
             }
         }
@@ -464,7 +429,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
             return Err(not_finite());
         }
         self.put_back()?;
-        Ok(Some(&mut self.sets))
+        Ok(Some(self.sets.memory()))
     }
 }
 

@@ -10,6 +10,7 @@ mod tied;
 use super::{Mixture, Posterior};
 use crate::aligned::Aligned;
 use crate::block::Block;
+use crate::error::{Error, Result};
 use crate::family::{BaseMeasure, Statistic};
 use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::affine::{AffineMap, affine, affine_argmax};
@@ -481,6 +482,16 @@ impl Mixture {
 }
 
 impl<T: Scalar> EStep<T> for Mixture {
+    fn check_e_step(&self) -> Result<()> {
+        match self.posterior {
+            Posterior::Truncated(_) => Err(Error::Config(
+                "truncated posteriors depend on the sets of the points: fit MixtureSpec::from_model(model), or take exact posteriors"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Packed<T> {
         self.pack_for(
             simd,
@@ -520,8 +531,8 @@ impl<T: Scalar> EStep<T> for Mixture {
         for tile in packed.tiles(block) {
             packed.posteriors(tile, stats, workspace);
             match packed.posterior {
-                Posterior::Exact => packed.accumulate(tile, stats, workspace),
                 Posterior::Hard => packed.accumulate_labels(tile, stats, workspace),
+                _ => packed.accumulate(tile, stats, workspace),
             }
             packed.flush_if_due(stats, workspace);
         }

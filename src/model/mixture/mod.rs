@@ -13,6 +13,7 @@
 //! of the data) take whitened differences instead; `e_step.rs` says when.
 
 mod e_step;
+pub(crate) mod truncated;
 
 pub(super) use e_step::cancellation_tolerance;
 
@@ -37,6 +38,37 @@ pub enum Posterior {
     Exact,
     /// Distributions with all mass on one component (classification EM; k-means is the limit).
     Hard,
+    /// Distributions with all mass on a set of few components, which each point keeps from one E-step to the next. The cost of a
+    /// point does not grow with C.
+    Truncated(TruncatedSearch),
+}
+
+/// How large the sets of truncated posteriors are, and among which components they look for better members.
+///
+/// The search costs speed and quality if these are small. It never makes the bound fall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TruncatedSearch {
+    /// Components of a set at most.
+    pub states: usize,
+    /// Components that are tried for a point: the nearest ones to its most probable component.
+    pub neighbours: usize,
+    /// Random components that are tried besides.
+    pub random: usize,
+}
+
+impl Default for TruncatedSearch {
+    fn default() -> Self {
+        Self { states: 8, neighbours: 64, random: 1 }
+    }
+}
+
+impl TruncatedSearch {
+    setters! {
+        states: usize,
+        neighbours: usize,
+        random: usize,
+    }
 }
 
 impl Posterior {
@@ -45,6 +77,7 @@ impl Posterior {
         match self {
             Self::Exact => "exact",
             Self::Hard => "hard",
+            Self::Truncated(_) => "truncated",
         }
     }
 }

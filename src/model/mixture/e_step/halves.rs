@@ -59,9 +59,6 @@ impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for Mixture {
             for (k, out) in responsibilities.chunks_mut(block.len()).enumerate() {
                 let out = &mut out[start..start + tile.len()];
                 match packed.posterior {
-                    Posterior::Exact => {
-                        out.copy_from_slice(&workspace.logits[k * stride..][..tile.len()])
-                    }
                     Posterior::Hard => {
                         for (i, (out, &label)) in out.iter_mut().zip(&workspace.labels).enumerate()
                         {
@@ -69,6 +66,7 @@ impl<T: Scalar> HalvedEStep<T, Packed<T>, Workspace<T>> for Mixture {
                             *out = T::from_f64(if label as usize == k { weight } else { 0.0 });
                         }
                     }
+                    _ => out.copy_from_slice(&workspace.logits[k * stride..][..tile.len()]),
                 }
             }
         }

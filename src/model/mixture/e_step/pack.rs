@@ -52,8 +52,8 @@ impl Mixture {
 
         let statistics = self.family.statistics();
         let run = match self.posterior {
-            Posterior::Exact => statistics::all_products_from(&statistics, self.family.dim()),
             Posterior::Hard => None, // labels are summed point by point, from evaluated statistics
+            _ => statistics::all_products_from(&statistics, self.family.dim()),
         };
         let products = run.and(ProductGroups::new(self.family.dim(), n_packed));
         let n_direct = if products.is_some() { run.unwrap_or(n_statistics) } else { n_statistics };
@@ -92,7 +92,11 @@ impl Mixture {
         Packed {
             simd,
             tiling: Tiling::new::<T>(self.family.dim(), n_direct, n_components),
-            posterior: self.posterior,
+            // Scores go through all components, whatever the sets of a fit were.
+            posterior: match self.posterior {
+                Posterior::Hard => Posterior::Hard,
+                _ => Posterior::Exact,
+            },
             shape,
             missing: statistics::may_be_missing(&statistics),
             base_measure: Some(self.family.log_base_measure())

@@ -1,0 +1,349 @@
+//! Lists of candidates: the neighbours of each component, and the members of coarse cells.
+//!
+//! A component is near another if it explains the points of the other well. After an exact M-step the mean of `ln p(x_n | c) - ln p(x_n | k)`
+//! over the points of c is `KL(p_c ‖ p_k)`, whatever the posteriors are. It follows from the mean statistics of c alone:
+//! `η_k · m_c - A_k` ranks the components k. So the search for neighbours is the E-step over C points `m_c`, and no family needs a formula
+//! of its own.
+
+use super::visits::order_by;
+use crate::error::Result;
+use crate::exec::Executor;
+use crate::model::mixture::truncated::{ComponentTable, GroupWorkspace};
+use crate::rng;
+use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
+
+/// Near components whose neighbours are tried, and how many of each.
+const HOPS: usize = 6;
+const OF_A_HOP: usize = 12;
+
+/// Components that have a component among their nearest, and are tried for it.
+const REVERSE: usize = 12;
+
+/// Random components that are tried.
+const RANDOM: usize = 2;
+
+/// Members that the list of a cell has at least, in units of the members of a cell.
+const CELLS: usize = 4;
+
+/// Components that a thread ranks at a time.
+const PIECE: usize = 128;
+
+/// Lists of components, each with a leading component.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Lists {
+    leaders: Vec<u32>,
+    /// Where the list of each leader begins, and where the last ends.
+    starts: Vec<u32>,
+    members: Vec<u32>,
+}
+
+impl Lists {
+    /// Returns the number of lists.
+    pub fn len(&self) -> usize {
+        self.leaders.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.leaders.is_empty()
+    }
+
+    /// Returns the leading component of a list.
+    pub fn leader(&self, list: u32) -> u32 {
+        self.leaders[list as usize]
+    }
+
+    /// Returns the members of a list.
+    pub fn members(&self, list: u32) -> &[u32] {
+        let list = list as usize;
+        &self.members[self.starts[list] as usize..self.starts[list + 1] as usize]
+    }
+
+    /// Tells whether lists are of a mixture of so many components, one a component. Those of a damaged checkpoint may not be.
+    pub fn are_neighbours_of(&self, n_components: usize) -> bool {
+        self.leaders.iter().enumerate().all(|(c, &leader)| c as u32 == leader)
+            && self.len() == n_components
+            && self.are_valid(n_components)
+    }
+
+    /// Tells whether all lists lie within, and name components that exist.
+    pub fn are_valid(&self, n_components: usize) -> bool {
+        let exist = |component: &u32| (*component as usize) < n_components;
+        self.starts.len() == self.leaders.len() + usize::from(!self.leaders.is_empty())
+            && self.starts.first().is_none_or(|&first| first == 0)
+            && self.starts.is_sorted()
+            && self.starts.last().is_none_or(|&last| last as usize == self.members.len())
+            && self.leaders.iter().all(exist)
+            && self.members.iter().all(exist)
+    }
+
+    /// Returns one list of some components.
+    pub fn single(members: Vec<u32>) -> Self {
+        Self { leaders: vec![members[0]], starts: vec![0, members.len() as u32], members }
+    }
+
+    /// Returns the lists of the components themselves, of `width` members each at most; `sets` holds component + 1, or 0 where there are no more.
+    fn of_components(width: usize, sets: &[u32]) -> Self {
+        let n_components = sets.len() / width;
+        let mut lists = Self { starts: vec![0], ..Self::default() };
+        for (c, set) in sets.chunks_exact(width).enumerate() {
+            let c = c as u32;
+            lists.leaders.push(c);
+            // A component leads its own list, even where a heavier one explains its points better.
+            lists.members.push(c);
+            let others = set.iter().filter(|&&it| it > 0).map(|&it| it - 1);
+            lists.members.extend(others.filter(|&it| it != c).take(width - 1));
+            lists.starts.push(lists.members.len() as u32);
+        }
+        debug_assert!(lists.are_neighbours_of(n_components));
+        lists
+    }
+}
+
+/// A coarse quantiser of the components: cells of about √C components, each near a pivot.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Cells {
+    /// One list of all pivots.
+    pub pivots: Lists,
+    /// The members of each cell and of the cells near by.
+    pub near: Lists,
+    /// The cell of each component.
+    of: Vec<u32>,
+}
+
+impl Cells {
+    /// Cuts the components into cells about random pivots.
+    pub fn new<T: Scalar>(
+        executor: &Executor,
+        table: &ComponentTable<T>,
+        means: &[T],
+        alive: &[bool],
+        seed: u64,
+    ) -> Result<Self> {
+        let mut candidates: Vec<u32> =
+            (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
+        let n_cells = ((candidates.len() as f64).sqrt().ceil() as usize).clamp(1, candidates.len());
+        let mut rng = rng::stream(seed, 0);
+        for k in 0..n_cells {
+            let other = k + rng::below(&mut rng, (candidates.len() - k) as u64) as usize;
+            candidates.swap(k, other);
+        }
+        candidates.truncate(n_cells);
+        candidates.sort_unstable();
+        let pivots = Lists::single(candidates);
+        let all = vec![0; alive.len()];
+        let nearest = rank(executor, table, means, &pivots, &all, 1)?;
+        let mut place = vec![0; alive.len()];
+        for (cell, &pivot) in pivots.members(0).iter().enumerate() {
+            place[pivot as usize] = cell as u32;
+        }
+        let cell_of = |c: usize| match nearest[c] {
+            0 => 0,
+            pivot => place[pivot as usize - 1],
+        };
+        let of: Vec<u32> = (0..alive.len()).map(cell_of).collect();
+        let living: Vec<u32> = (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
+        let keys: Vec<u32> = living.iter().map(|&c| of[c as usize]).collect();
+        let by_cell: Vec<u32> =
+            order_by(&keys, n_cells).into_iter().map(|k| living[k as usize]).collect();
+        let mut first = vec![0; n_cells + 1];
+        keys.iter().for_each(|&key| first[key as usize + 1] += 1);
+        (0..n_cells).for_each(|cell| first[cell + 1] += first[cell]);
+        // Cells in the order in which their pivots explain the pivot of a cell.
+        let near = nearest_pivots(executor, table, means, &pivots)?;
+        let wanted = CELLS * living.len().div_ceil(n_cells);
+        let mut lists = Lists { starts: vec![0], ..Lists::default() };
+        for (cell, near) in near.chunks_exact(n_cells).enumerate() {
+            lists.leaders.push(pivots.members(0)[cell]);
+            let begin = lists.members.len();
+            let own = [cell as u32];
+            for &near in own.iter().chain(near.iter().filter(|&&it| it != cell as u32)) {
+                if lists.members.len() - begin >= wanted {
+                    break;
+                }
+                let near = near as usize;
+                lists.members.extend_from_slice(&by_cell[first[near]..first[near + 1]]);
+            }
+            lists.starts.push(lists.members.len() as u32);
+        }
+        Ok(Self { pivots, near: lists, of })
+    }
+
+    /// Returns the cell of each pivot by its component.
+    pub fn cell_of_pivot(&self, pivot: u32) -> u32 {
+        self.pivots.members(0).binary_search(&pivot).unwrap_or(0) as u32
+    }
+
+    /// Tells whether the cells are of a mixture of so many components.
+    pub fn are_valid(&self, n_components: usize) -> bool {
+        let exist = |cell: &u32| (*cell as usize) < self.near.len().max(1);
+        self.pivots.are_valid(n_components)
+            && self.near.are_valid(n_components)
+            && self.of.iter().all(exist)
+            && (self.of.is_empty() || self.of.len() == n_components)
+            && (self.pivots.is_empty() || self.pivots.members(0).len() == self.near.len())
+    }
+}
+
+/// Orders the pivots for each pivot, the nearest first.
+fn nearest_pivots<T: Scalar>(
+    executor: &Executor,
+    table: &ComponentTable<T>,
+    means: &[T],
+    pivots: &Lists,
+) -> Result<Vec<u32>> {
+    let members = pivots.members(0);
+    let (n, len) = (members.len(), table.n_statistics());
+    let mut rows = vec![0_u32; n * n];
+    let mut pieces: Vec<_> = rows.chunks_mut(n).collect();
+    executor.for_each(&mut pieces, |cell, row| {
+        let pivot = members[cell];
+        let mut logits = vec![0.0; n];
+        let mean = &means[pivot as usize * len..][..len];
+        table.expected_logits(pivot, mean, members, &mut logits);
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+        row.copy_from_slice(&order);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Ranks for each component the members of its list; returns the `width` first as sets, component + 1 or 0.
+fn rank<T: Scalar>(
+    executor: &Executor,
+    table: &ComponentTable<T>,
+    means: &[T],
+    lists: &Lists,
+    keys: &[u32],
+    width: usize,
+) -> Result<Vec<u32>> {
+    let order = order_by(keys, lists.len());
+    let mut ranked = vec![0; keys.len() * width];
+    let mut pieces: Vec<_> = ranked.chunks_mut(PIECE * width).zip(order.chunks(PIECE)).collect();
+    struct Lane<'a, 'b, T> {
+        workspace: Option<GroupWorkspace<T>>,
+        pieces: Vec<&'a mut (&'b mut [u32], &'b [u32])>,
+    }
+    // Few workspaces, since each holds a number for every component.
+    let n_lanes = pieces.len().clamp(1, 16);
+    let mut lanes: Vec<Lane<'_, '_, T>> =
+        (0..n_lanes).map(|_| Lane { workspace: None, pieces: Vec::new() }).collect();
+    for (k, piece) in pieces.iter_mut().enumerate() {
+        lanes[k % n_lanes].pieces.push(piece);
+    }
+    executor.for_each(&mut lanes, |_, lane| {
+        let workspace = lane.workspace.get_or_insert_with(|| table.workspace());
+        for (sets, components) in &mut lane.pieces {
+            let mut rest = &mut sets[..];
+            for group in components.chunk_by(|&a, &b| keys[a as usize] == keys[b as usize]) {
+                let (sets, after) = rest.split_at_mut(group.len() * width);
+                rest = after;
+                let list = keys[group[0] as usize];
+                let members = lists.members(list).iter().copied();
+                table.begin_group(lists.leader(list), members, workspace);
+                table.visit_means(means, group, sets, width, workspace);
+            }
+        }
+        Ok(())
+    })?;
+    let mut sets = vec![0; ranked.len()];
+    for (&component, set) in order.iter().zip(ranked.chunks_exact(width)) {
+        sets[component as usize * width..][..width].copy_from_slice(set);
+    }
+    Ok(sets)
+}
+
+/// Finds the neighbours of all components among the members of near cells.
+pub(super) fn neighbours_from<T: Scalar>(
+    executor: &Executor,
+    table: &ComponentTable<T>,
+    means: &[T],
+    cells: &Cells,
+    width: usize,
+) -> Result<Lists> {
+    let sets = rank(executor, table, means, &cells.near, &cells.of, width)?;
+    Ok(Lists::of_components(width, &sets))
+}
+
+/// Improves the neighbours of all components: tries neighbours of neighbours, components that have it as a neighbour, the halves of
+/// split components, and random ones.
+pub(super) fn improve<T: Scalar>(
+    executor: &Executor,
+    table: &ComponentTable<T>,
+    means: &[T],
+    old: &Lists,
+    half: &(dyn Fn(u32) -> Option<u32> + Sync),
+    width: usize,
+    seed: u64,
+) -> Result<Lists> {
+    let (n_components, len) = (old.len(), table.n_statistics());
+    let (starts, reverse) = reversed(old);
+    let mut sets = vec![0; n_components * width];
+    let mut pieces: Vec<_> = sets.chunks_mut(PIECE * width).collect();
+    executor.for_each(&mut pieces, |piece, sets| {
+        let (mut candidates, mut logits, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        for (k, set) in sets.chunks_exact_mut(width).enumerate() {
+            let c = (piece * PIECE + k) as u32;
+            candidates.clear();
+            candidates.extend_from_slice(old.members(c));
+            for &near in old.members(c).iter().skip(1).take(HOPS) {
+                let theirs = old.members(near);
+                candidates.extend_from_slice(&theirs[..theirs.len().min(OF_A_HOP)]);
+            }
+            let back = starts[c as usize] as usize..starts[c as usize + 1] as usize;
+            candidates.extend(reverse[back].iter().take(REVERSE));
+            let mut rng = rng::stream(seed, u64::from(c));
+            candidates
+                .extend((0..RANDOM).map(|_| rng::below(&mut rng, n_components as u64) as u32));
+            let mut next = 0;
+            while let Some(&candidate) = candidates.get(next) {
+                next += 1;
+                if let Some(other) = half(candidate).filter(|it| !candidates.contains(it)) {
+                    candidates.push(other);
+                }
+            }
+            candidates.sort_unstable();
+            candidates.dedup();
+            logits.resize(candidates.len(), 0.0);
+            let mean = &means[c as usize * len..][..len];
+            table.expected_logits(c, mean, &candidates, &mut logits);
+            order.clear();
+            order.extend(candidates.iter().copied().zip(logits.iter().copied()));
+            let better = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+            if order.len() > width {
+                order.select_nth_unstable_by(width - 1, better);
+                order.truncate(width);
+            }
+            order.sort_unstable_by(better);
+            for (to, &(component, logit)) in set.iter_mut().zip(&order) {
+                // Discarded components have a weight of 0.
+                *to = if logit == f64::NEG_INFINITY { 0 } else { component + 1 };
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Lists::of_components(width, &sets))
+}
+
+/// Returns for each component those that have it among their nearest: where they begin, and all of them.
+fn reversed(lists: &Lists) -> (Vec<u32>, Vec<u32>) {
+    let nearest = |c: u32| lists.members(c).iter().skip(1).take(8).copied();
+    let mut starts = vec![0_u32; lists.len() + 1];
+    for c in 0..lists.len() as u32 {
+        nearest(c).for_each(|near| starts[near as usize + 1] += 1);
+    }
+    for c in 0..lists.len() {
+        starts[c + 1] += starts[c];
+    }
+    let mut next = starts.clone();
+    let mut reverse = vec![0; starts[lists.len()] as usize];
+    for c in 0..lists.len() as u32 {
+        for near in nearest(c) {
+            let at = &mut next[near as usize];
+            reverse[*at as usize] = c;
+            *at += 1;
+        }
+    }
+    (starts, reverse)
+}

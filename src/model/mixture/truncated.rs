@@ -1,0 +1,493 @@
+//! Truncated posteriors of a mixture: each point has a set of few components, and its posterior is zero elsewhere.
+//!
+//! Points that share a list of candidates are a *group*. Their logits under all candidates are one product; the S largest logits of a
+//! point become its set. Old members of the sets are always candidates, so no set gets worse: the log-evidence
+//! `F_n = ln Σ_{c ∈ K_n} p(x_n, c)` of a point never falls in an E-step.
+//!
+//! Statistics of a group are taken about the mean of its leading component. Components that matter to the group lie near by, so their
+//! logits do not cancel, in `f32` either.
+
+use super::Mixture;
+use crate::aligned::Aligned;
+use crate::block::Block;
+use crate::kernels::candidates::{self, ABSENT, padded_width};
+use crate::kernels::dispatch::Simd;
+use crate::kernels::rows::RowStatistics;
+use crate::model::GenerativeModel;
+use crate::scalar::Scalar;
+use crate::stats::{StatsShape, SuffStats};
+
+/// Points whose logits are computed together. A multiple of six, the rows of a block of registers.
+const TILE: usize = 48;
+
+/// Points after which sums in working precision go to those in `f64`.
+const POINTS_PER_FLUSH: usize = 4 * TILE;
+
+/// Columns of a panel that are kept for old members that a list does not hold.
+const SPARE: usize = 16;
+
+/// Responsibilities below this part of the largest are dropped from a set: they are lost in rounding.
+fn cut<T: Scalar>() -> f64 {
+    1.25 * -T::EPSILON.ln()
+}
+
+/// Parameters of all components, each about its own centre, in rows.
+#[derive(Debug)]
+pub(crate) struct ComponentTable<T> {
+    simd: Simd,
+    dim: usize,
+    rows: RowStatistics,
+    /// Own statistics of a component; those that all components share follow in each row.
+    n_own: usize,
+    natural: Vec<T>,
+    /// `ln π_c - A_c`.
+    bias: Vec<f64>,
+    /// Centres, C × D; empty if statistics have none.
+    centres: Vec<T>,
+}
+
+/// What a visit of points adds up.
+#[derive(Debug, Default)]
+pub(crate) struct SetSums {
+    pub total_weight: f64,
+    pub n_points: f64,
+    pub log_evidence: f64,
+    pub posterior_entropy: f64,
+    /// Logits that were computed, over all points.
+    pub evaluations: u64,
+    /// Components with mass, in the order in which they got it.
+    pub components: Vec<u32>,
+    /// Mass and statistics about the own centre, one row a component of `components`.
+    values: Vec<f64>,
+    /// Where a component stands in `components`, if it does.
+    places: Vec<u32>,
+}
+
+impl SetSums {
+    /// Forgets all sums.
+    pub fn clear(&mut self) {
+        let (components, values, places) = (
+            std::mem::take(&mut self.components),
+            std::mem::take(&mut self.values),
+            std::mem::take(&mut self.places),
+        );
+        *self = Self { components, values, places, ..Self::default() };
+        self.components.clear();
+        self.values.clear();
+    }
+
+    /// Returns the row of a component, of zeros if it is new.
+    fn row(&mut self, component: u32, len: usize) -> &mut [f64] {
+        let found = self.places[component as usize] as usize;
+        let at = match self.components.get(found) {
+            Some(&it) if it == component => found,
+            _ => {
+                self.places[component as usize] = self.components.len() as u32;
+                self.components.push(component);
+                self.values.resize(self.values.len() + len, 0.0);
+                self.components.len() - 1
+            }
+        };
+        &mut self.values[at * len..][..len]
+    }
+
+    /// Returns mass and sums of the components, in their order.
+    pub fn rows(&self) -> impl Iterator<Item = (u32, &[f64])> {
+        let len = self.values.len().checked_div(self.components.len()).unwrap_or(1).max(1);
+        self.components.iter().copied().zip(self.values.chunks_exact(len))
+    }
+}
+
+/// Scratch memory for the points of a group.
+#[derive(Debug)]
+pub(crate) struct GroupWorkspace<T> {
+    /// The leading component, about whose centre statistics are taken.
+    leader: u32,
+    candidates: Vec<u32>,
+    /// Candidates whose halves, if they were split, are candidates too.
+    followed: usize,
+    /// Where a component stands among the candidates, if it does.
+    places: Vec<u32>,
+    panel: Aligned<T>,
+    bias: Aligned<T>,
+    points: Vec<T>,
+    statistics: Vec<T>,
+    logits: Aligned<T>,
+    chosen: Vec<u32>,
+    values: Vec<T>,
+    scratch: Vec<T>,
+    log_evidence: Vec<f64>,
+    entropy: Vec<f64>,
+    /// Sums of the candidates since the last flush.
+    sums: Vec<T>,
+    mass: Vec<f64>,
+    touched: Vec<u32>,
+    shift: Vec<f64>,
+    pending: usize,
+}
+
+/// The points that a visit sees, and their sets.
+pub(crate) struct Visit<'a, 'b, T> {
+    pub block: Block<'a, T>,
+    /// Rows of the block.
+    pub rows: &'b [u32],
+    /// Sets of these rows: component + 1, the most probable first, or 0.
+    pub sets: &'b mut [u32],
+    /// Size S of a set.
+    pub states: usize,
+}
+
+impl Mixture {
+    /// Puts the parameters of all components into a table.
+    pub(crate) fn component_table<T: Scalar>(&self, simd: Simd) -> ComponentTable<T> {
+        let n_components = self.n_components();
+        let (own, shared) = (self.family.statistics(), self.family.shared_statistics());
+        let (n_own, n_shared) = (own.len(), shared.len());
+        let centres: Vec<T> = self.centres().iter().map(|&v| T::from_f64(v)).collect();
+        let exact: Vec<f64> = centres.iter().map(|v| v.to_f64()).collect();
+        let mut of_own = vec![0.0; n_components * n_own];
+        let packings = self.family.natural(&self.parameters, &exact, &mut of_own);
+        let mut of_shared = vec![0.0; n_shared];
+        if n_shared > 0 {
+            self.family.shared_natural(&self.parameters.shared, &mut of_shared);
+        }
+        let mut natural = Vec::with_capacity(n_components * (n_own + n_shared));
+        for row in of_own.chunks_exact(n_own.max(1)) {
+            natural.extend(row.iter().chain(&of_shared).map(|&v| T::from_f64(v)));
+        }
+        let log_weights = self.weights.iter().map(|weight| weight.ln());
+        let bias = log_weights.zip(&packings).map(|(log, it)| log - it.log_partition).collect();
+        let dim = self.family.dim();
+        let rows = RowStatistics::new([own, shared].concat(), dim);
+        ComponentTable { simd, dim, rows, n_own, natural, bias, centres }
+    }
+
+    /// Returns the expected statistics of each component about its own centre, in the rows of its table: as a point, a component
+    /// is near those under which its logit is large.
+    pub(crate) fn mean_statistics<T: Scalar>(&self, table: &ComponentTable<T>) -> Vec<T> {
+        let len = table.rows.len();
+        let mut mean = vec![0.0; len];
+        let mut all = Vec::with_capacity(self.n_components() * len);
+        for c in 0..self.n_components() {
+            let centre: Vec<f64> = table.centre(c as u32).iter().map(|v| v.to_f64()).collect();
+            self.family.mean(self.theta(c), &centre, &mut mean);
+            all.extend(mean.iter().map(|&v| T::from_f64(v)));
+        }
+        all
+    }
+}
+
+impl<T: Scalar> ComponentTable<T> {
+    /// Returns the number of components C.
+    pub fn n_components(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Returns the number of statistics in a row.
+    pub fn n_statistics(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Returns the centre of a component; empty if statistics have none.
+    fn centre(&self, component: u32) -> &[T] {
+        match self.centres.is_empty() {
+            true => &[],
+            false => &self.centres[component as usize * self.dim..][..self.dim],
+        }
+    }
+
+    /// Returns empty statistics of a mixture, each component about its own centre.
+    pub fn new_stats(&self) -> SuffStats {
+        let shape = StatsShape {
+            components: self.n_components(),
+            statistics: self.n_own,
+            shared: self.rows.len() - self.n_own,
+            centre: if self.centres.is_empty() { 0 } else { self.dim },
+        };
+        SuffStats::zeros(shape, self.centres.iter().map(|v| v.to_f64()).collect())
+    }
+
+    /// Returns the number of own statistics of a component, the first of a row.
+    pub fn n_own(&self) -> usize {
+        self.n_own
+    }
+
+    pub fn workspace(&self) -> GroupWorkspace<T> {
+        let len = self.rows.len();
+        GroupWorkspace {
+            leader: 0,
+            candidates: Vec::new(),
+            followed: 0,
+            places: vec![0; self.n_components()],
+            panel: Aligned::default(),
+            bias: Aligned::default(),
+            points: vec![T::ZERO; TILE * self.dim],
+            statistics: vec![T::ZERO; TILE * len],
+            logits: Aligned::default(),
+            chosen: Vec::new(),
+            values: Vec::new(),
+            scratch: Vec::new(),
+            log_evidence: vec![0.0; TILE],
+            entropy: vec![0.0; TILE],
+            sums: Vec::new(),
+            mass: Vec::new(),
+            touched: Vec::new(),
+            shift: Vec::new(),
+            pending: 0,
+        }
+    }
+
+    pub fn new_sums(&self) -> SetSums {
+        SetSums { places: vec![0; self.n_components()], ..SetSums::default() }
+    }
+
+    /// Begins a group with the components of a list as candidates.
+    pub fn begin_group(
+        &self,
+        leader: u32,
+        list: impl IntoIterator<Item = u32>,
+        workspace: &mut GroupWorkspace<T>,
+    ) {
+        (workspace.leader, workspace.followed) = (leader, 0);
+        workspace.candidates.clear();
+        list.into_iter().for_each(|component| workspace.add(component));
+        self.pack(0, workspace);
+    }
+
+    /// Puts the candidates from `begin` on into the panel.
+    fn pack(&self, begin: usize, workspace: &mut GroupWorkspace<T>) {
+        let n = workspace.candidates.len();
+        let (width, len) = (workspace.bias.len(), self.rows.len());
+        let mut begin = begin;
+        if n > width || begin == 0 {
+            let width = padded_width::<T>(n + if begin == 0 { 0 } else { SPARE });
+            workspace.bias.resize(width);
+            workspace.panel.resize(width * len);
+            workspace.logits.resize(width * TILE);
+            begin = 0;
+        }
+        self.rows.pack(
+            self.simd,
+            &self.natural,
+            &self.bias,
+            &self.centres,
+            &workspace.candidates,
+            self.centre(workspace.leader),
+            &mut workspace.panel,
+            &mut workspace.bias,
+            begin,
+        );
+    }
+
+    /// Visits points of the group: improves their sets, and adds their statistics to `sums` if these are wanted.
+    ///
+    /// `also` names components that are candidates wherever another is: halves of a component that was split.
+    pub fn visit(
+        &self,
+        visit: Visit<'_, '_, T>,
+        also: &dyn Fn(u32) -> Option<u32>,
+        workspace: &mut GroupWorkspace<T>,
+        mut sums: Option<&mut SetSums>,
+    ) {
+        let Visit { block, rows, sets, states } = visit;
+        workspace.chosen.resize(TILE * states, ABSENT);
+        workspace.values.resize(TILE * states, T::ZERO);
+        workspace.scratch.resize(TILE * states, T::ZERO);
+        for (rows, sets) in rows.chunks(TILE).zip(sets.chunks_mut(TILE * states)) {
+            let packed = workspace.candidates.len();
+            let old = sets.iter().filter(|&&member| member > 0).map(|member| member - 1);
+            old.for_each(|member| workspace.add(member));
+            while let Some(&candidate) = workspace.candidates.get(workspace.followed) {
+                workspace.followed += 1;
+                if let Some(half) = also(candidate) {
+                    workspace.add(half);
+                }
+            }
+            if workspace.candidates.len() > packed {
+                self.pack(packed, workspace);
+            }
+            self.load(block, rows, workspace);
+            let n = rows.len();
+            let (width, len) = (workspace.bias.len(), self.rows.len());
+            let logits = &mut workspace.logits[..n * width];
+            let statistics = &workspace.statistics[..n * len];
+            candidates::logits(
+                self.simd,
+                statistics,
+                len,
+                &workspace.panel,
+                &workspace.bias,
+                logits,
+            );
+            let chosen = &mut workspace.chosen[..n * states];
+            let values = &mut workspace.values[..n * states];
+            candidates::select(self.simd, logits, width, states, cut::<T>(), chosen, values);
+            for (member, &place) in sets.iter_mut().zip(&*chosen) {
+                *member = match place {
+                    ABSENT => 0,
+                    place => workspace.candidates[place as usize] + 1,
+                };
+            }
+            let Some(sums) = sums.as_deref_mut() else { continue };
+            let weight = |i: usize| block.weights.map_or(1.0, |weights| weights[rows[i] as usize]);
+            candidates::posteriors(
+                self.simd,
+                states,
+                values,
+                &mut workspace.scratch[..n * states],
+                &mut workspace.log_evidence[..n],
+                &mut workspace.entropy[..n],
+            );
+            sums.evaluations += (n * workspace.candidates.len()) as u64;
+            workspace.sums.resize(workspace.candidates.len() * len, T::ZERO);
+            workspace.mass.resize(workspace.candidates.len(), 0.0);
+            for i in 0..n {
+                let w = weight(i);
+                sums.total_weight += w;
+                sums.n_points += if w > 0.0 { 1.0 } else { 0.0 };
+                sums.log_evidence += w * workspace.log_evidence[i];
+                if workspace.log_evidence[i].is_nan() {
+                    // Also where the weight is zero.
+                    sums.log_evidence = f64::NAN;
+                }
+                sums.posterior_entropy += w * workspace.entropy[i];
+                let set = i * states..(i + 1) * states;
+                for (q, &place) in values[set.clone()].iter_mut().zip(&chosen[set]) {
+                    if !(*q > T::ZERO) {
+                        continue;
+                    }
+                    if block.weights.is_some() {
+                        *q *= T::from_f64(w);
+                    }
+                    let mass = &mut workspace.mass[place as usize];
+                    if *mass == 0.0 {
+                        workspace.touched.push(place);
+                    }
+                    *mass += q.to_f64();
+                }
+            }
+            candidates::accumulate(
+                self.simd,
+                statistics,
+                len,
+                states,
+                chosen,
+                values,
+                &mut workspace.sums,
+            );
+            workspace.pending += n;
+            if workspace.pending >= POINTS_PER_FLUSH {
+                self.flush(workspace, sums);
+            }
+        }
+        if let Some(sums) = sums {
+            self.flush(workspace, sums);
+        }
+    }
+
+    /// Puts the statistics of some points, about the centre of the leader, into rows.
+    fn load(&self, block: Block<'_, T>, rows: &[u32], workspace: &mut GroupWorkspace<T>) {
+        let centre = self.centre(workspace.leader);
+        let points = &mut workspace.points[..rows.len() * self.dim];
+        for (&row, to) in rows.iter().zip(points.chunks_exact_mut(self.dim)) {
+            let point = block.points.row(row as usize);
+            match point.try_as_row_major() {
+                Some(point) if centre.is_empty() => to.copy_from_slice(point.as_slice()),
+                Some(point) => {
+                    for ((to, &x), &centre) in to.iter_mut().zip(point.as_slice()).zip(centre) {
+                        *to = x - centre;
+                    }
+                }
+                None => {
+                    for (d, to) in to.iter_mut().enumerate() {
+                        *to = point[d] - centre.get(d).copied().unwrap_or(T::ZERO);
+                    }
+                }
+            }
+        }
+        let statistics = &mut workspace.statistics[..rows.len() * self.rows.len()];
+        self.rows.evaluate(self.simd, points, statistics);
+    }
+
+    /// Adds the sums of the candidates to those of their components, about their own centres.
+    fn flush(&self, workspace: &mut GroupWorkspace<T>, sums: &mut SetSums) {
+        let len = self.rows.len();
+        let leader = self.centre(workspace.leader);
+        for &place in &workspace.touched {
+            let component = workspace.candidates[place as usize];
+            let own = self.centre(component).iter();
+            workspace.shift.clear();
+            workspace.shift.extend(leader.iter().zip(own).map(|(a, b)| a.to_f64() - b.to_f64()));
+            let from = &mut workspace.sums[place as usize * len..][..len];
+            let mass = std::mem::take(&mut workspace.mass[place as usize]);
+            let row = sums.row(component, 1 + len);
+            row[0] += mass;
+            self.rows.add_moved(self.simd, from, mass, &workspace.shift, &mut row[1..]);
+            from.fill(T::ZERO);
+        }
+        workspace.touched.clear();
+        workspace.pending = 0;
+    }
+
+    /// Ranks components as candidates for the points of another by the expected logits of these points, whose statistics are `mean`.
+    pub fn expected_logits(&self, of: u32, mean: &[T], candidates: &[u32], out: &mut [f64]) {
+        let centre = self.centre(of);
+        let Self { simd, natural, bias, centres, .. } = self;
+        self.rows.logits_of(*simd, natural, bias, centres, candidates, centre, mean, out);
+    }
+
+    /// Visits components as if each were a point with the statistics of its mean: the `states` components of the list of the group
+    /// with the largest expected logits become its set.
+    pub fn visit_means(
+        &self,
+        means: &[T],
+        components: &[u32],
+        sets: &mut [u32],
+        states: usize,
+        workspace: &mut GroupWorkspace<T>,
+    ) {
+        let (len, width) = (self.rows.len(), workspace.bias.len());
+        workspace.chosen.resize(TILE * states, ABSENT);
+        workspace.values.resize(TILE * states, T::ZERO);
+        let mut moved = vec![0.0; len];
+        for (components, sets) in components.chunks(TILE).zip(sets.chunks_mut(TILE * states)) {
+            let n = components.len();
+            for (&c, row) in components.iter().zip(workspace.statistics.chunks_exact_mut(len)) {
+                let (own, leader) = (self.centre(c).iter(), self.centre(workspace.leader));
+                workspace.shift.clear();
+                workspace.shift.extend(own.zip(leader).map(|(a, b)| a.to_f64() - b.to_f64()));
+                moved.fill(0.0);
+                let mean = &means[c as usize * len..][..len];
+                self.rows.add_moved(self.simd, mean, 1.0, &workspace.shift, &mut moved);
+                row.iter_mut().zip(&moved).for_each(|(to, &from)| *to = T::from_f64(from));
+            }
+            let statistics = &workspace.statistics[..n * len];
+            let logits = &mut workspace.logits[..n * width];
+            let (panel, bias) = (&workspace.panel, &workspace.bias);
+            candidates::logits(self.simd, statistics, len, panel, bias, logits);
+            let chosen = &mut workspace.chosen[..n * states];
+            let values = &mut workspace.values[..n * states];
+            candidates::select(self.simd, logits, width, states, f64::INFINITY, chosen, values);
+            for (member, &place) in sets.iter_mut().zip(&*chosen) {
+                *member = match place {
+                    ABSENT => 0,
+                    place => workspace.candidates[place as usize] + 1,
+                };
+            }
+        }
+    }
+}
+
+impl<T> GroupWorkspace<T> {
+    /// Makes a component a candidate, unless it is already.
+    fn add(&mut self, component: u32) {
+        let found = self.places[component as usize] as usize;
+        if self.candidates.get(found) != Some(&component) {
+            self.places[component as usize] = self.candidates.len() as u32;
+            self.candidates.push(component);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

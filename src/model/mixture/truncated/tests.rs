@@ -1,0 +1,177 @@
+//! Trajectories of truncated EM against extended precision, with the sets and neighbours that their authors chose.
+
+use super::*;
+use crate::family::{Parameters, Regularization, registry};
+use faer::MatRef;
+use serde_json::Value;
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(numbers).collect(),
+        other => vec![other.as_f64().unwrap()],
+    }
+}
+
+fn fixture(name: &str) -> Value {
+    let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Points of a fixture, row-major.
+fn points(fixture: &Value) -> (Vec<f64>, usize) {
+    let dim = fixture["data"]["cols"].as_u64().unwrap() as usize;
+    let mut x = numbers(&fixture["data"]["x"]);
+    if fixture["data"]["preprocessing"] == "add_index_jitter" {
+        for (k, x) in x.iter_mut().enumerate() {
+            let (n, d) = (k / dim, k % dim);
+            *x += ((7 * n + 13 * d) % 32) as f64 / 64.0;
+        }
+    }
+    (x, dim)
+}
+
+fn parameters(theta: &Value, names: &[&str], n_components: usize) -> Parameters {
+    let arrays: Vec<Vec<f64>> = names.iter().map(|name| numbers(&theta[*name])).collect();
+    let row = |c: usize| {
+        let of = |all: &Vec<f64>| {
+            let len = all.len() / n_components;
+            all[c * len..][..len].to_vec()
+        };
+        arrays.iter().flat_map(of).collect()
+    };
+    Parameters { components: (0..n_components).map(row).collect(), shared: Vec::new() }
+}
+
+/// Sums of visits, as statistics of the mixture.
+fn stats_of(table: &ComponentTable<f64>, sums: &SetSums, log_base_measure: f64) -> SuffStats {
+    let mut stats = table.new_stats();
+    for (component, row) in sums.rows() {
+        stats.mass_mut()[component as usize] = row[0];
+        stats.sums_mut(component as usize).copy_from_slice(&row[1..]);
+    }
+    *stats.total_weight_mut() = sums.total_weight;
+    *stats.n_points_mut() = sums.n_points;
+    *stats.posterior_entropy_mut() = sums.posterior_entropy;
+    *stats.log_base_measure_mut() = log_base_measure * sums.total_weight;
+    *stats.log_evidence_mut() = sums.log_evidence + stats.log_base_measure();
+    stats
+}
+
+fn follows_the_golden_trajectory(file: &str, family: &str, names: &[&str]) {
+    let fixture = fixture(file);
+    let (x, dim) = points(&fixture);
+    let (n, n_components) = (x.len() / dim, fixture["components"].as_u64().unwrap() as usize);
+    let states = fixture["states"].as_u64().unwrap() as usize;
+    let n_neighbours = fixture["neighbours"].as_u64().unwrap() as usize;
+    let log_base_measure = fixture["mean_log_base_measure"].as_f64().unwrap();
+    let block = Block::dense(MatRef::from_row_major_slice(&x, n, dim));
+    let exact_ml = Regularization { reg_covar: Some(0.0), ..Default::default() };
+    for moving in [false, true] {
+        let start = parameters(&fixture["init"]["theta"], names, n_components);
+        let weights = numbers(&fixture["init"]["pi"]);
+        let mut mixture =
+            Mixture::new(registry::build(family, dim).unwrap(), weights, start).unwrap();
+        let mut sets: Vec<u32> = (0..n * states)
+            .map(|k| ((7 * (k / states) + 3 * (k % states)) % n_components) as u32 + 1)
+            .collect();
+        let golden = fixture[if moving { "moving_sets" } else { "fixed_sets" }].as_array().unwrap();
+        for step in golden {
+            let what = format!("{file} {moving} {}", step["t"]);
+            let close = |found: f64, name: &str| {
+                let expected = step[name].as_f64().unwrap();
+                let error = (found - expected).abs();
+                assert!(error <= 1e-10 * expected.abs(), "{what} {name}: {found} {expected}");
+            };
+            let table: ComponentTable<f64> = mixture.component_table(Simd::detect());
+            let means = mixture.mean_statistics(&table);
+            let all: Vec<u32> = (0..n_components as u32).collect();
+            let neighbours: Vec<Vec<u32>> = (0..n_components)
+                .map(|c| {
+                    // The expected logits but for the weights: divergences from the component.
+                    let mut logits = vec![0.0; n_components];
+                    let mean = &means[c * table.n_statistics()..][..table.n_statistics()];
+                    table.expected_logits(c as u32, mean, &all, &mut logits);
+                    let mut order: Vec<usize> = (0..n_components).filter(|&k| k != c).collect();
+                    let key = |k: usize| logits[k] - mixture.weights()[k].ln();
+                    order.sort_by(|&a, &b| key(b).total_cmp(&key(a)));
+                    let nearest = order[..n_neighbours - 1].iter().map(|&k| k as u32);
+                    [c as u32].into_iter().chain(nearest).collect()
+                })
+                .collect();
+            if let Some(expected) = step.get("neighbours") {
+                let found: Vec<f64> = neighbours.iter().flatten().map(|&k| f64::from(k)).collect();
+                assert_eq!(found, numbers(expected), "{what}");
+            }
+            let (mut workspace, mut sums) = (table.workspace(), table.new_sums());
+            let mut evaluations = 0;
+            for row in 0..n as u32 {
+                let set = &mut sets[row as usize * states..][..states];
+                let members = set.iter().filter(|&&it| it > 0).map(|&it| it - 1);
+                let mut list: Vec<u32> = members.clone().collect();
+                if moving {
+                    list.extend(members.flat_map(|it| neighbours[it as usize].iter().copied()));
+                }
+                list.sort_unstable();
+                list.dedup();
+                evaluations += list.len();
+                table.begin_group(list[0], list.iter().copied(), &mut workspace);
+                let visit = Visit { block, rows: &[row], sets: set, states };
+                table.visit(visit, &|_| None, &mut workspace, Some(&mut sums));
+            }
+            let stats = stats_of(&table, &sums, log_base_measure);
+            let total = stats.total_weight();
+            close(stats.log_evidence() / total, "log_evidence_on_sets");
+            close(stats.posterior_entropy() / total, "mean_posterior_entropy");
+            if moving {
+                for (k, expected) in step
+                    .get("sets_first_20_points")
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                    .enumerate()
+                {
+                    let found: Vec<f64> = sets[k * states..][..states]
+                        .iter()
+                        .filter(|&&it| it > 0)
+                        .map(|&it| f64::from(it - 1))
+                        .collect();
+                    // Members without mass are dropped, and come again if they are near.
+                    assert_eq!(found, numbers(expected)[..found.len()], "{what} {k}");
+                }
+                let expected = step["joint_evaluations"].as_u64().unwrap() as usize;
+                assert!(evaluations.abs_diff(expected) * 50 <= expected, "{what} {evaluations}");
+            }
+            if step.get("elbo_after_m").is_none() {
+                continue;
+            }
+            mixture.m_step(&stats, &exact_ml);
+            let (bound, entropies) = (mixture.lower_bound(&stats), mixture.entropy_sum(&stats));
+            close(bound, "elbo_after_m");
+            close(entropies.total(), "entropy_sum_after_m");
+            if let Some(theta) = step.get("theta") {
+                let expected = parameters(theta, names, n_components);
+                for (found, expected) in
+                    mixture.parameters().components.iter().zip(&expected.components)
+                {
+                    for (found, expected) in found.iter().zip(expected) {
+                        assert!(
+                            (found - expected).abs() <= 1e-8 * expected.abs().max(1.0),
+                            "{what}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn spherical_gaussians_follow_the_golden_trajectory() {
+    let names = ["means", "variances"];
+    follows_the_golden_trajectory("trunc_gmm_spherical_letter", "gaussian-spherical", &names);
+}
+
+#[test]
+fn poisson_distributions_follow_the_golden_trajectory() {
+    follows_the_golden_trajectory("trunc_mix_poisson_nmes", "poisson", &["lambda"]);
+}

@@ -13,6 +13,7 @@ use entropysum::em::{
 use entropysum::family::{ConjugatePrior, KnownParameters, Regularization, registry};
 use entropysum::model::{
     Activation, LatentPosterior, LatentPrior, Noise, NoiseStructure, Posterior, Rotation,
+    TruncatedSearch,
 };
 use entropysum::monitor::Monitor;
 use entropysum::{Config, Error, Executor, Result};
@@ -305,7 +306,8 @@ impl Settings {
         };
         let spec = if self.ignore_missing { spec.ignoring_missing()? } else { spec };
         let asked = self.posterior.as_deref().unwrap_or("exact");
-        let posteriors = [Posterior::Exact, Posterior::Hard];
+        let truncated = Posterior::Truncated(TruncatedSearch::default());
+        let posteriors = [Posterior::Exact, Posterior::Hard, truncated];
         let posterior = named("posterior", asked, &posteriors, Posterior::name)?;
         Ok(spec.with_bad_rows(self.bad_rows()).with_posterior(posterior).into())
     }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::family::{
     ExponentialFamily, KnownParameters, ParameterSpec, Product, ProductBlock, product, registry,
 };
-use crate::model::{Mixture, Posterior};
+use crate::model::{Mixture, Posterior, TruncatedSearch};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -28,6 +28,11 @@ impl Stored for Mixture {
     /// A product has columns that its blocks need not name: so its dimension is no matter of its arrays.
     fn settings(&self) -> Vec<(&'static str, Value)> {
         let mut settings = vec![("posterior", self.posterior().name().into())];
+        if let Posterior::Truncated(search) = self.posterior() {
+            settings.push(("n_states", search.states.into()));
+            settings.push(("n_neighbours", search.neighbours.into()));
+            settings.push(("n_random", search.random.into()));
+        }
         let blocks = self.family().blocks();
         if !blocks.is_empty() {
             let block = |it: &ProductBlock| json!({ "family": it.family.name(), "columns": it.columns, "parameters": {} });
@@ -67,7 +72,7 @@ impl Stored for Mixture {
 
     fn build(name: &str, file: &File<'_>) -> Result<Self> {
         let posterior = match file.text("posterior")? {
-            Some(name) => posterior_called(&name)?,
+            Some(name) => posterior_called(&name, file)?,
             None => Posterior::default(),
         };
         let weights = file.array("weights")?;
@@ -189,13 +194,26 @@ fn shape_of(spec: &ParameterSpec, n_components: usize) -> Vec<usize> {
     components.into_iter().chain(spec.shape.iter().copied()).collect()
 }
 
-fn posterior_called(name: &str) -> Result<Posterior> {
-    let all = [Posterior::Exact, Posterior::Hard];
-    match all.into_iter().find(|it| it.name() == name) {
-        Some(posterior) => Ok(posterior),
-        None => {
-            let names = all.map(Posterior::name).join(" or ");
-            invalid(format!("the posterior is {name:?}, expected {names}"))
+fn posterior_called(name: &str, file: &File<'_>) -> Result<Posterior> {
+    let known =
+        [Posterior::Exact, Posterior::Hard, Posterior::Truncated(TruncatedSearch::default())];
+    let Some(posterior) = known.into_iter().find(|it| it.name() == name) else {
+        let names = known.map(Posterior::name).join(" or ");
+        return invalid(format!("the posterior is {name:?}, expected {names}"));
+    };
+    let Posterior::Truncated(mut search) = posterior else { return Ok(posterior) };
+    let sizes = [
+        ("n_states", &mut search.states, 1),
+        ("n_neighbours", &mut search.neighbours, 1),
+        ("n_random", &mut search.random, 0),
+    ];
+    for (key, size, least) in sizes {
+        if let Some(count) = file.count(key)? {
+            match usize::try_from(count) {
+                Ok(count) if count >= least => *size = count,
+                _ => return invalid(format!("{key:?} is {count}, expected {least} or more")),
+            }
         }
     }
+    Ok(Posterior::Truncated(search))
 }

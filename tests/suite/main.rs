@@ -39,4 +39,5 @@ mod special_functions;
 mod store;
 mod streaming;
 mod tables;
+mod truncated_mixtures;
 mod vector_families;

@@ -111,13 +111,21 @@ pub struct FitArgs {
     /// Rotation of the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// Posteriors of the E-step: exact or hard for mixtures, exact or truncated for sbn and sbn3 [default: exact, or those
-    /// of --init FILE]
+    /// Posteriors of the E-step: exact, hard or truncated for mixtures, exact or truncated for sbn and sbn3 [default: exact, or
+    /// those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated"]))]
     pub posterior: Option<String>,
-    /// Number of states that truncated posteriors keep for each point [default: 32, or that of --init FILE]
+    /// Number of states (components of a mixture) that truncated posteriors keep for each point [default: 8 for mixtures, 32
+    /// for sbn and sbn3, or that of --init FILE]
     #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]
     pub states: Option<u64>,
+    /// Number of neighbours of its most probable component among which truncated posteriors look for the components of a point
+    /// [default: 64]
+    #[arg(long, value_name = "G", help_heading = MODEL, value_parser = positive)]
+    pub neighbours: Option<u64>,
+    /// Number of random components that points of a truncated posterior try besides [default: 1]
+    #[arg(long, value_name = "R", help_heading = MODEL)]
+    pub random_candidates: Option<u64>,
     /// Penalty of sbn and sbn3: M-steps subtract LAMBDA/2 times the sum of squares of all weights (not biases) from the
     /// bound per point [default: 0]
     #[arg(long, value_name = "LAMBDA", help_heading = MODEL, value_parser = not_negative)]
@@ -192,6 +200,8 @@ impl FitArgs {
             ("--posterior", self.posterior.is_some()),
             ("--reg-covar", self.reg_covar.is_some()),
             ("--states", self.states.is_some()),
+            ("--neighbours", self.neighbours.is_some()),
+            ("--random-candidates", self.random_candidates.is_some()),
             ("--ridge", self.ridge.is_some()),
             ("--plot-features", self.plot_features.is_some()),
             ("--missing ignore", self.data.missing == Missing::Ignore),

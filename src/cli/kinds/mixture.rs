@@ -10,18 +10,48 @@ use crate::em::{Init, MixtureSpec};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::family::{ConjugatePrior, ExponentialFamily, registry};
-use crate::model::{Mixture, Posterior};
+use crate::model::{Mixture, Posterior, TruncatedSearch};
 use crate::store::Stored;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// The variational family that was asked for.
-fn posterior(args: &FitArgs) -> Result<Option<Posterior>> {
-    let Some(asked) = args.posterior.as_deref() else { return Ok(None) };
-    let known = [Posterior::Exact, Posterior::Hard].into_iter().find(|it| it.name() == asked);
-    known.map(Some).ok_or_else(|| {
-        Error::Config(format!("--posterior {asked} is not for mixtures, expected exact or hard"))
-    })
+/// The variational family that was asked for, if any; sizes that were not are those of the model that is given.
+fn posterior(args: &FitArgs, given: Option<Posterior>) -> Result<Option<Posterior>> {
+    let sizes = [
+        ("--states", args.states),
+        ("--neighbours", args.neighbours),
+        ("--random-candidates", args.random_candidates),
+    ];
+    let is_truncated = matches!(given, Some(Posterior::Truncated(_)));
+    let asked = match args.posterior.as_deref() {
+        Some("exact") => Posterior::Exact,
+        Some("hard") => Posterior::Hard,
+        None if !is_truncated => {
+            return match sizes.iter().find(|(_, size)| size.is_some()) {
+                Some((name, _)) => Err(not_truncated(name)),
+                None => Ok(None),
+            };
+        }
+        _ => {
+            let mut search = match given {
+                Some(Posterior::Truncated(search)) => search,
+                _ => TruncatedSearch::default(),
+            };
+            let to = [&mut search.states, &mut search.neighbours, &mut search.random];
+            for (to, (_, asked)) in to.into_iter().zip(sizes) {
+                *to = asked.map_or(Ok(*to), size)?;
+            }
+            return Ok(Some(Posterior::Truncated(search)));
+        }
+    };
+    match sizes.iter().find(|(_, size)| size.is_some()) {
+        Some((name, _)) => Err(not_truncated(name)),
+        None => Ok(Some(asked)),
+    }
+}
+
+fn not_truncated(option: &str) -> Error {
+    Error::Config(format!("{option} is for truncated posteriors (--posterior truncated)"))
 }
 
 impl Kind for Mixture {
@@ -32,6 +62,9 @@ impl Kind for Mixture {
         "--label-column",
         "--labels",
         "--posterior",
+        "--states",
+        "--neighbours",
+        "--random-candidates",
         "--reg-covar",
         "--prior",
         "--missing ignore",
@@ -47,7 +80,7 @@ impl Kind for Mixture {
     const ALGORITHMS: &'static [&'static str] = &["batch", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
-        posterior(args)?;
+        posterior(args, given.as_ref().map(|given| given.model.posterior()))?;
         if let Some(Prior::Latents(prior)) = args.network.prior {
             let (prior, expected) = (prior.name(), ConjugatePrior::NAME);
             let text = format!("--prior {prior} is for latents of vae; mixtures have {expected}");
@@ -82,7 +115,7 @@ impl Kind for Mixture {
             Missing::Ignore => spec.ignoring_missing()?,
         };
         let spec = spec.with_bad_rows(args.stream.on_bad_row.unwrap_or_default());
-        Ok(match posterior(args)? {
+        Ok(match posterior(args, Some(spec.posterior))? {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,
         })
@@ -94,7 +127,13 @@ impl Kind for Mixture {
 
     fn label(spec: &MixtureSpec) -> String {
         let (family, posterior) = (spec.family.name(), spec.posterior.name());
-        format!("{} components of {family}, {posterior} posteriors", spec.n_components)
+        let sizes = match spec.posterior {
+            Posterior::Truncated(TruncatedSearch { states, neighbours, .. }) => {
+                format!(" of {states} states among {neighbours} neighbours")
+            }
+            _ => String::new(),
+        };
+        format!("{} components of {family}, {posterior} posteriors{sizes}", spec.n_components)
     }
 }
 

@@ -4,6 +4,7 @@ use super::Init;
 use super::subsample::{
     MIN_SUBSAMPLE, POINTS_PER_COMPONENT, Sample, add_labelled, check_counts, subsample,
 };
+use super::two_levels::two_levels;
 use crate::data::DataSource;
 use crate::data::memory::Points;
 use crate::data::shuffle::BadRows;
@@ -26,6 +27,12 @@ use crate::scalar::Scalar;
 use faer::MatRef;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::sync::Arc;
+
+/// Components beyond which k-means++ takes too long, and seeds are drawn in two levels.
+pub(super) const MANY_COMPONENTS: usize = 500;
+
+/// Points of the subsample for each of so many components.
+const POINTS_PER_MANY: u64 = 24;
 
 /// Hard-EM sweeps over the subsample after k-means++; "a few" settle it, later EM does the rest.
 const HARD_SWEEPS: usize = 10;
@@ -63,7 +70,11 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
 ) -> Result<Labelled<T>> {
     check_counts(source, n_components)?;
     config.check()?;
-    let wanted = (POINTS_PER_COMPONENT.max(4 * source.dim() as u64)) * n_components as u64;
+    let per_component = match n_components > MANY_COMPONENTS {
+        true => POINTS_PER_MANY,
+        false => POINTS_PER_COMPONENT.max(4 * source.dim() as u64),
+    };
+    let wanted = per_component * n_components as u64;
     let mut sample = subsample(
         source,
         &family.domains(),
@@ -104,6 +115,9 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
         Init::RandomFromData => {
             let seeding = Seeding::Uniform;
             cluster(&features(), n_components, known, seeding, 0, executor, &mut rng)?
+        }
+        _ if n_components > MANY_COMPONENTS && known.is_none() => {
+            two_levels(&features(), n_components, executor, &mut rng)?
         }
         _ => {
             let seeding = Seeding::PlusPlus;
@@ -154,13 +168,13 @@ impl Known {
 }
 
 /// A sample in the statistics that tell its clusters apart, each of mean 0 and variance 1.
-struct Features<'a, T> {
-    sample: &'a Sample<T>,
+pub(super) struct Features<'a, T> {
+    pub(super) sample: &'a Sample<T>,
     /// Row-major, one row a point.
-    rows: Vec<T>,
+    pub(super) rows: Vec<T>,
     /// The same, column by column.
     columns: Vec<T>,
-    dim: usize,
+    pub(super) dim: usize,
 }
 
 impl<'a, T: Scalar> Features<'a, T> {
@@ -188,7 +202,7 @@ impl<'a, T: Scalar> Features<'a, T> {
         Self { sample, rows, columns, dim }
     }
 
-    fn row(&self, i: usize) -> &[T] {
+    pub(super) fn row(&self, i: usize) -> &[T] {
         &self.rows[i * self.dim..][..self.dim]
     }
 }
@@ -229,6 +243,15 @@ fn standardize<T: Scalar>(columns: &mut [T], sample: &Sample<T>, variance: f64) 
     }
 }
 
+/// Returns the mixture whose hard posteriors are the labels of k-means.
+pub(super) fn hard_mixture(centres: Vec<Vec<f64>>, dim: usize) -> Result<Mixture> {
+    let family = Arc::new(Gaussian::new(Covariance::TiedSpherical, dim));
+    let weights = vec![1.0 / centres.len() as f64; centres.len()];
+    let parameters = Parameters { components: centres, shared: vec![1.0] };
+    let model = Mixture::new(family, weights, parameters)?;
+    Ok(model.with_posterior(Posterior::Hard).with_fixed_weights(true))
+}
+
 /// Labels a sample by k-means in its features; returns how many centres could be placed. The first centres are those of the points
 /// whose component is known.
 fn cluster<T: Scalar>(
@@ -259,14 +282,7 @@ fn cluster<T: Scalar>(
     let placed = centres.len();
     let components =
         centres.iter().map(|centre| centre.iter().map(|v| v.to_f64()).collect()).collect();
-    let family = Arc::new(Gaussian::new(Covariance::TiedSpherical, dim));
-    let model = Mixture::new(
-        family,
-        vec![1.0 / placed as f64; placed],
-        Parameters { components, shared: vec![1.0] },
-    )?
-    .with_posterior(Posterior::Hard)
-    .with_fixed_weights(true);
+    let model = hard_mixture(components, dim)?;
     let mut points = Points::from_rows(&features.rows, dim)?;
     if let Some(weights) = &sample.weights {
         points = points.with_weights(weights.clone())?;

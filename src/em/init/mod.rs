@@ -5,7 +5,9 @@
 
 mod labels;
 mod subsample;
+mod two_levels;
 
+use labels::MANY_COMPONENTS;
 pub(super) use labels::{Labelled, Wanted, labelled};
 pub(super) use subsample::{POINTS_PER_COMPONENT, Sample, check_counts};
 
@@ -182,14 +184,18 @@ pub fn start<T: Scalar>(
         None => {
             let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
             let mut scales = family.scales();
-            if !matches!(init, Init::KMeansPlusPlus) {
+            if !matches!(init, Init::KMeansPlusPlus) || n_components > MANY_COMPONENTS {
                 scales.truncate(1);
             }
             let mut best: Option<(f64, SuffStats)> = None;
             for features in &scales {
                 let Labelled { sample, labels, placed } =
                     labelled(init, (&**family, features), wanted, source, executor, config, run)?;
-                let stats = labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
+                let mut stats =
+                    labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
+                if n_components > MANY_COMPONENTS {
+                    smooth(&mut stats);
+                }
                 let bound = match scales.len() {
                     1 => 0.0,
                     _ => promise(spec, &stats, &sample, executor, config),
@@ -320,6 +326,25 @@ fn labelled_stats<T: Scalar>(
         }
     }
     stats
+}
+
+/// Adds a few points of the pooled distribution about their own centres to all components: few points of a component tell little
+/// of its spread.
+fn smooth(stats: &mut SuffStats) {
+    const POINTS: f64 = 2.0;
+    let shape = stats.shape();
+    let total: f64 = stats.mass().iter().sum();
+    let mut pooled = vec![0.0; shape.statistics];
+    for c in 0..shape.components {
+        pooled.iter_mut().zip(stats.sums(c)).for_each(|(sum, value)| *sum += value / total);
+    }
+    let growth = 1.0 + POINTS * shape.components as f64 / total;
+    stats.shared_mut().iter_mut().for_each(|sum| *sum *= growth);
+    for c in 0..shape.components {
+        stats.mass_mut()[c] += POINTS;
+        let sums = stats.sums_mut(c).iter_mut();
+        sums.zip(&pooled).for_each(|(sum, mean)| *sum += POINTS * mean);
+    }
 }
 
 /// The mixture that one M-step makes of statistics; components without points are left out.

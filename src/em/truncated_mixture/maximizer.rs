@@ -11,7 +11,7 @@ use crate::monitor::Event;
 use crate::stats::SuffStats;
 use crate::work::Workers;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// A mixture with truncated posteriors, and the settings of its M-step.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Search {
     pub since_neighbours: u64,
     pub since_cells: u64,
     /// Components that were split, and their other halves: the sets of points do not know these yet.
-    pub halves: HashMap<u32, u32>,
+    pub halves: BTreeMap<u32, u32>,
 }
 
 /// What a model file does not hold of the learner.

@@ -35,7 +35,7 @@ use crate::model::{GenerativeModel, Mixture, TruncatedSearch};
 use crate::point_faults::{check_points, first_fault};
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Bytes of points that are visited together in a sweep over all: more make larger groups.
 const WINDOW_BYTES: usize = 256 << 20;
@@ -122,14 +122,14 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             let alive: Vec<bool> = model.weights().iter().map(|&weight| weight > 0.0).collect();
             cells = Some(Cells::new(executor, table, &means, &alive, seed ^ CELLS)?);
         }
-        let improved = |old: &Lists, halves: &HashMap<u32, u32>, seed: u64| {
+        let improved = |old: &Lists, halves: &BTreeMap<u32, u32>, seed: u64| {
             let half = |component: u32| halves.get(&component).copied();
             lists::improve(executor, table, &means, old, &half, width, seed ^ NEIGHBOURS)
         };
         let neighbours = match &cells {
             Some(cells) if no_lists => {
                 let first = lists::neighbours_from(executor, table, &means, cells, width)?;
-                Some(improved(&first, &HashMap::new(), seed)?)
+                Some(improved(&first, &BTreeMap::new(), seed)?)
             }
             _ if lists_due => Some(improved(&search.neighbours, &search.halves, seed)?),
             _ => None,
@@ -155,7 +155,7 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
     ) -> Result<()> {
         let states = self.settings.states;
         let search = &self.maximizer.search;
-        let none = HashMap::new();
+        let none = BTreeMap::new();
         let new: Vec<u32> =
             (0..block.len() as u32).filter(|&row| sets[row as usize * states] == 0).collect();
         if !new.is_empty() {

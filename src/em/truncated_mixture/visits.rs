@@ -8,7 +8,7 @@ use crate::model::mixture::truncated::{ComponentTable, GroupWorkspace, SetSums, 
 use crate::rng;
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Shares of points that are visited before their sums are added to those of all. As many threads can be busy.
 const SHARES: usize = 16;
@@ -40,7 +40,7 @@ pub(super) struct Points<'a, T> {
     /// Seed and number of random candidates of a group.
     pub random: (u64, usize),
     /// Components that were split, and their other halves.
-    pub halves: &'a HashMap<u32, u32>,
+    pub halves: &'a BTreeMap<u32, u32>,
 }
 
 /// Visits points; improves their sets, N × S; adds their statistics to `total` if it is given. Returns the number of logits.

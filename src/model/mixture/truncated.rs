@@ -26,11 +26,6 @@ const POINTS_PER_FLUSH: usize = 4 * TILE;
 /// Columns of a panel that are kept for old members that a list does not hold.
 const SPARE: usize = 16;
 
-/// Responsibilities below this part of the largest are dropped from a set: they are lost in rounding.
-fn cut<T: Scalar>() -> f64 {
-    1.25 * -T::EPSILON.ln()
-}
-
 /// Parameters of all components, each about its own centre, in rows.
 #[derive(Debug)]
 pub(crate) struct ComponentTable<T> {
@@ -44,6 +39,8 @@ pub(crate) struct ComponentTable<T> {
     bias: Vec<f64>,
     /// Centres, C × D; empty if statistics have none.
     centres: Vec<T>,
+    /// Members of a set that lie so far below the best are dropped, in nats: they are lost in rounding.
+    cut: f64,
 }
 
 /// What a visit of points adds up.
@@ -159,7 +156,8 @@ impl Mixture {
         let bias = log_weights.zip(&packings).map(|(log, it)| log - it.log_partition).collect();
         let dim = self.family.dim();
         let rows = RowStatistics::new([own, shared].concat(), dim);
-        ComponentTable { simd, dim, rows, n_own, natural, bias, centres }
+        let cut = -1.25 * T::EPSILON.ln();
+        ComponentTable { simd, dim, rows, n_own, natural, bias, centres, cut }
     }
 
     /// Returns the expected statistics of each component about its own centre, in the rows of its table: as a point, a component
@@ -321,7 +319,7 @@ impl<T: Scalar> ComponentTable<T> {
             );
             let chosen = &mut workspace.chosen[..n * states];
             let values = &mut workspace.values[..n * states];
-            candidates::select(self.simd, logits, width, states, cut::<T>(), chosen, values);
+            candidates::select(self.simd, logits, width, states, self.cut, chosen, values);
             for (member, &place) in sets.iter_mut().zip(&*chosen) {
                 *member = match place {
                     ABSENT => 0,

@@ -1,0 +1,283 @@
+//! Mixtures with truncated posteriors: what must hold of any family, sets and stream.
+
+use crate::common;
+
+use common::{
+    assert_close, clusters, example_family, example_points, families, fit_minibatches, resumed,
+    rounded,
+};
+use entropysum::data::Points;
+use entropysum::em::{self, Config, Init, MixtureSpec, StreamConfig};
+use entropysum::family::registry;
+use entropysum::model::{Mixture, Posterior, TruncatedSearch};
+use entropysum::monitor::{IterRecord, Silent};
+use entropysum::{Executor, Scalar, inference, store};
+
+fn truncated(states: usize, neighbours: usize, random: usize) -> Posterior {
+    let search = TruncatedSearch::default();
+    Posterior::Truncated(search.states(states).neighbours(neighbours).random(random))
+}
+
+/// Fits from a start with few components to others, so that sets have something to find.
+fn fit<T: Scalar>(
+    name: &str,
+    x: &[f64],
+    dim: usize,
+    n_components: usize,
+    posterior: Posterior,
+    threads: usize,
+    max_iter: usize,
+) -> em::Fit<Mixture> {
+    let points = Points::<T>::from_rows(&rounded(x), dim).unwrap();
+    let spec = MixtureSpec::new(example_family(name, dim), n_components)
+        .with_posterior(posterior)
+        .with_init(Init::RandomFromData);
+    let config = Config::default().max_iter(max_iter).tol(0.0).seed(3);
+    em::fit(&spec, &points, &Executor::new(Some(threads)).unwrap(), &config, &mut Silent).unwrap()
+}
+
+/// If sets and lists hold all components, nothing is truncated.
+#[test]
+fn sets_of_all_components_give_the_exact_fit_for_every_family() {
+    let (n, dim, components) = (400, 3, 4);
+    for name in families() {
+        let x = example_points(&*example_family(name, dim), n, 2, 5);
+        let exact = fit::<f64>(name, &x, dim, components, Posterior::Exact, 1, 5);
+        let all = fit::<f64>(name, &x, dim, components, truncated(9, 99, 0), 1, 5);
+        assert_eq!(exact.history.records.len(), all.history.records.len(), "{name}");
+        for (exact, all) in exact.history.records.iter().zip(&all.history.records) {
+            let what = format!("{name} {}", exact.iteration);
+            assert_close(all.lower_bound, exact.lower_bound, 1e-9, &what);
+            assert_close(all.log_likelihood, exact.log_likelihood, 1e-9, &what);
+            assert_close(all.entropy_sum.total(), exact.entropy_sum.total(), 1e-9, &what);
+        }
+    }
+}
+
+/// A set of a single component is a label: hard EM, if all components are tried.
+#[test]
+fn sets_of_a_single_component_give_hard_em() {
+    let x = clusters(1500, 4, 9, 2.0, 4);
+    for name in ["gaussian-spherical", "gaussian-diag", "gaussian-full"] {
+        let hard = fit::<f64>(name, &x, 4, 12, Posterior::Hard, 2, 8);
+        let single = fit::<f64>(name, &x, 4, 12, truncated(1, 12, 0), 2, 8);
+        for (hard, single) in hard.history.records.iter().zip(&single.history.records) {
+            assert_close(single.lower_bound, hard.lower_bound, 1e-10, name);
+            assert_eq!(single.entropy_sum.posterior, 0.0);
+        }
+    }
+}
+
+/// After each M-step the entropy sum is the bound; the next E-step never makes it fall; the log-likelihood is above.
+#[test]
+fn the_entropy_sum_is_the_bound_and_the_bound_never_falls_for_every_family() {
+    let (n, dim, components) = (900, 3, 24);
+    for name in families() {
+        let family = example_family(name, dim);
+        let x = example_points(&*family, n, 6, 8);
+        let fit = fit::<f64>(name, &x, dim, components, truncated(3, 5, 1), 2, 40);
+        let records = &fit.history.records;
+        assert!(records.len() > 10, "{name}");
+        for (record, next) in records.iter().zip(&records[1..]) {
+            let what = format!("{name} {}", record.iteration);
+            assert_close(record.lower_bound, record.entropy_sum.total(), 1e-9, &what);
+            let is_exact = record.events.is_empty();
+            let slack = 1e-9 * record.lower_bound.abs().max(1.0);
+            if is_exact {
+                assert!(record.lower_bound >= record.log_likelihood - slack, "{what}");
+                assert!(next.log_likelihood >= record.lower_bound - slack, "{what}");
+            }
+        }
+        let points = Points::from_rows(&x, dim).unwrap();
+        let exact =
+            inference::score(&fit.model, &points, &Executor::new(Some(2)).unwrap()).unwrap();
+        let last = records.last().unwrap();
+        assert!(exact.log_likelihood >= last.lower_bound - 1e-9, "{name}");
+    }
+}
+
+/// Many components by few candidates end as well as by all of them.
+#[test]
+fn few_candidates_find_what_all_find() {
+    let (dim, components) = (6, 60);
+    let x = clusters(6000, dim, components, 4.0, 21);
+    for name in ["gaussian-spherical", "gaussian-diag"] {
+        let exact = fit::<f64>(name, &x, dim, components, Posterior::Exact, 2, 30);
+        let few = fit::<f64>(name, &x, dim, components, truncated(5, 12, 1), 2, 30);
+        let points = Points::from_rows(&x, dim).unwrap();
+        let executor = Executor::new(Some(2)).unwrap();
+        let score = |model| inference::score(model, &points, &executor).unwrap().log_likelihood;
+        let (exact, few) = (score(&exact.model), score(&few.model));
+        assert!(few > exact - 0.1, "{name}: {few} {exact}");
+    }
+}
+
+fn bits(records: &[IterRecord], model: &Mixture) -> Vec<u64> {
+    let values = records.iter().flat_map(|it| [it.lower_bound, it.log_likelihood]);
+    let theta = model.parameters().components.iter().flatten().copied();
+    values.chain(theta).chain(model.weights().iter().copied()).map(f64::to_bits).collect()
+}
+
+#[test]
+fn the_bits_are_the_same_on_any_number_of_threads() {
+    let x = clusters(9000, 4, 30, 2.0, 6);
+    for name in ["gaussian-diag", "gaussian-tied", "gaussian-full"] {
+        let bits_of = |threads| {
+            let fit = fit::<f32>(name, &x, 4, 40, truncated(3, 8, 2), threads, 6);
+            bits(&fit.history.records, &fit.model)
+        };
+        let one = bits_of(1);
+        assert!(one == bits_of(2) && one == bits_of(7), "{name}");
+    }
+}
+
+#[test]
+fn interrupted_fits_go_on_to_the_same_bits() {
+    let x = clusters(3000, 3, 12, 2.0, 9);
+    let points = Points::<f64>::from_rows(&x, 3).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let family = registry::build("gaussian-diag", 3).unwrap();
+    let spec = MixtureSpec::new(family, 20).with_posterior(truncated(3, 6, 1));
+    let config = Config::default().max_iter(12).tol(0.0);
+    let streams = [None, Some(StreamConfig::default().batch_size(500).epochs(3))];
+    for stream in streams {
+        let whole = match &stream {
+            None => em::fit(&spec, &points, &executor, &config, &mut Silent),
+            Some(stream) => fit_minibatches(&spec, &points, &executor, &config, stream),
+        };
+        let whole = whole.unwrap();
+        let (fits, _) = resumed(&spec, &points, &executor, &config, stream.as_ref(), 3);
+        let expected = bits(&whole.history.records, &whole.model);
+        for fit in fits {
+            assert!(expected == bits(&fit.history.records, &fit.model), "{}", stream.is_some());
+        }
+    }
+}
+
+/// By minibatches the entropy sum is the bound of what is remembered, and the end is near that of batch EM.
+#[test]
+fn minibatches_go_on_from_the_sets_of_their_rows() {
+    let x = clusters(12_000, 4, 20, 5.0, 2);
+    let points = Points::<f64>::from_rows(&x, 4).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let family = registry::build("gaussian-diag", 4).unwrap();
+    let spec = MixtureSpec::new(family, 20).with_posterior(truncated(4, 10, 1));
+    let config = Config::default().max_iter(30);
+    let stream = StreamConfig::default().batch_size(1000).epochs(5);
+    let batch = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
+    let fit = fit_minibatches(&spec, &points, &executor, &config, &stream).unwrap();
+    for record in &fit.history.records {
+        assert!(record.gap().abs() < 1e-9, "{}", record.gap());
+    }
+    let score = |model| inference::score(model, &points, &executor).unwrap().log_likelihood;
+    let (batch, stream) = (score(&batch.model), score(&fit.model));
+    assert!(stream > batch - 0.1, "{stream} {batch}");
+}
+
+/// Components that lose their points are split from others, and found there.
+#[test]
+fn components_without_points_come_to_use() {
+    // A third of the components start on a few far points, which one of them takes.
+    let mut x = clusters(4000, 2, 30, 6.0, 3);
+    x[..40].iter_mut().for_each(|x| *x = 500.0 + *x);
+    let fit = fit::<f64>("gaussian-spherical", &x, 2, 60, truncated(3, 8, 1), 2, 60);
+    assert!(fit.model.n_components() >= 55, "{}", fit.model.n_components());
+    let n = x.len() as f64 / 2.0;
+    let used = fit.model.weights().iter().filter(|&&weight| weight * n > 1.0).count();
+    assert!(used >= 50, "{used}");
+}
+
+#[test]
+fn weights_count_as_repeated_points_and_missing_values_are_left_out() {
+    let x = clusters(600, 3, 6, 3.0, 17);
+    let start = fit::<f64>("gaussian-diag", &x, 3, 9, Posterior::Exact, 1, 3).model;
+    let executor = Executor::new(Some(2)).unwrap();
+    let config = Config::default().max_iter(8).tol(0.0);
+    let spec = MixtureSpec::from_model(start).with_posterior(truncated(3, 5, 0));
+    let weights: Vec<f64> = (0..600).map(|i| f64::from(i % 3)).collect();
+    let repeated: Vec<f64> = (0..600)
+        .flat_map(|i| std::iter::repeat_n(&x[3 * i..3 * i + 3], i % 3))
+        .flatten()
+        .copied()
+        .collect();
+    let weighted = Points::from_rows(&x, 3).unwrap().with_weights(weights).unwrap();
+    let repeated = Points::from_rows(&repeated, 3).unwrap();
+    let last = |points: &Points<'_, f64>, spec: &MixtureSpec| {
+        let fit = em::fit(spec, points, &executor, &config, &mut Silent).unwrap();
+        fit.last().unwrap().lower_bound
+    };
+    // Sets may differ, since points of weight 0 bring candidates of their own.
+    assert_close(last(&weighted, &spec), last(&repeated, &spec), 1e-3, "weights");
+
+    let mut holes = x.clone();
+    holes.iter_mut().step_by(7).for_each(|x| *x = f64::NAN);
+    let holes = Points::from_rows(&holes, 3).unwrap();
+    let spec = spec.ignoring_missing().unwrap();
+    let all = spec.clone().with_posterior(truncated(9, 9, 0));
+    let exact = spec.clone().with_posterior(Posterior::Exact);
+    assert_close(last(&holes, &all), last(&holes, &exact), 1e-10, "missing values");
+    let few = em::fit(&spec, &holes, &executor, &config, &mut Silent).unwrap();
+    assert!(few.last().unwrap().gap().abs() < 1e-10);
+}
+
+#[test]
+fn models_keep_their_search_and_settings_are_checked() {
+    let x = clusters(300, 2, 3, 3.0, 1);
+    let posterior = truncated(2, 4, 3);
+    let model = fit::<f64>("gaussian-full", &x, 2, 5, posterior, 1, 2).model;
+    assert_eq!(model.posterior(), posterior);
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["m.json", "m.safetensors"] {
+        let path = folder.path().join(name);
+        store::save(&path, &model.clone().into()).unwrap();
+        let store::Model::Mixture(loaded) = store::load(&path).unwrap() else { panic!() };
+        assert_eq!(loaded.posterior(), posterior);
+    }
+    let points = Points::<f64>::from_rows(&x, 2).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    let config = Config::default();
+    let family = registry::build("gaussian-full", 2).unwrap();
+    let refused = |posterior: Posterior, components: usize| {
+        let spec = MixtureSpec::new(family.clone(), components).with_posterior(posterior);
+        em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap_err().to_string()
+    };
+    assert!(refused(truncated(0, 4, 1), 3).contains("states"));
+    assert!(refused(truncated(2, 0, 1), 3).contains("neighbours"));
+    assert!(refused(truncated(2, 4, 1), 301).contains("fewer than the 301 components"));
+    // A model alone cannot say which sets its points have.
+    let refused = em::fit(&model, &points, &executor, &config, &mut Silent).unwrap_err();
+    assert!(refused.to_string().contains("MixtureSpec::from_model"), "{refused}");
+}
+
+#[test]
+fn degenerate_points_end_no_fit() {
+    let cases: [(Vec<f64>, usize, usize); 3] = [
+        (vec![3.0; 200], 2, 4),                                // all equal
+        ((0..300).map(|i| f64::from(i % 7)).collect(), 1, 20), // one dimension, few values
+        (clusters(50, 3, 2, 1.0, 4), 3, 50),                   // as many components as points
+    ];
+    for (x, dim, components) in cases {
+        let fit = fit::<f64>("gaussian-diag", &x, dim, components, truncated(3, 4, 1), 2, 20);
+        assert!(fit.last().unwrap().lower_bound.is_finite());
+    }
+}
+
+#[test]
+fn a_point_that_is_no_number_is_named() {
+    let mut x = clusters(500, 2, 3, 3.0, 1);
+    x[2 * 123 + 1] = f64::NAN;
+    let points = Points::<f64>::from_rows(&x, 2).unwrap();
+    let start =
+        fit::<f64>("gaussian-full", &clusters(500, 2, 3, 3.0, 1), 2, 5, truncated(2, 4, 1), 1, 2);
+    let executor = Executor::new(Some(2)).unwrap();
+    let spec = MixtureSpec::from_model(start.model);
+    for stream in [None, Some(StreamConfig::default().batch_size(100))] {
+        let config = Config::default();
+        let fault = match &stream {
+            None => em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap_err(),
+            Some(it) => fit_minibatches(&spec, &points, &executor, &config, it).unwrap_err(),
+        };
+        let text = fault.to_string();
+        assert!(text.contains("row 123") && text.contains("column 1"), "{text}");
+    }
+}

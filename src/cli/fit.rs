@@ -103,7 +103,8 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let schema = columns.as_ref().and_then(Columns::schema);
     let mut failures = save(args, &fit, schema.as_ref());
     // A closing pass over a stream would double the cost of a single epoch; 'score' does it.
-    let is_scored = stream.is_none();
+    // So would a pass over all components where each point has seen few.
+    let is_scored = stream.is_none() && fit.truncation_loss.is_none();
     let scored = labelled.as_deref().unwrap_or(&*fit.model);
     let score = is_scored.then(|| prepared.score(scored, executor)).transpose();
     let unlabelled = points.labels.as_ref().map(|labels| labels.points(source));

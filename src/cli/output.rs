@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::expert::{is_product, parse_product};
 use crate::inference::Score;
-use crate::monitor::{Minibatch, Monitor, StopReason};
+use crate::monitor::{Minibatch, Monitor, StopReason, TruncationLoss};
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -132,6 +132,18 @@ impl FitReport<'_> {
             tell("points_seen", last.points_seen.into());
         }
         tell("log_likelihood", score.map(|score| score.log_likelihood).into());
+        if let Some(loss) = self.fit.truncation_loss {
+            let TruncationLoss { loss, standard_error, log_likelihood, n_points, .. } = loss;
+            tell(
+                "truncation",
+                json!({
+                    "loss": loss,
+                    "standard_error": standard_error,
+                    "n_points": n_points,
+                    "log_likelihood": log_likelihood,
+                }),
+            );
+        }
         if model.scores_are_bounds() {
             tell("log_likelihood_is_lower_bound", true.into());
         }
@@ -204,6 +216,15 @@ impl FitReport<'_> {
             let text = format!("{log_prior:.6} per point; no other value of this report holds it");
             lines.push(("log-prior", text));
             lines.push(("gap", format!("{:.1e}, from the prior", last.gap())));
+        }
+        if let Some(loss) = self.fit.truncation_loss {
+            let TruncationLoss { loss, standard_error, n_points, .. } = loss;
+            lines.push((
+                "truncation",
+                format!(
+                    "the log-likelihood is {loss:.2e} ± {standard_error:.0e} above the bound (a sample of {n_points} points)"
+                ),
+            ));
         }
         if let Some(half) = last.gap_halves {
             lines.push(("gap", format!("{:.1e} (prior), {:.1e} (noise)", half.prior, half.noise)));

@@ -13,7 +13,7 @@ use crate::data::shuffle::{
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
-use crate::monitor::{Event, History, IterRecord, Minibatch, Observer, StopReason};
+use crate::monitor::{Event, History, IterRecord, Minibatch, Observer, StopReason, TruncationLoss};
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -39,6 +39,8 @@ pub struct Fit<M> {
     /// Part of the components that took whitened differences in place of packed products, over all E-steps: these are narrow, and
     /// far from the centre of the points. `None` if the model has no such choice.
     pub whitened_share: Option<f64>,
+    /// How far the bound is below the log-likelihood, if posteriors were truncated to sets of components.
+    pub truncation_loss: Option<TruncationLoss>,
     /// Why the last checkpoint could not be saved, if it could not. Then no other process can go on from where the fit ended.
     pub checkpoint_fault: Option<String>,
     /// Wall-clock seconds.
@@ -66,6 +68,7 @@ impl<M> Fit<M> {
             discarded: self.discarded,
             floored: self.floored,
             whitened_share: self.whitened_share,
+            truncation_loss: self.truncation_loss,
             checkpoint_fault: self.checkpoint_fault,
             seconds: self.seconds,
         }
@@ -221,6 +224,9 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let ended = self.phases();
         self.save();
         let reason = ended?;
+        // A fit that was stopped in the middle of reading can read no more.
+        let Setting { points, executor, .. } = self.setting;
+        let truncation_loss = self.learner.truncation_loss(points, executor).unwrap_or(None);
         let (lines, rows) = (self.setting.points.skipped(), self.progress.skipped);
         self.progress.warnings.extend(skipped(lines, rows));
         if let Some(more) = self.progress.repaired.checked_sub(REPAIRS_TOLD).filter(|&it| it > 0) {
@@ -245,6 +251,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             discarded,
             floored,
             whitened_share: self.learner.whitened_share(),
+            truncation_loss,
             checkpoint_fault: self.checkpoint_fault,
             seconds,
         })

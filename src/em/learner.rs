@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
 use crate::model::EntropySum;
-use crate::monitor::{Event, GapHalves};
+use crate::monitor::{Event, GapHalves, TruncationLoss};
 use crate::scalar::Scalar;
 use crate::work::Workers;
 use serde::Serialize;
@@ -263,6 +263,19 @@ pub trait Learner<T: Scalar> {
     /// Returns [`Fit::whitened_share`](super::Fit::whitened_share).
     fn whitened_share(&self) -> Option<f64> {
         None
+    }
+
+    /// Measures at the end of a fit how far the bound of truncated posteriors is below the log-likelihood; `None` if the bound is
+    /// not of this kind.
+    ///
+    /// # Errors
+    /// Those of reading.
+    fn truncation_loss(
+        &mut self,
+        _points: &dyn DataSource<T>,
+        _executor: &Executor,
+    ) -> Result<Option<TruncationLoss>> {
+        Ok(None)
     }
 
     /// Returns what the learner remembers of each row between visits, if it does, brought up to date.

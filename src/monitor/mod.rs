@@ -89,6 +89,22 @@ pub struct Minibatch {
     pub audit: f64,
 }
 
+/// Says how far the bound of truncated posteriors is below the log-likelihood, from a sample of the points.
+///
+/// `L - F = -1/N Σ_n ln Q_n`, with `Q_n` the exact posterior mass of the set of a point; nats per point.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TruncationLoss {
+    /// Mean of `-ln Q_n` over the sample, in nats.
+    pub loss: f64,
+    /// Standard error of the mean, in nats.
+    pub standard_error: f64,
+    /// Mean exact log-likelihood of the sample, in nats.
+    pub log_likelihood: f64,
+    /// Points of the sample.
+    pub n_points: u64,
+}
+
 impl Minibatch {
     /// Counts each of `distinct` points once: points that are seen again tell nothing new of those that are still to come.
     pub(crate) fn without_repeats(mut self, distinct: f64) -> Self {

@@ -28,7 +28,8 @@ fn fit<T: Scalar>(
     threads: usize,
     max_iter: usize,
 ) -> em::Fit<Mixture> {
-    let points = Points::<T>::from_rows(&rounded(x), dim).unwrap();
+    let x: Vec<T> = rounded(x);
+    let points = Points::from_rows(&x, dim).unwrap();
     let spec = MixtureSpec::new(example_family(name, dim), n_components)
         .with_posterior(posterior)
         .with_init(Init::RandomFromData);
@@ -71,11 +72,12 @@ fn sets_of_a_single_component_give_hard_em() {
 /// After each M-step the entropy sum is the bound; the next E-step never makes it fall; the log-likelihood is above.
 #[test]
 fn the_entropy_sum_is_the_bound_and_the_bound_never_falls_for_every_family() {
-    let (n, dim, components) = (900, 3, 24);
+    // Components of less than a hundredth of a point keep their parameters, and leave a gap.
+    let (n, dim, components) = (900, 3, 10);
     for name in families() {
         let family = example_family(name, dim);
         let x = example_points(&*family, n, 6, 8);
-        let fit = fit::<f64>(name, &x, dim, components, truncated(3, 5, 1), 2, 40);
+        let fit = fit::<f64>(name, &x, dim, components, truncated(2, 4, 1), 2, 40);
         let records = &fit.history.records;
         assert!(records.len() > 10, "{name}");
         for (record, next) in records.iter().zip(&records[1..]) {
@@ -100,12 +102,17 @@ fn the_entropy_sum_is_the_bound_and_the_bound_never_falls_for_every_family() {
 #[test]
 fn few_candidates_find_what_all_find() {
     let (dim, components) = (6, 60);
-    let x = clusters(6000, dim, components, 4.0, 21);
+    let x = clusters(6000, dim, components, 1.5, 21);
+    let points = Points::from_rows(&x, dim).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
     for name in ["gaussian-spherical", "gaussian-diag"] {
-        let exact = fit::<f64>(name, &x, dim, components, Posterior::Exact, 2, 30);
-        let few = fit::<f64>(name, &x, dim, components, truncated(5, 12, 1), 2, 30);
-        let points = Points::from_rows(&x, dim).unwrap();
-        let executor = Executor::new(Some(2)).unwrap();
+        let fit = |posterior| {
+            let family = registry::build(name, dim).unwrap();
+            let spec = MixtureSpec::new(family, components).with_posterior(posterior);
+            let config = Config::default().max_iter(30).tol(0.0);
+            em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap()
+        };
+        let (exact, few) = (fit(Posterior::Exact), fit(truncated(6, 16, 1)));
         let score = |model| inference::score(model, &points, &executor).unwrap().log_likelihood;
         let (exact, few) = (score(&exact.model), score(&few.model));
         assert!(few > exact - 0.1, "{name}: {few} {exact}");
@@ -229,8 +236,8 @@ fn models_keep_their_search_and_settings_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["m.json", "m.safetensors"] {
         let path = folder.path().join(name);
-        store::save(&path, &model.clone().into()).unwrap();
-        let store::Model::Mixture(loaded) = store::load(&path).unwrap() else { panic!() };
+        store::save(&path, &model).unwrap();
+        let loaded: Mixture = store::load(&path).unwrap();
         assert_eq!(loaded.posterior(), posterior);
     }
     let points = Points::<f64>::from_rows(&x, 2).unwrap();

@@ -9,9 +9,11 @@
 //! | `mod.rs` | the learner: sets of the points, windows, minibatches |
 //! | `maximizer.rs` | the mixture, and what the search knows |
 //! | `lists.rs` | neighbours of components, cells of components |
+//! | `loss.rs` | what the sets leave out, measured on a sample |
 //! | `visits.rs` | groups of points in shares, and their sums in order |
 
 mod lists;
+mod loss;
 mod maximizer;
 mod visits;
 
@@ -30,8 +32,9 @@ use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::{Domain, Regularization};
 use crate::kernels::statistics::{self, Tile};
-use crate::model::mixture::truncated::ComponentTable;
+use crate::model::mixture::truncated::{ComponentTable, Visit};
 use crate::model::{GenerativeModel, Mixture, TruncatedSearch};
+use crate::monitor::TruncationLoss;
 use crate::point_faults::{check_points, first_fault};
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
@@ -386,6 +389,48 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
     ) -> Result<f64> {
         let bound = search(model, self.settings, points, executor, self.seed)?;
         Ok(bound.log_evidence() / bound.total_weight())
+    }
+
+    fn truncation_loss(
+        &mut self,
+        points: &dyn DataSource<T>,
+        executor: &Executor,
+    ) -> Result<Option<TruncationLoss>> {
+        if self.is_torn || self.maximizer.search.steps == 0 {
+            return Ok(None);
+        }
+        self.sets.put_back()?;
+        let rows = loss::rows_of_a_sample(points.len(), self.seed);
+        let values = loss::read_rows(points, &rows)?;
+        let (width, states) = (self.sets.width(), self.settings.states);
+        let mut words = vec![0; rows.len() * width];
+        for (&row, words) in rows.iter().zip(words.chunks_exact_mut(width)) {
+            self.sets.memory().read(row..row + 1, words)?;
+        }
+        let mut sets = Vec::new();
+        unpack(&words, states, &mut sets);
+        let table = self.maximizer.model().component_table(executor.simd());
+        // Point by point, for the evidence of each: what the next E-step would find.
+        let (mut workspace, mut sums) = (table.workspace(), table.new_sums());
+        let mut among_sets = Vec::with_capacity(rows.len());
+        for (point, set) in values.chunks_exact(points.dim()).zip(sets.chunks_exact_mut(states)) {
+            sums.clear();
+            let leader = set[0].max(1) - 1;
+            let members = self.maximizer.search.neighbours.members(leader).iter().copied();
+            table.begin_group(leader, members, &mut workspace);
+            let block = Block::from_rows(point, points.dim())?;
+            let visit = Visit { block, rows: &[0], sets: set, states };
+            table.visit(visit, &|_| None, &mut workspace, Some(&mut sums));
+            among_sets.push(sums.log_evidence);
+        }
+        let measure = self.maximizer.model().family().log_base_measure();
+        if !measure.is_one() {
+            for (point, evidence) in values.chunks_exact(points.dim()).zip(&mut among_sets) {
+                let point = data::memory::Points::from_rows(point, points.dim())?;
+                *evidence += self.sum_of_base_measure(&point, executor)?;
+            }
+        }
+        loss::loss_of(&self.maximizer, &values, &among_sets, executor).map(Some)
     }
 
     fn rows(&mut self) -> Result<Option<&mut RowMemory>> {

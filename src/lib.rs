@@ -207,6 +207,7 @@
 //! | gap `F - entropy sum` where the M-step is not exact | [`IterRecord::gap`] | `a_ridge_leaves_the_known_gap` |
 //! | sandwich `L(Θ_t) ≤ entropy sum ≤ L(Θ_{t+1})` | [`IterRecord`] | `entropy_sums_stand_between_log_likelihoods_in_every_iteration` |
 //! | gain `Δ = KL(π'‖π) + Σ_c π'_c KL(p'_c‖p_c)` | [`IterRecord::delta`] | `delta_is_the_divergence_of_the_step` |
+//! | truncated posteriors: very many components | [`Posterior::Truncated`] | `the_entropy_sum_is_the_bound_and_the_bound_never_falls_for_every_family` (`tests/suite/truncated_mixtures.rs`) |
 //! | hard posteriors: k-means | [`Posterior::Hard`] | `hard_em_with_equal_weights_is_k_means` (`tests/suite/golden.rs`) |
 //! | the surrogate of stepwise EM is the entropy sum, at every step | [`Stepwise`](expert::em::Stepwise) | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/suite/streaming.rs`) |
 //! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/suite/mfa.rs`) |

@@ -65,6 +65,8 @@ mod selected;
 mod spool;
 #[cfg(feature = "files")]
 pub(crate) mod text;
+#[cfg(feature = "files")]
+mod vecs;
 
 #[cfg(feature = "cli")]
 pub(crate) use selected::without_column;
@@ -85,6 +87,7 @@ pub use {
     npy::{NpyFile, NpyWriter, Number},
     open::{Format, OpenOptions, expand, open, open_all},
     text::Lines,
+    vecs::VectorsFile,
 };
 
 use crate::block::{Block, BlockBuf};

@@ -6,7 +6,8 @@ use super::shuffle::BadRows;
 use super::spool::Room;
 use super::table::{Columns, TableOptions};
 use super::{
-    DataSource, Dtype, compressed, concat, load, mtx, npy, npz, positioned, raw, text, weights,
+    DataSource, Dtype, compressed, concat, load, mtx, npy, npz, positioned, raw, text, vecs,
+    weights,
 };
 use crate::error::{DataError, Error, Result};
 use crate::scalar::Scalar;
@@ -23,6 +24,8 @@ pub enum Format {
     Npz,
     /// Matrix Market coordinates, `.mtx`.
     Mtx,
+    /// Vectors after their dimension each, as `.fvecs`, `.bvecs` and `.ivecs` hold them.
+    Vecs,
     /// Values separated by commas, semicolons, tabs or white space.
     Text,
     /// Headerless little-endian numbers.
@@ -39,12 +42,13 @@ impl FromStr for Format {
             "npy" => Ok(Self::Npy),
             "npz" => Ok(Self::Npz),
             "mtx" => Ok(Self::Mtx),
+            "vecs" => Ok(Self::Vecs),
             "text" => Ok(Self::Text),
             "raw" => Ok(Self::Raw),
             "parquet" => Ok(Self::Parquet),
             _ => {
                 let message = format!(
-                    "unknown format {name:?}, expected npy, npz, mtx, text, raw or parquet"
+                    "unknown format {name:?}, expected npy, npz, mtx, vecs, text, raw or parquet"
                 );
                 Err(Error::Config(message))
             }
@@ -100,7 +104,7 @@ impl OpenOptions {
 /// Opens a file of points.
 ///
 /// The format is the one asked for, else what the extension says (`.npy`; sparse `.npz` and `.mtx`; `.csv`, `.tsv`, `.txt`, `.dat`, ...;
-/// `.bin`, `.raw`, `.f32`, `.f64`), else raw if `raw` is given, else what the first bytes say.
+/// `.fvecs`, `.bvecs`, `.ivecs`; `.bin`, `.raw`, `.f32`, `.f64`), else raw if `raw` is given, else what the first bytes say.
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be opened; [`DataError`] if it is not what its format expects;
@@ -209,6 +213,14 @@ fn open_one<T: Scalar>(
         (Format::Npy, _) => Box::new(npy::NpyFile::open(path)?),
         (Format::Npz, _) => Box::new(npz::read_npz::<T>(path)?),
         (Format::Mtx, _) => Box::new(mtx::read_mtx::<T>(path)?),
+        (Format::Vecs, _) => {
+            let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            let dtype = vecs::VectorsFile::dtype_of(&extension);
+            let Some(dtype) = dtype else {
+                return refuse("the extension tells the type: expected .fvecs, .bvecs or .ivecs");
+            };
+            Box::new(vecs::VectorsFile::open(path, dtype)?)
+        }
         (Format::Text, _) => text::open_text(path, options, room)?,
         (Format::Parquet, _) => open_parquet(path, options, room)?,
         (Format::Raw, Some((dtype, dim))) => Box::new(raw::RawFile::open(path, dtype, dim)?),
@@ -252,7 +264,8 @@ fn detect_format(path: &Path, raw: bool) -> Result<Format> {
     // Points that can be read in any order are not compressed; text is unpacked when it is opened.
     if inner.as_os_str() != path.file_name().unwrap_or_default() {
         return match extension.as_str() {
-            "npy" | "npz" | "parquet" | "bin" | "raw" | "f32" | "f64" => Err(DataError::new(
+            "npy" | "npz" | "parquet" | "bin" | "raw" | "f32" | "f64" | "fvecs" | "bvecs"
+            | "ivecs" => Err(DataError::new(
                 path.display().to_string(),
                 "compressed numbers cannot be read in any order: unpack the file",
             )
@@ -265,6 +278,7 @@ fn detect_format(path: &Path, raw: bool) -> Result<Format> {
         "csv" | "tsv" => return Ok(Format::Text),
         "npz" => return Ok(Format::Npz),
         "mtx" => return Ok(Format::Mtx),
+        "fvecs" | "bvecs" | "ivecs" => return Ok(Format::Vecs),
         "parquet" => return Ok(Format::Parquet),
         // The names of numbers without a header, and those that say nothing.
         _ if raw => return Ok(Format::Raw),

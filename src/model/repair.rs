@@ -24,6 +24,9 @@ pub(super) trait Repairable {
     /// Returns the contribution of each component to prior and observable entropy. The donor of a split has the largest.
     fn entropy_contributions(&self) -> Vec<f64>;
 
+    /// Returns the same of a single component.
+    fn entropy_contribution(&self, component: usize) -> f64;
+
     /// Splits `donor` into two halves, `component` and `donor`. Returns false if that is impossible.
     fn split(&mut self, donor: usize, component: usize) -> bool;
 }
@@ -66,13 +69,16 @@ pub(super) fn split_or_discard(
     let points = points_per_mass(stats);
     let n_components = stats.shape().components;
     let mut events = Vec::new();
+    let mut contributions = Vec::new();
     for c in 0..n_components {
         let n = stats.mass()[c] * points;
         if model.discarded_mut()[c] || model.is_held(c) || n >= DEAD_POINTS {
             continue;
         }
-        let contributions = model.entropy_contributions();
-        let donor = (0..n_components)
+        if contributions.is_empty() && *splits_left > 0 {
+            contributions = model.entropy_contributions();
+        }
+        let donor = (0..if *splits_left > 0 { n_components } else { 0 })
             .filter(|&d| {
                 d != c
                     && !model.is_held(d)
@@ -80,13 +86,16 @@ pub(super) fn split_or_discard(
                     && stats.mass()[d] * points >= 2.0
             })
             .max_by(|&a, &b| contributions[a].total_cmp(&contributions[b]));
-        if let Some(donor) = donor.filter(|_| *splits_left > 0)
+        if let Some(donor) = donor
             && model.split(donor, c)
         {
             let weights = model.weights_mut();
             let weight = (weights[donor] + weights[c]) / 2.0;
             weights[donor] = weight;
             weights[c] = weight;
+            for half in [donor, c] {
+                contributions[half] = model.entropy_contribution(half);
+            }
             *splits_left -= 1;
             events.push(Event::Split { component: c, donor });
             continue;

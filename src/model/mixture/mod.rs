@@ -534,6 +534,14 @@ impl Repairable for Mixture {
         self.entropy_contributions()
     }
 
+    fn entropy_contribution(&self, component: usize) -> f64 {
+        let Parameters { components, shared } = &self.parameters;
+        let own =
+            Parameters { components: vec![components[component].clone()], shared: shared.clone() };
+        let weight = &self.weights[component..=component];
+        repair::entropy_contributions(weight, &self.family.pseudo_entropies(&own))[0]
+    }
+
     fn split(&mut self, donor: usize, component: usize) -> bool {
         let mut halves = [Vec::new(), Vec::new()];
         let [first, second] = &mut halves;

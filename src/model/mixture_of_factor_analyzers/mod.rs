@@ -274,9 +274,6 @@ impl MixtureOfFactorAnalyzers {
 
     /// Computes the contribution `π_c (H[p(x | c)] - ln π_c)` of each component to the entropies, `H[p(x | c)] = ½ ln|2πe (W_c W_c' + Ψ_c)|`, in nats.
     pub fn entropy_contributions(&self) -> Vec<f64> {
-        let entropy = |component: &Component| {
-            0.5 * (factorized(component).log_det_2pi + component.mean.len() as f64)
-        };
         let entropies: Vec<f64> = self.components.iter().map(entropy).collect();
         repair::entropy_contributions(&self.weights, &entropies)
     }
@@ -490,6 +487,11 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     }
 }
 
+/// Returns the entropy of a component, in nats.
+fn entropy(component: &Component) -> f64 {
+    0.5 * (factorized(component).log_det_2pi + component.mean.len() as f64)
+}
+
 impl Repairable for MixtureOfFactorAnalyzers {
     fn weights_mut(&mut self) -> &mut [f64] {
         &mut self.weights
@@ -505,6 +507,11 @@ impl Repairable for MixtureOfFactorAnalyzers {
 
     fn entropy_contributions(&self) -> Vec<f64> {
         self.entropy_contributions()
+    }
+
+    fn entropy_contribution(&self, component: usize) -> f64 {
+        let weight = &self.weights[component..=component];
+        repair::entropy_contributions(weight, &[entropy(&self.components[component])])[0]
     }
 
     /// Puts the halves at the means of the two halves of the donor, cut across its longest axis.

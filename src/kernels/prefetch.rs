@@ -44,14 +44,29 @@ impl Ahead {
             return;
         }
         self.credit -= self.steps;
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: SSE is part of every x86-64, and a prefetch of any address neither faults nor changes what a program computes.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.next.cast());
-        }
+        fetch(self.next);
         self.next = self.next.wrapping_add(CACHE_LINE);
     }
+}
+
+/// Asks for all cache lines of values that will be read soon.
+#[inline(always)]
+pub fn fetch_values<T>(values: &[T]) {
+    let first = values.as_ptr().cast::<u8>();
+    (0..size_of_val(values)).step_by(CACHE_LINE).for_each(|at| fetch(first.wrapping_add(at)));
+}
+
+/// Asks for a cache line, and does not wait for it.
+#[inline(always)]
+fn fetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of every x86-64, and a prefetch of any address neither faults nor changes what a program computes.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 #[cfg(test)]

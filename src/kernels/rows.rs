@@ -95,6 +95,31 @@ impl RowStatistics {
         self.statistics.len()
     }
 
+    /// Tells whether each row begins with the values of the point itself.
+    pub fn begin_with_values(&self) -> bool {
+        self.runs.first() == Some(&Run::Values { at: 0, first: 0, count: self.dim })
+    }
+
+    /// Evaluates all statistics of points whose values stand at the beginning of their rows, and stay there.
+    ///
+    /// # Shapes
+    /// `out: B × L`, one row a point.
+    ///
+    /// # Panics
+    /// If rows do not [begin with the values](Self::begin_with_values).
+    pub fn evaluate_after_values<T: Scalar>(&self, simd: Simd, out: &mut [T]) {
+        assert!(self.begin_with_values(), "rows begin with the values");
+        simd.run(EvaluateAfterValues { rows: self, out });
+        if !self.others.is_empty() {
+            let values = out.chunks_exact(self.len()).flat_map(|row| &row[..self.dim]);
+            let points: Vec<T> = values.copied().collect();
+            self.evaluate_others(simd, &points, out);
+        }
+        if self.observed.is_some() {
+            clear_missing(out);
+        }
+    }
+
     /// Evaluates all statistics of points, about the centre that the points are taken about.
     ///
     /// # Shapes
@@ -295,6 +320,31 @@ impl<T: Scalar> Kernel for LogitsOf<'_, T> {
 }
 
 impl Run {
+    /// Evaluates the run for a point. `out` holds the statistics from number `begin` on.
+    #[inline(always)]
+    fn evaluate<T: Scalar, M: MulAdd>(self, point: &[T], out: &mut [T], begin: usize) {
+        match self {
+            Self::Values { at, first, count } => {
+                out[at - begin..][..count].copy_from_slice(&point[first..first + count]);
+            }
+            Self::Squares { at, first, count, .. } => {
+                let values = &point[first..first + count];
+                for (t, &x) in out[at - begin..][..count].iter_mut().zip(values) {
+                    *t = x * x;
+                }
+            }
+            Self::Norm { at, first, count, .. } => {
+                out[at - begin] = squared_norm::<T, M>(&point[first..first + count]);
+            }
+            Self::Products { at, i, first, count, .. } => {
+                let (x, values) = (point[i], &point[first..first + count]);
+                for (t, &y) in out[at - begin..][..count].iter_mut().zip(values) {
+                    *t = x * y;
+                }
+            }
+        }
+    }
+
     /// Returns both as one run, if the next follows.
     fn joined(self, next: Self) -> Option<Self> {
         match (self, next) {
@@ -333,28 +383,25 @@ impl<T: Scalar> Kernel for EvaluateRows<'_, T> {
     fn run<M: MulAdd>(self) {
         let points = self.points.chunks_exact(self.rows.dim);
         for (point, out) in points.zip(self.out.chunks_exact_mut(self.rows.len())) {
-            for run in &self.rows.runs {
-                match *run {
-                    Run::Values { at, first, count } => {
-                        out[at..at + count].copy_from_slice(&point[first..first + count]);
-                    }
-                    Run::Squares { at, first, count, .. } => {
-                        let values = &point[first..first + count];
-                        for (t, &x) in out[at..at + count].iter_mut().zip(values) {
-                            *t = x * x;
-                        }
-                    }
-                    Run::Norm { at, first, count, .. } => {
-                        out[at] = squared_norm::<T, M>(&point[first..first + count]);
-                    }
-                    Run::Products { at, i, first, count, .. } => {
-                        let (x, values) = (point[i], &point[first..first + count]);
-                        for (t, &y) in out[at..at + count].iter_mut().zip(values) {
-                            *t = x * y;
-                        }
-                    }
-                }
-            }
+            self.rows.runs.iter().for_each(|run| run.evaluate::<T, M>(point, out, 0));
+        }
+    }
+}
+
+struct EvaluateAfterValues<'a, T> {
+    rows: &'a RowStatistics,
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> Kernel for EvaluateAfterValues<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: MulAdd>(self) {
+        let dim = self.rows.dim;
+        for row in self.out.chunks_exact_mut(self.rows.len()) {
+            let (point, out) = row.split_at_mut(dim);
+            self.rows.runs[1..].iter().for_each(|run| run.evaluate::<T, M>(point, out, dim));
         }
     }
 }
@@ -559,6 +606,14 @@ mod tests {
             for (_, simd) in Simd::available() {
                 let mut evaluated = vec![0.0; n * len];
                 rows.evaluate(simd, &points, &mut evaluated);
+                if rows.begin_with_values() {
+                    let mut again = vec![9.0; n * len];
+                    for (row, point) in again.chunks_mut(len).zip(points.chunks(dim)) {
+                        row[..dim].copy_from_slice(point);
+                    }
+                    rows.evaluate_after_values(simd, &mut again);
+                    assert_eq!(again, evaluated);
+                }
                 for (row, expected) in evaluated.chunks(len).zip(&about) {
                     for (found, expected) in row.iter().zip(expected) {
                         assert!((found - expected).abs() < 1e-14, "{statistics:?}");

@@ -162,10 +162,12 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         let new: Vec<u32> =
             (0..block.len() as u32).filter(|&row| sets[row as usize * states] == 0).collect();
         if !new.is_empty() {
-            let new_block = gathered(block, &new);
-            let (values, weights) = &new_block;
-            let points = faer::MatRef::from_row_major_slice(values, new.len(), block.dim());
-            let block = Block { points, sparse: None, weights: weights.as_deref(), first: 0 };
+            let copied = (new.len() < block.len()).then(|| gathered(block, &new));
+            let new_block = copied.as_ref().map(|(values, weights)| {
+                let points = faer::MatRef::from_row_major_slice(values, new.len(), block.dim());
+                Block { points, sparse: None, weights: weights.as_deref(), first: 0 }
+            });
+            let block = new_block.unwrap_or(block);
             let mut cells = vec![0; new.len()];
             let all = vec![0; new.len()];
             let (lists, shares) = (&search.cells.pivots, &mut self.shares);

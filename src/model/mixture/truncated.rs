@@ -12,6 +12,7 @@ use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::kernels::candidates::{self, ABSENT, padded_width};
 use crate::kernels::dispatch::Simd;
+use crate::kernels::prefetch::fetch_values;
 use crate::kernels::rows::RowStatistics;
 use crate::model::GenerativeModel;
 use crate::scalar::Scalar;
@@ -22,6 +23,9 @@ const TILE: usize = 48;
 
 /// Points after which sums in working precision go to those in `f64`.
 const POINTS_PER_FLUSH: usize = 4 * TILE;
+
+/// Points that are asked for before they are read.
+const AHEAD: usize = 8;
 
 /// Columns of a panel that are kept for old members that a list does not hold.
 const SPARE: usize = 16;
@@ -291,6 +295,7 @@ impl<T: Scalar> ComponentTable<T> {
         workspace.chosen.resize(TILE * states, ABSENT);
         workspace.values.resize(TILE * states, T::ZERO);
         workspace.scratch.resize(TILE * states, T::ZERO);
+        let mut later = rows;
         for (rows, sets) in rows.chunks(TILE).zip(sets.chunks_mut(TILE * states)) {
             let packed = workspace.candidates.len();
             let old = sets.iter().filter(|&&member| member > 0).map(|member| member - 1);
@@ -305,6 +310,14 @@ impl<T: Scalar> ComponentTable<T> {
                 self.pack(packed, workspace);
             }
             self.load(block, rows, workspace);
+            if let Some(points) = block.points.try_as_row_major() {
+                // The first points of the next tile come while this one is worked on.
+                let next = later.get(rows.len()..).unwrap_or_default();
+                next.iter()
+                    .take(AHEAD)
+                    .for_each(|&row| fetch_values(points.row(row as usize).as_slice()));
+                later = next;
+            }
             let n = rows.len();
             let (width, len) = (workspace.bias.len(), self.rows.len());
             let logits = &mut workspace.logits[..n * width];
@@ -385,26 +398,54 @@ impl<T: Scalar> ComponentTable<T> {
 
     /// Puts the statistics of some points, about the centre of the leader, into rows.
     fn load(&self, block: Block<'_, T>, rows: &[u32], workspace: &mut GroupWorkspace<T>) {
-        let centre = self.centre(workspace.leader);
-        let points = &mut workspace.points[..rows.len() * self.dim];
-        for (&row, to) in rows.iter().zip(points.chunks_exact_mut(self.dim)) {
-            let point = block.points.row(row as usize);
-            match point.try_as_row_major() {
-                Some(point) if centre.is_empty() => to.copy_from_slice(point.as_slice()),
-                Some(point) => {
-                    for ((to, &x), &centre) in to.iter_mut().zip(point.as_slice()).zip(centre) {
-                        *to = x - centre;
-                    }
+        let (dim, len) = (self.dim, self.rows.len());
+        let statistics = &mut workspace.statistics[..rows.len() * len];
+        // Values go to where they stay, if they begin a row.
+        if self.rows.begin_with_values() {
+            self.load_points(block, rows, workspace.leader, statistics, len);
+            self.rows.evaluate_after_values(self.simd, statistics);
+        } else {
+            let points = &mut workspace.points[..rows.len() * dim];
+            self.load_points(block, rows, workspace.leader, points, dim);
+            self.rows.evaluate(self.simd, points, statistics);
+        }
+    }
+
+    /// Puts the values of some points, about the centre of the leader, at the beginning of rows of `stride` numbers.
+    fn load_points(
+        &self,
+        block: Block<'_, T>,
+        rows: &[u32],
+        leader: u32,
+        to: &mut [T],
+        stride: usize,
+    ) {
+        let centre = self.centre(leader);
+        let Some(points) = block.points.try_as_row_major() else {
+            for (&row, to) in rows.iter().zip(to.chunks_exact_mut(stride)) {
+                for (d, to) in to[..self.dim].iter_mut().enumerate() {
+                    let centre = centre.get(d).copied().unwrap_or(T::ZERO);
+                    *to = block.points[(row as usize, d)] - centre;
                 }
-                None => {
-                    for (d, to) in to.iter_mut().enumerate() {
-                        *to = point[d] - centre.get(d).copied().unwrap_or(T::ZERO);
+            }
+            return;
+        };
+        let point = |row: u32| points.row(row as usize).as_slice();
+        for (k, (&row, to)) in rows.iter().zip(to.chunks_exact_mut(stride)).enumerate() {
+            // Rows of a group lie anywhere: without asking ahead, each waits for memory.
+            if let Some(&later) = rows.get(k + AHEAD) {
+                fetch_values(point(later));
+            }
+            let to = &mut to[..self.dim];
+            match centre.is_empty() {
+                true => to.copy_from_slice(point(row)),
+                false => {
+                    for ((to, &x), &centre) in to.iter_mut().zip(point(row)).zip(centre) {
+                        *to = x - centre;
                     }
                 }
             }
         }
-        let statistics = &mut workspace.statistics[..rows.len() * self.rows.len()];
-        self.rows.evaluate(self.simd, points, statistics);
     }
 
     /// Adds the sums of the candidates to those of their components, about their own centres.

@@ -3,6 +3,7 @@
 //! Every time is the least of several runs, since other work on the machine can only add to it. Results are checked
 //! before any of them is timed.
 
+mod many;
 mod real;
 
 use crate::block::{Block, BlockBuf};
@@ -39,7 +40,7 @@ const GEMM_ORDER: usize = 1536;
 /// Values per thread whose reading measures the memory bandwidth. They are far larger than the cache of a core.
 const BANDWIDTH_VALUES: usize = 32 << 20;
 
-/// Runs `bench monitor`, `bench sweep` or `bench real`.
+/// Runs `bench monitor`, `bench sweep`, `bench real` or `bench many`.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let targets =
         [args.output.as_deref().map(Target::history), args.plot.as_deref().map(Target::plot)];
@@ -50,9 +51,17 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
             "--batch-size is an option of 'bench monitor'; 'bench sweep' goes through all points";
         return Err(Error::Config(message.to_owned()));
     }
-    if matches!(args.command, BenchCommand::Real) {
+    let of_files = match args.command {
+        BenchCommand::Real => Some(real::run as fn(&BenchArgs, &Executor) -> Result<()>),
+        BenchCommand::Many => Some(many::run as fn(&BenchArgs, &Executor) -> Result<()>),
+        _ => None,
+    };
+    if let Some(run) = of_files {
+        if args.data.is_empty() {
+            return Err(Error::Config("give the files of points by --data".to_owned()));
+        }
         let threads = args.compute.threads.threads.map(|threads| threads as usize);
-        real::run(args, &Executor::new(threads)?)?;
+        run(args, &Executor::new(threads)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     match args.compute.precision {

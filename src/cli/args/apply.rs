@@ -165,9 +165,15 @@ pub struct BenchArgs {
     /// Numbers of components
     #[arg(short = 'k', long, value_name = "K,...", help_heading = MODEL, value_delimiter = ',', default_value = "8,64", value_parser = positive)]
     pub components: Vec<u64>,
-    /// Files of points, separated by commas, for 'bench real'
-    #[arg(long, value_name = "FILES", help_heading = DATA, value_delimiter = ',', required_if_eq("command", "real"))]
+    /// Files of points, separated by commas, for 'bench real' and 'bench many'
+    #[arg(long, value_name = "FILES", help_heading = DATA, value_delimiter = ',')]
     pub data: Vec<PathBuf>,
+    /// Components that a point keeps, for 'bench many'
+    #[arg(long, value_name = "S", help_heading = MODEL, default_value = "8", value_parser = positive)]
+    pub states: u64,
+    /// Neighbours that are tried for a point, for 'bench many'
+    #[arg(long, value_name = "G", help_heading = MODEL, default_value = "64", value_parser = positive)]
+    pub neighbours: u64,
     /// Dimensions of the points
     #[arg(long, value_name = "D,...", help_heading = DATA, value_delimiter = ',', default_value = "4,16", value_parser = positive)]
     pub dim: Vec<u64>,
@@ -197,4 +203,6 @@ pub enum BenchCommand {
     Monitor,
     /// Sweeps over the points of files, in both precisions, beside drawn points of the same shape
     Real,
+    /// Truncated posteriors of many components on the points of files, beside exact sweeps
+    Many,
 }

@@ -79,7 +79,7 @@ fn the_entropy_sum_is_the_bound_and_the_bound_never_falls_for_every_family() {
         let x = example_points(&*family, n, 6, 8);
         let fit = fit::<f64>(name, &x, dim, components, truncated(2, 4, 1), 2, 40);
         let records = &fit.history.records;
-        assert!(records.len() > 2, "{name}");
+        assert!(!records.is_empty(), "{name}");
         for (record, next) in records.iter().zip(&records[1..]) {
             let what = format!("{name} {}", record.iteration);
             assert_close(record.lower_bound, record.entropy_sum.total(), 1e-9, &what);

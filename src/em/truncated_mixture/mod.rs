@@ -535,6 +535,12 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
             Some(model) => (model, None),
             None => start(fitting, run)?,
         };
+        if model.family().fills_missing() {
+            return Err(Error::Config(format!(
+                "truncated posteriors fill no missing values of {}: leave out these points (--missing drop), or take exact posteriors",
+                model.family().name()
+            )));
+        }
         let points = fitting.points();
         data::check_source(points, model.dim())?;
         let settings = largest(settings, model.n_components());

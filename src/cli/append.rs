@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::expert::AtomicFile;
 
-/// Writes the lines of all files, with the label of each point and its posterior probability.
+/// Writes the lines of all files, with the label of each point, its posterior probability, and the name of the component if it has one.
 pub fn run(
     args: &PredictArgs,
     model: &dyn AnyModel,
@@ -24,6 +24,7 @@ pub fn run(
     let mut rows = Rows {
         lines: None,
         files: files.into_iter().rev().collect(),
+        names: schema.as_ref().map(|schema| schema.components.clone()).unwrap_or_default(),
         options: args.data.table.options().schema(schema),
         file: AtomicFile::create(&args.output)?,
         has_header: false,
@@ -52,6 +53,8 @@ struct Rows<'a> {
     lines: Option<Lines>,
     /// Files that are left, the next one last.
     files: Vec<std::path::PathBuf>,
+    /// Names of the components, if they have names.
+    names: Vec<String>,
     options: TableOptions,
     file: AtomicFile,
     has_header: bool,
@@ -87,9 +90,14 @@ impl Rows<'_> {
             if let Some(lines) = &mut self.lines
                 && let Some(line) = lines.next_line()?
             {
-                let cells = label.map_or([String::new(), String::new()], |(label, probability)| {
-                    [label.to_string(), lines.number(probability)]
-                });
+                let mut cells = vec![String::new(); if self.names.is_empty() { 2 } else { 3 }];
+                if let Some((label, probability)) = label {
+                    cells[0] = label.to_string();
+                    cells[1] = lines.number(probability);
+                    if let Some(name) = self.names.get(label) {
+                        cells[2] = lines.text(name);
+                    }
+                }
                 let path = self.file.path().to_owned();
                 lines
                     .write(&mut self.file, &line, &cells)
@@ -103,7 +111,8 @@ impl Rows<'_> {
             };
             let lines = Lines::open(&path, &self.options)?;
             if let Some(header) = lines.header().filter(|_| !self.has_header) {
-                let cells = ["label", "probability"].map(str::to_owned);
+                let mut cells = ["label", "probability", "component"].map(str::to_owned).to_vec();
+                cells.truncate(if self.names.is_empty() { 2 } else { 3 });
                 lines
                     .write(&mut self.file, header, &cells)
                     .map_err(|fault| Error::io(self.file.path(), fault))?;

@@ -185,6 +185,12 @@ mod cli {
             let right = labels.iter().enumerate().filter(|(i, label)| i % 3 == **label).count();
             assert!(right > 585, "{right}");
         }
+        place.succeed("predict model.json points.csv --append -o appended.csv");
+        let appended = fs::read_to_string(place.path("appended.csv")).unwrap();
+        let mut lines = appended.lines();
+        assert_eq!(lines.next().unwrap(), "width,kind,height,label,probability,component");
+        assert!(lines.next().unwrap().ends_with(",round"));
+        assert!(lines.next().unwrap().ends_with(",flat"));
         let history = fs::read_to_string(place.path("h.csv")).unwrap();
         let gap =
             history.lines().next().unwrap().split(',').position(|name| name == "gap").unwrap();

@@ -67,6 +67,18 @@ impl Lines {
         if self.decimal == Decimal::Comma { text.replace('.', ",") } else { text }
     }
 
+    /// Returns a text as a cell: in quotes, if it would be read as something else.
+    pub fn text(&self, text: &str) -> String {
+        let divides = |c: char| match self.separator {
+            Separator::Byte(byte) => c == char::from(byte),
+            Separator::WhiteSpace => c.is_whitespace(),
+        };
+        match text.contains(|c: char| divides(c) || ['"', '\n', '\r'].contains(&c)) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            false => text.to_owned(),
+        }
+    }
+
     /// Writes a line with more cells.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! cargo +nightly fuzz run npy                                 # any name of READERS
 //! ```
 
+#[allow(dead_code, reason = "the plain loop reads all fields")]
 #[path = "../../tests/suite/mutations/cases.rs"]
 mod cases;
 #[allow(dead_code, reason = "helpers of all tests, of which two are used")]

@@ -229,8 +229,26 @@ impl Mixture {
     }
 
     /// Returns the mixture without the labels of its points, and the label of each component, if points have labels.
-    #[cfg(feature = "cli")]
-    pub(crate) fn without_labels(&self) -> Option<Result<(Self, Vec<Option<usize>>)>> {
+    ///
+    /// # Errors
+    /// If labels are all that points have.
+    ///
+    /// ```
+    /// use entropysum::family::{KnownParameters, Parameters, registry};
+    /// use entropysum::model::Mixture;
+    ///
+    /// let known = KnownParameters::default().with("labels", vec![2.0]);
+    /// let family = registry::build_known("gaussian-diag:0,label:1", 2, &known)?;
+    /// let components = vec![vec![0.0, 1.0, 0.0], vec![5.0, 1.0, 1.0]];
+    /// let labelled = Mixture::new(family, vec![0.5, 0.5], Parameters { components, shared: vec![] })?;
+    /// let (mixture, labels) = labelled.without_labels().unwrap()?;
+    /// assert_eq!(mixture.family().name(), "gaussian-diag");
+    /// assert_eq!(labels, [Some(0), Some(1)]);
+    /// assert!(mixture.without_labels().is_none());
+    /// # Ok::<(), entropysum::Error>(())
+    /// ```
+    #[allow(clippy::type_complexity)]
+    pub fn without_labels(&self) -> Option<Result<(Self, Vec<Option<usize>>)>> {
         let block = LabelBlock::of(self.family())?;
         let without = || {
             let (family, parameters, labels) = block.without(self.family(), &self.parameters)?;

@@ -85,7 +85,6 @@ impl LabelBlock {
     /// # Errors
     /// If a label is all that the points have.
     #[allow(clippy::type_complexity)]
-    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command line asks"))]
     pub fn without(
         self,
         family: &dyn ExponentialFamily,

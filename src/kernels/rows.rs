@@ -383,7 +383,10 @@ impl<T: Scalar> Kernel for EvaluateRows<'_, T> {
     fn run<M: MulAdd>(self) {
         let points = self.points.chunks_exact(self.rows.dim);
         for (point, out) in points.zip(self.out.chunks_exact_mut(self.rows.len())) {
-            self.rows.runs.iter().for_each(|run| run.evaluate::<T, M>(point, out, 0));
+            // No closure: it would be compiled without the instructions of the kernel.
+            for run in &self.rows.runs {
+                run.evaluate::<T, M>(point, out, 0);
+            }
         }
     }
 }
@@ -401,7 +404,9 @@ impl<T: Scalar> Kernel for EvaluateAfterValues<'_, T> {
         let dim = self.rows.dim;
         for row in self.out.chunks_exact_mut(self.rows.len()) {
             let (point, out) = row.split_at_mut(dim);
-            self.rows.runs[1..].iter().for_each(|run| run.evaluate::<T, M>(point, out, dim));
+            for run in &self.rows.runs[1..] {
+                run.evaluate::<T, M>(point, out, dim);
+            }
         }
     }
 }
@@ -411,13 +416,19 @@ impl<T: Scalar> Kernel for EvaluateAfterValues<'_, T> {
 fn squared_norm<T: Scalar, M: MulAdd>(values: &[T]) -> T {
     let mut lanes = [T::ZERO; 16];
     let pieces = values.chunks_exact(16);
-    let rest = pieces.remainder().iter().fold(T::ZERO, |sum, &x| M::mul_add(x, x, sum));
+    let mut sum = T::ZERO;
+    for &x in pieces.remainder() {
+        sum = M::mul_add(x, x, sum);
+    }
     for piece in pieces {
         for (lane, &x) in lanes.iter_mut().zip(piece) {
             *lane = M::mul_add(x, x, *lane);
         }
     }
-    lanes.iter().fold(rest, |sum, &lane| sum + lane)
+    for lane in lanes {
+        sum += lane;
+    }
+    sum
 }
 
 struct Pack<'a, T> {
@@ -478,15 +489,12 @@ impl RowStatistics {
         let mut bias = 0.0;
         let two = T::ONE + T::ONE;
         for run in &self.runs {
-            match *run {
-                Run::Values { at, first, count } => {
-                    // Linear parameters about the own centre are zero but for rounding; those of squares come later.
-                    for k in 0..count {
-                        let product = (eta[at + k] * shift[first + k]).to_f64();
-                        self.add_constant(first + k, product, eta, &mut bias);
-                    }
+            if let Run::Values { at, first, count } = *run {
+                // Linear parameters about the own centre are zero but for rounding; those of squares come later.
+                for k in 0..count {
+                    let product = (eta[at + k] * shift[first + k]).to_f64();
+                    self.add_constant(first + k, product, eta, &mut bias);
                 }
-                _ => {}
             }
         }
         for run in &self.runs {

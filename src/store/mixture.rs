@@ -209,10 +209,10 @@ fn posterior_called(name: &str, file: &File<'_>) -> Result<Posterior> {
     ];
     for (key, size, least) in sizes {
         if let Some(count) = file.count(key)? {
-            match usize::try_from(count) {
-                Ok(count) if count >= least => *size = count,
-                _ => return invalid(format!("{key:?} is {count}, expected {least} or more")),
+            if count < least {
+                return invalid(format!("{key:?} is {count}, expected {least} or more"));
             }
+            *size = count;
         }
     }
     Ok(Posterior::Truncated(search))

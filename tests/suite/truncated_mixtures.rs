@@ -186,7 +186,7 @@ fn minibatches_go_on_from_the_sets_of_their_rows() {
 fn components_without_points_come_to_use() {
     // A third of the components start on a few far points, which one of them takes.
     let mut x = clusters(4000, 2, 30, 6.0, 3);
-    x[..40].iter_mut().for_each(|x| *x = 500.0 + *x);
+    x[..40].iter_mut().for_each(|x| *x += 500.0);
     let fit = fit::<f64>("gaussian-spherical", &x, 2, 60, truncated(3, 8, 1), 2, 60);
     assert!(fit.model.n_components() >= 55, "{}", fit.model.n_components());
     let n = x.len() as f64 / 2.0;

@@ -509,6 +509,9 @@ fn largest(settings: TruncatedSearch, n_components: usize) -> TruncatedSearch {
     }
 }
 
+/// Makes the mixture of a run.
+type Start<'f, T> = dyn Fn(&Fitting<'_, T, Mixture>, u64) -> Started<Mixture> + 'f;
+
 /// Learns a mixture with truncated posteriors as `fitting` says, from starts that `start` makes.
 ///
 /// # Errors
@@ -517,7 +520,7 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
     fitting: Fitting<'_, T, Mixture>,
     settings: TruncatedSearch,
     is_given: bool,
-    start: &dyn Fn(&Fitting<'_, T, Mixture>, u64) -> Started<Mixture>,
+    start: &Start<'_, T>,
 ) -> Result<Fit<Mixture>> {
     for (name, value) in [("states", settings.states), ("neighbours", settings.neighbours)] {
         if value == 0 {

@@ -77,8 +77,12 @@ pub(super) fn visit<T: Scalar>(
             let Share { workspace, sums, shared, sets } = &mut **share;
             sums.clear();
             sets.clear();
-            for &row in *rows {
-                sets.extend_from_slice(&old[row as usize * states..][..states]);
+            sets.resize(rows.len() * states, 0);
+            for (&row, to) in rows.iter().zip(sets.chunks_exact_mut(states)) {
+                // A call to copy a few numbers takes longer than the numbers.
+                for (to, &from) in to.iter_mut().zip(&old[row as usize * states..]) {
+                    *to = from;
+                }
             }
             let mut rest = &mut sets[..];
             for rows in rows.chunk_by(|&a, &b| points.keys[a as usize] == points.keys[b as usize]) {
@@ -106,7 +110,9 @@ pub(super) fn visit<T: Scalar>(
         })?;
         for (share, rows) in work {
             for (&row, set) in rows.iter().zip(share.sets.chunks_exact(states)) {
-                sets[row as usize * states..][..states].copy_from_slice(set);
+                for (to, &from) in sets[row as usize * states..].iter_mut().zip(set) {
+                    *to = from;
+                }
             }
         }
         if let Some(total) = total.as_deref_mut() {

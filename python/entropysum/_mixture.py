@@ -105,8 +105,8 @@ class Mixture(_Components):
         Number of fresh starts, of which the best fit is kept.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How to start. The first two are one: k-means++ and sweeps of k-means on a part of the points.
-    posterior : {"exact", "hard"}, default="exact"
-        Posteriors of the E-step.
+    posterior : {"exact", "hard", "truncated"}, default="exact"
+        Posteriors of the E-step. Truncated ones keep 8 components for each point, for mixtures of very many; ``partial_fit`` has none.
     batch_size : int, default=None
         Learn from minibatches of so many points by stepwise EM; any number of points can be read from files so.
     algorithm : {"stepwise", "incremental"}, default=None
@@ -290,8 +290,8 @@ class GaussianMixture(_Components):
         Means to start with.
     precisions_init : array-like, default=None
         Inverse covariances to start with, in the shape of ``covariances_``.
-    posterior : {"exact", "hard"}, default="exact"
-        Posteriors of the E-step.
+    posterior : {"exact", "hard", "truncated"}, default="exact"
+        Posteriors of the E-step. Truncated ones keep 8 components for each point, for mixtures of very many; ``partial_fit`` has none.
     batch_size, algorithm, epochs, polish, missing, bad_rows, dtype, random_state, warm_start, n_threads, verbose, callback
         As for :class:`Mixture`.
 

@@ -259,3 +259,15 @@ def test_files_of_other_models_are_refused(clusters, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.json"):
         entropysum.load(tmp_path / "nowhere.json")
     assert json.loads((tmp_path / "ppca.json").read_text())["model"] == "ppca"
+
+
+def test_truncated_posteriors_bound_the_likelihood():
+    rng = np.random.default_rng(5)
+    points = np.repeat(rng.normal(0.0, 6.0, (30, 3)), 40, axis=0) + rng.normal(0.0, 1.0, (1200, 3))
+    mixture = GaussianMixture(30, covariance_type="spherical", posterior="truncated", random_state=0).fit(points)
+    np.testing.assert_allclose(mixture.lower_bounds_, mixture.entropy_sums_, rtol=1e-9)
+    assert mixture.lower_bound_ <= mixture.score(points) + 1e-9
+    exact = GaussianMixture(30, covariance_type="spherical", random_state=0).fit(points)
+    assert mixture.score(points) > exact.score(points) - 0.05
+    with pytest.raises(ValueError, match="truncated"):
+        GaussianMixture(3, posterior="truncated").partial_fit(points)

@@ -399,10 +399,14 @@ mod tests {
     #[test]
     fn whole_numbers_without_a_sign_keep_their_size() {
         for columns in ["required int64 n (UINT_64);", "required int64 n (INTEGER(64, false));"] {
-            let group = vec![Values::I64(vec![5, -1, i64::MIN])];
-            let file = file(columns, Compression::UNCOMPRESSED, &[group]);
-            let source = open(&file, &OpenOptions::default()).unwrap();
-            assert_eq!(rows(&*source), [[5.0], [u64::MAX as f64], [2f64.powi(63)]], "{columns}");
+            let group = vec![Values::I64(vec![5, -2048, i64::MIN])];
+            let whole = file(columns, Compression::UNCOMPRESSED, &[group]);
+            let source = open(&whole, &OpenOptions::default()).unwrap();
+            let large = 2f64.powi(64) - 2048.0;
+            assert_eq!(rows(&*source), [[5.0], [large], [2f64.powi(63)]], "{columns}");
+            let rounded = file(columns, Compression::UNCOMPRESSED, &[vec![Values::I64(vec![-1])]]);
+            let fault = open(&rounded, &OpenOptions::default()).err().unwrap().to_string();
+            assert!(fault.contains("would be rounded"), "{fault}");
         }
     }
 

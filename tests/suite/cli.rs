@@ -700,7 +700,11 @@ fn belief_networks_refuse_what_they_cannot_do() {
         ("fit x.csv --model sbn --latent 2 --posterior hard", "expected exact or truncated"),
         ("fit x.csv --model sbn --latent 2 --states 4", "--states is for truncated posteriors"),
         ("fit x.csv --model sbn --latent 2 -k 3", "--components is no argument of sbn"),
-        ("fit x.csv -k 2 --posterior truncated", "expected exact or hard"),
+        ("fit x.csv -k 2 --states 4", "--states is for truncated posteriors"),
+        (
+            "fit x.csv -k 2 --posterior hard --neighbours 4",
+            "--neighbours is for truncated posteriors",
+        ),
         (
             "fit x.csv --model sbn --latent 2 --plot-features w.png --image 2x2",
             "points of 6 dimension(s)",

@@ -70,7 +70,7 @@ impl AnySpec {
     /// Returns the model that the first start begins with.
     ///
     /// # Errors
-    /// As [`Spec::fit`]; [`Error::Config`] if the model has no start of its own, as p-PCA in closed form.
+    /// As [`Spec::fit`](em::Spec::fit); [`Error::Config`] if the model has no start of its own, as p-PCA in closed form.
     ///
     /// ```
     /// use entropysum::any::{AnySpec, Source};

@@ -13,7 +13,7 @@ pub fn is_product(name: &str) -> bool {
 /// Parses the name of a product into families and columns. Columns may have the names in `header`.
 ///
 /// # Errors
-/// [`Error::Model`] quotes the part of the name that is neither a family nor a column.
+/// [`Error::Model`](crate::Error::Model) quotes the part of the name that is neither a family nor a column.
 ///
 /// ```
 /// use entropysum::expert::parse_product;

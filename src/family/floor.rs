@@ -44,7 +44,7 @@ pub(crate) fn floors(mass: &[f64], means: &[Vec<f64>], pooled: &[f64], relative:
     let widest = variances.iter().copied().fold(0.0, f64::max);
     let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
     let scale = [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
-    // What rounding leaves of the variance of such a column is no scale either.
+    // Rounding errors leave some variance in a constant column. It is not taken for the scale of the column.
     let constant = constant_columns(means, &variances);
     (0..dim)
         .map(|d| {

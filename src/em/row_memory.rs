@@ -220,15 +220,22 @@ impl WindowRows {
         Ok(())
     }
 
-    /// Returns the words of the row at a position of the window.
-    pub(crate) fn row(&self, position: u32) -> &[u64] {
-        &self.at_hand[position as usize * self.width()..][..self.memory.width()]
+    /// Returns the words of the rows at some positions of the window.
+    pub(crate) fn rows(&self, positions: &[u32]) -> Vec<u64> {
+        let width = self.width();
+        let mut words = Vec::with_capacity(positions.len() * width);
+        for &position in positions {
+            words.extend_from_slice(&self.at_hand[position as usize * width..][..width]);
+        }
+        words
     }
 
-    /// Returns the words of the row at a position of the window, for change.
-    pub(crate) fn row_mut(&mut self, position: u32) -> &mut [u64] {
-        let width = self.memory.width();
-        &mut self.at_hand[position as usize * width..][..width]
+    /// Replaces the words of the rows at some positions of the window.
+    pub(crate) fn set_rows(&mut self, positions: &[u32], words: &[u64]) {
+        let width = self.width();
+        for (&position, words) in positions.iter().zip(words.chunks_exact(width)) {
+            self.at_hand[position as usize * width..][..width].copy_from_slice(words);
+        }
     }
 }
 

@@ -139,17 +139,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             _ => self.sweep_lanes(&pass, empty)?,
         };
         model.complete(&packed, &mut total, constants.as_ref());
-        if !total.is_finite() {
-            let message = format!(
-                "sums of the values overflow {}; values are too large or too small",
-                T::NAME
-            );
-            return Err(DataError::new(source.name(), message).into());
-        }
-        if !(total.mass().iter().sum::<f64>() > 0.0) {
-            let message = "the weights of all points are zero, or vanish in the working precision";
-            return Err(DataError::new(source.name(), message).into());
-        }
+        check_sums(source, &total)?;
         if constants.is_none() {
             *constants = model.constants(&packed, &total);
         }
@@ -307,6 +297,18 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             stats: None,
         });
     }
+}
+
+/// Refuses sums that overflow, and those of points without weight.
+pub(super) fn check_sums<T: Scalar>(source: &dyn DataSource<T>, sums: &SuffStats) -> Result<()> {
+    let message = if !sums.is_finite() {
+        format!("sums of the values overflow {}; values are too large or too small", T::NAME)
+    } else if !(sums.mass().iter().sum::<f64>() > 0.0) {
+        "the weights of all points are zero, or vanish in the working precision".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(DataError::new(source.name(), message).into())
 }
 
 fn points_of_block<T: Scalar>(source: &dyn DataSource<T>) -> u64 {

@@ -152,40 +152,23 @@ impl RowStatistics {
         }
     }
 
-    /// Puts the natural parameters of some components, for statistics about another centre, into a panel.
-    ///
-    /// Parameters and centres are rows of tables of all components; `centres` is empty if statistics have none. The panel keeps
-    /// its first columns if `begin` is not 0.
+    /// Puts the natural parameters of components, for statistics about `centre`, into a panel. The columns before `begin` stay.
     ///
     /// # Shapes
-    /// `natural: C × L`, `bias: C`, `centres: C × D`, `panel: L × G`, `panel_bias: G` with G from [`padded_width`].
-    #[expect(clippy::too_many_arguments, reason = "tables and panel are slices")]
+    /// `panel: L × G`, `panel_bias: G` with G from [`padded_width`].
     pub fn pack<T: Scalar>(
         &self,
         simd: Simd,
-        natural: &[T],
-        bias: &[f64],
-        centres: &[T],
+        table: ParameterTable<'_, T>,
         components: &[u32],
         centre: &[T],
-        panel: &mut [T],
-        panel_bias: &mut [T],
+        [panel, panel_bias]: [&mut [T]; 2],
         begin: usize,
     ) {
         assert_eq!(panel.len(), self.len() * panel_bias.len(), "one row a statistic");
         assert_eq!(panel_bias.len(), padded_width::<T>(panel_bias.len()), "whole vectors");
         assert!(components.len() <= panel_bias.len(), "one column a component");
-        simd.run(Pack {
-            rows: self,
-            natural,
-            bias,
-            centres,
-            components,
-            centre,
-            panel,
-            panel_bias,
-            begin,
-        });
+        simd.run(Pack { rows: self, table, components, centre, panel, panel_bias, begin });
     }
 
     /// Adds sums of statistics about one centre to sums about another, `shift = from - to`; `mass` is the weight of the points.
@@ -207,21 +190,56 @@ impl RowStatistics {
     /// Computes the logits of one row of statistics about `centre` under some components, each about its own centre.
     ///
     /// # Shapes
-    /// Tables as for [`pack`](Self::pack); `row: L`; `out`: one value a component.
-    #[expect(clippy::too_many_arguments, reason = "tables are slices")]
+    /// `row: L`; `out`: one value a component.
     pub fn logits_of<T: Scalar>(
         &self,
         simd: Simd,
-        natural: &[T],
-        bias: &[f64],
-        centres: &[T],
+        table: ParameterTable<'_, T>,
         components: &[u32],
         centre: &[T],
         row: &[T],
         out: &mut [f64],
     ) {
         assert_eq!(components.len(), out.len(), "one logit a component");
-        simd.run(LogitsOf { rows: self, natural, bias, centres, components, centre, row, out });
+        simd.run(LogitsOf { rows: self, table, components, centre, row, out });
+    }
+}
+
+/// Natural parameters of all components, each for statistics about its own centre.
+///
+/// # Shapes
+/// `natural: C × L`, `bias: C`, `centres: C × D`, or empty if statistics have no centre.
+#[derive(Clone, Copy, Debug)]
+pub struct ParameterTable<'a, T> {
+    /// One row a component.
+    pub natural: &'a [T],
+    /// What a logit is without statistics.
+    pub bias: &'a [f64],
+    /// One row a component.
+    pub centres: &'a [T],
+}
+
+impl<T: Scalar> ParameterTable<'_, T> {
+    /// Writes the parameters of a component for statistics about another centre. Returns its bias.
+    #[inline(always)]
+    fn write_about<M: MulAdd>(
+        &self,
+        rows: &RowStatistics,
+        component: u32,
+        centre: &[T],
+        shift: &mut [T],
+        eta: &mut [T],
+    ) -> f64 {
+        let (c, dim, len) = (component as usize, rows.dim, rows.len());
+        eta.copy_from_slice(&self.natural[c * len..][..len]);
+        if self.centres.is_empty() {
+            return self.bias[c];
+        }
+        let own = &self.centres[c * dim..][..dim];
+        for ((shift, &to), &own) in shift.iter_mut().zip(centre).zip(own) {
+            *shift = to - own;
+        }
+        self.bias[c] + rows.move_parameters::<T, M>(shift, eta)
     }
 }
 
@@ -292,9 +310,7 @@ impl<T: Scalar> Kernel for AddMoved<'_, T> {
 
 struct LogitsOf<'a, T> {
     rows: &'a RowStatistics,
-    natural: &'a [T],
-    bias: &'a [f64],
-    centres: &'a [T],
+    table: ParameterTable<'a, T>,
     components: &'a [u32],
     centre: &'a [T],
     row: &'a [T],
@@ -309,16 +325,8 @@ impl<T: Scalar> Kernel for LogitsOf<'_, T> {
         let (dim, len) = (self.rows.dim, self.rows.len());
         let (mut eta, mut shift) = (vec![T::ZERO; len], vec![T::ZERO; dim]);
         for (&component, out) in self.components.iter().zip(self.out) {
-            let c = component as usize;
-            eta.copy_from_slice(&self.natural[c * len..][..len]);
-            let mut bias = self.bias[c];
-            if !self.centres.is_empty() {
-                let own = &self.centres[c * dim..][..dim];
-                for ((shift, &to), &own) in shift.iter_mut().zip(self.centre).zip(own) {
-                    *shift = to - own;
-                }
-                bias += self.rows.move_parameters::<T, M>(&shift, &mut eta);
-            }
+            let (rows, centre) = (self.rows, self.centre);
+            let bias = self.table.write_about::<M>(rows, component, centre, &mut shift, &mut eta);
             *out = bias + dot::<T, M>(&eta, self.row).to_f64();
         }
     }
@@ -441,9 +449,7 @@ fn dot<T: Scalar, M: MulAdd>(a: &[T], b: &[T]) -> T {
 
 struct Pack<'a, T> {
     rows: &'a RowStatistics,
-    natural: &'a [T],
-    bias: &'a [f64],
-    centres: &'a [T],
+    table: ParameterTable<'a, T>,
     components: &'a [u32],
     centre: &'a [T],
     panel: &'a mut [T],
@@ -462,16 +468,8 @@ impl<T: Scalar> Kernel for Pack<'_, T> {
         let mut column = self.begin;
         for components in self.components[self.begin..].chunks(COLUMNS) {
             for (row, &component) in block.chunks_exact_mut(len).zip(components) {
-                let c = component as usize;
-                row.copy_from_slice(&self.natural[c * len..][..len]);
-                let mut bias = self.bias[c];
-                if !self.centres.is_empty() {
-                    let own = &self.centres[c * dim..][..dim];
-                    for ((shift, &to), &own) in shift.iter_mut().zip(self.centre).zip(own) {
-                        *shift = to - own;
-                    }
-                    bias += self.rows.move_parameters::<T, M>(&shift, row);
-                }
+                let (rows, centre) = (self.rows, self.centre);
+                let bias = self.table.write_about::<M>(rows, component, centre, &mut shift, row);
                 self.panel_bias[column] = T::from_f64(bias);
                 column += 1;
             }
@@ -499,14 +497,13 @@ impl RowStatistics {
         for run in &self.runs {
             if let Run::Values { at, first, count } = *run {
                 // Linear parameters about the own centre are zero but for rounding; those of squares come later.
-                if self.observed.is_none() {
+                let Some(observed) = &self.observed else {
                     let (linear, shift) = (&eta[at..at + count], &shift[first..first + count]);
                     bias += dot::<T, M>(linear, shift).to_f64();
                     continue;
-                }
-                for k in 0..count {
-                    let product = (eta[at + k] * shift[first + k]).to_f64();
-                    self.add_constant(first + k, product, eta, &mut bias);
+                };
+                for d in first..first + count {
+                    eta[observed[d]] += eta[at + d - first] * shift[d];
                 }
             }
         }
@@ -514,11 +511,12 @@ impl RowStatistics {
             match *run {
                 Run::Values { .. } => {}
                 Run::Squares { at, first, count, values } => {
-                    if self.observed.is_some() {
+                    if let Some(observed) = &self.observed {
+                        // Of points in which the dimension is observed, the term is a constant.
                         for k in 0..count {
                             let (q, s) = (eta[at + k], shift[first + k]);
                             eta[values + k] += two * q * s;
-                            self.add_constant(first + k, (q * s * s).to_f64(), eta, &mut bias);
+                            eta[observed[first + k]] += q * s * s;
                         }
                         continue;
                     }
@@ -570,15 +568,6 @@ impl RowStatistics {
             }
         }
         bias
-    }
-
-    /// Adds a term that is constant for points in which a dimension is observed.
-    #[inline(always)]
-    fn add_constant<T: Scalar>(&self, d: usize, term: f64, eta: &mut [T], bias: &mut f64) {
-        match &self.observed {
-            None => *bias += term,
-            Some(at) => eta[at[d]] += T::from_f64(term),
-        }
     }
 }
 

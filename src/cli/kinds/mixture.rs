@@ -22,36 +22,31 @@ fn posterior(args: &FitArgs, given: Option<Posterior>) -> Result<Option<Posterio
         ("--neighbours", args.neighbours),
         ("--random-candidates", args.random_candidates),
     ];
-    let is_truncated = matches!(given, Some(Posterior::Truncated(_)));
-    let asked = match args.posterior.as_deref() {
-        Some("exact") => Posterior::Exact,
-        Some("hard") => Posterior::Hard,
-        None if !is_truncated => {
-            return match sizes.iter().find(|(_, size)| size.is_some()) {
-                Some((name, _)) => Err(not_truncated(name)),
-                None => Ok(None),
-            };
-        }
-        _ => {
-            let mut search = match given {
-                Some(Posterior::Truncated(search)) => search,
-                _ => TruncatedSearch::default(),
-            };
-            let to = [&mut search.states, &mut search.neighbours, &mut search.random];
-            for (to, (_, asked)) in to.into_iter().zip(sizes) {
-                *to = asked.map_or(Ok(*to), size)?;
-            }
-            return Ok(Some(Posterior::Truncated(search)));
-        }
+    let before = match given {
+        Some(Posterior::Truncated(search)) => Some(search),
+        _ => None,
     };
-    match sizes.iter().find(|(_, size)| size.is_some()) {
-        Some((name, _)) => Err(not_truncated(name)),
-        None => Ok(Some(asked)),
+    let is_truncated = match args.posterior.as_deref() {
+        Some(asked) => asked == "truncated",
+        None => before.is_some(),
+    };
+    if is_truncated {
+        let mut search = before.unwrap_or_default();
+        let to = [&mut search.states, &mut search.neighbours, &mut search.random];
+        for (to, (_, asked)) in to.into_iter().zip(sizes) {
+            *to = asked.map_or(Ok(*to), size)?;
+        }
+        return Ok(Some(Posterior::Truncated(search)));
     }
-}
-
-fn not_truncated(option: &str) -> Error {
-    Error::Config(format!("{option} is for truncated posteriors (--posterior truncated)"))
+    if let Some((option, _)) = sizes.iter().find(|(_, size)| size.is_some()) {
+        return Err(Error::Config(format!(
+            "{option} is for truncated posteriors (--posterior truncated)"
+        )));
+    }
+    Ok(args.posterior.as_deref().map(|asked| match asked {
+        "hard" => Posterior::Hard,
+        _ => Posterior::Exact,
+    }))
 }
 
 impl Kind for Mixture {

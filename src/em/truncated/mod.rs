@@ -259,21 +259,17 @@ impl<T: Scalar> TruncatedLearner<T> {
                 lane.sets = None;
                 continue;
             }
-            let mut packed = Vec::new();
-            match positions {
+            let packed = match positions {
                 // Lanes over all points keep their sets from one iteration to the next.
                 None if lane.sets.is_some() => continue,
                 None => {
-                    packed.resize(lane.points.len() * width, 0);
+                    let mut packed = vec![0; lane.points.len() * width];
                     let rows = lane.points.start as u64..lane.points.end as u64;
                     self.sets.memory().read(rows, &mut packed)?;
+                    packed
                 }
-                Some(positions) => {
-                    for &position in &positions[lane.points.clone()] {
-                        packed.extend_from_slice(self.sets.row(position));
-                    }
-                }
-            }
+                Some(positions) => self.sets.rows(&positions[lane.points.clone()]),
+            };
             let sets = TruncatedStates::from_packed(lane.points.len(), states, latents, packed);
             // Sets of a checkpoint may be damaged.
             lane.sets = Some(sets.ok_or_else(damaged)?);
@@ -376,13 +372,9 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         }
         self.is_torn = false;
         if let Some(positions) = batch.positions() {
-            let width = self.sets.width();
             for lane in &self.lanes[..n_lanes] {
                 let sets = lane.sets.as_ref().expect("every lane ran");
-                let positions = &positions[lane.points.clone()];
-                for (&position, set) in positions.iter().zip(sets.packed().chunks(width)) {
-                    self.sets.row_mut(position).copy_from_slice(set);
-                }
+                self.sets.set_rows(&positions[lane.points.clone()], sets.packed());
             }
         }
         self.maximizer.steps += 1;

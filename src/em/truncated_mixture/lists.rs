@@ -5,10 +5,10 @@
 //! `η_k · m_c - A_k` ranks the components k. So the search for neighbours is the E-step over C points `m_c`, and no family needs a formula
 //! of its own.
 
-use super::visits::order_by;
+use super::visits::{for_each_group, order_by, starts_of};
 use crate::error::Result;
 use crate::exec::Executor;
-use crate::model::mixture::truncated::{ComponentTable, GroupWorkspace};
+use crate::model::mixture::truncated::ComponentTable;
 use crate::rng;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,11 @@ const RANDOM: usize = 2;
 /// Members that the list of a cell has at least, in units of the members of a cell.
 const CELLS: usize = 4;
 
-/// Components that a thread ranks at a time.
+/// Components whose neighbours a thread improves at a time.
 const PIECE: usize = 128;
+
+/// Lanes in which components are ranked. As many threads can be busy.
+const LANES: usize = 16;
 
 /// Lists of components, each with a leading component.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -120,8 +123,8 @@ impl Cells {
         alive: &[bool],
         seed: u64,
     ) -> Result<Self> {
-        let mut candidates: Vec<u32> =
-            (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
+        let living: Vec<u32> = (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
+        let mut candidates = living.clone();
         let n_cells = ((candidates.len() as f64).sqrt().ceil() as usize).clamp(1, candidates.len());
         let mut rng = rng::stream(seed, 0);
         for k in 0..n_cells {
@@ -133,22 +136,15 @@ impl Cells {
         let pivots = Lists::single(candidates);
         let all = vec![0; alive.len()];
         let nearest = rank(executor, table, means, &pivots, &all, 1)?;
-        let mut place = vec![0; alive.len()];
-        for (cell, &pivot) in pivots.members(0).iter().enumerate() {
-            place[pivot as usize] = cell as u32;
-        }
-        let cell_of = |c: usize| match nearest[c] {
+        let cell_of = |set: &u32| match set {
             0 => 0,
-            pivot => place[pivot as usize - 1],
+            pivot => cell_of_pivot(&pivots, pivot - 1),
         };
-        let of: Vec<u32> = (0..alive.len()).map(cell_of).collect();
-        let living: Vec<u32> = (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
+        let of: Vec<u32> = nearest.iter().map(cell_of).collect();
         let keys: Vec<u32> = living.iter().map(|&c| of[c as usize]).collect();
         let by_cell: Vec<u32> =
             order_by(&keys, n_cells).into_iter().map(|k| living[k as usize]).collect();
-        let mut first = vec![0; n_cells + 1];
-        keys.iter().for_each(|&key| first[key as usize + 1] += 1);
-        (0..n_cells).for_each(|cell| first[cell + 1] += first[cell]);
+        let first = starts_of(keys.iter().copied(), n_cells);
         // Cells in the order in which their pivots explain the pivot of a cell.
         let near = nearest_pivots(executor, table, means, &pivots)?;
         let wanted = CELLS * living.len().div_ceil(n_cells);
@@ -161,17 +157,17 @@ impl Cells {
                 if lists.members.len() - begin >= wanted {
                     break;
                 }
-                let near = near as usize;
-                lists.members.extend_from_slice(&by_cell[first[near]..first[near + 1]]);
+                let near = first[near as usize] as usize..first[near as usize + 1] as usize;
+                lists.members.extend_from_slice(&by_cell[near]);
             }
             lists.starts.push(lists.members.len() as u32);
         }
         Ok(Self { pivots, near: lists, of })
     }
 
-    /// Returns the cell of each pivot by its component.
+    /// Returns the cell of a pivot by its component.
     pub fn cell_of_pivot(&self, pivot: u32) -> u32 {
-        self.pivots.members(0).binary_search(&pivot).unwrap_or(0) as u32
+        cell_of_pivot(&self.pivots, pivot)
     }
 
     /// Tells whether the cells are of a mixture of so many components.
@@ -183,6 +179,11 @@ impl Cells {
             && (self.of.is_empty() || self.of.len() == n_components)
             && (self.pivots.is_empty() || self.pivots.members(0).len() == self.near.len())
     }
+}
+
+/// Pivots are sorted.
+fn cell_of_pivot(pivots: &Lists, pivot: u32) -> u32 {
+    pivots.members(0).binary_search(&pivot).unwrap_or(0) as u32
 }
 
 /// Orders the pivots for each pivot, the nearest first.
@@ -220,31 +221,17 @@ fn rank<T: Scalar>(
 ) -> Result<Vec<u32>> {
     let order = order_by(keys, lists.len());
     let mut ranked = vec![0; keys.len() * width];
-    let mut pieces: Vec<_> = ranked.chunks_mut(PIECE * width).zip(order.chunks(PIECE)).collect();
-    struct Lane<'a, 'b, T> {
-        workspace: Option<GroupWorkspace<T>>,
-        pieces: Vec<&'a mut (&'b mut [u32], &'b [u32])>,
-    }
-    // Few workspaces, since each holds a number for every component.
-    let n_lanes = pieces.len().clamp(1, 16);
-    let mut lanes: Vec<Lane<'_, '_, T>> =
-        (0..n_lanes).map(|_| Lane { workspace: None, pieces: Vec::new() }).collect();
-    for (k, piece) in pieces.iter_mut().enumerate() {
-        lanes[k % n_lanes].pieces.push(piece);
-    }
-    executor.for_each(&mut lanes, |_, lane| {
-        let workspace = lane.workspace.get_or_insert_with(|| table.workspace());
-        for (sets, components) in &mut lane.pieces {
-            let mut rest = &mut sets[..];
-            for group in components.chunk_by(|&a, &b| keys[a as usize] == keys[b as usize]) {
-                let (sets, after) = rest.split_at_mut(group.len() * width);
-                rest = after;
-                let list = keys[group[0] as usize];
-                let members = lists.members(list).iter().copied();
-                table.begin_group(lists.leader(list), members, workspace);
-                table.visit_means(means, group, sets, width, workspace);
-            }
-        }
+    // Few lanes, since the workspace of each holds a number for every component.
+    let per_lane = order.len().div_ceil(LANES).max(1);
+    let mut lanes: Vec<_> =
+        ranked.chunks_mut(per_lane * width).zip(order.chunks(per_lane)).collect();
+    executor.for_each(&mut lanes, |_, (sets, components)| {
+        let mut workspace = table.workspace();
+        for_each_group(components, keys, sets, |list, group, sets| {
+            let members = lists.members(list).iter().copied();
+            table.begin_group(lists.leader(list), members, &mut workspace);
+            table.visit_means(means, group, sets, width, &mut workspace);
+        });
         Ok(())
     })?;
     let mut sets = vec![0; ranked.len()];
@@ -329,13 +316,7 @@ pub(super) fn improve<T: Scalar>(
 /// Returns for each component those that have it among their nearest: where they begin, and all of them.
 fn reversed(lists: &Lists) -> (Vec<u32>, Vec<u32>) {
     let nearest = |c: u32| lists.members(c).iter().skip(1).take(8).copied();
-    let mut starts = vec![0_u32; lists.len() + 1];
-    for c in 0..lists.len() as u32 {
-        nearest(c).for_each(|near| starts[near as usize + 1] += 1);
-    }
-    for c in 0..lists.len() {
-        starts[c + 1] += starts[c];
-    }
+    let starts = starts_of((0..lists.len() as u32).flat_map(nearest), lists.len());
     let mut next = starts.clone();
     let mut reverse = vec![0; starts[lists.len()] as usize];
     for c in 0..lists.len() as u32 {

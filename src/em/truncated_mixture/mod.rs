@@ -19,18 +19,20 @@ mod visits;
 
 pub use maximizer::TruncatedMixtureMaximizer;
 
-use self::lists::{Cells, Lists};
+use self::lists::Cells;
 use self::visits::{Points, Share, visit};
+use super::checkpoint::damaged;
 use super::driver::Fit;
 use super::fitting::{Fitting, Started};
 use super::lanes;
 use super::learner::{Batch, Learner, Maximizer, not_finite};
 use super::row_memory::{RowMemory, WindowRows};
+use super::sweep::check_sums;
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
-use crate::error::{DataError, Error, Result};
-use crate::exec::Executor;
-use crate::family::{Domain, Regularization};
+use crate::error::{Error, Result};
+use crate::exec::{Executor, Simd};
+use crate::family::{BaseMeasure, Domain, Regularization};
 use crate::kernels::statistics::{self, Tile};
 use crate::model::mixture::truncated::{ComponentTable, Visit};
 use crate::model::{GenerativeModel, Mixture, TruncatedSearch};
@@ -67,35 +69,29 @@ pub struct TruncatedMixtureLearner<T: Scalar> {
     shares: Vec<Share<T>>,
     /// Sum of the log base measure over all points, once it is known.
     log_base_measure: Option<f64>,
-    /// Logits of the last E-step.
-    evaluations: u64,
     /// Whether a sweep failed in the middle.
     is_torn: bool,
 }
 
 impl<T: Scalar> TruncatedMixtureLearner<T> {
     /// Makes a learner of the points of a source from where a mixture stands.
-    ///
-    /// # Errors
-    /// If a size is 0, or the sets have no room.
     pub(crate) fn new(
         model: Mixture,
         settings: TruncatedSearch,
         regularization: Regularization,
         sets: RowMemory,
         seed: u64,
-    ) -> Result<Self> {
+    ) -> Self {
         let regularization = Regularization { rounding: T::EPSILON, ..regularization };
-        Ok(Self {
+        Self {
             maximizer: TruncatedMixtureMaximizer::new(model, regularization),
             settings,
             seed,
             sets: WindowRows::new(sets),
             shares: Vec::new(),
             log_base_measure: None,
-            evaluations: 0,
             is_torn: false,
-        })
+        }
     }
 
     /// Brings lists up to date with the components, as far as it is due.
@@ -113,9 +109,9 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         let no_lists = search.neighbours.is_empty();
         let lists_due =
             search.since_neighbours >= NEIGHBOURS_EVERY * n_components || !search.halves.is_empty();
-        let no_cells = search.cells.near.is_empty();
-        let cells_due = no_cells || search.since_cells >= CELLS_EVERY * n_components;
-        let cells_due = no_lists || has_new_points && cells_due;
+        // The first lists come from cells.
+        let cells_due =
+            no_lists || has_new_points && search.since_cells >= CELLS_EVERY * n_components;
         if !(no_lists || lists_due || cells_due) {
             return Ok(());
         }
@@ -125,18 +121,17 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             let alive: Vec<bool> = model.weights().iter().map(|&weight| weight > 0.0).collect();
             cells = Some(Cells::new(executor, table, &means, &alive, seed ^ CELLS)?);
         }
-        let improved = |old: &Lists, halves: &BTreeMap<u32, u32>, seed: u64| {
-            let half = |component: u32| halves.get(&component).copied();
-            lists::improve(executor, table, &means, old, &half, width, seed ^ NEIGHBOURS)
-        };
-        let neighbours = match &cells {
+        let first = match &cells {
             Some(cells) if no_lists => {
-                let first = lists::neighbours_from(executor, table, &means, cells, width)?;
-                Some(improved(&first, &BTreeMap::new(), seed)?)
+                Some(lists::neighbours_from(executor, table, &means, cells, width)?)
             }
-            _ if lists_due => Some(improved(&search.neighbours, &search.halves, seed)?),
             _ => None,
         };
+        let old = first.as_ref().or(lists_due.then_some(&search.neighbours));
+        let half = |component: u32| search.halves.get(&component).copied();
+        let improve =
+            |old| lists::improve(executor, table, &means, old, &half, width, seed ^ NEIGHBOURS);
+        let neighbours = old.map(improve).transpose()?;
         let search = &mut self.maximizer.search;
         if let Some(neighbours) = neighbours {
             (search.neighbours, search.since_neighbours) = (neighbours, 0);
@@ -196,9 +191,7 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             random: (seed, self.settings.random),
             halves: &search.halves,
         };
-        let shares = &mut self.shares;
-        self.evaluations += visit(executor, table, shares, &points, sets, Some(total))?;
-        Ok(())
+        visit(executor, table, &mut self.shares, &points, sets, Some(total))
     }
 
     /// Visits all points of a source, window by window.
@@ -211,28 +204,17 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
     ) -> Result<()> {
         self.sets.put_back()?;
         self.is_torn = true;
-        let (n, width, states) = (source.len(), self.sets.width(), self.settings.states);
+        let (n, width) = (source.len(), self.sets.width());
         let is_first = self.maximizer.search.steps == 0;
         let per_window = (WINDOW_BYTES / (size_of::<T>() * source.dim())).max(1) as u64;
-        let mut buffer = BlockBuf::default();
-        let (mut words, mut sets) = (Vec::new(), Vec::new());
+        let (mut buffer, mut words) = (BlockBuf::default(), Vec::new());
         for start in (0..n).step_by(per_window as usize) {
             let rows = start..n.min(start + per_window);
             let count = (rows.end - rows.start) as usize;
             let block = data::read(source, false, start, count, &mut buffer)?;
-            if is_first {
-                check_points(self.maximizer.model(), source, block)?;
-            }
             words.resize(count * width, 0);
             self.sets.memory().read(rows.clone(), &mut words)?;
-            unpack(&words, states, &mut sets);
-            self.check_sets(&sets, table)?;
-            self.visit(executor, table, block, &mut sets, total)?;
-            if !total.log_evidence().is_finite() {
-                let domains = self.maximizer.model().domains();
-                return Err(first_fault(source, &domains, block).into());
-            }
-            pack(&sets, states, &mut words);
+            self.visit_block(executor, table, (source, block), is_first, &mut words, total)?;
             self.sets.memory().write(rows, &words)?;
         }
         self.is_torn = false;
@@ -248,33 +230,39 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         positions: &[u32],
         total: &mut SuffStats,
     ) -> Result<()> {
-        let states = self.settings.states;
         let mut buffer = BlockBuf::default();
         let block = data::read(batch, false, 0, positions.len(), &mut buffer)?;
-        let mut words = Vec::new();
-        positions.iter().for_each(|&position| words.extend_from_slice(self.sets.row(position)));
-        let mut sets = Vec::new();
-        unpack(&words, states, &mut sets);
-        self.check_sets(&sets, table)?;
-        check_points(self.maximizer.model(), batch, block)?;
-        self.visit(executor, table, block, &mut sets, total)?;
-        if !total.log_evidence().is_finite() {
-            let domains = self.maximizer.model().domains();
-            return Err(first_fault(batch, &domains, block).into());
-        }
-        pack(&sets, states, &mut words);
-        for (&position, words) in positions.iter().zip(words.chunks_exact(self.sets.width())) {
-            self.sets.row_mut(position).copy_from_slice(words);
-        }
+        let mut words = self.sets.rows(positions);
+        self.visit_block(executor, table, (batch, block), true, &mut words, total)?;
+        self.sets.set_rows(positions, &words);
         Ok(())
     }
 
-    /// Refuses sets of a damaged checkpoint.
-    fn check_sets(&self, sets: &[u32], table: &ComponentTable<T>) -> Result<()> {
-        let largest = sets.iter().copied().max().unwrap_or(0) as usize;
-        if largest > table.n_components() {
-            return Err(super::checkpoint::damaged());
+    /// Visits the points of a block, with their sets as words. Checks the points if that is not done yet.
+    fn visit_block(
+        &mut self,
+        executor: &Executor,
+        table: &ComponentTable<T>,
+        (source, block): (&dyn DataSource<T>, Block<'_, T>),
+        checks_points: bool,
+        words: &mut [u64],
+        total: &mut SuffStats,
+    ) -> Result<()> {
+        let states = self.settings.states;
+        if checks_points {
+            check_points(self.maximizer.model(), source, block)?;
         }
+        let mut sets = unpacked(words, states);
+        // Those of a checkpoint may be damaged.
+        if sets.iter().any(|&member| member as usize > table.n_components()) {
+            return Err(damaged());
+        }
+        self.visit(executor, table, block, &mut sets, total)?;
+        if !total.log_evidence().is_finite() {
+            let domains = self.maximizer.model().domains();
+            return Err(first_fault(source, &domains, block).into());
+        }
+        pack(&sets, states, words);
         Ok(())
     }
 
@@ -284,30 +272,35 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         if measure.is_one() {
             return Ok(0.0);
         }
-        let (dim, simd) = (source.dim(), executor.simd());
-        let lanes = lanes::pass(
-            source,
-            executor,
-            8,
-            || 0.0,
-            |sum, block| {
-                let mut tile = vec![T::ZERO; TILE * dim];
-                let (mut scratch, mut values) = (vec![0.0; TILE * (dim + 1)], vec![0.0; TILE]);
-                for start in (0..block.len()).step_by(TILE) {
-                    let part = block.slice(start, TILE.min(block.len() - start));
-                    statistics::load(simd, part.points, &[], &mut tile, TILE);
-                    let tile = Tile { values: &tile, dim, n_points: part.len(), stride: TILE };
-                    let (terms, constant) = (&measure.terms, measure.constant);
-                    let out = &mut values[..part.len()];
-                    statistics::log_base_measure(simd, terms, constant, tile, &mut scratch, out);
-                    for (i, value) in out.iter().enumerate() {
-                        *sum += part.weights.map_or(1.0, |weights| weights[i]) * value;
-                    }
-                }
-                Ok(())
-            },
-        )?;
+        let visit = |sum: &mut f64, block: Block<'_, T>| {
+            for_each_base_measure(&measure, executor.simd(), block, |i, value| {
+                *sum += block.weights.map_or(1.0, |weights| weights[i]) * value;
+            });
+            Ok(())
+        };
+        let lanes = lanes::pass(source, executor, 8, || 0.0, visit)?;
         Ok(lanes.into_iter().sum())
+    }
+}
+
+/// Computes the log base measure of each point of a block.
+fn for_each_base_measure<T: Scalar>(
+    measure: &BaseMeasure,
+    simd: Simd,
+    block: Block<'_, T>,
+    mut visit: impl FnMut(usize, f64),
+) {
+    let dim = block.dim();
+    let mut tile = vec![T::ZERO; TILE * dim];
+    let (mut scratch, mut values) = (vec![0.0; TILE * (dim + 1)], vec![0.0; TILE]);
+    for start in (0..block.len()).step_by(TILE) {
+        let part = block.slice(start, TILE.min(block.len() - start));
+        statistics::load(simd, part.points, &[], &mut tile, TILE);
+        let tile = Tile { values: &tile, dim, n_points: part.len(), stride: TILE };
+        let (terms, constant) = (&measure.terms, measure.constant);
+        let out = &mut values[..part.len()];
+        statistics::log_base_measure(simd, terms, constant, tile, &mut scratch, out);
+        out.iter().enumerate().for_each(|(i, &value)| visit(start + i, value));
     }
 }
 
@@ -332,7 +325,6 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         };
         self.prepare(executor, &table, has_new_points)?;
         let mut total = table.new_stats();
-        self.evaluations = 0;
         match window.zip(batch.positions()) {
             Some((window, positions)) => {
                 self.sets.turn_to(window)?;
@@ -340,16 +332,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
             }
             None => self.visit_all(executor, &table, batch, &mut total)?,
         }
-        if !total.is_finite() {
-            let message = format!(
-                "sums of the values overflow {}; values are too large or too small",
-                T::NAME
-            );
-            return Err(DataError::new(batch.name(), message).into());
-        }
-        if !(total.mass().iter().sum::<f64>() > 0.0) {
-            return Err(lanes::no_weight(batch));
-        }
+        check_sums(batch, &total)?;
         let log_base_measure = match self.log_base_measure.filter(|_| batch.is_whole()) {
             Some(known) => known,
             None => self.sum_of_base_measure(batch, executor)?,
@@ -378,8 +361,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
     }
 
     fn find_fault(&mut self, points: &dyn DataSource<T>, executor: &Executor) -> Option<Error> {
-        let model = self.maximizer.model().clone().with_posterior(crate::model::Posterior::Exact);
-        super::sweep::Sweeper::new(points, executor).sweep(&model).err()
+        search(self.maximizer.model(), self.settings, points, executor, self.seed).err()
     }
 
     /// Returns the bound of a search from the cells, which is below the log-likelihood.
@@ -409,8 +391,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         for (&row, words) in rows.iter().zip(words.chunks_exact_mut(width)) {
             self.sets.memory().read(row..row + 1, words)?;
         }
-        let mut sets = Vec::new();
-        unpack(&words, states, &mut sets);
+        let mut sets = unpacked(&words, states);
         let table = self.maximizer.model().component_table(executor.simd());
         // Point by point, for the evidence of each: what the next E-step would find.
         let (mut workspace, mut sums) = (table.workspace(), table.new_sums());
@@ -427,10 +408,10 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         }
         let measure = self.maximizer.model().family().log_base_measure();
         if !measure.is_one() {
-            for (point, evidence) in values.chunks_exact(points.dim()).zip(&mut among_sets) {
-                let point = data::memory::Points::from_rows(point, points.dim())?;
-                *evidence += self.sum_of_base_measure(&point, executor)?;
-            }
+            let sample = Block::from_rows(&values, points.dim())?;
+            for_each_base_measure(&measure, executor.simd(), sample, |i, value| {
+                among_sets[i] += value;
+            });
         }
         loss::loss_of(&self.maximizer, &values, &among_sets, executor).map(Some)
     }
@@ -458,7 +439,7 @@ pub(crate) fn search<T: Scalar>(
     let sets = RowMemory::new(points.len(), width, u64::MAX, &folder)?;
     let regularization = Regularization::default();
     let mut learner =
-        TruncatedMixtureLearner::new(model.clone(), settings, regularization, sets, seed)?;
+        TruncatedMixtureLearner::new(model.clone(), settings, regularization, sets, seed);
     learner.e_step(&Batch::part(points), executor)
 }
 
@@ -480,12 +461,13 @@ fn words_of_a_set(states: usize) -> usize {
     states.div_ceil(2)
 }
 
-/// Unpacks sets from words that hold two members each.
-fn unpack(words: &[u64], states: usize, sets: &mut Vec<u32>) {
-    sets.clear();
+/// Returns the sets that words hold, two members each.
+fn unpacked(words: &[u64], states: usize) -> Vec<u32> {
+    let mut sets = Vec::with_capacity(words.len() * 2);
     for words in words.chunks_exact(words_of_a_set(states)) {
         sets.extend((0..states).map(|k| (words[k / 2] >> (32 * (k % 2))) as u32));
     }
+    sets
 }
 
 /// Packs sets into words.
@@ -552,7 +534,7 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
         let sets = RowMemory::new(points.len(), width, memory, &fitting.folder())?;
         let regularization = fitting.settings().regularization.clone();
         let seed = fitting.settings().seed.wrapping_add(run << 32);
-        let learner = TruncatedMixtureLearner::new(model, settings, regularization, sets, seed)?;
+        let learner = TruncatedMixtureLearner::new(model, settings, regularization, sets, seed);
         Ok((learner, event))
     };
     fitting.best_of(is_given, &words, &make, &|fitting, learner| fitting.phases_by_rows(learner))

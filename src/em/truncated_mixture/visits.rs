@@ -43,7 +43,7 @@ pub(super) struct Points<'a, T> {
     pub halves: &'a BTreeMap<u32, u32>,
 }
 
-/// Visits points; improves their sets, N × S; adds their statistics to `total` if it is given. Returns the number of logits.
+/// Visits points; improves their sets, N × S; adds their statistics to `total` if it is given.
 ///
 /// The log-evidence of `total` is not finite if a point has none; then its sets are of no use.
 pub(super) fn visit<T: Scalar>(
@@ -53,7 +53,7 @@ pub(super) fn visit<T: Scalar>(
     points: &Points<'_, T>,
     sets: &mut [u32],
     mut total: Option<&mut SuffStats>,
-) -> Result<u64> {
+) -> Result<()> {
     let order = order_by(points.keys, points.lists.len());
     let states = points.states;
     let n_own = table.n_own();
@@ -69,7 +69,6 @@ pub(super) fn visit<T: Scalar>(
         sets: Vec::new(),
     });
     let has_sums = total.is_some();
-    let mut evaluations = 0;
     for wave in order.chunks(n_shares * per_share) {
         let mut work: Vec<_> = shares.iter_mut().zip(wave.chunks(per_share)).collect();
         let old = &*sets;
@@ -84,11 +83,7 @@ pub(super) fn visit<T: Scalar>(
                     *to = from;
                 }
             }
-            let mut rest = &mut sets[..];
-            for rows in rows.chunk_by(|&a, &b| points.keys[a as usize] == points.keys[b as usize]) {
-                let (sets, after) = rest.split_at_mut(rows.len() * states);
-                rest = after;
-                let list = points.keys[rows[0] as usize];
+            for_each_group(rows, points.keys, sets, |list, rows, sets| {
                 let members = points.lists.members(list).iter().copied();
                 let (seed, random) = points.random;
                 let mut rng = rng::stream(seed, u64::from(list));
@@ -98,7 +93,7 @@ pub(super) fn visit<T: Scalar>(
                 let visit = Visit { block: points.block, rows, sets, states };
                 let half = |component| points.halves.get(&component).copied();
                 table.visit(visit, &half, workspace, has_sums.then_some(&mut *sums));
-            }
+            });
             shared.clear();
             shared.resize(n_shared, 0.0);
             if n_shared > 0 {
@@ -117,10 +112,10 @@ pub(super) fn visit<T: Scalar>(
         }
         if let Some(total) = total.as_deref_mut() {
             let shares = &shares[..wave.len().div_ceil(per_share)];
-            evaluations += add(executor, shares, n_own, total)?;
+            add(executor, shares, n_own, total)?;
         }
     }
-    Ok(evaluations)
+    Ok(())
 }
 
 /// Adds the sums of shares in their order.
@@ -129,7 +124,7 @@ fn add<T: Scalar>(
     shares: &[Share<T>],
     n_own: usize,
     total: &mut SuffStats,
-) -> Result<u64> {
+) -> Result<()> {
     let per_piece = total.shape().components.div_ceil(SHARES).max(1);
     let mut pieces: Vec<_> = total.pieces_mut(per_piece).collect();
     executor.for_each(&mut pieces, |index, (mass, sums)| {
@@ -146,16 +141,38 @@ fn add<T: Scalar>(
         }
         Ok(())
     })?;
-    let mut evaluations = 0;
     for Share { sums, shared, .. } in shares {
         *total.total_weight_mut() += sums.total_weight;
         *total.n_points_mut() += sums.n_points;
         *total.log_evidence_mut() += sums.log_evidence;
         *total.posterior_entropy_mut() += sums.posterior_entropy;
         total.shared_mut().iter_mut().zip(shared).for_each(|(sum, value)| *sum += *value);
-        evaluations += sums.evaluations;
     }
-    Ok(evaluations)
+    Ok(())
+}
+
+/// Visits the groups of rows with one key, in their order, with the sets of their rows.
+pub(super) fn for_each_group(
+    rows: &[u32],
+    keys: &[u32],
+    sets: &mut [u32],
+    mut visit: impl FnMut(u32, &[u32], &mut [u32]),
+) {
+    let width = sets.len() / rows.len().max(1);
+    let mut rest = sets;
+    for group in rows.chunk_by(|&a, &b| keys[a as usize] == keys[b as usize]) {
+        let (sets, after) = rest.split_at_mut(group.len() * width);
+        rest = after;
+        visit(keys[group[0] as usize], group, sets);
+    }
+}
+
+/// Returns where the entries of each key begin if they are sorted by key, and the number of all.
+pub(super) fn starts_of(keys: impl Iterator<Item = u32>, n_keys: usize) -> Vec<u32> {
+    let mut starts = vec![0; n_keys + 1];
+    keys.for_each(|key| starts[key as usize + 1] += 1);
+    (0..n_keys).for_each(|key| starts[key + 1] += starts[key]);
+    starts
 }
 
 /// Returns the rows in the order of their keys, which are below `n_keys`; rows of one key stay in order.
@@ -165,13 +182,7 @@ pub(super) fn order_by(keys: &[u32], n_keys: usize) -> Vec<u32> {
         order.sort_by_key(|&row| keys[row as usize]);
         return order;
     }
-    let mut next = vec![0_u32; n_keys + 1];
-    for &key in keys {
-        next[key as usize + 1] += 1;
-    }
-    for k in 0..n_keys {
-        next[k + 1] += next[k];
-    }
+    let mut next = starts_of(keys.iter().copied(), n_keys);
     let mut order = vec![0; keys.len()];
     for (row, &key) in keys.iter().enumerate() {
         let at = &mut next[key as usize];

@@ -72,17 +72,9 @@ fn parameters_and_sums_move_from_one_centre_to_another() {
             let width = padded_width::<f64>(2);
             let (mut panel, mut panel_bias) = (vec![9.0; width * len], vec![9.0; width]);
             let own = [0.0; 3];
-            rows.pack(
-                simd,
-                &natural,
-                &bias,
-                &centres,
-                &[0, 1],
-                &own,
-                &mut panel,
-                &mut panel_bias,
-                0,
-            );
+            let table = ParameterTable { natural: &natural, bias: &bias, centres: &centres };
+            let columns = [&mut panel[..], &mut panel_bias];
+            rows.pack(simd, table, &[0, 1], &own, columns, 0);
             for i in 0..n {
                 for g in 0..2 {
                     let row = if g == 0 { &about[i] } else { &moved[i] };
@@ -97,7 +89,7 @@ fn parameters_and_sums_move_from_one_centre_to_another() {
             assert!(panel_bias[2..].iter().all(|&b| b == f64::NEG_INFINITY));
             assert!((0..len).all(|l| panel[l * width + 2] == 0.0));
             let mut logits = [0.0; 2];
-            rows.logits_of(simd, &natural, &bias, &centres, &[1, 0], &own, &about[0], &mut logits);
+            rows.logits_of(simd, table, &[1, 0], &own, &about[0], &mut logits);
             for (g, found) in [1, 0].into_iter().zip(logits) {
                 let columns = (0..len).map(|l| panel[l * width + g] * about[0][l]);
                 let expected = panel_bias[g] + columns.sum::<f64>();

@@ -13,7 +13,7 @@ use crate::block::Block;
 use crate::kernels::candidates::{self, ABSENT, padded_width};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::prefetch::fetch_values;
-use crate::kernels::rows::RowStatistics;
+use crate::kernels::rows::{ParameterTable, RowStatistics};
 use crate::model::GenerativeModel;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
@@ -54,10 +54,8 @@ pub(crate) struct SetSums {
     pub n_points: f64,
     pub log_evidence: f64,
     pub posterior_entropy: f64,
-    /// Logits that were computed, over all points.
-    pub evaluations: u64,
     /// Components with mass, in the order in which they got it.
-    pub components: Vec<u32>,
+    components: Vec<u32>,
     /// Mass and statistics about the own centre, one row a component of `components`.
     values: Vec<f64>,
     /// Where a component stands in `components`, if it does.
@@ -67,12 +65,8 @@ pub(crate) struct SetSums {
 impl SetSums {
     /// Forgets all sums.
     pub fn clear(&mut self) {
-        let (components, values, places) = (
-            std::mem::take(&mut self.components),
-            std::mem::take(&mut self.values),
-            std::mem::take(&mut self.places),
-        );
-        *self = Self { components, values, places, ..Self::default() };
+        (self.total_weight, self.n_points) = (0.0, 0.0);
+        (self.log_evidence, self.posterior_entropy) = (0.0, 0.0);
         self.components.clear();
         self.values.clear();
     }
@@ -268,17 +262,13 @@ impl<T: Scalar> ComponentTable<T> {
             workspace.logits.resize(width * TILE);
             begin = 0;
         }
-        self.rows.pack(
-            self.simd,
-            &self.natural,
-            &self.bias,
-            &self.centres,
-            &workspace.candidates,
-            self.centre(workspace.leader),
-            &mut workspace.panel,
-            &mut workspace.bias,
-            begin,
-        );
+        let columns = [&mut workspace.panel[..], &mut workspace.bias];
+        let centre = self.centre(workspace.leader);
+        self.rows.pack(self.simd, self.parameters(), &workspace.candidates, centre, columns, begin);
+    }
+
+    fn parameters(&self) -> ParameterTable<'_, T> {
+        ParameterTable { natural: &self.natural, bias: &self.bias, centres: &self.centres }
     }
 
     /// Visits points of the group: improves their sets, and adds their statistics to `sums` if these are wanted.
@@ -292,8 +282,6 @@ impl<T: Scalar> ComponentTable<T> {
         mut sums: Option<&mut SetSums>,
     ) {
         let Visit { block, rows, sets, states } = visit;
-        workspace.chosen.resize(TILE * states, ABSENT);
-        workspace.values.resize(TILE * states, T::ZERO);
         workspace.scratch.resize(TILE * states, T::ZERO);
         let mut later = rows;
         for (rows, sets) in rows.chunks(TILE).zip(sets.chunks_mut(TILE * states)) {
@@ -318,28 +306,11 @@ impl<T: Scalar> ComponentTable<T> {
                     .for_each(|&row| fetch_values(points.row(row as usize).as_slice()));
                 later = next;
             }
-            let n = rows.len();
-            let (width, len) = (workspace.bias.len(), self.rows.len());
-            let logits = &mut workspace.logits[..n * width];
-            let statistics = &workspace.statistics[..n * len];
-            candidates::logits(
-                self.simd,
-                statistics,
-                len,
-                &workspace.panel,
-                &workspace.bias,
-                logits,
-            );
-            let chosen = &mut workspace.chosen[..n * states];
-            let values = &mut workspace.values[..n * states];
-            candidates::select(self.simd, logits, width, states, self.cut, chosen, values);
-            for (member, &place) in sets.iter_mut().zip(&*chosen) {
-                *member = match place {
-                    ABSENT => 0,
-                    place => workspace.candidates[place as usize] + 1,
-                };
-            }
+            self.choose(sets, states, self.cut, workspace);
             let Some(sums) = sums.as_deref_mut() else { continue };
+            let (n, len) = (rows.len(), self.rows.len());
+            let (chosen, values) =
+                (&workspace.chosen[..n * states], &mut workspace.values[..n * states]);
             let weight = |i: usize| block.weights.map_or(1.0, |weights| weights[rows[i] as usize]);
             candidates::posteriors(
                 self.simd,
@@ -349,7 +320,6 @@ impl<T: Scalar> ComponentTable<T> {
                 &mut workspace.log_evidence[..n],
                 &mut workspace.entropy[..n],
             );
-            sums.evaluations += (n * workspace.candidates.len()) as u64;
             workspace.sums.resize(workspace.candidates.len() * len, T::ZERO);
             workspace.mass.resize(workspace.candidates.len(), 0.0);
             for i in 0..n {
@@ -379,7 +349,7 @@ impl<T: Scalar> ComponentTable<T> {
             }
             candidates::accumulate(
                 self.simd,
-                statistics,
+                &workspace.statistics[..n * len],
                 len,
                 states,
                 chosen,
@@ -451,12 +421,9 @@ impl<T: Scalar> ComponentTable<T> {
     /// Adds the sums of the candidates to those of their components, about their own centres.
     fn flush(&self, workspace: &mut GroupWorkspace<T>, sums: &mut SetSums) {
         let len = self.rows.len();
-        let leader = self.centre(workspace.leader);
         for &place in &workspace.touched {
             let component = workspace.candidates[place as usize];
-            let own = self.centre(component).iter();
-            workspace.shift.clear();
-            workspace.shift.extend(leader.iter().zip(own).map(|(a, b)| a.to_f64() - b.to_f64()));
+            self.write_shift(workspace.leader, component, &mut workspace.shift);
             let from = &mut workspace.sums[place as usize * len..][..len];
             let mass = std::mem::take(&mut workspace.mass[place as usize]);
             let row = sums.row(component, 1 + len);
@@ -471,8 +438,7 @@ impl<T: Scalar> ComponentTable<T> {
     /// Ranks components as candidates for the points of another by the expected logits of these points, whose statistics are `mean`.
     pub fn expected_logits(&self, of: u32, mean: &[T], candidates: &[u32], out: &mut [f64]) {
         let centre = self.centre(of);
-        let Self { simd, natural, bias, centres, .. } = self;
-        self.rows.logits_of(*simd, natural, bias, centres, candidates, centre, mean, out);
+        self.rows.logits_of(self.simd, self.parameters(), candidates, centre, mean, out);
     }
 
     /// Visits components as if each were a point with the statistics of its mean: the `states` components of the list of the group
@@ -485,35 +451,47 @@ impl<T: Scalar> ComponentTable<T> {
         states: usize,
         workspace: &mut GroupWorkspace<T>,
     ) {
-        let (len, width) = (self.rows.len(), workspace.bias.len());
-        workspace.chosen.resize(TILE * states, ABSENT);
-        workspace.values.resize(TILE * states, T::ZERO);
+        let len = self.rows.len();
         let mut moved = vec![0.0; len];
         for (components, sets) in components.chunks(TILE).zip(sets.chunks_mut(TILE * states)) {
-            let n = components.len();
             for (&c, row) in components.iter().zip(workspace.statistics.chunks_exact_mut(len)) {
-                let (own, leader) = (self.centre(c).iter(), self.centre(workspace.leader));
-                workspace.shift.clear();
-                workspace.shift.extend(own.zip(leader).map(|(a, b)| a.to_f64() - b.to_f64()));
+                self.write_shift(c, workspace.leader, &mut workspace.shift);
                 moved.fill(0.0);
                 let mean = &means[c as usize * len..][..len];
                 self.rows.add_moved(self.simd, mean, 1.0, &workspace.shift, &mut moved);
                 row.iter_mut().zip(&moved).for_each(|(to, &from)| *to = T::from_f64(from));
             }
-            let statistics = &workspace.statistics[..n * len];
-            let logits = &mut workspace.logits[..n * width];
-            let (panel, bias) = (&workspace.panel, &workspace.bias);
-            candidates::logits(self.simd, statistics, len, panel, bias, logits);
-            let chosen = &mut workspace.chosen[..n * states];
-            let values = &mut workspace.values[..n * states];
-            candidates::select(self.simd, logits, width, states, f64::INFINITY, chosen, values);
-            for (member, &place) in sets.iter_mut().zip(&*chosen) {
-                *member = match place {
-                    ABSENT => 0,
-                    place => workspace.candidates[place as usize] + 1,
-                };
-            }
+            self.choose(sets, states, f64::INFINITY, workspace);
         }
+    }
+
+    /// Makes the largest logits of a tile, whose statistics are in the workspace, the sets of its points. Their places among the
+    /// candidates and their values stay in the workspace.
+    fn choose(&self, sets: &mut [u32], states: usize, cut: f64, workspace: &mut GroupWorkspace<T>) {
+        let (len, width) = (self.rows.len(), workspace.bias.len());
+        let n = sets.len() / states;
+        workspace.chosen.resize(TILE * states, ABSENT);
+        workspace.values.resize(TILE * states, T::ZERO);
+        let statistics = &workspace.statistics[..n * len];
+        let logits = &mut workspace.logits[..n * width];
+        let (panel, bias) = (&workspace.panel, &workspace.bias);
+        candidates::logits(self.simd, statistics, len, panel, bias, logits);
+        let chosen = &mut workspace.chosen[..n * states];
+        let values = &mut workspace.values[..n * states];
+        candidates::select(self.simd, logits, width, states, cut, chosen, values);
+        for (member, &place) in sets.iter_mut().zip(&*chosen) {
+            *member = match place {
+                ABSENT => 0,
+                place => workspace.candidates[place as usize] + 1,
+            };
+        }
+    }
+
+    /// Writes the centre of a component minus that of another.
+    fn write_shift(&self, of: u32, from: u32, shift: &mut Vec<f64>) {
+        let pairs = self.centre(of).iter().zip(self.centre(from));
+        shift.clear();
+        shift.extend(pairs.map(|(a, b)| a.to_f64() - b.to_f64()));
     }
 }
 

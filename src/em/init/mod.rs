@@ -32,6 +32,7 @@ use crate::monitor::{Event, IterRecord, Silent};
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::MatRef;
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 /// Iterations on the sample that compare starts from several scales. From the right scale three were enough for gammas of shapes from
@@ -262,15 +263,16 @@ fn labelled_stats<T: Scalar>(
     }
     let centre_dim = if family.is_location() { dim } else { 0 };
     let mut centres = vec![T::ZERO; n_components * centre_dim];
-    // Where nothing is known of a column under a label.
-    let overall: Vec<f64> = (0..dim)
-        .map(|d| {
+    // Where nothing is known of a column under a label, which is rare.
+    let overall = LazyCell::new(|| {
+        let mean = |d: usize| {
             let values = sample.values.iter().skip(d).step_by(dim).map(|x| x.to_f64());
             let (sum, n) =
                 values.filter(|x| !x.is_nan()).fold((0.0, 0.0), |it, x| (it.0 + x, it.1 + 1.0));
             if n > 0.0 { sum / n } else { 0.0 }
-        })
-        .collect();
+        };
+        (0..dim).map(mean).collect::<Vec<f64>>()
+    });
     if family.is_location() {
         for (members, centre) in members.iter().zip(centres.chunks_mut(dim)) {
             let mean = |d: usize| {

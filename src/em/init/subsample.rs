@@ -104,7 +104,8 @@ pub(super) fn subsample<T: Scalar>(
             for _ in 0..if skips { TRIES } else { 1 } {
                 let position = position(k, wanted, total, rng::uniform(rng));
                 let row = match &weights {
-                    None => position as u64,
+                    // Rounding may end at the end.
+                    None => (position as u64).min(n - 1),
                     Some(weights) => weights.row_at(source, position)?,
                 };
                 let block = data::read(source, false, row, 1, &mut buffer)?;

@@ -4,6 +4,7 @@ use crate::common::Uniforms;
 use entropysum::data::Points;
 use entropysum::em::{self, known_from_data};
 use entropysum::family::{KnownParameters, registry};
+use entropysum::model::{Posterior, TruncatedSearch};
 use entropysum::{Config, Executor, MixtureSpec, Silent, inference};
 
 /// Points of three clusters in one dimension, with a label at every tenth point of the first two. Labels at odd places say the other
@@ -240,4 +241,27 @@ mod cli {
         }
         place.refuse("select points.csv -k 1..2 --label-column kind", "unexpected argument");
     }
+}
+
+/// A list of neighbours may lack the component that a label names; then it must hold all.
+#[test]
+fn truncated_posteriors_know_labels_if_all_components_are_candidates() {
+    let (values, _) = points();
+    let points = Points::from_rows(&values, 2).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let name = "gaussian-full:0,label:1";
+    let known = known_from_data(name, &points, KnownParameters::default()).unwrap();
+    let family = registry::build_known(name, 2, &known).unwrap();
+    let config = Config::default().max_iter(8).tol(0.0);
+    let fit = |posterior| {
+        let spec = MixtureSpec::new(family.clone(), 4).with_posterior(posterior);
+        em::fit(&spec, &points, &executor, &config, &mut Silent)
+    };
+    let truncated = |neighbours| {
+        Posterior::Truncated(TruncatedSearch::default().states(4).neighbours(neighbours))
+    };
+    let bound = |posterior| fit(posterior).unwrap().last().unwrap().lower_bound;
+    assert!((bound(truncated(4)) - bound(Posterior::Exact)).abs() < 1e-10);
+    let fault = fit(truncated(3)).unwrap_err().to_string();
+    assert!(fault.contains("take 4 neighbours"), "{fault}");
 }

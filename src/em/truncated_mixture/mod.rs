@@ -32,6 +32,7 @@ use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
 use crate::exec::{Executor, Simd};
+use crate::family::label::LabelBlock;
 use crate::family::{BaseMeasure, Domain, Regularization};
 use crate::kernels::statistics::{self, Tile};
 use crate::model::mixture::truncated::{ComponentTable, Visit};
@@ -529,6 +530,13 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
         let points = fitting.points();
         data::check_source(points, model.dim())?;
         let settings = largest(settings, model.n_components());
+        // Those of a list may all have other labels than a point.
+        if settings.neighbours < model.n_components() && LabelBlock::of(model.family()).is_some() {
+            return Err(Error::Config(format!(
+                "truncated posteriors of points with labels need all components as neighbours: take {} neighbours, or exact posteriors",
+                model.n_components()
+            )));
+        }
         let width = words_of_a_set(settings.states);
         let memory = fitting.stream().map_or(u64::MAX, |stream| stream.memory / 2);
         let sets = RowMemory::new(points.len(), width, memory, &fitting.folder())?;

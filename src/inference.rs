@@ -36,6 +36,35 @@ pub struct Score {
 }
 
 impl Score {
+    /// Returns the score of these points and others together, under the same model.
+    ///
+    /// ```
+    /// use entropysum::inference::Score;
+    ///
+    /// let score = |n_points, log_likelihood| Score {
+    ///     n_points,
+    ///     total_weight: n_points as f64,
+    ///     log_likelihood,
+    ///     posterior_entropy: 0.5,
+    ///     n_parameters: 3,
+    /// };
+    /// let both = score(100, -1.0).with(&score(300, -2.0));
+    /// assert_eq!((both.n_points, both.log_likelihood, both.posterior_entropy), (400, -1.75, 0.5));
+    /// ```
+    pub fn with(&self, other: &Self) -> Self {
+        let total_weight = self.total_weight + other.total_weight;
+        let mean = |own: f64, others: f64| {
+            (self.total_weight * own + other.total_weight * others) / total_weight
+        };
+        Self {
+            n_points: self.n_points + other.n_points,
+            total_weight,
+            log_likelihood: mean(self.log_likelihood, other.log_likelihood),
+            posterior_entropy: mean(self.posterior_entropy, other.posterior_entropy),
+            n_parameters: self.n_parameters,
+        }
+    }
+
     /// Computes the Bayesian information criterion `-2 W ℓ + p ln W`; lower is better, as in scikit-learn.
     pub fn bic(&self) -> f64 {
         -2.0 * self.total_weight * self.log_likelihood

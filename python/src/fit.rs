@@ -3,7 +3,7 @@
 use crate::model::Model;
 use crate::points::Points;
 use crate::raise;
-use crate::watch::watched;
+use crate::watch::{Callbacks, watched};
 use entropysum::any::{self, AnySpec, CheckpointFile, Run, Source};
 use entropysum::data::{BadRows, Columns, Schema};
 use entropysum::em::{
@@ -17,7 +17,7 @@ use entropysum::model::{
 };
 use entropysum::monitor::Monitor;
 use entropysum::{Config, Error, Executor, Result};
-use numpy::IntoPyArray;
+use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -228,6 +228,14 @@ impl Settings {
         self.start.as_ref().map(|start| is_kind(start.get().model.clone())).transpose()
     }
 
+    /// Returns what is known of the family, and what the points tell of it.
+    fn known_from(&self, points: Source<'_>, name: &str) -> Result<KnownParameters> {
+        let known = self.known.iter().fold(KnownParameters::default(), |known, (key, values)| {
+            known.with(key, values.clone())
+        });
+        points.tells(name, known)
+    }
+
     fn n_latents(&self) -> usize {
         self.latents.first().copied().unwrap_or_default()
     }
@@ -295,11 +303,7 @@ impl Settings {
         let spec = match self.start(|model| model.try_into())? {
             Some(model) => MixtureSpec::from_model(model),
             None => {
-                let known =
-                    self.known.iter().fold(KnownParameters::default(), |known, (key, it)| {
-                        known.with(key, it.clone())
-                    });
-                let known = points.tells(&name, known)?;
+                let known = self.known_from(points, &name)?;
                 let family = registry::build_known(&name, points.dim(), &known)?;
                 MixtureSpec::new(family, self.n_components).with_init(start_called(&self.init)?)
             }
@@ -332,15 +336,17 @@ fn schema_of(points: &Points<'_>, source: Source<'_>) -> Option<Schema> {
     points.schema().or_else(|| source.columns().and_then(Columns::schema))
 }
 
-/// Fits a model. Returns the fit, and the exception of a signal or of the callback that ended it.
+/// Fits a model; `e_step` returns the statistics of points that lie elsewhere. Returns the fit, and the exception of a signal or of a
+/// callback that ended it.
 #[pyfunction]
-#[pyo3(signature = (points, settings, keep, callback=None))]
+#[pyo3(signature = (points, settings, keep, callback=None, e_step=None))]
 pub fn fit<'py>(
     py: Python<'py>,
     points: Points<'py>,
     settings: Settings,
     keep: Keep<'py>,
     callback: Option<Py<PyAny>>,
+    e_step: Option<Py<PyAny>>,
 ) -> PyResult<(Fit, Option<Bound<'py, PyAny>>)> {
     let given = settings.start.as_ref().and_then(|start| start.get().schema.as_ref());
     let source = points.source(&settings.model, given)?;
@@ -350,7 +356,8 @@ pub fn fit<'py>(
     let held_out = held_out.map(|it| it.source(&settings.model, schema.as_ref())).transpose()?;
     let checkpoint = keep.file().map_err(raise)?;
     let audit = keep.audit;
-    let (found, exception) = watched(py, callback.as_ref(), |mut watch| {
+    let callbacks = Callbacks { on_record: callback.as_ref(), e_step: e_step.as_ref() };
+    let (found, exception) = watched(py, callbacks, |mut watch| {
         let (executor, config) = (Executor::new(settings.threads)?, settings.config()?);
         let source = source.borrow().until(watch.stop);
         let held_out = held_out.as_ref().map(|points| points.borrow().until(watch.stop));
@@ -359,6 +366,7 @@ pub fn fit<'py>(
             stream: stream.as_ref(),
             held_out: held_out.as_ref().map(|points| points.borrow()),
             checkpoint: checkpoint.as_ref(),
+            elsewhere: callbacks.e_step.map(|_| watch.e_step()),
             ..Run::new(&executor, &config, &mut watch)
         };
         settings.spec(points)?.fit(points, run)
@@ -392,7 +400,7 @@ pub fn start<'py>(py: Python<'py>, points: Points<'py>, settings: Settings) -> P
     let given = settings.start.as_ref().and_then(|start| start.get().schema.as_ref());
     let source = points.source(&settings.model, given)?;
     let schema = schema_of(&points, source.borrow());
-    let (model, exception) = watched(py, None, |watch| {
+    let (model, exception) = watched(py, Callbacks::default(), |watch| {
         let (executor, config) = (Executor::new(settings.threads)?, settings.config()?);
         let source = source.borrow().until(watch.stop);
         settings.spec(source.borrow())?.start(source.borrow(), &executor, &config)
@@ -401,4 +409,30 @@ pub fn start<'py>(py: Python<'py>, points: Points<'py>, settings: Settings) -> P
         Some(exception) => Err(exception),
         None => Ok(Model { model: model.map_err(raise)?, schema }),
     }
+}
+
+/// The rows that a fit to points that lie elsewhere looks at before its first E-step, ascending.
+#[pyfunction]
+pub fn rows_looked_at<'py>(
+    py: Python<'py>,
+    points: Points<'py>,
+    settings: Settings,
+) -> PyResult<Bound<'py, PyArray1<u64>>> {
+    let source = points.source(&settings.model, None)?;
+    let source = source.borrow();
+    let (size, weights) = ((source.len(), source.dim()), points.weights()?);
+    let rows = settings
+        .spec(source)
+        .and_then(|spec| spec.rows_looked_at(size, weights, &settings.config()?));
+    Ok(rows.map_err(raise)?.into_pyarray(py))
+}
+
+/// The parameters of the family that the points tell, beside those that are known.
+#[pyfunction]
+pub fn tells(points: Points<'_>, settings: Settings) -> PyResult<BTreeMap<String, Vec<f64>>> {
+    let source = points.source(&settings.model, None)?;
+    let known = settings.known_from(source.borrow(), &settings.model).map_err(raise)?;
+    let families = registry::names().flat_map(|name| registry::known_parameters(name));
+    let told = families.filter_map(|&key| Some((key.to_owned(), known.get(key)?.to_vec())));
+    Ok(told.collect())
 }

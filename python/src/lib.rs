@@ -3,6 +3,7 @@
 //! Estimators are written in Python, in `entropysum/`. All learning is behind [`entropysum::any`], so that nothing generic is compiled
 //! here.
 
+mod elsewhere;
 mod fit;
 mod model;
 mod online;
@@ -50,7 +51,12 @@ fn _entropysum(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::Model>()?;
     module.add_class::<online::Online>()?;
     module.add_class::<fit::Fit>()?;
+    module.add_class::<elsewhere::Statistics>()?;
+    module.add_class::<elsewhere::Score>()?;
+    module.add_function(wrap_pyfunction!(elsewhere::e_step, module)?)?;
     module.add_function(wrap_pyfunction!(fit::fit, module)?)?;
+    module.add_function(wrap_pyfunction!(fit::rows_looked_at, module)?)?;
+    module.add_function(wrap_pyfunction!(fit::tells, module)?)?;
     module.add_function(wrap_pyfunction!(fit::start, module)?)?;
     module.add_function(wrap_pyfunction!(families, module)?)?;
     module.add_function(wrap_pyfunction!(sparse_families, module)?)?;

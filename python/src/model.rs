@@ -1,8 +1,9 @@
 //! Models of any kind.
 
+use crate::elsewhere::Score;
 use crate::points::Points;
 use crate::raise;
-use crate::watch::watched;
+use crate::watch::{Callbacks, watched};
 use entropysum::any::{self, OwnedSource, PerPoint};
 use entropysum::data::Schema;
 use entropysum::expert::store::Stored;
@@ -64,7 +65,7 @@ impl Model {
             false => None,
         };
         let model = missing.as_ref().unwrap_or(&self.model);
-        let (result, exception) = watched(py, None, |watch| {
+        let (result, exception) = watched(py, Callbacks::default(), |watch| {
             let stop: &AtomicBool = watch.stop;
             work(model, source.borrow().until(stop), &Executor::new(threads)?)
         });
@@ -225,18 +226,18 @@ impl Model {
         Ok(labels.into_pyarray(py))
     }
 
-    /// Mean log-density, BIC, AIC and ICL.
+    /// Mean log-density and the terms of information criteria.
     #[pyo3(signature = (points, threads=None))]
     fn score<'py>(
         &self,
         py: Python<'py>,
         points: Points<'py>,
         threads: Option<usize>,
-    ) -> PyResult<(f64, f64, f64, f64)> {
+    ) -> PyResult<Score> {
         let score = self.apply(py, &points, threads, |model, source, executor| {
             model.score(source.borrow(), executor)
-        })?;
-        Ok((score.log_likelihood, score.bic(), score.aic(), score.icl()))
+        });
+        score.map(Score)
     }
 
     /// Points that are drawn from the model, and their components.

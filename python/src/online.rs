@@ -3,7 +3,7 @@
 use crate::model::Model;
 use crate::points::Points;
 use crate::raise;
-use crate::watch::watched;
+use crate::watch::{Callbacks, watched};
 use entropysum::Executor;
 use entropysum::any::AnyOnline;
 use entropysum::em::StepSize;
@@ -62,7 +62,7 @@ impl Online {
         let source = points.source("", None)?;
         let learner = &mut self.0;
         // A step that is stopped changes nothing.
-        let (step, exception) = watched(py, None, |watch| {
+        let (step, exception) = watched(py, Callbacks::default(), |watch| {
             let source = source.borrow().until(watch.stop);
             learner.partial_fit(source.borrow(), &Executor::new(threads)?)
         });

@@ -3,7 +3,9 @@
 use crate::model::Columns;
 use crate::raise;
 use entropysum::any::{OwnedSource, Precision, table_options};
-use entropysum::data::{self, BadRows, OpenOptions, Schema, SparsePoints, TableOptions};
+use entropysum::data::{
+    self, BadRows, Excerpt, OpenOptions, Schema, SparsePoints, TableOptions, Weighted,
+};
 use entropysum::faer::MatRef;
 use entropysum::{DataSource, Scalar};
 use numpy::{Element, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
@@ -13,6 +15,9 @@ use std::path::PathBuf;
 
 /// Bytes of points that text may become in memory; what is more goes to a temporary file.
 const TEXT_BYTES: u64 = 1 << 30;
+
+/// Rows of points that lie elsewhere, the points of these rows, and name and length of each part.
+type Elsewhere<'py, T> = (PyReadonlyArray1<'py, u64>, PyReadonlyArray2<'py, T>, Vec<(String, u64)>);
 
 type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
 
@@ -26,6 +31,8 @@ enum Values<'py> {
     F32(PyReadonlyArray2<'py, f32>),
     Sparse64(Sparse<'py, f64>),
     Sparse32(Sparse<'py, f32>),
+    Elsewhere64(Elsewhere<'py, f64>),
+    Elsewhere32(Elsewhere<'py, f32>),
     /// Paths, and whether to read them in single precision.
     Files((Vec<PathBuf>, bool)),
 }
@@ -34,6 +41,8 @@ enum Values<'py> {
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Points<'py> {
+    /// The name in messages.
+    name: String,
     values: Values<'py>,
     weights: Weights<'py>,
     /// Names of the dimensions and of their levels, if the points are those of a data frame.
@@ -53,6 +62,8 @@ impl Points<'_> {
             Values::F32(values) => OwnedSource::F32(self.dense(values, weights)?),
             Values::Sparse64(rows) => OwnedSource::F64(sparse(rows, weights)?),
             Values::Sparse32(rows) => OwnedSource::F32(sparse(rows, weights)?),
+            Values::Elsewhere64(held) => OwnedSource::F64(self.excerpt(held, weights)?),
+            Values::Elsewhere32(held) => OwnedSource::F32(self.excerpt(held, weights)?),
             Values::Files((paths, is_single)) => {
                 let table = match schema {
                     Some(schema) => TableOptions::default().schema(Some(schema.clone())),
@@ -79,12 +90,31 @@ impl Points<'_> {
         self.columns.as_ref().map(Columns::schema)
     }
 
+    /// Returns the weights of all points, if they have weights.
+    pub fn weights(&self) -> PyResult<Option<&[f64]>> {
+        Ok(self.weights.as_ref().map(|weights| weights.as_slice()).transpose()?)
+    }
+
+    fn excerpt<'a, T: Scalar + Element>(
+        &'a self,
+        (rows, values, parts): &'a Elsewhere<'_, T>,
+        weights: Option<&'a [f64]>,
+    ) -> PyResult<Box<dyn DataSource<T> + 'a>> {
+        let rows = rows.as_slice()?.to_vec();
+        let points = Excerpt::new(rows, view(values)?, parts.clone()).map_err(raise)?;
+        let points = points.with_column_names(self.columns.as_ref().map(|it| it.names.clone()));
+        Ok(match weights {
+            None => Box::new(points),
+            Some(weights) => Box::new(Weighted::new(points, weights.to_vec()).map_err(raise)?),
+        })
+    }
+
     fn dense<'a, T: Scalar + Element>(
         &'a self,
         values: &'a PyReadonlyArray2<'_, T>,
         weights: Option<&'a [f64]>,
     ) -> PyResult<Box<dyn DataSource<T> + 'a>> {
-        let points = data::Points::from_mat(view(values)?).map_err(raise)?.named("X");
+        let points = data::Points::from_mat(view(values)?).map_err(raise)?.named(&self.name);
         let points = points.with_column_names(self.columns.as_ref().map(|it| it.names.clone()));
         Ok(Box::new(match weights {
             None => points,

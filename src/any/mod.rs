@@ -8,6 +8,7 @@
 //! | [`Run`] | how: settings, threads, who watches, where it is kept |
 //! | [`Model`] | a model of any kind; its methods here are those of [`inference`](crate::inference) |
 //! | [`AnyOnline`] | a learner that is fed points |
+//! | [`Parameters`], [`Statistics`] | the E-step of a part of the points, for fits to points that lie elsewhere |
 //!
 //! All learning and use of models behind these types is compiled once, with this crate. A crate that calls it compiles in seconds.
 //!
@@ -30,6 +31,7 @@
 //! # Ok::<(), entropysum::Error>(())
 //! ```
 
+mod elsewhere;
 mod model;
 mod online;
 mod run;
@@ -37,6 +39,7 @@ mod source;
 mod spec;
 
 pub use crate::store::Model;
+pub use elsewhere::{Parameters, Statistics, SumElsewhere};
 pub use model::{Latents, PerPoint, SampleSink, Sink};
 pub use online::AnyOnline;
 pub use run::{CheckpointFile, Run};

@@ -81,6 +81,8 @@ macro_rules! with_model {
     };
 }
 
+pub(super) use with_model;
+
 /// What every kind of model is used for, as in [`inference`].
 impl Model {
     /// Returns the dimension D of the points.

@@ -1,11 +1,13 @@
 //! What a fit takes besides a specification and points.
 
-use super::Source;
+use super::elsewhere::elsewhere;
 use super::source::InSource;
+use super::{Source, SumElsewhere};
 use crate::data::DataSource;
 use crate::em::{Config, Fit, Fitting, StreamConfig};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
+use crate::model::GenerativeModel;
 use crate::monitor::Observer;
 use crate::store::{self, Stored};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ pub struct Run<'a> {
     pub held_out: Option<Source<'a>>,
     /// Where the fit is kept, if it is to be kept.
     pub checkpoint: Option<&'a CheckpointFile>,
+    /// The E-step of all points, if they lie elsewhere. The points of the fit are an [`Excerpt`](crate::data::Excerpt) then.
+    pub elsewhere: Option<SumElsewhere>,
 }
 
 impl std::fmt::Debug for Run<'_> {
@@ -40,11 +44,19 @@ impl std::fmt::Debug for Run<'_> {
 impl<'a> Run<'a> {
     /// Returns a run by batch EM that is not kept.
     pub fn new(executor: &'a Executor, config: &'a Config, observer: &'a mut dyn Observer) -> Self {
-        Self { executor, config, observer, stream: None, held_out: None, checkpoint: None }
+        Self {
+            executor,
+            config,
+            observer,
+            stream: None,
+            held_out: None,
+            checkpoint: None,
+            elsewhere: None,
+        }
     }
 
     /// Sets up the fit to points, and has `fit` run it.
-    pub(crate) fn fit<T: InSource, M: Stored + Clone>(
+    pub(crate) fn fit<T: InSource, M: Stored + GenerativeModel + 'static>(
         self,
         points: &dyn DataSource<T>,
         fit: impl FnOnce(Fitting<'_, T, M>) -> Result<Fit<M>>,
@@ -62,6 +74,9 @@ impl<'a> Run<'a> {
                 return Err(Error::Config(message));
             }
             fitting = fitting.held_out(T::points(held_out));
+        }
+        if let Some(sum) = self.elsewhere {
+            fitting = fitting.elsewhere(elsewhere(sum));
         }
         match self.checkpoint {
             None => fit(fitting),

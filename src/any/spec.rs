@@ -119,6 +119,39 @@ impl AnySpec {
         })
     }
 
+    /// Returns the rows that a fit looks at before its first E-step, ascending, if there are `len` points of
+    /// dimension `dim` with these weights. A fit to
+    /// points that lie elsewhere needs an [`Excerpt`](crate::data::Excerpt) with these.
+    ///
+    /// # Errors
+    /// If a weight is no finite number of at least 0, or the model needs all points to start.
+    pub fn rows_looked_at(
+        &self,
+        (len, dim): (u64, usize),
+        weights: Option<&[f64]>,
+        config: &Config,
+    ) -> Result<Vec<u64>> {
+        config.check()?;
+        let (is_given, n_components) = match self {
+            Self::Mixture(spec) => (matches!(spec.init, Init::Model(_)), spec.n_components),
+            Self::MixtureOfFactorAnalyzers(spec) => {
+                (matches!(spec.init, Init::Model(_)), spec.n_components)
+            }
+            Self::SigmoidBeliefNet(spec) if spec.init.is_some() => (true, 1),
+            Self::SigmoidBeliefNet(_) => {
+                let message = "a fresh start of a sigmoid belief network needs all points here: give it a start, such as a fit to a part of the points";
+                return Err(Error::Config(message.to_owned()));
+            }
+            Self::LinearGaussian(_) | Self::VariationalAutoencoder(_) => {
+                return Err(Error::Config(
+                    "the model does not learn from parts of the points".to_owned(),
+                ));
+            }
+        };
+        let fresh = (!is_given).then_some(n_components);
+        em::init::rows_looked_at(len, weights, dim, fresh, config)
+    }
+
     fn check_sparse(&self, points: Source<'_>) -> Result<()> {
         let (takes, name) = match self {
             Self::Mixture(spec) => (spec.family.takes_sparse(), spec.family.name()),

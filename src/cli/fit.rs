@@ -83,12 +83,10 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let fit = prepared.fit(
         0,
         Run {
-            config,
-            executor,
-            observer: &mut progress,
             stream: stream.as_ref(),
             held_out: held_out.as_ref().map(OwnedSource::borrow),
             checkpoint: checkpoint.as_ref(),
+            ..Run::new(executor, config, &mut progress)
         },
     );
     progress.finish();

@@ -61,6 +61,11 @@ pub(super) fn points_at(place: u64, len: u64, at_most: u64) -> Range<u64> {
     start as u64..start as u64 + count
 }
 
+/// Returns the rows that an identity looks at, by place.
+pub(crate) fn rows_looked_at(len: u64) -> impl Iterator<Item = u64> {
+    (0..PLACES).flat_map(move |place| points_at(place, len, POINTS))
+}
+
 /// FNV-1a over words, with the mixing step of SplitMix64 in the place of bytes.
 struct Hash(u64);
 

@@ -9,6 +9,7 @@
 //! | Parquet, with the feature `parquet` | `parquet.rs` | columns of floats and of lists of floats, as text |
 //! | [`Subset`] | `subset.rs` | some points of another source, such as those held out |
 //! | [`Concat`] | `concat.rs` | several sources, end to end |
+//! | [`Excerpt`] | `excerpt.rs` | some points of a source that lies elsewhere |
 //! | [`SparsePoints`] | `sparse.rs` | compressed sparse rows in memory |
 //! | Matrix Market | `mtx.rs` | Matrix Market coordinates, into sparse points |
 //! | `.npz` | `npz.rs` | SciPy's sparse matrices, into sparse points |
@@ -22,6 +23,7 @@
 //! [`open`] chooses by a file's name and content. A source hands out [`Block`]s; it never sees a model.
 
 pub(crate) mod concat;
+mod excerpt;
 mod forward;
 pub(crate) mod identity;
 pub(crate) mod memory;
@@ -72,6 +74,7 @@ mod vecs;
 pub(crate) use selected::without_column;
 pub use {
     concat::Concat,
+    excerpt::Excerpt,
     memory::Points,
     shuffle::BadRows,
     sparse::SparsePoints,

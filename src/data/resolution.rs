@@ -22,7 +22,7 @@ const DISTINCT: usize = 8;
 /// square of their distance is nothing beside their variance. Places that cannot be read are passed over.
 pub(crate) fn resolution<T: Scalar>(source: &dyn DataSource<T>) -> Vec<f64> {
     let dim = source.dim();
-    let at_most = POINTS.min(VALUES / dim.max(1) as u64).max(1);
+    let at_most = points_at_a_place(dim);
     let mut columns = vec![Vec::new(); dim];
     let mut buffer = BlockBuf::default();
     for place in 0..PLACES {
@@ -34,6 +34,15 @@ pub(crate) fn resolution<T: Scalar>(source: &dyn DataSource<T>) -> Vec<f64> {
         }
     }
     columns.into_iter().map(smallest_distance).collect()
+}
+
+/// Returns the rows that the resolution looks at, by place.
+pub(crate) fn rows_looked_at(dim: usize, len: u64) -> impl Iterator<Item = u64> {
+    (0..PLACES).flat_map(move |place| points_at(place, len, points_at_a_place(dim)))
+}
+
+fn points_at_a_place(dim: usize) -> u64 {
+    POINTS.min(VALUES / dim.max(1) as u64).max(1)
 }
 
 /// Returns the mean weight of points at some places: 1 if points have no weights.

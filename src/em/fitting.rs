@@ -4,6 +4,7 @@ use super::accumulator::{Blend, Exchange, LastPhase, Replace};
 use super::checkpoint::{Checkpoint, Checkpoints, Saved, Settings};
 use super::config::Config;
 use super::driver::{Driver, Fit, Phase, Schedule, Setting};
+use super::elsewhere::Elsewhere;
 use super::learner::{Learner, Maximizer, Mergeable, StatisticsOf};
 use super::model_learner::ModelLearner;
 use super::step_size::{POINTS_PER_COMPONENT, largest_step, noise_of_step};
@@ -112,6 +113,7 @@ pub struct Fitting<'a, T: Scalar, M> {
     checkpoints: Option<Checkpoints<'a, M>>,
     saved: Option<Saved<M>>,
     spill_folder: Option<PathBuf>,
+    elsewhere: Option<Elsewhere<M>>,
     begun: Instant,
 }
 
@@ -138,6 +140,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
             checkpoints: None,
             saved: None,
             spill_folder: None,
+            elsewhere: None,
             begun: Instant::now(),
         }
     }
@@ -188,6 +191,13 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
     /// system's folder for such files if not said.
     pub fn spill_folder(mut self, folder: &Path) -> Self {
         self.spill_folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Takes the E-steps of all points from elsewhere; the points of the fit are an [`Excerpt`](data::Excerpt) of them. For models
+    /// that learn from sums over points by batch EM.
+    pub fn elsewhere(mut self, elsewhere: Elsewhere<M>) -> Self {
+        self.elsewhere = Some(elsewhere);
         self
     }
 
@@ -280,6 +290,11 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         if self.is_kept() && self.config.n_init > 1 {
             return Err(Error::Config(
                 "n_init must be 1 for a fit that is kept in checkpoints".into(),
+            ));
+        }
+        if self.elsewhere.is_some() {
+            return Err(Error::Config(
+                "points that lie elsewhere are for batch EM with exact or hard posteriors: this model, or its posteriors, need points here".into(),
             ));
         }
         let limit = self.config.max_time;
@@ -443,13 +458,16 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         if self.stream.is_some() {
             self.config.find_total_weight(self.points);
         }
+        // Minibatches need points here, which is refused below.
+        let elsewhere = self.elsewhere.take_if(|_| self.stream.is_none());
         let make = |fitting: &Self, run, saved| {
             let (model, event) = match saved {
                 Some(model) => (model, None),
                 None => start(fitting, run)?,
             };
             data::check_source(fitting.points, model.dim())?;
-            Ok((ModelLearner::new(model, fitting.config.regularization.clone())?, event))
+            let learner = ModelLearner::new(model, fitting.config.regularization.clone())?;
+            Ok((learner.with_e_step(elsewhere.clone()), event))
         };
         self.best_of(is_given, "EM", &make, &|fitting, learner| fitting.phases(learner))
     }

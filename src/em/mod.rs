@@ -13,6 +13,7 @@ pub(crate) mod autoencoder;
 mod checkpoint;
 mod config;
 mod driver;
+pub(crate) mod elsewhere;
 pub(crate) mod factor_analyzers;
 mod fitting;
 pub(crate) mod incremental;
@@ -55,6 +56,7 @@ pub use stream::{StreamAlgorithm, StreamConfig};
 pub(crate) mod expert {
     pub use {
         super::checkpoint::Settings,
+        super::elsewhere::Elsewhere,
         super::incremental::Incremental,
         super::learner::{Batch, Learner, Maximizer, Mergeable, Standing, Step},
         super::linear_gaussian::{Form, Method, Summary},

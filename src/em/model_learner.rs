@@ -1,8 +1,9 @@
 //! The learner of every model that has an E-step over points: mixtures, factor analysers, belief networks.
 
 use super::checkpoint::{damaged, decode, encode};
+use super::elsewhere::Elsewhere;
 use super::learner::{Batch, Learner, Maximizer, Mergeable};
-use super::sweep::{Lanes, Sweeper};
+use super::sweep::{Lanes, Sweeper, check_sums};
 use crate::data::DataSource;
 use crate::error::Result;
 use crate::exec::Executor;
@@ -194,6 +195,8 @@ pub struct ModelLearner<T: Scalar, M: EStep<T>> {
     part: Lanes<T, M::Workspace>,
     /// What the first sweep over all points has summed once for all.
     constants: Option<DataConstants>,
+    /// The E-step of all points, if they lie elsewhere.
+    elsewhere: Option<Elsewhere<M>>,
 }
 
 impl<T: Scalar, M: EStep<T>> ModelLearner<T, M> {
@@ -209,7 +212,13 @@ impl<T: Scalar, M: EStep<T>> ModelLearner<T, M> {
             whole: Lanes::for_all_points(),
             part: Lanes::for_minibatches(),
             constants: None,
+            elsewhere: None,
         })
+    }
+
+    /// Takes the E-steps of all points from elsewhere.
+    pub fn with_e_step(self, elsewhere: Option<Elsewhere<M>>) -> Self {
+        Self { elsewhere, ..self }
     }
 }
 
@@ -226,6 +235,10 @@ impl<T: Scalar, M: EStep<T>> Learner<T> for ModelLearner<T, M> {
 
     fn e_step(&mut self, batch: &Batch<'_, T>, executor: &Executor) -> Result<SuffStats> {
         let model = &self.maximizer.model;
+        if let (Some(elsewhere), true) = (&self.elsewhere, batch.is_whole()) {
+            let total = elsewhere.e_step(model)?;
+            return check_sums(batch, &total).map(|()| total);
+        }
         match batch.is_whole() {
             true => self.whole.sweep_keeping(executor, batch, model, &mut self.constants),
             false => self.part.sweep(executor, batch, model),

@@ -118,8 +118,38 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         model: &M,
         constants: &mut Option<DataConstants>,
     ) -> Result<SuffStats> {
+        let total = self.sums(executor, source, source.len(), model, constants)?;
+        check_sums(source, &total).inspect_err(|_| *constants = None)?;
+        Ok(total)
+    }
+
+    /// Returns the statistics of a part of `n_points`, which may have no points. Statistics of all parts add up.
+    ///
+    /// # Errors
+    /// As [`Sweeper::sweep`].
+    pub(super) fn sweep_part<M: EStep<T, Workspace = W>>(
+        &mut self,
+        executor: &Executor,
+        part: &dyn DataSource<T>,
+        n_points: u64,
+        model: &M,
+    ) -> Result<SuffStats> {
+        let total = self.sums(executor, part, n_points, model, &mut None)?;
+        check_finite(part, &total)?;
+        Ok(total)
+    }
+
+    /// Sums over the points of a source. How they are summed depends on the number of all points, of which these may be a part.
+    fn sums<M: EStep<T, Workspace = W>>(
+        &mut self,
+        executor: &Executor,
+        source: &dyn DataSource<T>,
+        n_points: u64,
+        model: &M,
+        constants: &mut Option<DataConstants>,
+    ) -> Result<SuffStats> {
         model.check_e_step()?;
-        let (simd, n_points) = (executor.simd(), source.len());
+        let simd = executor.simd();
         let known = constants.as_ref().and_then(|known| {
             let packed = model.pack(simd, n_points, Constants::Known);
             model.can_reuse(&packed, known).then_some(packed)
@@ -139,7 +169,6 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             _ => self.sweep_lanes(&pass, empty)?,
         };
         model.complete(&packed, &mut total, constants.as_ref());
-        check_sums(source, &total)?;
         if constants.is_none() {
             *constants = model.constants(&packed, &total);
         }
@@ -301,13 +330,20 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
 
 /// Refuses sums that overflow, and those of points without weight.
 pub(super) fn check_sums<T: Scalar>(source: &dyn DataSource<T>, sums: &SuffStats) -> Result<()> {
-    let message = if !sums.is_finite() {
-        format!("sums of the values overflow {}; values are too large or too small", T::NAME)
-    } else if !(sums.mass().iter().sum::<f64>() > 0.0) {
-        "the weights of all points are zero, or vanish in the working precision".to_owned()
-    } else {
+    check_finite(source, sums)?;
+    if sums.mass().iter().sum::<f64>() > 0.0 {
         return Ok(());
-    };
+    }
+    let message = "the weights of all points are zero, or vanish in the working precision";
+    Err(DataError::new(source.name(), message).into())
+}
+
+fn check_finite<T: Scalar>(source: &dyn DataSource<T>, sums: &SuffStats) -> Result<()> {
+    if sums.is_finite() {
+        return Ok(());
+    }
+    let message =
+        format!("sums of the values overflow {}; values are too large or too small", T::NAME);
     Err(DataError::new(source.name(), message).into())
 }
 

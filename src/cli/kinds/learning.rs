@@ -167,9 +167,9 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
 
     fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome> {
         let spec = &self.specs[i];
-        let Run { executor, config, observer, stream, held_out, checkpoint } = run;
+        let Run { executor, config, observer, stream, held_out, checkpoint, elsewhere } = run;
         let config = &config.clone().label(M::label(spec));
-        let run = Run { executor, config, observer, stream, held_out, checkpoint };
+        let run = Run { executor, config, observer, stream, held_out, checkpoint, elsewhere };
         let fit = run.fit(self.points, |fitting| self.prepared.fit(spec, fitting))?;
         Ok(fit.map_model(|model| Box::new(model) as Box<dyn AnyModel>))
     }

@@ -2,7 +2,7 @@
 
 use super::Init;
 use super::subsample::{
-    MIN_SUBSAMPLE, POINTS_PER_COMPONENT, Sample, add_labelled, check_counts, subsample,
+    MIN_SUBSAMPLE, POINTS_PER_COMPONENT, Sample, add_labelled, check_counts, rows_drawn, subsample,
 };
 use super::two_levels::two_levels;
 use crate::data::DataSource;
@@ -70,15 +70,10 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
 ) -> Result<Labelled<T>> {
     check_counts(source, n_components)?;
     config.check()?;
-    let per_component = match n_components > MANY_COMPONENTS {
-        true => POINTS_PER_MANY,
-        false => POINTS_PER_COMPONENT.max(4 * source.dim() as u64),
-    };
-    let wanted = per_component * n_components as u64;
     let mut sample = subsample(
         source,
         &family.domains(),
-        wanted.max(MIN_SUBSAMPLE),
+        sample_size(n_components, source.dim()),
         bad_rows == BadRows::Skip,
         &mut rng::stream(config.seed, 3 * run),
     )?;
@@ -131,6 +126,27 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
         }
     }
     Ok(Labelled { sample, labels, placed })
+}
+
+fn sample_size(n_components: usize, dim: usize) -> u64 {
+    let per_component = match n_components > MANY_COMPONENTS {
+        true => POINTS_PER_MANY,
+        false => POINTS_PER_COMPONENT.max(4 * dim as u64),
+    };
+    (per_component * n_components as u64).max(MIN_SUBSAMPLE)
+}
+
+/// Returns the rows that [`labelled`] draws of points that lie elsewhere.
+pub(super) fn rows_of_start(
+    len: u64,
+    weights: Option<&[f64]>,
+    dim: usize,
+    n_components: usize,
+    seed: u64,
+    run: u64,
+) -> Result<Vec<u64>> {
+    let wanted = sample_size(n_components, dim);
+    rows_drawn(len, weights, wanted, &mut rng::stream(seed, 3 * run))
 }
 
 /// The points of a sample whose component is known.

@@ -4,11 +4,13 @@
 //! serves every family, and what a start costs does not depend on N.
 
 mod labels;
+mod looked_at;
 mod subsample;
 mod two_levels;
 
 use labels::MANY_COMPONENTS;
 pub(super) use labels::{Labelled, Wanted, labelled};
+pub(crate) use looked_at::rows_looked_at;
 pub(super) use subsample::{POINTS_PER_COMPONENT, Sample, check_counts};
 
 use super::config::Config;

@@ -1,7 +1,7 @@
 //! Draws seeded subsamples of a source.
 
 use crate::block::{Block, BlockBuf};
-use crate::data::{self, DataSource};
+use crate::data::{self, DataSource, Weighted};
 use crate::error::{DataError, Error, Result};
 use crate::family::Domain;
 use crate::family::label::LabelBlock;
@@ -137,6 +137,51 @@ pub(super) fn subsample<T: Scalar>(
     Ok(sample)
 }
 
+/// Returns the rows that [`subsample`] draws of points that lie elsewhere, in its order: it draws from their numbers.
+pub(super) fn rows_drawn(
+    len: u64,
+    weights: Option<&[f64]>,
+    wanted: u64,
+    rng: &mut Xoshiro256PlusPlus,
+) -> Result<Vec<u64>> {
+    let numbers = RowNumbers(len);
+    let sample = match weights {
+        None => subsample(&numbers, &[], wanted, false, rng)?,
+        Some(weights) => {
+            subsample(&Weighted::new(numbers, weights.to_vec())?, &[], wanted, false, rng)?
+        }
+    };
+    Ok(sample.values.into_iter().map(|row| row as u64).collect())
+}
+
+/// Points of which each is the number of its row; exact below 2^53.
+struct RowNumbers(u64);
+
+impl DataSource<f64> for RowNumbers {
+    fn name(&self) -> String {
+        "X".to_owned()
+    }
+
+    fn dim(&self) -> usize {
+        1
+    }
+
+    fn len(&self) -> u64 {
+        self.0
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<f64>,
+    ) -> Result<Block<'a, f64>> {
+        buffer.values.clear();
+        buffer.values.extend((start..start + count as u64).map(|row| row as f64));
+        Ok(Block { first: start, ..buffer.block(count, 1, false) })
+    }
+}
+
 /// Adds points whose component is known: of each label as many as a component has in a sample. They may be few among many, so all
 /// points are looked at.
 pub(super) fn add_labelled<T: Scalar>(
@@ -269,6 +314,20 @@ mod tests {
         }
         let all = drawn(&values, Some(weights.clone()), repeated.len() as u64);
         assert_eq!(all.len(), weights.iter().filter(|weight| **weight > 0.0).count());
+    }
+
+    #[test]
+    fn rows_of_points_elsewhere_are_those_that_are_drawn_here() {
+        let n = 9000;
+        let values: Vec<f64> = (0..n).map(f64::from).collect();
+        let weights: Vec<f64> = (0..n).map(|i| f64::from(i % 5) * 0.7).collect();
+        for weights in [None, Some(weights)] {
+            for wanted in [50, 4096, 20_000] {
+                let rows = rows_drawn(n as u64, weights.as_deref(), wanted, &mut stream(5, 0));
+                let rows: Vec<f64> = rows.unwrap().into_iter().map(|row| row as f64).collect();
+                assert_eq!(rows, drawn(&values, weights.clone(), wanted).values, "{wanted}");
+            }
+        }
     }
 
     #[test]

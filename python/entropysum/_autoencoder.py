@@ -25,8 +25,8 @@ class _Autoencoder(_Latents):
     def _model_name(self, X):
         return self._NAME
 
-    def _settings(self, X, start=None):
-        return super()._settings(X, start) | {"network": self._network()}
+    def _settings(self, X):
+        return super()._settings(X) | {"network": self._network()}
 
     def _network(self):
         return {

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from . import _data, _entropysum
+from . import _data, _entropysum, partitions
 from ._plot import PlotMixin
 
 
@@ -91,18 +91,16 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         told = os.environ.get("OMP_NUM_THREADS", "")
         return int(told) if told.isdigit() and int(told) > 0 else None
 
-    def _settings(self, X, start=None):
+    def _settings(self, X):
         n_components, latents = self._sizes()
         settings = {name: getattr(self, name, default) for name, default in _SETTINGS.items()}
         settings["init"] = getattr(self, "init_params", settings["init"])
-        if start is not None:
-            settings["n_init"] = 1
         return settings | {
             "model": self._model_name(X),
             "n_components": n_components,
             "latents": latents,
             "known": {name: np.atleast_1d(values).astype(float).tolist() for name, values in self._known().items()},
-            "start": start,
+            "start": None,
             "ignore_missing": getattr(self, "missing", "error") == "ignore",
             "skip_bad_rows": getattr(self, "bad_rows", "error") == "skip",
             "seed": self._seed(),
@@ -132,9 +130,14 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
 
     # ------------------------------------------------------------------------------------------ learning
 
-    def _start(self, X, points):
+    def _start(self, points, settings):
         """Return the model to start from, or None for a fresh start."""
         return self.model_ if self.warm_start and hasattr(self, "model_") else None
+
+    def _from_start(self, points, settings):
+        """Return the settings with the model to start from, if the start is not a fresh one."""
+        start = self._start(points, settings)
+        return settings if start is None else settings | {"start": start, "n_init": 1}
 
     def fit(
         self, X, y=None, sample_weight=None, *, checkpoint=None, checkpoint_every=60.0, resume=False, held_out=None, audit=_AUDIT
@@ -145,9 +148,10 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features), data frame, path or list of paths
+        X : array-like or sparse matrix of shape (n_samples, n_features), data frame, path, list of paths or Partitions
             Points. Arrays of float64 and float32 are used as they lie in memory, whatever their order and strides, memory maps
-            too. A path may be a pattern, such as ``"part-*.npy"``; files are read in pieces.
+            too. A path may be a pattern, such as ``"part-*.npy"``; files are read in pieces. Mixtures learn from
+            :class:`entropysum.partitions.Partitions` too: these are points that lie elsewhere.
         y : Ignored
             Not used, present for consistency with scikit-learn.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -168,8 +172,14 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         self : object
             The fitted estimator.
         """
-        points = self._points(X, sample_weight, reset=True)
-        start = self._start(X, points)
+        if isinstance(X, partitions.Partitions):
+            if sample_weight is not None:
+                raise ValueError("sample_weight belongs into the partitions: each is a tuple of points and weights")
+            points, settings, e_step = partitions.begin(self, X)
+        else:
+            points, e_step = self._points(X, sample_weight, reset=True), None
+            settings = self._settings(X)
+        settings = self._from_start(points, settings)
         self._online = None
         keep = {
             "checkpoint": None if checkpoint is None else os.fspath(checkpoint),
@@ -178,7 +188,7 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
             "held_out": None if held_out is None else self._held_out(held_out, points),
             "audit": 0 if held_out is None else int(audit),
         }
-        fit, exception = _entropysum.fit(points, self._settings(X, start), keep, self._callback())
+        fit, exception = _entropysum.fit(points, settings, keep, self._callback(), e_step)
         if getattr(self, "verbose", 0) and sys.stderr.isatty():
             print(file=sys.stderr)
         self._take(fit.model)
@@ -272,6 +282,9 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         return self.model_.per_point(numbers, points, self._threads())
 
     def _score(self, X, sample_weight=None):
+        if isinstance(X, partitions.Partitions):
+            check_is_fitted(self)
+            return partitions.score(self, X)
         points = self._applied(X, sample_weight)
         return self.model_.score(points, self._threads())
 
@@ -292,7 +305,7 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         log_likelihood : float
             Mean log-density.
         """
-        return self._score(X, sample_weight)[0]
+        return self._score(X, sample_weight).log_likelihood
 
     def bic(self, X):
         """Return the Bayesian information criterion; lower is better.
@@ -307,7 +320,7 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         bic : float
             ``-2 N l + p ln N``, with the mean log-density l and the number p of free parameters.
         """
-        return self._score(X)[1]
+        return self._score(X).bic
 
     def aic(self, X):
         """Return the Akaike information criterion; lower is better.
@@ -322,7 +335,7 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         aic : float
             ``-2 N l + 2 p``.
         """
-        return self._score(X)[2]
+        return self._score(X).aic
 
     def icl(self, X):
         """Return the integrated completed likelihood; lower is better.
@@ -337,7 +350,19 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
         icl : float
             The Bayesian criterion and twice the entropy of all posteriors.
         """
-        return self._score(X)[3]
+        return self._score(X).icl
+
+    def _worker_copy(self):
+        """Return a fitted copy for the processes where partitions lie: without history and callback."""
+        kept = {"callback": None, "verbose": 0, "n_threads": self.n_threads or 1}
+        known = {name for name in kept if name in self.get_params(deep=False)}
+        copy = type(self)(**self.get_params(deep=False) | {name: kept[name] for name in known})
+        copy._online = None
+        for name in ("n_features_in_", "feature_names_in_", "_levels"):
+            if hasattr(self, name):
+                setattr(copy, name, getattr(self, name))
+        copy._take(self.model_)
+        return copy
 
     def _sample(self, n_samples):
         check_is_fitted(self)
@@ -453,7 +478,7 @@ class OnlineMixin:
         if getattr(self, "_online", None) is None:
             model = getattr(self, "model_", None)
             if model is None:
-                model = _entropysum.start(points, self._settings(X, self._start(X, points)))
+                model = _entropysum.start(points, self._from_start(points, self._settings(X)))
             self._online = _entropysum.Online(model, points, getattr(self, "reg_covar", None))
         entropy_sum, lower_bound, _ = self._online.partial_fit(points, self._threads())
         self._take(self._online.model)

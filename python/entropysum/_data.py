@@ -117,12 +117,18 @@ def _as_it_lies(X):
     return np.array(X, copy=True)
 
 
+def aligned(weights):
+    """Return weights as they can be borrowed. What has come through a socket may not be aligned."""
+    return np.require(weights, np.float64, ["C", "A"])
+
+
 def points(estimator, X, sample_weight=None, *, reset, min_samples=1, sparse=False):
     """Return points for the extension module, checked as scikit-learn checks them."""
     missing = getattr(estimator, "missing", "error")
     if missing not in ("error", "ignore"):
         raise ValueError(f"missing is {missing!r}, expected 'error' or 'ignore'")
     found = {
+        "name": "X",
         "values": None,
         "weights": None,
         "columns": None,
@@ -138,7 +144,7 @@ def points(estimator, X, sample_weight=None, *, reset, min_samples=1, sparse=Fal
             for name in ("n_features_in_", "feature_names_in_", "_levels"):
                 vars(estimator).pop(name, None)
         if sample_weight is not None:
-            found["weights"] = np.ascontiguousarray(sample_weight, dtype=np.float64)
+            found["weights"] = aligned(sample_weight)
         return found
 
     if hasattr(X, "__dlpack__") and not hasattr(X, "__array__"):
@@ -167,7 +173,7 @@ def points(estimator, X, sample_weight=None, *, reset, min_samples=1, sparse=Fal
         estimator._levels = levels
     if sample_weight is not None:
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        found["weights"] = np.ascontiguousarray(weights)
+        found["weights"] = aligned(weights)
     if issparse(X):
         indptr, indices = X.indptr.astype(np.int64), X.indices.astype(np.uint32)
         found["values"] = (indptr, indices, np.ascontiguousarray(X.data), X.shape[1])

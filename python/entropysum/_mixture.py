@@ -382,8 +382,8 @@ class GaussianMixture(_Components):
             raise ValueError(f"covariance_type is {self.covariance_type!r}, expected one of {known}")
         return name
 
-    def _start(self, X, points):
-        start = super()._start(X, points)
+    def _start(self, points, settings):
+        start = super()._start(points, settings)
         if start is not None or all(given is None for given in (self.weights_init, self.means_init, self.precisions_init)):
             return start
         given = {"weights": self.weights_init, "means": self.means_init, "covariances": self.precisions_init}
@@ -392,11 +392,11 @@ class GaussianMixture(_Components):
             is_matrix = self.covariance_type in ("full", "tied")
             given["covariances"] = np.linalg.inv(given["covariances"]) if is_matrix else 1 / given["covariances"]
         # A start takes a while, and is of no use if all is given.
-        arrays = {} if len(given) == 3 else _entropysum.start(points, self._settings(X)).arrays()
+        arrays = {} if len(given) == 3 else _entropysum.start(points, settings).arrays()
         for name, values in arrays.items():
             if name in given and given[name].shape != values.shape and len(arrays["weights"]) == self.n_components:
                 raise ValueError(f"{name}_init has shape {given[name].shape}, expected {values.shape}")
-        content = {"model": self._model_name(X)} | {name: values.tolist() for name, values in (arrays | given).items()}
+        content = {"model": settings["model"]} | {name: values.tolist() for name, values in (arrays | given).items()}
         return _entropysum.Model.from_bytes(json.dumps(content).encode())
 
     @property

@@ -5,7 +5,9 @@ use crate::raise;
 use crate::watch::{Callbacks, watched};
 use entropysum::Executor;
 use entropysum::any::{self, Parameters};
+use entropysum::data::Columns;
 use entropysum::inference;
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -47,6 +49,36 @@ impl Statistics {
     }
 }
 
+/// Number and dimension of the points of files, names of the dimensions, and whether values of a dimension stand for texts.
+#[pyfunction]
+pub fn shape_of_files(
+    points: Points<'_>,
+    model: &str,
+) -> PyResult<(u64, usize, Option<Vec<String>>, bool)> {
+    let source = points.source(model, None)?;
+    let source = source.borrow();
+    let schema = source.columns().and_then(Columns::schema);
+    let has_levels = schema.iter().flat_map(|schema| &schema.levels).any(|own| !own.is_empty());
+    Ok((source.len(), source.dim(), schema.map(|schema| schema.names), has_levels))
+}
+
+/// Points of some rows of files.
+#[pyfunction]
+pub fn rows_of_files<'py>(
+    py: Python<'py>,
+    points: Points<'py>,
+    rows: PyReadonlyArray1<'py, u64>,
+    model: &str,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let source = points.source(model, points.schema().as_ref())?;
+    let (source, rows) = (source.borrow(), rows.as_slice()?);
+    let mut values = Vec::with_capacity(rows.len() * source.dim());
+    for &row in rows {
+        values.extend(source.rows(row, 1).map_err(raise)?);
+    }
+    values.into_pyarray(py).reshape([rows.len(), source.dim()])
+}
+
 /// The E-step of a part of `n_points` under parameters that a fit has sent.
 #[pyfunction]
 #[pyo3(signature = (points, parameters, n_points, threads=None))]
@@ -58,7 +90,7 @@ pub fn e_step<'py>(
     threads: Option<usize>,
 ) -> PyResult<Statistics> {
     let parameters = Parameters::from_bytes(parameters).map_err(raise)?;
-    let source = points.source(&parameters.name(), None)?;
+    let source = points.source(&parameters.name(), points.schema().as_ref())?;
     let (statistics, exception) = watched(py, Callbacks::default(), |watch| {
         let part = source.borrow().until(watch.stop);
         parameters.e_step(part.borrow(), n_points, &Executor::new(threads)?)

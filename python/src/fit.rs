@@ -430,9 +430,9 @@ pub fn rows_looked_at<'py>(
 /// The parameters of the family that the points tell, beside those that are known.
 #[pyfunction]
 pub fn tells(points: Points<'_>, settings: Settings) -> PyResult<BTreeMap<String, Vec<f64>>> {
-    let source = points.source(&settings.model, None)?;
+    let source = points.source(&settings.model, points.schema().as_ref())?;
     let known = settings.known_from(source.borrow(), &settings.model).map_err(raise)?;
-    let families = registry::names().flat_map(|name| registry::known_parameters(name));
+    let families = registry::names().flat_map(registry::known_parameters);
     let told = families.filter_map(|&key| Some((key.to_owned(), known.get(key)?.to_vec())));
     Ok(told.collect())
 }

@@ -54,6 +54,8 @@ fn _entropysum(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<elsewhere::Statistics>()?;
     module.add_class::<elsewhere::Score>()?;
     module.add_function(wrap_pyfunction!(elsewhere::e_step, module)?)?;
+    module.add_function(wrap_pyfunction!(elsewhere::rows_of_files, module)?)?;
+    module.add_function(wrap_pyfunction!(elsewhere::shape_of_files, module)?)?;
     module.add_function(wrap_pyfunction!(fit::fit, module)?)?;
     module.add_function(wrap_pyfunction!(fit::rows_looked_at, module)?)?;
     module.add_function(wrap_pyfunction!(fit::tells, module)?)?;

@@ -127,6 +127,10 @@ impl Points<'_> {
 fn view<'a, T: Element>(values: &'a PyReadonlyArray2<'_, T>) -> PyResult<MatRef<'a, T>> {
     let size = size_of::<T>() as isize;
     let (shape, strides) = (values.shape(), values.strides());
+    if shape.contains(&0) {
+        // Where nothing lies may be no aligned place.
+        return Ok(MatRef::from_row_major_slice(&[], shape[0], shape[1]));
+    }
     if strides.iter().any(|stride| stride % size != 0) || !values.data().is_aligned() {
         let message = "X is not aligned, expected numpy.require(X, requirements='A')";
         return Err(PyValueError::new_err(message));

@@ -51,7 +51,8 @@ use std::sync::Arc;
 /// let held = MatRef::from_row_major_slice(&values, rows.len(), 1);
 /// let lengths = vec![("part 0".to_owned(), 400), ("part 1".to_owned(), 600)];
 /// let points = OwnedSource::F64(Box::new(Excerpt::new(rows, held, lengths)?));
-/// let run = Run { elsewhere: Some(sum), ..Run::new(&executor, &config, &mut Silent) };
+/// let mut silent = Silent;
+/// let run = Run { elsewhere: Some(sum), ..Run::new(&executor, &config, &mut silent) };
 /// let fit = spec.fit(points.borrow(), run)?;
 ///
 /// let all = OwnedSource::F64(Box::new(Points::owned(parts.concat(), 1)?));

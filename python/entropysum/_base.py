@@ -70,6 +70,9 @@ def _progress(verbose):
 class Estimator(PlotMixin, DensityMixin, BaseEstimator):
     """Base of all estimators: a model that EM learns, watched by its entropy sum."""
 
+    #: Frames between a warning of ``fit`` and the line that called it.
+    _STACKLEVEL = 3
+
     # ------------------------------------------------------------------------------------------ settings
 
     def _model_name(self, X):
@@ -226,10 +229,10 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
 
     def _warn(self):
         for text in self.warnings_:
-            warnings.warn(text, FitWarning, stacklevel=3)
+            warnings.warn(text, FitWarning, stacklevel=self._STACKLEVEL)
         if self.stop_reason_ == "max_iter":
             text = f"no convergence after {self.n_iter_} iterations; increase max_iter or tol, or start elsewhere"
-            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+            warnings.warn(text, ConvergenceWarning, stacklevel=self._STACKLEVEL)
 
     def _take(self, model):
         """Set the attributes that follow from a model."""

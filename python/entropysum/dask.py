@@ -131,6 +131,8 @@ def _apply(partition, estimator, method, arguments, width):
 class _OnDask:
     """Points of Dask for an estimator; all other points go the way of the estimator in memory."""
 
+    _STACKLEVEL = 4
+
     def fit(
         self, X, y=None, sample_weight=None, *, checkpoint=None, checkpoint_every=60.0, resume=False, held_out=None, audit=5
     ):

@@ -254,8 +254,14 @@ def _levels(values, categories):
 def _prepare(index, partition, common):
     """Return points for the extension module."""
     X, weights = _pair(partition)
-    if _data.paths_of(X) is not None:
-        return _files(index, _data.paths_of(X), common)
+    paths = _data.paths_of(X)
+    if paths is not None:
+        points = _files(index, paths, common)
+        if all(path.endswith(".npy") for path in paths):
+            return points
+        # Other formats are unpacked when they are opened, which would be in each iteration.
+        values = _entropysum.rows_of_files(points, common["model"]).astype(common["dtype"], copy=False)
+        return points | {"name": paths[0], "values": values}
     try:
         if _data._is_frame(X) and any(common["columns"]["levels"]):
             X = _data._texts_to_codes(X, [levels or None for levels in common["columns"]["levels"]])[0]
@@ -286,7 +292,7 @@ def _rows(index, points, argument):
     own = rows[(rows >= start) & (rows < end)] - start
     if isinstance(points["values"], np.ndarray):
         return points["values"][own.astype(np.int64)]
-    values = _entropysum.rows_of_files(points, own, model)
+    values = _entropysum.rows_of_files(points, model, own)
     return values.astype(np.float32) if points["values"][1] else values
 
 

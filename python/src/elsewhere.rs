@@ -62,16 +62,22 @@ pub fn shape_of_files(
     Ok((source.len(), source.dim(), schema.map(|schema| schema.names), has_levels))
 }
 
-/// Points of some rows of files.
+/// Points of some rows of files, or of all.
 #[pyfunction]
+#[pyo3(signature = (points, model, rows=None))]
 pub fn rows_of_files<'py>(
     py: Python<'py>,
     points: Points<'py>,
-    rows: PyReadonlyArray1<'py, u64>,
     model: &str,
+    rows: Option<PyReadonlyArray1<'py, u64>>,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let source = points.source(model, points.schema().as_ref())?;
-    let (source, rows) = (source.borrow(), rows.as_slice()?);
+    let source = source.borrow();
+    let Some(rows) = rows else {
+        let values = source.rows(0, source.len() as usize).map_err(raise)?;
+        return values.into_pyarray(py).reshape([source.len() as usize, source.dim()]);
+    };
+    let rows = rows.as_slice()?;
     let mut values = Vec::with_capacity(rows.len() * source.dim());
     for &row in rows {
         values.extend(source.rows(row, 1).map_err(raise)?);

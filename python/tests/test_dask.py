@@ -37,8 +37,8 @@ def points():
 
 
 def fitted(X, callback=None, **settings):
-    """Fit for six iterations."""
-    settings = {"n_components": 4, "random_state": 0, "tol": 0.0, "max_iter": 6} | settings
+    """Fit for four iterations."""
+    settings = {"n_components": 4, "random_state": 0, "tol": 0.0, "max_iter": 4} | settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return on_dask.GaussianMixture(**settings, callback=callback).fit(X)
@@ -46,7 +46,7 @@ def fitted(X, callback=None, **settings):
 
 def test_arrays_of_dask_give_lazy_arrays_of_dask(cluster, points):
     # Columns in chunks too, and chunks of unlike sizes, one of which is empty.
-    X = da.from_array(points, chunks=((7000, 0, 9000, 4000), (3, 1)))
+    X = da.from_array(points, chunks=((9000, 0, 11_000), (3, 1)))
     mixture = fitted(X)
     local = mixture.local()
     assert type(local) is entropysum.GaussianMixture
@@ -55,7 +55,7 @@ def test_arrays_of_dask_give_lazy_arrays_of_dask(cluster, points):
         assert isinstance(found, da.Array) and found.shape == expected.shape and found.dtype == expected.dtype, method
         assert np.array_equal(found.compute(), expected), method
         assert isinstance(getattr(mixture, method)(points), np.ndarray)
-    for criterion in ("score", "bic", "aic", "icl"):
+    for criterion in ("score", "icl"):
         assert getattr(mixture, criterion)(X) == pytest.approx(getattr(local, criterion)(points), rel=1e-12)
     again = pickle.loads(pickle.dumps(mixture))
     assert again.model_.to_bytes() == mixture.model_.to_bytes()
@@ -69,7 +69,7 @@ def test_arrays_of_dask_give_lazy_arrays_of_dask(cluster, points):
 
 
 def test_single_precision_stays_single(cluster, points):
-    X = points[:6000].astype(np.float32)
+    X = points[:3000].astype(np.float32)
     found = fitted(da.from_array(X, chunks=1100))
     np.testing.assert_allclose(found.lower_bounds_, fitted(X).lower_bounds_, atol=1e-4)
 
@@ -116,6 +116,9 @@ def test_tables_have_names(cluster, tmp_path):
     frame["a"] += 6 * (rng.random(400) < 0.5)
     for path, part in zip(paths, (frame[:150], frame[150:]), strict=True):
         part.to_csv(path, index=False)
+    with pytest.warns(Warning, match="no convergence") as told:
+        on_dask.GaussianMixture(2, random_state=0, max_iter=1).fit(paths)
+    assert told[0].filename == __file__
     found = on_dask.GaussianMixture(2, random_state=0).fit(paths)
     assert found.feature_names_in_.tolist() == ["a", "b", "c"]
     np.testing.assert_allclose(found.means_, entropysum.GaussianMixture(2, random_state=0).fit(frame).means_, atol=1e-9)
@@ -124,7 +127,7 @@ def test_tables_have_names(cluster, tmp_path):
 def test_weights_count_points(cluster, points):
     X, weights = points[:5000], np.random.default_rng(8).integers(0, 3, 5000).astype(float)
     local = entropysum.GaussianMixture(3, random_state=0, tol=0.01).fit(X, sample_weight=weights)
-    on = da.from_array(X, chunks=900)
+    on = da.from_array(X, chunks=2000)
     for given in (weights, da.from_array(weights, chunks=700)):
         found = on_dask.GaussianMixture(3, random_state=0, tol=0.01).fit(on, sample_weight=given)
         np.testing.assert_allclose(found.means_, local.means_, atol=1e-9)
@@ -156,14 +159,14 @@ def test_faults_name_the_first_partition_and_its_row(cluster, points):
 
 
 def test_there_may_be_more_partitions_than_points(cluster, points):
-    X = da.from_array(points[:9], chunks=1)
+    X = da.from_array(points[:5], chunks=1)
     # Lengths of chunks that are not known, and chunks that are empty.
     X = X[X[:, 0] > -np.inf]
     X = da.concatenate([X, X[X[:, 0] > np.inf]])
     found = fitted(X, n_components=2, covariance_type="spherical")
-    expected = fitted(points[:9], n_components=2, covariance_type="spherical")
+    expected = fitted(points[:5], n_components=2, covariance_type="spherical")
     np.testing.assert_allclose(found.lower_bounds_, expected.lower_bounds_, atol=1e-9)
-    assert np.array_equal(found.predict(X).compute(), expected.predict(points[:9]))
+    assert np.array_equal(found.predict(X).compute(), expected.predict(points[:5]))
 
 
 def test_no_cluster_is_needed(points):
@@ -180,7 +183,7 @@ def test_workers_and_their_loss_do_not_change_a_bit(cluster, points):
     cluster.client.wait_for_workers(3)
 
     def kill(record):
-        if record["iteration"] == 3:
+        if record["iteration"] == 2:
             killed.extend(cluster.client.run(os.getpid).values())
             os.kill(killed[0], signal.SIGKILL)
 
@@ -195,4 +198,4 @@ def test_workers_and_their_loss_do_not_change_a_bit(cluster, points):
     local = fitted(points)
     np.testing.assert_allclose(fits[0].lower_bounds_, local.lower_bounds_, atol=1e-9)
     np.testing.assert_allclose(fits[0].means_, local.means_, atol=1e-9)
-    assert fits[0].n_iter_ == 6 and fits[0].stop_reason_ == "max_iter"
+    assert fits[0].n_iter_ == 4 and fits[0].stop_reason_ == "max_iter"

@@ -3,8 +3,7 @@
 use super::Source;
 use super::model::with_model;
 use super::source::with_points;
-use crate::em::elsewhere::{damaged, decode, e_step, encode};
-use crate::em::expert::Elsewhere;
+use crate::em::{self, Elsewhere, e_step_of_part};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{EStep, GenerativeModel};
@@ -93,7 +92,7 @@ impl Statistics {
 
     /// Returns the statistics as bytes: 8 for each number.
     pub fn to_bytes(&self) -> Vec<u8> {
-        encode(&self.0)
+        em::encode(&self.0)
     }
 
     /// Makes the statistics that [`to_bytes`](Self::to_bytes) described.
@@ -101,7 +100,7 @@ impl Statistics {
     /// # Errors
     /// [`Error::Model`] if the bytes are damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        decode(bytes).map(Self)
+        em::decode(bytes).map(Self).map_err(|_| damaged())
     }
 }
 
@@ -115,7 +114,7 @@ impl Parameters {
     /// # Errors
     /// [`Error::Model`] if the bytes are damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let (model, forgotten): (Vec<u8>, Vec<f64>) = decode(bytes)?;
+        let (model, forgotten): (Vec<u8>, Vec<f64>) = em::decode(bytes).map_err(|_| damaged())?;
         let mut model: Model = store::from_bytes(&model)?;
         let fits = with_model!(&mut model, it => it.remind(&forgotten));
         if fits { Ok(Self(model)) } else { Err(damaged()) }
@@ -127,7 +126,7 @@ impl Parameters {
     }
 
     fn bytes_of<M: Stored + GenerativeModel>(model: &M) -> Vec<u8> {
-        encode(&(store::to_bytes(model), model.forgotten()))
+        em::encode(&(store::to_bytes(model), model.forgotten()))
     }
 
     /// Takes the E-step of a part of `n_points`, which may be empty. Returns its statistics.
@@ -152,7 +151,8 @@ impl Parameters {
             M: EStep<f32> + EStep<f64> + Stored,
         {
             part.check_sparse(GenerativeModel::takes_sparse(model), &model.name())?;
-            let statistics = with_points!(part, part => e_step(model, part, n_points, executor));
+            let statistics =
+                with_points!(part, part => e_step_of_part(model, part, n_points, executor));
             statistics.map(Statistics)
         }
         match &self.0 {
@@ -165,6 +165,10 @@ impl Parameters {
             }
         }
     }
+}
+
+fn damaged() -> Error {
+    Error::Model("damaged bytes: they hold no statistics or parameters of an E-step".to_owned())
 }
 
 /// Returns the E-step of models of a kind.

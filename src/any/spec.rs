@@ -149,7 +149,7 @@ impl AnySpec {
             }
         };
         let fresh = (!is_given).then_some(n_components);
-        em::init::rows_looked_at(len, weights, dim, fresh, config)
+        em::rows_looked_at(len, weights, dim, fresh, config)
     }
 
     fn check_sparse(&self, points: Source<'_>) -> Result<()> {

@@ -1,23 +1,49 @@
 //! Fits to points that lie elsewhere in parts: on other machines, in a database.
 //!
-//! Where a part lies, [`e_step`] makes its statistics. [`Elsewhere`] returns the sum of these to the learner. Driver, M-step, rules and
+//! Where a part lies, [`e_step_of_part`] makes its statistics. [`Elsewhere`] returns the sum of these to the learner. Driver, M-step, rules and
 //! checkpoints know no difference.
 
-pub(crate) use super::checkpoint::encode;
 use super::sweep::Lanes;
 use crate::data::{self, DataSource};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Executor;
 use crate::model::EStep;
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
-use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// Returns the statistics of all points under a model.
 type Sum<M> = dyn Fn(&M) -> Result<SuffStats> + Send + Sync;
 
 /// The E-step of points that lie elsewhere.
+///
+/// ```
+/// use entropysum::data::Points;
+/// use entropysum::em::Fitting;
+/// use entropysum::expert::em::{Elsewhere, e_step_of_part};
+/// use entropysum::family::{Parameters, registry};
+/// use entropysum::{Executor, Mixture};
+///
+/// let values: Vec<f64> = (0..900).map(|i| f64::from(i % 10) + if i < 600 { 0.0 } else { 50.0 }).collect();
+/// let parts = [values[..400].to_vec(), values[400..].to_vec()];
+/// let elsewhere = Elsewhere::new(move |model: &Mixture| {
+///     let executor = Executor::new(Some(1))?;
+///     let e_step = |part| e_step_of_part(model, &Points::<f64>::from_rows(part, 1)?, 900, &executor);
+///     let mut total = e_step(&parts[0])?;
+///     total.add(&e_step(&parts[1])?);
+///     Ok(total)
+/// });
+///
+/// let components = vec![vec![0.0, 9.0], vec![60.0, 9.0]];
+/// let parameters = Parameters { components, shared: vec![] };
+/// let start = Mixture::new(registry::build("gaussian-full", 1)?, vec![0.5, 0.5], parameters)?;
+/// // A given start looks at a few points only, to know how they are rounded: an excerpt would do.
+/// let points = Points::from_rows(&values, 1)?;
+/// let fit = Fitting::new(&points, &Executor::new(Some(1))?).elsewhere(elsewhere).fit(&start)?;
+/// let means = fit.model.parameter("means").unwrap();
+/// assert!((means[0] - 4.5).abs() < 1e-6 && (means[1] - 54.5).abs() < 1e-6);
+/// # Ok::<(), entropysum::Error>(())
+/// ```
 pub struct Elsewhere<M>(Arc<Sum<M>>);
 
 impl<M> Elsewhere<M> {
@@ -44,21 +70,11 @@ impl<M> std::fmt::Debug for Elsewhere<M> {
     }
 }
 
-/// Decodes what [`encode`] made for another process.
-pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    super::checkpoint::decode(bytes).map_err(|_| damaged())
-}
-
-/// Returns the fault of bytes that are no statistics and no parameters.
-pub(crate) fn damaged() -> Error {
-    Error::Model("damaged bytes: they hold no statistics or parameters of an E-step".to_owned())
-}
-
-/// E-step of a part of `n_points` under exact or hard posteriors. A part may be empty.
+/// Takes the E-step of a part of `n_points` under exact or hard posteriors. A part may be empty. All parts have the same precision.
 ///
 /// # Errors
 /// If dimensions differ, reading fails, or a point has no finite log-evidence: then the first such point is named.
-pub(crate) fn e_step<T: Scalar, M: EStep<T>>(
+pub fn e_step_of_part<T: Scalar, M: EStep<T>>(
     model: &M,
     part: &dyn DataSource<T>,
     n_points: u64,

@@ -13,7 +13,7 @@ pub(crate) mod autoencoder;
 mod checkpoint;
 mod config;
 mod driver;
-pub(crate) mod elsewhere;
+mod elsewhere;
 pub(crate) mod factor_analyzers;
 mod fitting;
 pub(crate) mod incremental;
@@ -56,8 +56,9 @@ pub use stream::{StreamAlgorithm, StreamConfig};
 pub(crate) mod expert {
     pub use {
         super::checkpoint::Settings,
-        super::elsewhere::Elsewhere,
+        super::elsewhere::{Elsewhere, e_step_of_part},
         super::incremental::Incremental,
+        super::init::rows_looked_at,
         super::learner::{Batch, Learner, Maximizer, Mergeable, Standing, Step},
         super::linear_gaussian::{Form, Method, Summary},
         super::model_learner::{ModelLearner, ModelMaximizer},
@@ -66,5 +67,7 @@ pub(crate) mod expert {
         crate::work::{Alone, Piece, Workers},
     };
 }
+#[cfg(feature = "files")]
+pub(crate) use checkpoint::{decode, encode};
 #[cfg(feature = "files")]
 pub(crate) use expert::*;

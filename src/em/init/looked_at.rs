@@ -5,12 +5,12 @@ use crate::data::{identity, resolution};
 use crate::em::config::Config;
 use crate::error::Result;
 
-/// Returns the rows that a fit looks at before its first E-step, ascending: those of its starts, unless it has a given one, and those
+/// Returns the rows that a fit looks at before its first E-step, ascending: those of fresh starts of so many components, and those
 /// that tell how values are rounded and which points they are.
 ///
 /// # Errors
 /// If a weight is no finite number of at least 0.
-pub(crate) fn rows_looked_at(
+pub fn rows_looked_at(
     len: u64,
     weights: Option<&[f64]>,
     dim: usize,

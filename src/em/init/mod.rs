@@ -10,7 +10,7 @@ mod two_levels;
 
 use labels::MANY_COMPONENTS;
 pub(super) use labels::{Labelled, Wanted, labelled};
-pub(crate) use looked_at::rows_looked_at;
+pub use looked_at::rows_looked_at;
 pub(super) use subsample::{POINTS_PER_COMPONENT, Sample, check_counts};
 
 use super::config::Config;

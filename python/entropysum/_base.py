@@ -22,7 +22,7 @@ class FitWarning(UserWarning):
 
 #: What the extension module expects, with values for models that have no such setting.
 _SETTINGS = {
-    "init": "kmeans",
+    "init": "auto",
     "posterior": None,
     "n_states": None,
     "ridge": 0.0,

@@ -103,8 +103,9 @@ class Mixture(_Components):
         Number of iterations at most.
     n_init : int, default=1
         Number of fresh starts, of which the best fit is kept.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
-        How to start. The first two are one: k-means++ and sweeps of k-means on a part of the points.
+    init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
+        How to start. ``auto`` tries k-means in two scales and random points, and keeps what promises most. ``kmeans`` and ``k-means++``
+        are one: k-means++ and sweeps of k-means on a part of the points, in columns of unit variance.
     posterior : {"exact", "hard", "truncated"}, default="exact"
         Posteriors of the E-step. Truncated ones keep 8 components for each point, for mixtures of very many; ``partial_fit`` has none.
     batch_size : int, default=None
@@ -186,7 +187,7 @@ class Mixture(_Components):
         reg_covar=None,
         max_iter=200,
         n_init=1,
-        init_params="kmeans",
+        init_params="auto",
         posterior="exact",
         batch_size=None,
         algorithm=None,
@@ -282,8 +283,9 @@ class GaussianMixture(_Components):
         Number of iterations at most.
     n_init : int, default=1
         Number of fresh starts, of which the best fit is kept.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
-        How to start. The first two are one: k-means++ and sweeps of k-means on a part of the points.
+    init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
+        How to start. ``auto`` tries k-means in two scales and random points, and keeps what promises most. ``kmeans`` and ``k-means++``
+        are one: k-means++ and sweeps of k-means on a part of the points, in columns of unit variance.
     weights_init : array-like of shape (n_components,), default=None
         Weights to start with, in place of those of the start.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -329,7 +331,7 @@ class GaussianMixture(_Components):
         covariance_prior=None,
         max_iter=200,
         n_init=1,
-        init_params="kmeans",
+        init_params="auto",
         weights_init=None,
         means_init=None,
         precisions_init=None,
@@ -475,7 +477,7 @@ class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
         reg_covar=None,
         max_iter=200,
         n_init=1,
-        init_params="kmeans",
+        init_params="auto",
         batch_size=None,
         epochs=5,
         polish=0,

@@ -142,12 +142,13 @@ fn named<V: Copy>(
 
 fn start_called<M>(name: &str) -> Result<Init<M>> {
     Ok(match name {
+        "auto" => Init::Auto,
         "kmeans" | "k-means++" => Init::KMeansPlusPlus,
         "random" => Init::Random,
         "random_from_data" => Init::RandomFromData,
         _ => {
             return Err(Error::Config(format!(
-                "init_params is {name:?}, expected kmeans, k-means++, random or random_from_data"
+                "init_params is {name:?}, expected auto, kmeans, k-means++, random or random_from_data"
             )));
         }
     })

@@ -159,7 +159,7 @@ def test_transforms_have_names_and_outputs_of_scikit_learn(clusters):
 def test_wrong_settings_are_named(clusters):
     for estimator, message in [
         (GaussianMixture(covariance_type="round"), "covariance_type is 'round', expected one of full, tied"),
-        (GaussianMixture(init_params="best"), 'init_params is "best", expected kmeans'),
+        (GaussianMixture(init_params="best"), 'init_params is "best", expected auto'),
         (GaussianMixture(posterior="soft"), 'posterior is "soft", expected exact or hard'),
         (GaussianMixture(reg_covar=-1.0), "reg_covar is -1"),
         (GaussianMixture(max_iter=0), "max_iter must be at least 1"),

@@ -7,12 +7,12 @@
 use super::config::Config;
 use super::driver::Fit;
 use super::fitting::{Fitting, Spec};
-use super::init::{Init, Labelled, Sample, Wanted, labelled};
+use super::init::{Init, Labelling, Sample, Wanted, labellings, most_promising};
 use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::{Covariance, ExponentialFamily, Gaussian, Regularization, floor};
+use crate::family::{Covariance, Gaussian, Regularization, floor};
 use crate::linalg::{orthonormalize, product, symmetric_eigen};
 use crate::model::mixture_of_factor_analyzers::{
     MixtureOfFactorAnalyzers, NoiseStructure, check_latents,
@@ -45,7 +45,7 @@ pub struct FactorAnalyzersSpec {
 }
 
 impl FactorAnalyzersSpec {
-    /// A mixture that starts by k-means++ and learns by parameter-expanded EM.
+    /// A mixture with the default start that learns by parameter-expanded EM.
     pub fn new(noise: NoiseStructure, n_components: usize, n_latents: usize) -> Self {
         Self {
             noise,
@@ -129,13 +129,14 @@ pub fn start_factor_analyzers<T: Scalar>(
         .map_err(|message| Error::Config(format!("{}: {message}", source.name())))?;
     let family = Gaussian::new(Covariance::Full, source.dim());
     let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
-    let features = family.features();
-    let start = labelled(&spec.init, (&family, &features), wanted, source, executor, config, run)?;
-    let mut rng = rng::stream(config.seed, 3 * run + 2);
-    let model =
-        from_labels(spec, &start, executor, &config.regularization, &mut rng).map_err(|error| {
-            DataError::new(source.name(), format!("values are too small or too large: {error}"))
-        })?;
+    let (sample, found) = labellings(&spec.init, &family, wanted, source, executor, config, run)?;
+    let make = |sample: &Sample<T>, labelling: &Labelling| {
+        let mut rng = rng::stream(config.seed, 3 * run + 2);
+        from_labels(spec, (sample, labelling), executor, &config.regularization, &mut rng)
+    };
+    let model = most_promising(&sample, found, &make, executor, config, run).map_err(|error| {
+        DataError::new(source.name(), format!("values are too small or too large: {error}"))
+    })?;
     let (asked, placed) = (spec.n_components, model.n_components());
     let event = (placed < asked).then_some(Event::FewerComponents { asked, placed });
     Ok((model, event))
@@ -185,12 +186,11 @@ impl Cluster {
 /// Probabilistic PCA of each label's points, in columns of unit variance where the noise has a variance for each.
 fn from_labels<T: Scalar>(
     spec: &FactorAnalyzersSpec,
-    start: &Labelled<T>,
+    (sample, Labelling { labels, placed }): (&Sample<T>, &Labelling),
     executor: &Executor,
     regularization: &Regularization,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<MixtureOfFactorAnalyzers> {
-    let Labelled { sample, labels, placed } = start;
     let (dim, latents) = (sample.dim, spec.n_latents);
     let mut members = vec![Vec::new(); *placed];
     for (i, &label) in labels.iter().enumerate() {

@@ -33,6 +33,17 @@ impl Feature {
         Self { is_direction: true, ..Self::group(statistics, columns) }
     }
 
+    /// Makes a single feature of all, so that columns keep the units in which they are given, beside each other. `None` if that changes
+    /// nothing, or if a direction has no unit.
+    pub(crate) fn in_common_units(all: Vec<Self>) -> Option<Vec<Self>> {
+        if all.len() < 2 || all.iter().any(|it| it.is_direction) {
+            return None;
+        }
+        let variance = all.iter().map(|it| it.variance).sum();
+        let statistics = all.into_iter().flat_map(|it| it.statistics).collect();
+        Some(vec![Self { statistics, variance, is_direction: false }])
+    }
+
     /// Returns the feature of points whose dimension `i` is in column `columns[i]`.
     pub(crate) fn remapped(self, columns: &[u32]) -> Self {
         let statistics = self.statistics.into_iter().map(|it| it.remapped(columns)).collect();

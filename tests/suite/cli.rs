@@ -843,7 +843,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         (
             1,
             &format!("{fit} --init kmean"),
-            "--init kmean: expected kmeans++, random, random-from-data, or a file",
+            "--init kmean: expected auto, kmeans++, random, random-from-data, or a file",
         ),
         (
             1,

@@ -130,7 +130,7 @@ pub struct FitArgs {
     /// bound per point [default: 0]
     #[arg(long, value_name = "LAMBDA", help_heading = MODEL, value_parser = not_negative)]
     pub ridge: Option<f64>,
-    /// Start: kmeans++, random, random-from-data, or the file of a model to continue from
+    /// Start: auto, kmeans++, random, random-from-data, or the file of a model to continue from. The first tries the others but random
     #[arg(long, value_name = "START", help_heading = MODEL, default_value = Start::NAMES[0], value_parser = OsStringValueParser::new().map(Start::from))]
     pub init: Start,
     /// Number of fresh starts; the best fit is kept
@@ -347,6 +347,7 @@ impl KnownArgs {
 /// Start of a fit.
 #[derive(Clone, Debug)]
 pub enum Start {
+    Auto,
     KMeansPlusPlus,
     Random,
     RandomFromData,
@@ -355,14 +356,15 @@ pub enum Start {
 
 impl Start {
     /// Names of the starts that are no files.
-    pub const NAMES: [&str; 3] = ["kmeans++", "random", "random-from-data"];
+    pub const NAMES: [&str; 4] = ["auto", "kmeans++", "random", "random-from-data"];
 }
 
 impl From<OsString> for Start {
     fn from(text: OsString) -> Self {
         match Self::NAMES.iter().position(|name| text == *name) {
-            Some(0) => Self::KMeansPlusPlus,
-            Some(1) => Self::Random,
+            Some(0) => Self::Auto,
+            Some(1) => Self::KMeansPlusPlus,
+            Some(2) => Self::Random,
             Some(_) => Self::RandomFromData,
             None => Self::File(text.into()),
         }

@@ -184,7 +184,7 @@ mod tests {
             (config.max_iter, config.tol, config.rtol, config.n_init, config.seed)
         );
         assert_eq!((args.monitor, args.max_seconds), (config.monitor, config.max_time));
-        assert!(matches!(args.init, Start::KMeansPlusPlus));
+        assert!(matches!(args.init, Start::Auto));
         assert!(registry::names().any(|name| name == DEFAULT_MODEL));
     }
 

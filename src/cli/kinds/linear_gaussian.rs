@@ -30,7 +30,7 @@ impl Kind for LinearGaussian {
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         let refuse = |message: String| Err(Error::Config(message));
         match (&args.latent[..], given) {
-            (_, None) if !matches!(args.init, Start::KMeansPlusPlus) => {
+            (_, None) if !matches!(args.init, Start::Auto) => {
                 refuse("--init: a model of this kind starts by itself, or from a file".to_owned())
             }
             ([], None) => refuse(

@@ -292,7 +292,8 @@ pub(super) fn fresh_start<M>(start: &Start) -> Init<M> {
     match start {
         Start::Random => Init::Random,
         Start::RandomFromData => Init::RandomFromData,
-        _ => Init::KMeansPlusPlus,
+        Start::KMeansPlusPlus => Init::KMeansPlusPlus,
+        Start::Auto | Start::File(_) => Init::Auto,
     }
 }
 

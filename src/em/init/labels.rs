@@ -42,9 +42,8 @@ enum Seeding {
     Uniform,
 }
 
-/// A subsample whose points bear the labels of the components that they start.
-pub(in crate::em) struct Labelled<T> {
-    pub(in crate::em) sample: Sample<T>,
+/// The components that the points of a subsample start.
+pub(in crate::em) struct Labelling {
     pub(in crate::em) labels: Vec<u32>,
     /// How many components could be placed; labels are below it.
     pub(in crate::em) placed: usize,
@@ -57,17 +56,87 @@ pub(in crate::em) struct Wanted {
     pub(in crate::em) bad_rows: BadRows,
 }
 
-/// Draws the subsample of the `run`-th start and labels it, by features. Points whose component is known have it. Other features label
-/// the same subsample.
-pub(in crate::em) fn labelled<T: Scalar, M>(
+/// How the points of a sample get their labels: each by the nearest of some centres.
+struct Method {
+    features: Vec<Feature>,
+    seeding: Seeding,
+    sweeps: usize,
+}
+
+impl Method {
+    /// Lists the labellings that a start compares; none if labels are drawn.
+    ///
+    /// k-means in columns of unit variance finds clusters whatever the units are, k-means in the given units those that stand out of many
+    /// columns that tell nothing. The nearest of random points are clusters of no shape, which k-means cannot begin with.
+    fn of<M>(init: &Init<M>, family: &dyn ExponentialFamily, n_components: usize) -> Vec<Self> {
+        let k_means = |features| Self { features, seeding: Seeding::PlusPlus, sweeps: HARD_SWEEPS };
+        let random = || Self { features: family.features(), seeding: Seeding::Uniform, sweeps: 0 };
+        let mut all: Vec<Self> = match init {
+            Init::Random => Vec::new(),
+            Init::RandomFromData => vec![random()],
+            Init::KMeansPlusPlus => family.scales().into_iter().map(k_means).collect(),
+            Init::Auto | Init::Model(_) => {
+                let own_units = Feature::in_common_units(family.features());
+                let scales = family.scales().into_iter().chain(own_units).map(k_means);
+                scales.chain([random()]).collect()
+            }
+        };
+        if n_components == 1 || n_components > MANY_COMPONENTS {
+            all.truncate(1);
+        }
+        all
+    }
+}
+
+/// Draws the subsample of the `run`-th start and labels it, in one way or in several. Points whose component is known have it.
+pub(in crate::em) fn labellings<T: Scalar, M>(
     init: &Init<M>,
-    (family, features): (&dyn ExponentialFamily, &[Feature]),
+    family: &dyn ExponentialFamily,
     Wanted { n_components, bad_rows }: Wanted,
     source: &dyn DataSource<T>,
     executor: &Executor,
     config: &Config,
     run: u64,
-) -> Result<Labelled<T>> {
+) -> Result<(Sample<T>, Vec<Labelling>)> {
+    let sample = draw(family, Wanted { n_components, bad_rows }, source, config, run)?;
+    let known = LabelBlock::of(family).map(|known| Known::of(&sample, known));
+    let known = known.as_ref();
+    let rng = || rng::stream(config.seed, 3 * run + 1);
+    let label = |Method { features, seeding, sweeps }: Method| {
+        let features = Features::new(&sample, &features, executor.simd());
+        match n_components > MANY_COMPONENTS && sweeps > 0 && known.is_none() {
+            true => two_levels(&features, n_components, executor, &mut rng()),
+            false => cluster(&features, n_components, known, seeding, sweeps, executor, &mut rng()),
+        }
+    };
+    let methods = Method::of(init, family, n_components);
+    let mut found = methods.into_iter().map(label).collect::<Result<Vec<_>>>()?;
+    if found.is_empty() {
+        let mut rng = rng();
+        let label = |_| rng::below(&mut rng, n_components as u64) as u32;
+        found.push(((0..sample.len()).map(label).collect(), n_components));
+    }
+    let with_known = |(mut labels, mut placed): (Vec<u32>, usize)| {
+        if let Some(known) = known {
+            placed = placed.max(known.n_labels);
+            for (label, own) in labels.iter_mut().zip(&known.labels) {
+                *label = own.unwrap_or(*label);
+            }
+        }
+        Labelling { labels, placed }
+    };
+    let found = found.into_iter().map(with_known).collect();
+    Ok((sample, found))
+}
+
+/// Draws the subsample of the `run`-th start.
+fn draw<T: Scalar>(
+    family: &dyn ExponentialFamily,
+    Wanted { n_components, bad_rows }: Wanted,
+    source: &dyn DataSource<T>,
+    config: &Config,
+    run: u64,
+) -> Result<Sample<T>> {
     check_counts(source, n_components)?;
     config.check()?;
     let mut sample = subsample(
@@ -77,8 +146,7 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
         bad_rows == BadRows::Skip,
         &mut rng::stream(config.seed, 3 * run),
     )?;
-    let known = LabelBlock::of(family);
-    if let Some(known) = known {
+    if let Some(known) = LabelBlock::of(family) {
         if known.labels > n_components {
             return Err(Error::Config(format!(
                 "{} has {} labels, more than the {n_components} components asked for",
@@ -96,36 +164,7 @@ pub(in crate::em) fn labelled<T: Scalar, M>(
             );
         }
     }
-    let features = || Features::new(&sample, features, executor.simd());
-    let mut rng = rng::stream(config.seed, 3 * run + 1);
-    let known = known.map(|known| Known::of(&sample, known));
-    let known = known.as_ref();
-    let (mut labels, mut placed) = match init {
-        Init::Random => {
-            let labels = (0..sample.len())
-                .map(|_| rng::below(&mut rng, n_components as u64) as u32)
-                .collect();
-            (labels, n_components)
-        }
-        Init::RandomFromData => {
-            let seeding = Seeding::Uniform;
-            cluster(&features(), n_components, known, seeding, 0, executor, &mut rng)?
-        }
-        _ if n_components > MANY_COMPONENTS && known.is_none() => {
-            two_levels(&features(), n_components, executor, &mut rng)?
-        }
-        _ => {
-            let seeding = Seeding::PlusPlus;
-            cluster(&features(), n_components, known, seeding, HARD_SWEEPS, executor, &mut rng)?
-        }
-    };
-    if let Some(known) = known {
-        placed = placed.max(known.n_labels);
-        for (label, own) in labels.iter_mut().zip(&known.labels) {
-            *label = own.unwrap_or(*label);
-        }
-    }
-    Ok(Labelled { sample, labels, placed })
+    Ok(sample)
 }
 
 fn sample_size(n_components: usize, dim: usize) -> u64 {

@@ -5,21 +5,22 @@
 
 mod labels;
 mod looked_at;
+mod promise;
 mod subsample;
 mod two_levels;
 
 use labels::MANY_COMPONENTS;
-pub(super) use labels::{Labelled, Wanted, labelled};
+pub(super) use labels::{Labelling, Wanted, labellings};
 pub use looked_at::rows_looked_at;
+pub(super) use promise::most_promising;
 pub(super) use subsample::{POINTS_PER_COMPONENT, Sample, check_counts};
 
 use super::config::Config;
 use super::driver::Fit;
-use super::fitting::{Fitting, Spec, fit};
+use super::fitting::{Fitting, Spec};
 use super::sparse_start;
 use super::truncated_mixture::fit_truncated;
 use crate::block::BlockBuf;
-use crate::data::memory::Points;
 use crate::data::shuffle::BadRows;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
@@ -30,22 +31,21 @@ use crate::kernels::accumulate::weighted_sums;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::statistics::{self, Tile};
 use crate::model::{GenerativeModel, Mixture, Posterior};
-use crate::monitor::{Event, IterRecord, Silent};
+use crate::monitor::Event;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 use faer::MatRef;
 use std::cell::LazyCell;
 use std::sync::Arc;
 
-/// Iterations on the sample that compare starts from several scales. From the right scale three were enough for gammas of shapes from
-/// 0.2 to 50.
-const PROMISE: usize = 5;
-
 /// How to start.
 #[derive(Clone, Debug, Default)]
 pub enum Init<M = Mixture> {
-    /// Greedy k-means++ on a subsample, then hard-EM sweeps over it.
+    /// The best of three labellings of a subsample: by k-means++ in columns of unit variance, by k-means++ in the units of the points, and
+    /// by the nearest of C random points. A few iterations of EM on a part of the subsample show which gives the rest the largest likelihood.
     #[default]
+    Auto,
+    /// Greedy k-means++ on a subsample, in columns of unit variance, then hard-EM sweeps over it.
     KMeansPlusPlus,
     /// Random labels: all components start near the whole data. Rarely a good choice.
     Random,
@@ -71,7 +71,7 @@ pub struct MixtureSpec {
 }
 
 impl MixtureSpec {
-    /// A mixture with exact posteriors that starts by k-means++.
+    /// A mixture with exact posteriors and the default start.
     pub fn new(family: Arc<dyn ExponentialFamily>, n_components: usize) -> Self {
         Self {
             family,
@@ -182,69 +182,42 @@ pub fn start<T: Scalar>(
     let is_sparse = family.takes_sparse() && data::is_sparse(source);
     let all = is_sparse.then(|| data::read(source, true, 0, count, &mut buffer)).transpose()?;
     let sparse = all.and_then(|block| Some((block.sparse?, block.weights)));
-    let stats = match sparse {
-        Some(all) => sparse_start::statistics(spec, source, all, executor, config, run)?,
+    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization.clone() };
+    let make = |stats: &SuffStats| -> Result<Mixture> {
+        if !stats.is_finite() {
+            let message =
+                format!("squares of the values overflow {}; values are too large", T::NAME);
+            return Err(DataError::new(source.name(), message).into());
+        }
+        let model = from_stats(family.clone(), stats, &regularization).map_err(|error| {
+            DataError::new(source.name(), format!("values are too small or too large: {error}"))
+        })?;
+        Ok(match spec.posterior {
+            // It is for more points than a subsample has.
+            Posterior::Truncated(_) => model,
+            other => model.with_posterior(other),
+        })
+    };
+    let model = match sparse {
+        Some(all) => make(&sparse_start::statistics(spec, source, all, executor, config, run)?)?,
         None => {
-            let wanted = Wanted { n_components: spec.n_components, bad_rows: spec.bad_rows };
-            let mut scales = family.scales();
-            if !matches!(init, Init::KMeansPlusPlus) || n_components > MANY_COMPONENTS {
-                scales.truncate(1);
-            }
-            let mut best: Option<(f64, SuffStats)> = None;
-            for features in &scales {
-                let Labelled { sample, labels, placed } =
-                    labelled(init, (&**family, features), wanted, source, executor, config, run)?;
-                let mut stats =
-                    labelled_stats(&**family, executor.simd(), &sample, &labels, placed);
+            let wanted = Wanted { n_components, bad_rows: spec.bad_rows };
+            let (sample, found) =
+                labellings(init, &**family, wanted, source, executor, config, run)?;
+            let make = |sample: &Sample<T>, labelling: &Labelling| {
+                let mut stats = labelled_stats(&**family, executor.simd(), sample, labelling);
                 if n_components > MANY_COMPONENTS {
                     smooth(&mut stats);
                 }
-                let bound = match scales.len() {
-                    1 => 0.0,
-                    _ => promise(spec, &stats, &sample, executor, config),
-                };
-                if best.as_ref().is_none_or(|best| bound > best.0) {
-                    best = Some((bound, stats));
-                }
-            }
-            best.expect("a family has a scale").1
+                make(&stats)
+            };
+            most_promising(&sample, found, &make, executor, config, run)?
         }
     };
-    if !stats.is_finite() {
-        let message = format!("squares of the values overflow {}; values are too large", T::NAME);
-        return Err(DataError::new(source.name(), message).into());
-    }
-    let regularization = Regularization { rounding: T::EPSILON, ..config.regularization.clone() };
-    let model = from_stats(family.clone(), &stats, &regularization).map_err(|error| {
-        DataError::new(source.name(), format!("values are too small or too large: {error}"))
-    })?;
     let placed = model.n_components();
     let event =
         (placed < n_components).then_some(Event::FewerComponents { asked: n_components, placed });
     Ok((model, event))
-}
-
-/// Returns the bound that a few iterations of EM on the sample reach from a start; -∞ if they fail.
-fn promise<T: Scalar>(
-    spec: &MixtureSpec,
-    stats: &SuffStats,
-    sample: &Sample<T>,
-    executor: &Executor,
-    config: &Config,
-) -> f64 {
-    let reach = || -> Result<f64> {
-        let model = from_stats(spec.family.clone(), stats, &config.regularization)?;
-        let mut points = Points::from_rows(&sample.values, sample.dim)?;
-        if let Some(weights) = &sample.weights {
-            points = points.with_weights(weights.clone())?;
-        }
-        let regularization = config.regularization.clone();
-        let config = Config { max_iter: PROMISE, tol: 0.0, regularization, ..Config::default() };
-        let model = model.with_posterior(spec.posterior);
-        let fit = fit(&model, &points, executor, &config, &mut Silent)?;
-        Ok(fit.last().map_or(f64::NEG_INFINITY, IterRecord::objective))
-    };
-    reach().unwrap_or(f64::NEG_INFINITY)
 }
 
 /// Statistics of labelled points: the sums of a hard posterior that is given, each label about its own mean.
@@ -252,8 +225,7 @@ fn labelled_stats<T: Scalar>(
     family: &dyn ExponentialFamily,
     simd: Simd,
     sample: &Sample<T>,
-    labels: &[u32],
-    n_components: usize,
+    &Labelling { ref labels, placed: n_components }: &Labelling,
 ) -> SuffStats {
     const TILE: usize = 256;
     let (statistics, shared, dim) = (family.statistics(), family.shared_statistics(), sample.dim);

@@ -1,6 +1,7 @@
 //! Draws seeded subsamples of a source.
 
 use crate::block::{Block, BlockBuf};
+use crate::data::memory::Points;
 use crate::data::{self, DataSource, Weighted};
 use crate::error::{DataError, Error, Result};
 use crate::family::Domain;
@@ -80,6 +81,26 @@ impl<T: Scalar> Sample<T> {
 
     pub(in crate::em) fn weight(&self, i: usize) -> f64 {
         self.weights.as_ref().map_or(1.0, |weights| weights[i])
+    }
+
+    /// Copies some of the points.
+    pub(super) fn part(&self, rows: &[usize]) -> Self {
+        let row = |&i: &usize| &self.values[i * self.dim..][..self.dim];
+        let weights = self.weights.as_ref();
+        Self {
+            values: rows.iter().flat_map(row).copied().collect(),
+            weights: weights.map(|weights| rows.iter().map(|&i| weights[i]).collect()),
+            dim: self.dim,
+        }
+    }
+
+    /// Returns the points as a source.
+    pub(super) fn points(&self) -> Result<Points<'_, T>> {
+        let points = Points::from_rows(&self.values, self.dim)?;
+        match &self.weights {
+            Some(weights) => points.with_weights(weights.clone()),
+            None => Ok(points),
+        }
     }
 }
 

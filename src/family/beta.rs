@@ -70,7 +70,7 @@ impl Univariate for Beta {
             None => return Outcome::Degenerate,
             Some(concentration) => theta.copy_from_slice(&concentration),
         }
-        if is_floored { Outcome::Floored } else { Outcome::Maximized }
+        if is_floored { Outcome::Floored(None) } else { Outcome::Maximized }
     }
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {

@@ -224,6 +224,24 @@ impl Shape {
         }
     }
 
+    /// Returns the dimension whose variance was raised the most, in units of its floor; `None` where dimensions have no variance of their own.
+    ///
+    /// # Shapes
+    /// `before: D` variances.
+    pub(super) fn most_raised(
+        self,
+        before: &[f64],
+        covariance: &[f64],
+        floor: &[f64],
+    ) -> Option<usize> {
+        let after = self.variances(covariance, before.len());
+        let raised = |d: usize| (after[d] - before[d]) / floor[d];
+        match self {
+            Self::Spherical => None,
+            _ => (0..before.len()).max_by(|&a, &b| raised(a).total_cmp(&raised(b))),
+        }
+    }
+
     /// Returns `ln det(2π Σ)`, or `None` if `Σ` is not positive definite.
     pub(super) fn log_det_2pi(self, covariance: &[f64], dim: usize) -> Option<f64> {
         let log_det = match self {

@@ -174,7 +174,7 @@ impl ExponentialFamily for Dirichlet {
                 // Lower all means alike, until the dispersion is that of the floor.
                 let shift = (1.0 - own).ln() - (-floor).ln_1p();
                 means.iter_mut().for_each(|m| *m -= shift);
-                outcome = Outcome::Floored;
+                outcome = Outcome::Floored(None);
             }
             match dirichlet_concentration(&means) {
                 Some(concentration) => parameters.components[c] = concentration,

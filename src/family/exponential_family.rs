@@ -118,8 +118,9 @@ pub enum Outcome {
     Maximized,
     /// They maximise it but for columns in which all points have one value. The spread of these stands at its floor.
     Constant,
-    /// They maximise it under a floor that binds.
-    Floored,
+    /// They maximise it under a floor that binds, of the spread in this column, or in all together. A univariate family has no column
+    /// to name.
+    Floored(Option<usize>),
     /// Its statistics define no parameters; the old parameters stay.
     Degenerate,
 }

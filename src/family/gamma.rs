@@ -76,7 +76,7 @@ impl Univariate for Gamma {
         let dispersion = mean[1].ln() - mean[0];
         theta[0] = gamma_shape(dispersion.max(floor));
         theta[1] = theta[0] / mean[1];
-        if dispersion >= floor { Outcome::Maximized } else { Outcome::Floored }
+        if dispersion >= floor { Outcome::Maximized } else { Outcome::Floored(None) }
     }
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {

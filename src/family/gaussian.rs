@@ -459,11 +459,9 @@ impl ExponentialFamily for Gaussian {
         let of_columns = floor::above_rounding(&floors, &regularization.resolution);
         let constant = floor::constant_columns(&means, &variances);
         let regularized = |mut covariance: Vec<f64>| {
-            self.shape().add_ridge(
-                &mut covariance,
-                self.dim,
-                regularization.reg_covar.unwrap_or(0.0),
-            );
+            let ridge = regularization.reg_covar.unwrap_or(0.0);
+            self.shape().add_ridge(&mut covariance, self.dim, ridge);
+            let before = self.shape().variances(&covariance, self.dim);
             let raised = self.shape().raise(&mut covariance, self.dim, &constant, &of_columns);
             // Columns that determine each other are narrow in a direction, whatever the rounding of each.
             let lifted = match self.shape() {
@@ -478,7 +476,9 @@ impl ExponentialFamily for Gaussian {
             let outcome = match self.shape().log_det_2pi(&covariance, self.dim) {
                 Some(log_det) if !log_det.is_finite() => Outcome::Degenerate,
                 None => Outcome::Degenerate,
-                Some(_) if lifted => Outcome::Floored,
+                Some(_) if lifted => {
+                    Outcome::Floored(self.shape().most_raised(&before, &covariance, &of_columns))
+                }
                 Some(_) if raised => Outcome::Constant,
                 Some(_) => Outcome::Maximized,
             };

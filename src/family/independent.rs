@@ -425,7 +425,7 @@ impl ExponentialFamily for Independent {
                         outcomes[c] = Outcome::Degenerate;
                         break;
                     }
-                    Outcome::Floored => outcomes[c] = Outcome::Floored,
+                    Outcome::Floored(_) => outcomes[c] = Outcome::Floored(Some(d)),
                     Outcome::Constant | Outcome::Maximized => {}
                 }
                 theta[..n_parameters].iter().enumerate().for_each(|(p, v)| own[p * dim + d] = *v);

@@ -71,7 +71,7 @@ impl Univariate for InverseGaussian {
     fn maximize(&self, mean: &[f64], floor: f64, theta: &mut [f64]) -> Outcome {
         let dispersion = mean[0] * mean[1] - 1.0;
         (theta[0], theta[1]) = (mean[0], mean[0] / dispersion.max(floor));
-        if dispersion >= floor { Outcome::Maximized } else { Outcome::Floored }
+        if dispersion >= floor { Outcome::Maximized } else { Outcome::Floored(None) }
     }
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {

@@ -78,7 +78,7 @@ impl Univariate for Laplace {
 
     fn maximize(&self, mean: &[f64], floor: f64, theta: &mut [f64]) -> Outcome {
         theta[0] = mean[0].max(floor);
-        if mean[0] >= floor { Outcome::Maximized } else { Outcome::Floored }
+        if mean[0] >= floor { Outcome::Maximized } else { Outcome::Floored(None) }
     }
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {

@@ -68,7 +68,7 @@ impl Univariate for LogNormal {
     fn maximize(&self, mean: &[f64], floor: f64, theta: &mut [f64]) -> Outcome {
         let variance = mean[1] - mean[0] * mean[0];
         (theta[0], theta[1]) = (mean[0], variance.max(floor));
-        if variance >= floor { Outcome::Maximized } else { Outcome::Floored }
+        if variance >= floor { Outcome::Maximized } else { Outcome::Floored(None) }
     }
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {

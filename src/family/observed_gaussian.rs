@@ -303,11 +303,15 @@ impl ExponentialFamily for ObservedGaussian {
                 false => (0..dim).map(variance).collect(),
             };
             shape.add_ridge(&mut covariance, dim, regularization.reg_covar.unwrap_or(0.0));
+            let before = shape.variances(&covariance, dim);
             let lifted = shape.lift(&mut covariance, dim, &floors);
             match shape.log_det_2pi(&covariance, dim) {
                 Some(log_det) if log_det.is_finite() => {
                     parameters.components[c] = [&means[c][..], &covariance].concat();
-                    outcomes[c] = if lifted { Outcome::Floored } else { Outcome::Maximized };
+                    outcomes[c] = match lifted {
+                        true => Outcome::Floored(shape.most_raised(&before, &covariance, &floors)),
+                        false => Outcome::Maximized,
+                    };
                 }
                 _ => outcomes[c] = Outcome::Degenerate,
             }

@@ -452,7 +452,12 @@ impl ExponentialFamily for Product {
             for (c, found) in found.into_iter().enumerate() {
                 let all = &mut outcomes[c];
                 if *all != Outcome::Degenerate && found != Outcome::Maximized {
-                    *all = found;
+                    *all = match found {
+                        Outcome::Floored(Some(d)) => {
+                            Outcome::Floored(Some(place.columns[d] as usize))
+                        }
+                        found => found,
+                    };
                 }
                 parameters.components[c][place.parameters.clone()]
                     .copy_from_slice(&own.components[c]);

@@ -78,7 +78,7 @@ impl Univariate for VonMises {
         let is_floored = 1.0 - length < floor;
         theta[0] = mean[1].atan2(mean[0]);
         theta[1] = bessel_ratio_inverse(2.0, if is_floored { 1.0 - floor } else { length });
-        if is_floored { Outcome::Floored } else { Outcome::Maximized }
+        if is_floored { Outcome::Floored(None) } else { Outcome::Maximized }
     }
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {

@@ -202,7 +202,7 @@ impl ExponentialFamily for VonMisesFisher {
             let is_floored = 1.0 - length < floor;
             let length = if is_floored { 1.0 - floor } else { length };
             own[self.dim] = bessel_ratio_inverse(self.p(), length);
-            if is_floored { Outcome::Floored } else { Outcome::Maximized }
+            if is_floored { Outcome::Floored(None) } else { Outcome::Maximized }
         };
         (0..update.len()).map(maximize).collect()
     }

@@ -97,7 +97,7 @@ impl Univariate for Weibull {
 
     fn maximize(&self, mean: &[f64], floor: f64, theta: &mut [f64]) -> Outcome {
         theta[0] = mean[0].max(floor).powf(1.0 / self.shape);
-        if mean[0] >= floor { Outcome::Maximized } else { Outcome::Floored }
+        if mean[0] >= floor { Outcome::Maximized } else { Outcome::Floored(None) }
     }
 
     fn pseudo_entropy(&self, theta: &[f64]) -> f64 {

@@ -6,6 +6,7 @@
 use crate::family::Outcome;
 use crate::monitor::Event;
 use crate::stats::SuffStats;
+use std::collections::BTreeSet;
 
 /// A component with a smaller mass, in points, is dead: its statistics define no parameters.
 pub(super) const DEAD_POINTS: f64 = 1e-2;
@@ -41,11 +42,17 @@ pub(super) fn have_enough_points(stats: &SuffStats) -> Vec<bool> {
 pub(super) fn events_of(outcomes: &[Outcome]) -> Vec<Event> {
     let those =
         |outcome| (0..outcomes.len()).filter(|&c| outcomes[c] == outcome).collect::<Vec<_>>();
-    let (floored, kept) = (those(Outcome::Floored), those(Outcome::Degenerate));
-    let constant = those(Outcome::Constant);
+    let (constant, kept) = (those(Outcome::Constant), those(Outcome::Degenerate));
+    let column_of = |(c, outcome): (usize, &Outcome)| match *outcome {
+        Outcome::Floored(column) => Some((c, column)),
+        _ => None,
+    };
+    let (components, columns): (Vec<_>, Vec<_>) =
+        outcomes.iter().enumerate().filter_map(column_of).unzip();
+    let columns: BTreeSet<usize> = columns.into_iter().flatten().collect();
     let mut events = Vec::new();
-    if !floored.is_empty() {
-        events.push(Event::Floored { components: floored });
+    if !components.is_empty() {
+        events.push(Event::Floored { components, columns: columns.into_iter().collect() });
     }
     if !constant.is_empty() {
         events.push(Event::Constant { components: constant });

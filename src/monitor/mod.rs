@@ -147,6 +147,9 @@ pub enum Event {
     Floored {
         /// The components.
         components: Vec<usize>,
+        /// The columns, from 0: of each component that in which the floor lifts the spread most. None where a floor is that of all columns
+        /// together.
+        columns: Vec<usize>,
     },
     /// In some columns all points have one value; the spread of these columns stands at its floor in these components.
     Constant {
@@ -200,7 +203,7 @@ impl Event {
     /// Returns the components whose spread stands at its floor.
     pub(crate) fn floored(&self) -> Option<&[usize]> {
         match self {
-            Self::Floored { components } => Some(components),
+            Self::Floored { components, .. } => Some(components),
             _ => None,
         }
     }
@@ -237,10 +240,14 @@ impl Event {
 
     fn write(&self, f: &mut dyn fmt::Write, names: Option<&[String]>) -> fmt::Result {
         match self {
-            Self::Floored { components } => {
+            Self::Floored { components, columns } => {
+                let places = match columns.is_empty() {
+                    true => String::new(),
+                    false => format!(" in column(s) {}", some(columns, names)),
+                };
                 write!(
                     f,
-                    "the spread of component(s) {components:?} stands at its floor: they have settled on ties or on too few points. \
+                    "the spread of component(s) {components:?}{places} stands at its floor: they have settled on ties or on too few points. \
                      The likelihood is no maximum then; ask for fewer components, or give variances a prior (--prior conjugate) or a ridge (--reg-covar)"
                 )
             }

@@ -37,6 +37,9 @@ const POINTS_PER_MANY: u64 = 24;
 /// Hard-EM sweeps over the subsample after k-means++; "a few" settle it, later EM does the rest.
 const HARD_SWEEPS: usize = 10;
 
+/// Points a component below which a fifth of the points tells too little of a labelling: two of each component.
+const POINTS_TO_COMPARE: f64 = 10.0;
+
 enum Seeding {
     PlusPlus,
     Uniform,
@@ -68,7 +71,12 @@ impl Method {
     ///
     /// k-means in columns of unit variance finds clusters whatever the units are, k-means in the given units those that stand out of many
     /// columns that tell nothing. The nearest of random points are clusters of no shape, which k-means cannot begin with.
-    fn of<M>(init: &Init<M>, family: &dyn ExponentialFamily, n_components: usize) -> Vec<Self> {
+    fn of<M>(
+        init: &Init<M>,
+        family: &dyn ExponentialFamily,
+        n_points: f64,
+        n_components: usize,
+    ) -> Vec<Self> {
         let k_means = |features| Self { features, seeding: Seeding::PlusPlus, sweeps: HARD_SWEEPS };
         let random = || Self { features: family.features(), seeding: Seeding::Uniform, sweeps: 0 };
         let mut all: Vec<Self> = match init {
@@ -81,7 +89,8 @@ impl Method {
                 scales.chain([random()]).collect()
             }
         };
-        if n_components == 1 || n_components > MANY_COMPONENTS {
+        let tells_little = n_points < POINTS_TO_COMPARE * n_components as f64;
+        if n_components == 1 || n_components > MANY_COMPONENTS || tells_little {
             all.truncate(1);
         }
         all
@@ -109,7 +118,7 @@ pub(in crate::em) fn labellings<T: Scalar, M>(
             false => cluster(&features, n_components, known, seeding, sweeps, executor, &mut rng()),
         }
     };
-    let methods = Method::of(init, family, n_components);
+    let methods = Method::of(init, family, sample.size(), n_components);
     let mut found = methods.into_iter().map(label).collect::<Result<Vec<_>>>()?;
     if found.is_empty() {
         let mut rng = rng();

@@ -83,13 +83,17 @@ impl<T: Scalar> Sample<T> {
         self.weights.as_ref().map_or(1.0, |weights| weights[i])
     }
 
-    /// Copies some of the points.
-    pub(super) fn part(&self, rows: &[usize]) -> Self {
+    /// Returns the number of points that the sample stands for: the sum of weights that count points.
+    pub(super) fn size(&self) -> f64 {
+        (self.len() as f64).max((0..self.len()).map(|i| self.weight(i)).sum())
+    }
+
+    /// Copies some of the points, with these weights if points have weights.
+    pub(super) fn part(&self, rows: &[usize], weights: Vec<f64>) -> Self {
         let row = |&i: &usize| &self.values[i * self.dim..][..self.dim];
-        let weights = self.weights.as_ref();
         Self {
             values: rows.iter().flat_map(row).copied().collect(),
-            weights: weights.map(|weights| rows.iter().map(|&i| weights[i]).collect()),
+            weights: self.weights.as_ref().map(|_| weights),
             dim: self.dim,
         }
     }

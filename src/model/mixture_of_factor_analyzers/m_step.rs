@@ -223,15 +223,15 @@ impl MixtureOfFactorAnalyzers {
         }
         let mut outcomes = vec![Outcome::Maximized; self.n_components()];
         for (c, component) in found.iter_mut().enumerate() {
-            let floored = component.as_mut().is_some_and(|component| {
+            let floored = component.as_mut().and_then(|component| {
                 self.noise.regularize(&mut component.noise, &floors, regularization)
             });
             // Statistics on the verge of overflow define no density.
             if component.as_ref().is_none_or(|component| component.factorize().is_none()) {
                 *component = None;
                 outcomes[c] = if update[c] { Outcome::Degenerate } else { Outcome::Maximized };
-            } else if floored && update[c] {
-                outcomes[c] = Outcome::Floored;
+            } else if let Some(column) = floored.filter(|_| update[c]) {
+                outcomes[c] = Outcome::Floored(column);
             }
         }
         // What is tied changes for all components or for none.
@@ -322,28 +322,32 @@ impl MixtureOfFactorAnalyzers {
 }
 
 impl NoiseStructure {
-    /// Gives the residual variances the structure of the noise and lifts them to their floors; true where one binds.
+    /// Gives the residual variances the structure of the noise and lifts them to their floors. Where one binds, returns the column that was lifted the
+    /// most, if columns have noise of their own.
     fn regularize(
         self,
         variances: &mut [f64],
         floors: &[f64],
         regularization: &Regularization,
-    ) -> bool {
+    ) -> Option<Option<usize>> {
         let dim = variances.len() as f64;
         if self == Self::Isotropic {
             let mean = variances.iter().sum::<f64>() / dim;
             variances.fill(mean);
         }
         let mean_floor = floors.iter().sum::<f64>() / dim;
-        let mut floored = false;
-        for (variance, &own) in variances.iter_mut().zip(floors) {
+        let mut most: Option<(f64, usize)> = None;
+        for (d, (variance, &own)) in variances.iter_mut().zip(floors).enumerate() {
             let floor = if self == Self::Isotropic { mean_floor } else { own };
             *variance += regularization.reg_covar.unwrap_or(0.0);
             if !(*variance >= floor) {
+                let lifted = (floor - *variance) / floor;
+                if most.is_none_or(|(most, _)| lifted > most) {
+                    most = Some((lifted, d));
+                }
                 *variance = floor;
-                floored = true;
             }
         }
-        floored
+        most.map(|(_, d)| (self != Self::Isotropic).then_some(d))
     }
 }

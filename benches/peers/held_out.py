@@ -1,20 +1,24 @@
 """The likelihood of points that fits with default settings have not seen, here and in scikit-learn.
 
 Both learn from the same four fifths of at most 40 000 points, with `tol` 1e-4 and their defaults otherwise, and both are scored on the last
-fifth, with seeds 0 to 4. Prints a table in Markdown: medians over the seeds with the range, and the median seconds of a fit. The number after ± is the
-standard error of the difference between the two fits of median likelihood, over the points held out: where these are few, it is large.
+fifth, with seeds 0 to 4. Prints a table in Markdown: medians over the seeds with the range, and the median processor seconds of a fit on one thread, which other
+programs on the machine do not change much. The number after ± is the standard error of the difference between the two fits of median likelihood, over the points held out: where these are few, it is large.
 
 FOLDER holds a .npy file for each name in POINTS.
 """
 
 import argparse
-import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
 import warnings
 from pathlib import Path
-from time import perf_counter
+from time import process_time
+
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
@@ -31,28 +35,30 @@ SEEDS = range(5)
 TOLERANCE = 1e-4
 
 
-def ours(binary, folder, learn, test, kind, components, seed, threads, more):
+def ours(binary, folder, learn, test, kind, components, seed, more):
     model, scores = folder / "model.safetensors", folder / "scores.npy"
     fit = [binary, "fit", learn, "--model", f"gaussian-{kind}", "-k", components, "--tol", TOLERANCE, "--seed", seed]
-    fit += ["--threads", threads, "-q", "-o", model, *more]
-    begin = perf_counter()
-    run(fit)
-    seconds = perf_counter() - begin
+    fit += ["--threads", 1, "-q", "-o", model, *more]
+    seconds = run(fit)
     run([binary, "score", model, test, "-o", scores])
     return seconds, np.load(scores).ravel().astype(float)
 
 
 def run(command):
+    """Processor seconds of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def theirs(learn, test, kind, components, seed):
     points, held = np.load(learn), np.load(test)
-    begin = perf_counter()
+    begin = process_time()
     model = GaussianMixture(components, covariance_type=kind, tol=TOLERANCE, max_iter=200, random_state=seed).fit(points)
-    return perf_counter() - begin, model.score_samples(held)
+    return process_time() - begin, model.score_samples(held)
 
 
 def summary(results):
@@ -68,7 +74,6 @@ def main():
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the .npy files are")
     parser.add_argument("--binary", default="target/release/entropysum")
     parser.add_argument("--only", nargs="+", default=[""], help="beginnings of the rows of the table to make")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("more", nargs="*", help="more arguments of `entropysum fit`, after --")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -86,7 +91,7 @@ def main():
             learn, test = folder / "learn.npy", folder / "test.npy"
             np.save(learn, points[:cut])
             np.save(test, points[cut:])
-            own = [ours(args.binary, folder, learn, test, kind, components, seed, args.threads, args.more) for seed in SEEDS]
+            own = [ours(args.binary, folder, learn, test, kind, components, seed, args.more) for seed in SEEDS]
             their = [theirs(learn, test, kind, int(components), seed) for seed in SEEDS]
         own, own_scores, own_seconds = summary(own)
         their, their_scores, their_seconds = summary(their)

@@ -238,9 +238,11 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             self.progress.warnings.push(event.describe(names));
         }
         let seconds = self.seconds();
-        let Progress { records, warnings, discarded, .. } = self.progress;
-        let last = records.last().into_iter().flat_map(|record| &record.events);
-        let floored = last.filter_map(Event::floored).flatten().copied().collect();
+        let Progress { records, mut warnings, discarded, .. } = self.progress;
+        let mut last = records.last().into_iter().flat_map(|record| &record.events);
+        let at_floor = last.rfind(|event| event.floored().is_some());
+        let floored = at_floor.and_then(Event::floored).unwrap_or_default().to_vec();
+        warnings.extend(at_floor.map(|event| event.describe(self.setting.points.column_names())));
         let model = self.learner.maximizer().model().clone();
         let history = History { records };
         Ok(Fit {
@@ -371,7 +373,10 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let progress = &mut self.progress;
         for event in &step.events {
             progress.repaired += u64::from(event.is_repair());
-            if !event.is_repair() || progress.repaired <= REPAIRS_TOLD {
+            // Floors are told of the end of the fit: on the way there they come and go.
+            if event.floored().is_none()
+                && (!event.is_repair() || progress.repaired <= REPAIRS_TOLD)
+            {
                 note(&mut progress.warnings, progress.steps, event, names);
             }
             if let Event::Discarded { component, .. } = event {

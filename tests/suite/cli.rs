@@ -1439,7 +1439,7 @@ fn select_compares_structures_of_covariances() {
     assert!(line.starts_with("gaussian-full                     2 "), "{line}");
 }
 
-/// Five components settle on durations that are exactly four minutes: a likelihood that a floor holds up wins no selection.
+/// Six components settle on durations that are exactly four minutes: a likelihood that a floor holds up wins no selection.
 #[test]
 fn select_prefers_candidates_without_floors() {
     let place = Place::new();
@@ -1454,7 +1454,7 @@ fn select_prefers_candidates_without_floors() {
     };
     let (winner, floored) = best(&select);
     assert!((2..=4).contains(&winner) && floored[winner - 1] == 0, "{winner} {floored:?}");
-    assert!(floored[..3].iter().all(|&n| n == 0) && floored[4] > 0, "{floored:?}");
+    assert!(floored[..3].iter().all(|&n| n == 0) && floored[5] > 0, "{floored:?}");
     let (winner, floored) = best(&format!("{select} --allow-degenerate"));
     assert!(floored[winner - 1] > 0, "{winner} {floored:?}");
 
@@ -1465,7 +1465,7 @@ fn select_prefers_candidates_without_floors() {
     }
     let bic = |report: &Value, k: usize| report["candidates"][k - 1]["bic"].as_f64().unwrap();
     let plain = place.json(&select);
-    assert!(bic(&report, 4) > bic(&plain, 4) && bic(&report, 5) > bic(&plain, 5) + 100.0);
+    assert!(bic(&report, 4) > bic(&plain, 4) && bic(&report, 6) > bic(&plain, 6) + 100.0);
     let fit = place.json(&format!("fit {geyser} -k 3 --prior conjugate --history p.csv"));
     let header = place.text("p.csv").lines().next().unwrap().to_owned();
     assert!(header.ends_with("active_components,log_prior"), "{header}");

@@ -134,7 +134,10 @@ fn a_fit_that_is_killed_and_resumed_ends_with_the_same_bits() {
             "batch" => "--max-iter 300",
             _ => "--batch-size 200 --epochs 100 --polish 3",
         };
-        let fit = format!("fit points.npy -k 3 --algorithm {algorithm} {length} --tol 0 -q");
+        // A short start: kills are to hit the iterations.
+        let fit = format!(
+            "fit points.npy -k 3 --init kmeans++ --algorithm {algorithm} {length} --tol 0 -q"
+        );
         place.succeed(&format!("{fit} -o whole.safetensors --history whole.csv"));
         let checkpoint = place.path("checkpoint");
         let (mut kills, mut attempts) = (0, 0);

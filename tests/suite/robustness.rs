@@ -246,6 +246,23 @@ fn a_cluster_of_one_point_is_a_component_at_its_floor() {
     }
 }
 
+/// Of 230 points 30 share their value of the last column.
+#[test]
+fn the_warning_of_a_floor_names_component_and_column_once() {
+    let mut x: Vec<f64> =
+        clusters(200, 2, 1, 0.0, 6).chunks(2).flat_map(|row| [row[0], 1.0, row[1]]).collect();
+    x.chunks_mut(3).enumerate().for_each(|(i, row)| row[1] = (i as f64).sin());
+    x.extend((0..30).flat_map(|i| [40.0 + f64::from(i).cos(), f64::from(i).sin(), 7.0]));
+    for name in ["gaussian-full", "gaussian-diag", "gaussian-diag:0-1,gaussian-diag:2"] {
+        let fit = fit(name, 2, &x, 3).unwrap();
+        let small = usize::from(fit.model.weights()[0] > 0.5);
+        let place = format!("component(s) [{small}] in column(s) [2] stands at its floor");
+        let told = fit.warnings.iter().filter(|text| text.contains("floor")).collect::<Vec<_>>();
+        assert!(told.len() == 1 && told[0].contains(&place), "{name}: {:?}", fit.warnings);
+        assert!(told[0].contains("--prior conjugate") && fit.floored == [small], "{name}");
+    }
+}
+
 #[test]
 fn as_many_components_as_points_is_fitted_and_one_more_is_refused() {
     let x: Vec<f64> = (0..6).map(|i| f64::from(i * i)).collect();

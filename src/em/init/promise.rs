@@ -1,7 +1,7 @@
 //! Compares the starts that labellings of a subsample make.
 
 use super::labels::Labelling;
-use super::subsample::Sample;
+use super::subsample::{MIN_SUBSAMPLE, Sample};
 use crate::em::config::Config;
 use crate::em::fitting::fit;
 use crate::error::Result;
@@ -21,6 +21,9 @@ const ITERATIONS: usize = 5;
 /// collapse on ties or on a few points.
 const PARTS: u64 = 5;
 
+/// Points of the subsample that are compared by for each component, or two for each dimension if these are more. Labels need more of them.
+const POINTS: u64 = 64;
+
 /// Stream of the first run's choice of points to hold out, far from those of samples and labels.
 const HELD_OUT: u64 = 1 << 63;
 
@@ -38,9 +41,11 @@ pub(in crate::em) fn most_promising<T: Scalar, M: EStep<T>>(
     let mut best = 0;
     if found.len() > 1 {
         let mut rng = rng::stream(config.seed, HELD_OUT.wrapping_add(run));
-        let held_out = held_out(sample, &mut rng);
-        let (_, held) = part(sample, |i| held_out[i]);
-        let (kept, part) = part(sample, |i| sample.weight(i) - held_out[i]);
+        let enough = MIN_SUBSAMPLE.max(POINTS.max(2 * sample.dim as u64) * found[0].placed as u64);
+        let thinning = (sample.size() / enough as f64).max(1.0) as u64;
+        let weights = divide(sample, thinning, &mut rng);
+        let (_, held) = part(sample, |i| weights[i].held);
+        let (kept, part) = part(sample, |i| weights[i].kept);
         let mut most = None;
         for (index, Labelling { labels, placed }) in found.iter().enumerate() {
             let labels = kept.iter().map(|&i| labels[i]).collect();
@@ -81,28 +86,43 @@ fn part<T: Scalar>(sample: &Sample<T>, weight: impl Fn(usize) -> f64) -> (Vec<us
     (rows, part)
 }
 
-/// Returns the weight of each point of a sample that is held out, drawn at random.
+/// Parts of the weight of a point.
+#[derive(Clone, Copy, Default)]
+struct Parts {
+    /// What a start learns from.
+    kept: f64,
+    /// What it is judged by.
+    held: f64,
+}
+
+/// Divides the weight of each point of a sample at random. One of so many parts as `thinning` says is used, and of that a fifth held out.
 ///
 /// Units of weight are drawn, not points: a point that weighs as much as k points is divided as they would be.
-fn held_out<T: Scalar>(sample: &Sample<T>, rng: &mut Xoshiro256PlusPlus) -> Vec<f64> {
+fn divide<T: Scalar>(
+    sample: &Sample<T>,
+    thinning: u64,
+    rng: &mut Xoshiro256PlusPlus,
+) -> Vec<Parts> {
     let total: f64 = (0..sample.len()).map(|i| sample.weight(i)).sum();
     let unit = total / sample.size();
-    let (mut position, mut end, mut is_held) = (0.0, 0.0, false);
+    let (mut position, mut end, mut drawn) = (0.0, 0.0, 0);
     let mut draw = |i: usize| {
-        let (mut left, mut held) = (sample.weight(i) / unit, 0.0);
+        let (mut left, mut parts) = (sample.weight(i) / unit, Parts::default());
         while left > 0.0 {
             if position >= end {
-                is_held = rng::below(rng, PARTS) == 0;
+                drawn = rng::below(rng, PARTS * thinning);
                 end += 1.0;
             }
             let share = left.min(end - position);
-            if is_held {
-                held += share * unit;
+            match drawn {
+                0 => parts.held += share * unit,
+                1..PARTS => parts.kept += share * unit,
+                _ => {}
             }
             position += share;
             left -= share;
         }
-        held
+        parts
     };
     (0..sample.len()).map(&mut draw).collect()
 }
@@ -153,7 +173,10 @@ mod tests {
 
     #[test]
     fn a_fifth_is_held_out_and_weights_count_as_repeated_points() {
-        let draw = |sample: &Sample<f64>| held_out(sample, &mut rng::stream(3, 1));
+        let held = |it: Parts| it.held;
+        let draw = |sample: &Sample<f64>| -> Vec<f64> {
+            divide(sample, 1, &mut rng::stream(3, 1)).into_iter().map(held).collect()
+        };
         let plain = draw(&sample(None, 10_000));
         let held: f64 = plain.iter().sum();
         assert!((held - 2000.0).abs() < 200.0, "{held}");
@@ -169,5 +192,8 @@ mod tests {
         let small = draw(&sample(Some(vec![1e-3; 10_000]), 10_000));
         let held = small.iter().sum::<f64>() / 10.0;
         assert!((held - 0.2).abs() < 0.02, "{held}");
+        let thin = divide(&sample(None, 10_000), 4, &mut rng::stream(3, 1));
+        let kept: f64 = thin.iter().map(|it| it.kept).sum();
+        assert!((kept - 2000.0).abs() < 200.0, "{kept}");
     }
 }

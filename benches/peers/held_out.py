@@ -1,10 +1,11 @@
 """The likelihood of points that fits with default settings have not seen, here and in scikit-learn.
 
 Both learn from the same four fifths of at most 40 000 points, with `tol` 1e-4 and their defaults otherwise, and both are scored on the last
-fifth, with seeds 0 to 4. Prints a table in Markdown: medians over the seeds with the range, and the median processor seconds of a fit on one thread, which other
-programs on the machine do not change much. The number after ± is the standard error of the difference between the two fits of median likelihood, over the points held out: where these are few, it is large.
+fifth, with seeds 0 to 4. Prints a table in Markdown: medians over the seeds with the range, and the median processor seconds of a fit on one
+thread, which other programs on the machine do not change much. The number after ± is the standard error of the difference between the two
+fits of median likelihood, over the points held out: where these are few, it is large.
 
-FOLDER holds a .npy file for each name in POINTS.
+FOLDER holds a .npy file for each name in POINTS. Arguments that are not those of this script are for `entropysum fit`.
 """
 
 import argparse
@@ -74,8 +75,7 @@ def main():
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the .npy files are")
     parser.add_argument("--binary", default="target/release/entropysum")
     parser.add_argument("--only", nargs="+", default=[""], help="beginnings of the rows of the table to make")
-    parser.add_argument("more", nargs="*", help="more arguments of `entropysum fit`, after --")
-    args = parser.parse_args()
+    args, more = parser.parse_known_args()
     warnings.filterwarnings("ignore")
     print("| points | model | C | entropysum | scikit-learn | difference | seconds | scikit-learn |")
     print("|---|---|--:|--:|--:|--:|--:|--:|")
@@ -91,7 +91,7 @@ def main():
             learn, test = folder / "learn.npy", folder / "test.npy"
             np.save(learn, points[:cut])
             np.save(test, points[cut:])
-            own = [ours(args.binary, folder, learn, test, kind, components, seed, args.more) for seed in SEEDS]
+            own = [ours(args.binary, folder, learn, test, kind, components, seed, more) for seed in SEEDS]
             their = [theirs(learn, test, kind, int(components), seed) for seed in SEEDS]
         own, own_scores, own_seconds = summary(own)
         their, their_scores, their_seconds = summary(their)

@@ -61,7 +61,9 @@ fn f32_densities_hold_at_any_distance_between_clusters() {
 fn f32_probabilities_of_one_leave_no_gap() {
     let path = format!("{}/data/digits_binary.npy", env!("CARGO_MANIFEST_DIR"));
     let points = data::open::<f32>(path, &OpenOptions::default()).unwrap();
-    let spec = MixtureSpec::new(registry::build("bernoulli", 64).unwrap(), 10);
+    // From this start some probabilities become 1.
+    let spec = MixtureSpec::new(registry::build("bernoulli", 64).unwrap(), 10)
+        .with_init(Init::KMeansPlusPlus);
     let config = Config::default().tol(0.0).max_iter(60);
     let executor = Executor::new(Some(2)).unwrap();
     let fit = em::fit(&spec, &*points, &executor, &config, &mut Silent).unwrap();

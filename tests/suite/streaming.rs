@@ -10,7 +10,7 @@ use entropysum::Executor;
 use entropysum::Scalar;
 use entropysum::data::{BadRows, DataSource, Points};
 use entropysum::em::{
-    Config, Fit, Fitting, MixtureSpec, Online, StepSize, StreamAlgorithm, StreamConfig,
+    Config, Fit, Fitting, Init, MixtureSpec, Online, StepSize, StreamAlgorithm, StreamConfig,
 };
 use entropysum::error::{DataError, Result};
 use entropysum::expert::em::{Incremental, Stepwise};
@@ -657,6 +657,7 @@ fn statistics_about_other_centres_say_the_same() {
         (observed, true),
     ] {
         let spec = MixtureSpec::new(registry::build(name, 4).unwrap(), 3);
+        let spec = spec.with_init(Init::KMeansPlusPlus);
         let mut model = start_mixture(&spec, &points, &executor, &Config::default(), 0).unwrap().0;
         let source = if missing { &holes } else { &points };
         if missing {

@@ -24,6 +24,9 @@ const PARTS: u64 = 5;
 /// Points of the subsample that are compared by for each component, or two for each dimension if these are more. Labels need more of them.
 const POINTS: u64 = 64;
 
+/// By how many nats a labelling must promise more than an earlier one: where iterations lead to the same place, k-means is nearer to it.
+const MARGIN: f64 = 1e-3;
+
 /// Stream of the first run's choice of points to hold out, far from those of samples and labels.
 const HELD_OUT: u64 = 1 << 63;
 
@@ -46,14 +49,18 @@ pub(in crate::em) fn most_promising<T: Scalar, M: EStep<T>>(
         let weights = divide(sample, thinning, &mut rng);
         let (_, held) = part(sample, |i| weights[i].held);
         let (kept, part) = part(sample, |i| weights[i].kept);
-        let mut most = None;
+        let mut most: Option<(f64, f64)> = None;
         for (index, Labelling { labels, placed }) in found.iter().enumerate() {
             let labels = kept.iter().map(|&i| labels[i]).collect();
             let start = make(&part, &Labelling { labels, placed: *placed });
             let promise = start
                 .and_then(|start| promise(&start, &part, &held, executor, config))
                 .unwrap_or((f64::NEG_INFINITY, f64::NEG_INFINITY));
-            if most.is_none_or(|most| promise > most) {
+            let is_more = |(likelihood, bound)| {
+                promise.0 > likelihood + MARGIN
+                    || promise.0 == likelihood && promise.1 > bound + MARGIN
+            };
+            if most.is_none_or(is_more) {
                 (best, most) = (index, Some(promise));
             }
         }
@@ -131,7 +138,7 @@ fn divide<T: Scalar>(
 mod tests {
     use super::*;
     use crate::family::{Parameters, registry};
-    use crate::model::{GenerativeModel, Mixture};
+    use crate::model::Mixture;
 
     #[test]
     fn the_labelling_that_promises_most_is_the_start() {

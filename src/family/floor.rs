@@ -15,13 +15,28 @@ const NUMERICAL: f64 = 1e-15;
 /// hold no smaller variances.
 pub(crate) const ROUNDINGS: f64 = 16.0;
 
-/// Tells in which dimensions all points have one value, up to the rounding of sums: of the pooled variances.
+/// Tells in which dimensions all points have one value, up to the rounding of sums. That each component has one value is not enough.
 ///
 /// # Shapes
-/// `means: C × D`, `pooled: D`.
-pub(crate) fn constant_columns(means: &[Vec<f64>], pooled: &[f64]) -> Vec<bool> {
+/// `mass: C`, `means: C × D`, `pooled: D`.
+pub(crate) fn constant_columns(mass: &[f64], means: &[Vec<f64>], pooled: &[f64]) -> Vec<bool> {
     let largest = |d: usize| means.iter().fold(0.0, |m: f64, mean| m.max(mean[d].abs()));
-    pooled.iter().enumerate().map(|(d, &v)| v <= (1e-14 * largest(d)).powi(2)).collect()
+    let variances = total_variances(mass, means, pooled).into_iter().enumerate();
+    variances.map(|(d, v)| v <= (1e-14 * largest(d)).powi(2)).collect()
+}
+
+/// Returns the variances of all points: those within components and that of the means.
+///
+/// # Shapes
+/// `mass: C`, `means: C × D`, `pooled: D`.
+fn total_variances(mass: &[f64], means: &[Vec<f64>], pooled: &[f64]) -> Vec<f64> {
+    let total = mass.iter().sum::<f64>();
+    let occupied = || means.iter().zip(mass).filter(|&(_, &mass)| mass > 0.0);
+    let origin = occupied().next().map_or(&means[0], |(mean, _)| mean);
+    let moment = |d: usize, power: i32| {
+        occupied().map(|(m, w)| w * (m[d] - origin[d]).powi(power)).sum::<f64>() / total
+    };
+    pooled.iter().enumerate().map(|(d, v)| v + moment(d, 2) - moment(d, 1).powi(2)).collect()
 }
 
 /// Returns the lower limit of the variance in each dimension, from the statistics alone: `relative` times the pooled
@@ -31,21 +46,15 @@ pub(crate) fn constant_columns(means: &[Vec<f64>], pooled: &[f64]) -> Vec<bool> 
 /// `mass: C`, `means: C × D`, `pooled: D`.
 pub(crate) fn floors(mass: &[f64], means: &[Vec<f64>], pooled: &[f64], relative: f64) -> Vec<f64> {
     let dim = pooled.len();
-    let total = mass.iter().sum::<f64>();
     let occupied = || means.iter().zip(mass).filter(|&(_, &mass)| mass > 0.0);
-    let origin = occupied().next().map_or(&means[0], |(mean, _)| mean);
-    let moment = |d: usize, power: i32| {
-        occupied().map(|(m, w)| w * (m[d] - origin[d]).powi(power)).sum::<f64>() / total
-    };
-    let variances: Vec<f64> =
-        (0..dim).map(|d| pooled[d] + moment(d, 2) - moment(d, 1).powi(2)).collect();
+    let variances = total_variances(mass, means, pooled);
     // A constant column has no scale of its own. That of the widest column serves; if all are constant, that of
     // the largest value.
     let widest = variances.iter().copied().fold(0.0, f64::max);
     let magnitude = occupied().flat_map(|(mean, _)| mean).fold(0.0, |m: f64, v| m.max(v.abs()));
     let scale = [widest, magnitude * magnitude, 1.0].into_iter().find(|&s| s > 0.0).unwrap_or(1.0);
     // Rounding errors leave some variance in a constant column. It is not taken for the scale of the column.
-    let constant = constant_columns(means, &variances);
+    let constant = constant_columns(mass, means, pooled);
     (0..dim)
         .map(|d| {
             let floor = (relative * pooled[d]).max(NUMERICAL * variances[d]);

@@ -457,7 +457,7 @@ impl ExponentialFamily for Gaussian {
             }
         };
         let of_columns = floor::above_rounding(&floors, &regularization.resolution);
-        let constant = floor::constant_columns(&means, &variances);
+        let constant = floor::constant_columns(stats.mass(), &means, &variances);
         let regularized = |mut covariance: Vec<f64>| {
             let ridge = regularization.reg_covar.unwrap_or(0.0);
             self.shape().add_ridge(&mut covariance, self.dim, ridge);

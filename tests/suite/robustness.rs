@@ -263,6 +263,20 @@ fn the_warning_of_a_floor_names_component_and_column_once() {
     }
 }
 
+/// Each component has one of three values of a column, which all points together do not.
+#[test]
+fn components_that_share_the_values_of_a_column_among_them_are_degenerate() {
+    let row = |i: u32| [(f64::from(i) * 0.7).sin(), [1.0, 2.0, 4.0][i as usize % 3]];
+    let x: Vec<f64> = (0..300).flat_map(row).collect();
+    for name in ["gaussian-full", "gaussian-diag", "gaussian-tied", "gaussian-tied-diag"] {
+        let fit = fit(name, 3, &x, 2).unwrap();
+        assert_eq!(fit.floored.len(), 3, "{name}: {:?}", fit.warnings);
+        let told =
+            fit.warnings.iter().filter(|text| text.contains("in column(s) [1] stands")).count();
+        assert_eq!(told, 1, "{name}: {:?}", fit.warnings);
+    }
+}
+
 #[test]
 fn as_many_components_as_points_is_fitted_and_one_more_is_refused() {
     let x: Vec<f64> = (0..6).map(|i| f64::from(i * i)).collect();

@@ -509,7 +509,12 @@ where
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        (self.batches, self.epoch, self.flat, self.last_step) = decode(bytes)?;
+        let (batches, epoch, flat, last_step): (LastBatches<M::Statistics>, _, _, _) =
+            decode(bytes)?;
+        if batches.n_batches != self.batches.n_batches {
+            return Err(super::checkpoint::damaged());
+        }
+        (self.batches, self.epoch, self.flat, self.last_step) = (batches, epoch, flat, last_step);
         Ok(())
     }
 }

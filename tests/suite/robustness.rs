@@ -266,7 +266,10 @@ fn the_warning_of_a_floor_names_component_and_column_once() {
 /// Each component has one of three values of a column, which all points together do not.
 #[test]
 fn components_that_share_the_values_of_a_column_among_them_are_degenerate() {
-    let row = |i: u32| [(f64::from(i) * 0.7).sin(), [1.0, 2.0, 4.0][i as usize % 3]];
+    let row = |i: u32| {
+        let value = [1.0, 2.0, 4.0][i as usize % 3];
+        [30.0 * value + (f64::from(i) * 0.7).sin(), value]
+    };
     let x: Vec<f64> = (0..300).flat_map(row).collect();
     for name in ["gaussian-full", "gaussian-diag", "gaussian-tied", "gaussian-tied-diag"] {
         let fit = fit(name, 3, &x, 2).unwrap();

@@ -2,12 +2,16 @@
 //!
 //! Work is cut into *lanes*. Their number depends on the data and the model, never on the number of threads. Each
 //! lane owns its scratch memory and its sums, and goes through its blocks in order. Lanes are merged in order, so results
-//! have the same bits on any number of threads.
+//! have the same bits on any number of threads. So it is with ranks: each takes some of the lanes.
 
 use crate::error::{Error, Result};
 pub use crate::kernels::dispatch::Simd;
+use crate::pairwise::{InOrder, Sums, Tree, share};
+use crate::ranks::{Ranks, out_of_step};
 use crate::work::{Piece, Workers};
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A pool of threads that belongs to this crate, and the instruction set of its kernels.
 ///
@@ -16,6 +20,9 @@ use std::sync::{Mutex, PoisonError};
 pub struct Executor {
     pool: Option<rayon::ThreadPool>,
     simd: Simd,
+    ranks: Option<Arc<dyn Ranks>>,
+    /// Messages to all ranks so far; the same number on each, if they are in step.
+    told: AtomicU64,
 }
 
 impl Executor {
@@ -39,13 +46,77 @@ impl Executor {
                 .build();
             Some(pool.map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))?)
         };
-        Ok(Self { pool, simd: Simd::detect() })
+        Ok(Self { pool, simd: Simd::detect(), ranks: None, told: AtomicU64::new(0) })
     }
 
     /// Sets another instruction set for the kernels.
     pub fn with_simd(mut self, simd: Simd) -> Self {
         self.simd = simd;
         self
+    }
+
+    /// Shares passes over points with other processes. All ranks must do the same with the same settings, and have access to the same
+    /// points. Results have the bits of one process.
+    ///
+    /// All ranks then compute with the least instruction set among them: others would round otherwise.
+    ///
+    /// # Errors
+    /// If the ranks cannot be reached, or run another version of this crate.
+    pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Result<Self> {
+        self.ranks = Some(ranks);
+        let version = env!("CARGO_PKG_VERSION").as_bytes();
+        if self.agree(version.to_vec())? != version {
+            return Err(Error::Config(
+                "the ranks run different versions of entropysum: start the same program on all".to_owned(),
+            ));
+        }
+        let best = Simd::available().map(|(level, _)| level as u8).max();
+        let least = self.gather(best.into_iter().collect())?.into_iter().min();
+        if least < best {
+            let mut common = Simd::available().filter(|(level, _)| Some(*level as u8) == least);
+            let fault = "the ranks have no instruction set in common: start them on machines of one kind";
+            self.simd = common.next().ok_or_else(|| Error::Config(fault.to_owned()))?.1;
+        }
+        Ok(self)
+    }
+
+    /// Returns the processes that share passes, if there are several.
+    pub fn ranks(&self) -> Option<&dyn Ranks> {
+        self.ranks.as_deref().filter(|ranks| ranks.size() > 1)
+    }
+
+    /// Returns the lanes of this process among so many.
+    pub(crate) fn own_lanes(&self, n_lanes: u64) -> Range<u64> {
+        share(self.ranks(), n_lanes)
+    }
+
+    /// Returns what rank 0 says, on all ranks.
+    ///
+    /// # Errors
+    /// If a rank cannot be reached, or is elsewhere in its program.
+    pub(crate) fn agree(&self, mut said: Vec<u8>) -> Result<Vec<u8>> {
+        if let Some(ranks) = self.ranks() {
+            let number = self.told.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+            said.extend_from_slice(&number);
+            ranks.broadcast(&mut said)?;
+            if !said.ends_with(&number) {
+                return Err(out_of_step());
+            }
+            said.truncate(said.len() - number.len());
+        }
+        Ok(said)
+    }
+
+    /// Returns what all ranks say, in their order, on all ranks.
+    ///
+    /// # Errors
+    /// As [`agree`](Self::agree).
+    pub(crate) fn gather(&self, said: Vec<u8>) -> Result<Vec<u8>> {
+        let Some(ranks) = self.ranks() else { return Ok(said) };
+        let empty = InOrder(Vec::new());
+        let tree = Tree::new(ranks.size() as u64, &empty);
+        tree.put(ranks.rank() as u64, InOrder(said));
+        Ok(self.total(tree, None)?.0)
     }
 
     /// Returns the number of threads.
@@ -74,6 +145,100 @@ impl Executor {
             let (index, lane) = queue.lock().unwrap_or_else(PoisonError::into_inner).next()?;
             Some((index, work(index, lane)))
         })
+    }
+
+    /// Does the work of `n_lanes` lanes, in parallel and shared among the ranks, and adds up their sums in pairs. The bits depend on
+    /// the number of lanes alone.
+    ///
+    /// `work` gets scratch memory, sums without points like `empty`, and the number of a lane. Scratch memory is taken from `memory`
+    /// or made by `new`, one for each thread, and comes back to `memory`.
+    ///
+    /// # Errors
+    /// Returns the error of the first lane, in their order, that has an error, on all ranks.
+    pub(crate) fn sum<W: Send, S: Sums>(
+        &self,
+        n_lanes: u64,
+        empty: &S,
+        memory: &mut Vec<W>,
+        new: impl Fn() -> W + Sync,
+        work: impl Fn(&mut W, &mut S, u64) -> Result<()> + Sync,
+    ) -> Result<S> {
+        let lanes = self.own_lanes(n_lanes);
+        let (count, queue) = ((lanes.end - lanes.start) as usize, Mutex::new(lanes));
+        let memory = Mutex::new(memory);
+        let tree = Tree::new(n_lanes, empty);
+        let has_failed = AtomicBool::new(false);
+        let done = self.drain(count, &|| {
+            // Lanes before a fault have been taken already: the first fault in their order is found.
+            if has_failed.load(Ordering::Relaxed) {
+                return None;
+            }
+            let lane = queue.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+            let spare = memory.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let (mut scratch, mut sums) = (spare.unwrap_or_else(&new), tree.leaf());
+            let result = work(&mut scratch, &mut sums, lane);
+            memory.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+            match &result {
+                Ok(()) => tree.put(lane, sums),
+                Err(_) => has_failed.store(true, Ordering::Relaxed),
+            }
+            Some((lane as usize, result))
+        });
+        self.total(tree, done.err())
+    }
+
+    /// The same for lanes that keep memory of their own from one pass to the next; each is on one rank.
+    ///
+    /// # Errors
+    /// As [`sum`](Self::sum).
+    pub(crate) fn sum_of<L: Send, S: Sums>(
+        &self,
+        lanes: &mut [L],
+        empty: &S,
+        work: impl Fn(usize, &mut L, &mut S) -> Result<()> + Sync,
+    ) -> Result<S> {
+        let n_lanes = lanes.len() as u64;
+        let own = self.own_lanes(n_lanes);
+        let first = own.start as usize;
+        let tree = Tree::new(n_lanes, empty);
+        let done = self.for_each(&mut lanes[first..own.end as usize], |index, lane| {
+            let mut sums = tree.leaf();
+            work(first + index, lane, &mut sums)?;
+            tree.put((first + index) as u64, sums);
+            Ok(())
+        });
+        self.total(tree, done.err())
+    }
+
+    /// The same for lanes that use all threads: one after the other.
+    ///
+    /// # Errors
+    /// As [`sum`](Self::sum).
+    pub(crate) fn sum_in_turn<S: Sums>(
+        &self,
+        n_lanes: u64,
+        empty: &S,
+        mut work: impl FnMut(&mut S, u64) -> Result<()>,
+    ) -> Result<S> {
+        let tree = Tree::new(n_lanes, empty);
+        let done = self.own_lanes(n_lanes).try_for_each(|lane| {
+            let mut sums = tree.leaf();
+            work(&mut sums, lane)?;
+            tree.put(lane, sums);
+            Ok(())
+        });
+        self.total(tree, done.err())
+    }
+
+    fn total<S: Sums>(&self, tree: Tree<'_, S>, fault: Option<Error>) -> Result<S> {
+        match (self.ranks(), fault) {
+            (None, None) => Ok(tree.into_total()),
+            (None, Some(fault)) => Err(fault),
+            (Some(ranks), fault) => {
+                let number = self.told.fetch_add(1, Ordering::Relaxed);
+                tree.into_total_of_ranks(ranks, number, fault)
+            }
+        }
     }
 
     /// Calls `next` from all threads until it returns `None`. It does the work of the next lane, and returns its number and

@@ -7,9 +7,11 @@ use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{Density, GenerativeModel, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
+use crate::pairwise::InOrder;
 use crate::point_faults::{check_points, first_fault};
 use crate::rng;
 use crate::scalar::Scalar;
+use bytemuck::Pod;
 
 /// Points that one lane scores before results are handed on, if a point yields one number.
 const CHUNK: usize = 4096;
@@ -18,7 +20,7 @@ const CHUNK: usize = 4096;
 const CHUNK_VALUES: usize = 1 << 18;
 
 /// Lanes of a round; results of a round are in memory together.
-const LANES: usize = 16;
+const LANES: u64 = 16;
 
 /// Log-likelihood and information criteria of a model on a set of points.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +100,8 @@ pub fn score<T: Scalar, M: Density<T>>(
         executor,
         true,
         CHUNK,
-        |sums: &mut [f64; 3], tile| {
+        |sums: &mut Vec<f64>, tile| {
+            sums.resize(3, 0.0);
             match tile.weights {
                 None => {
                     sums[0] += tile.log_density.len() as f64;
@@ -113,9 +116,11 @@ pub fn score<T: Scalar, M: Density<T>>(
             sums[2] += tile.posterior_entropy;
         },
         |_, sums| {
-            weight += sums[0];
-            likelihood += sums[1];
-            entropy += sums[2];
+            for sums in sums.chunks_exact(3) {
+                weight += sums[0];
+                likelihood += sums[1];
+                entropy += sums[2];
+            }
             Ok(())
         },
     )?;
@@ -148,7 +153,7 @@ pub fn score_samples<T: Scalar, M: Density<T>>(
         false,
         CHUNK,
         |out: &mut Vec<f64>, tile| out.extend_from_slice(tile.log_density),
-        |first, out| sink(first, &out),
+        |first, out| sink(first, out),
     )
 }
 
@@ -183,7 +188,7 @@ pub fn predict<T: Scalar, M: Density<T>>(
             }
             out.extend(best.iter().map(|&(c, _)| c));
         },
-        |first, out| sink(first, &out),
+        |first, out| sink(first, out),
     )
 }
 
@@ -214,7 +219,7 @@ pub fn predict_proba<T: Scalar, M: Density<T>>(
                 );
             }
         },
-        |first, out| sink(first, &out),
+        |first, out| sink(first, out),
     )
 }
 
@@ -284,19 +289,19 @@ fn map_points<T: Scalar, M: LatentSpace<T>>(
             map(model, &packed, block, values);
             values.iter().all(|value| value.is_finite())
         },
-        |first, values| sink(first, &values),
+        |first, values| sink(first, values),
     )
 }
 
 /// Scores all tiles in parallel, and hands the result of each chunk on in order.
-fn for_each_tile<T: Scalar, M: Density<T>, R: Default + Send>(
+fn for_each_tile<T: Scalar, M: Density<T>, V: Pod + Send + Sync>(
     model: &M,
     source: &dyn DataSource<T>,
     executor: &Executor,
     weighted: bool,
     chunk: usize,
-    visit: impl Fn(&mut R, ScoredTile<'_, T>) + Sync,
-    sink: impl FnMut(u64, R) -> Result<()>,
+    visit: impl Fn(&mut Vec<V>, ScoredTile<'_, T>) + Sync,
+    sink: impl FnMut(u64, &[V]) -> Result<()>,
 ) -> Result<()> {
     data::check_dim(source, model.dim())?;
     let packed = model.pack_for_scores(executor.simd());
@@ -318,46 +323,35 @@ fn for_each_tile<T: Scalar, M: Density<T>, R: Default + Send>(
     )
 }
 
-/// Visits all points in parallel, a few chunks at a time, and hands the result of each chunk on in order. `visit` says
+/// Visits all points in parallel, a few chunks at a time, and hands the values of all these chunks on in order. `visit` says
 /// whether all it found was finite; if not, the first point at fault ends the whole.
-fn for_each_chunk<T: Scalar, W: Send, R: Default + Send>(
+fn for_each_chunk<T: Scalar, W: Send, V: Pod + Send + Sync>(
     model: &impl GenerativeModel,
     source: &dyn DataSource<T>,
     executor: &Executor,
     chunk: usize,
-    scratch: impl Fn() -> W,
-    visit: impl Fn(Block<'_, T>, &mut W, &mut R) -> bool + Sync,
-    mut sink: impl FnMut(u64, R) -> Result<()>,
+    scratch: impl Fn() -> W + Sync,
+    visit: impl Fn(Block<'_, T>, &mut W, &mut Vec<V>) -> bool + Sync,
+    mut sink: impl FnMut(u64, &[V]) -> Result<()>,
 ) -> Result<()> {
     let (sparse, domains) = (model.takes_sparse(), model.domains());
-    let n = source.len();
-    let n_lanes = n.div_ceil(chunk as u64).min(LANES as u64) as usize;
-    let mut lanes: Vec<_> =
-        (0..n_lanes).map(|_| (BlockBuf::default(), scratch(), R::default())).collect();
-    let mut start = 0;
-    while start < n {
-        executor.for_each(&mut lanes, |index, (buffer, scratch, result)| {
-            let first = start + (index * chunk) as u64;
-            *result = R::default();
-            if first >= n {
-                return Ok(());
-            }
-            let count = chunk.min((n - first) as usize);
-            let block = data::read(source, sparse, first, count, buffer)?;
+    let (n, chunk) = (source.len(), chunk as u64);
+    let per_round = chunk * LANES * executor.ranks().map_or(1, |ranks| ranks.size() as u64);
+    let (empty, mut memory) = (InOrder(Vec::new()), Vec::new());
+    for start in (0..n).step_by(per_round as usize) {
+        let n_lanes = per_round.min(n - start).div_ceil(chunk);
+        let new = || (BlockBuf::default(), scratch());
+        let visit = |(buffer, scratch): &mut (_, W), values: &mut InOrder<V>, lane: u64| {
+            let first = start + lane * chunk;
+            let block = data::read(source, sparse, first, chunk.min(n - first) as usize, buffer)?;
             check_points(model, source, block)?;
-            if visit(block, scratch, result) {
+            if visit(block, scratch, &mut values.0) {
                 Ok(())
             } else {
                 Err(first_fault(source, &domains, block).into())
             }
-        })?;
-        for (index, (_, _, result)) in lanes.iter_mut().enumerate() {
-            let first = start + (index * chunk) as u64;
-            if first < n {
-                sink(first, std::mem::take(result))?;
-            }
-        }
-        start += (n_lanes * chunk) as u64;
+        };
+        sink(start, &executor.sum(n_lanes, &empty, &mut memory, new, visit)?.0)?;
     }
     Ok(())
 }
@@ -398,7 +392,7 @@ pub fn sample(
     let dim = model.dim();
     let sampler = model.sampler();
     let mut lanes =
-        vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES as u64) as usize];
+        vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES) as usize];
     let mut start = 0;
     while start < n {
         executor.for_each(&mut lanes, |index, (points, labels)| {

@@ -281,10 +281,12 @@ mod kernels;
 mod linalg;
 pub mod model;
 pub mod monitor;
+mod pairwise;
 #[cfg(feature = "cli")]
 mod picture;
 mod point_faults;
 pub mod predictor;
+pub mod ranks;
 mod rng;
 mod scalar;
 pub mod selection;

@@ -133,7 +133,8 @@ pub fn fit_all<R: Send>(
     executor: &Executor,
     fit: impl Fn(usize, &Executor) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    if n_points >= POINTS_PER_THREAD * executor.threads() as u64 {
+    let is_shared = executor.ranks().is_some();
+    if is_shared || n_points >= POINTS_PER_THREAD * executor.threads() as u64 {
         return (0..n_candidates).map(|i| fit(i, executor)).collect();
     }
     let mut results: Vec<Option<R>> = (0..n_candidates).map(|_| None).collect();

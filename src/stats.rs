@@ -1,6 +1,5 @@
 //! Sufficient statistics of a model: one flat buffer that merges, scales and blends without model code.
 
-use crate::work::{Piece, Workers};
 use serde::{Deserialize, Serialize};
 
 /// Sizes of a model's statistics.
@@ -77,9 +76,6 @@ impl TryFrom<Parts> for SuffStats {
 }
 
 const HEADER: usize = 5;
-
-/// Numbers that are added up together: fewer cost less than the start of a thread.
-const NUMBERS_PER_PIECE: usize = 1 << 14;
 
 macro_rules! header {
     ($($index:literal $name:ident $name_mut:ident $doc:literal),*) => {$(
@@ -190,6 +186,11 @@ impl SuffStats {
         &self.values
     }
 
+    /// Mutable [`as_slice`](Self::as_slice).
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+
     /// Adds the statistics of other points.
     ///
     /// # Panics
@@ -202,27 +203,6 @@ impl SuffStats {
         for (sum, value) in self.values.iter_mut().zip(&other.values) {
             *sum += value;
         }
-    }
-
-    /// Adds the statistics of several sets of points, in their order. The bits do not depend on the workers.
-    ///
-    /// # Panics
-    /// If shapes or centres differ.
-    pub(crate) fn add_all(&mut self, others: &[&Self], workers: &dyn Workers) {
-        for other in others {
-            assert!(
-                self.shape == other.shape && self.centres == other.centres,
-                "statistics of unlike models"
-            );
-        }
-        let pieces = self.values.chunks_mut(NUMBERS_PER_PIECE).enumerate();
-        let add = |(index, sums): (usize, &mut [f64])| {
-            for other in others {
-                let values = &other.values[index * NUMBERS_PER_PIECE..];
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
-        };
-        workers.work(pieces.map(|piece| Box::new(move || add(piece)) as Piece<'_>).collect());
     }
 
     /// `self ← (1 - step) self + step other`, the update of stepwise EM.
@@ -263,14 +243,14 @@ impl SuffStats {
         self.centres.copy_from_slice(centres);
     }
 
-    /// The statistics of no points like `empty`, in the memory of these where it fits.
-    pub(crate) fn reused_for(mut self, empty: &Self) -> Self {
-        if self.shape != empty.shape {
-            return empty.clone();
+    /// Becomes a copy of `empty`, in the memory that is there if it is of the same shape.
+    pub(crate) fn restart_as(&mut self, empty: &Self) {
+        if self.shape == empty.shape {
+            self.values.copy_from_slice(&empty.values);
+            self.centres.copy_from_slice(&empty.centres);
+        } else {
+            self.clone_from(empty);
         }
-        self.values.copy_from_slice(&empty.values);
-        self.centres.copy_from_slice(&empty.centres);
-        self
     }
 
     /// Sets all sums to zero; shape and centres stay.
@@ -323,22 +303,6 @@ mod tests {
         let mut blended = example(4.0);
         blended.blend(0.25, &example(8.0));
         assert_eq!(blended, example(5.0));
-    }
-
-    #[test]
-    fn all_add_up_as_if_each_were_added() {
-        let shape =
-            StatsShape { components: 3, statistics: NUMBERS_PER_PIECE, shared: 0, centre: 0 };
-        let parts = [0.1, 0.2, 0.7].map(|value| {
-            let mut stats = SuffStats::zeros(shape, Vec::new());
-            stats.values.iter_mut().enumerate().for_each(|(k, sum)| *sum = value * k as f64);
-            stats
-        });
-        let (mut each, mut all) = (parts[0].clone(), parts[0].clone());
-        each.add(&parts[1]);
-        each.add(&parts[2]);
-        all.add_all(&[&parts[1], &parts[2]], &crate::work::Alone);
-        assert_eq!(each, all);
     }
 
     #[test]

@@ -146,6 +146,6 @@ fn step<T: Scalar, M: EStep<T>>(
     executor: &Executor,
 ) -> Result<Step> {
     data::check_source(points, GenerativeModel::dim(learner.model()))?;
-    let stats = Lanes::for_minibatches().sweep(executor, points, learner.model())?;
+    let stats = Lanes::default().sweep(executor, points, learner.model())?;
     learner.absorb_by(stats, executor)
 }

@@ -226,7 +226,11 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let reason = ended?;
         // A fit that was stopped in the middle of reading can read no more.
         let Setting { points, executor, .. } = self.setting;
-        let truncation_loss = self.learner.truncation_loss(points, executor).unwrap_or(None);
+        let can_read = reason != StopReason::Interrupted || executor.ranks().is_none();
+        let truncation_loss = match can_read {
+            true => self.learner.truncation_loss(points, executor).unwrap_or(None),
+            false => None,
+        };
         let (lines, rows) = (self.setting.points.skipped(), self.progress.skipped);
         self.progress.warnings.extend(skipped(lines, rows));
         if let Some(more) = self.progress.repaired.checked_sub(REPAIRS_TOLD).filter(|&it| it > 0) {
@@ -350,7 +354,6 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             Ok(statistics) => statistics,
             Err(fault) => return Err(self.locate(fault, batch)),
         };
-        // A sum over the statistics of other processes belongs here.
         let accumulator = &mut self.phases[self.progress.phase].accumulator;
         let maximizer = self.learner.maximizer_mut();
         let step = accumulator.absorb(maximizer, done.chunk, statistics, executor);
@@ -417,7 +420,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         if self.checkpoints.as_ref().is_some_and(|it| self.last_checkpoint.elapsed() >= it.every) {
             self.save();
         }
-        Ok(reason)
+        agreed(&step, reason, executor)
     }
 
     /// Adds a record and shows it to the observer.
@@ -536,6 +539,25 @@ struct Done {
     place: StreamPosition,
     /// The chunk that it was, if chunks keep their points.
     chunk: u64,
+}
+
+/// Returns the reason of rank 0 for an end, on all ranks: others have another clock, and no user.
+fn agreed(
+    step: &Step,
+    reason: Option<StopReason>,
+    executor: &Executor,
+) -> Result<Option<StopReason>> {
+    if executor.ranks().is_none() {
+        return Ok(reason);
+    }
+    // The bound and the entropy sum depend on every parameter.
+    let model = [step.lower_bound, step.entropy_sum.total()].map(f64::to_bits);
+    let (reason, first) = decode::<(_, [u64; 2])>(&executor.agree(encode(&(reason, model)))?)?;
+    if first == model {
+        return Ok(reason);
+    }
+    let message = "the ranks have learned other parameters from the same points: start the same program on machines of one kind";
+    Err(Error::Config(message.to_owned()))
 }
 
 /// Adds a warning for an event, unless the same one stands there from an earlier step.

@@ -4,19 +4,21 @@ use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
+use crate::pairwise::Sums;
 use crate::scalar::Scalar;
+use std::ops::{Range, RangeInclusive};
 
-/// Lanes at most. A multiple of the thread counts in use, and enough to even out their speeds.
-pub(super) const MAX_LANES: u64 = 32;
+/// Multiplications that make a lane worth its merge: some tenths of a millisecond.
+const WORK_PER_LANE: u64 = 1 << 20;
 
-/// Points that make a lane worth its merge, whatever is done with them.
-///
-/// Rejected: fewer points where each is much work. With 512 points a lane, 16 threads took half as long for 16,000 x 64 points and 16
-/// full covariances, but one thread 22 % longer, and 60 % longer for 6435 x 36: each lane has scratch memory of its own, which is not
-/// in the cache.
-pub(super) const MIN_POINTS_PER_LANE: u64 = 2048;
+/// Points of a lane. With fewer, its merge costs more than a few percent, whatever is done with them; with more, few lanes are left for
+/// many threads.
+const POINTS_PER_LANE: RangeInclusive<u64> = 512..=8192;
 
-/// Memory for the sums of all lanes together, in bytes; fewer lanes where a model's are large.
+/// Points by which lanes are cut, so that tiles come out even.
+const CUT: u64 = 64;
+
+/// Memory for sums that threads and ranks have not added up yet, in bytes.
 pub(super) const LANE_MEMORY: usize = 64 << 20;
 
 /// Lanes that [`LANE_MEMORY`] must suffice for. Models with larger sums are swept in two halves.
@@ -32,12 +34,37 @@ const MAX_READ_BYTES: usize = 16 << 20;
 /// Points that make up for what a product of a few rows loses.
 const MIN_READ_POINTS: usize = 16;
 
-/// Returns the number of lanes for `n` points, with `min_points` in each at least, and no more than the memory has room for.
-pub(super) fn count(n: u64, min_points: u64, lane_bytes: usize, memory: usize) -> u64 {
-    let by_memory = (memory / lane_bytes.max(1)) as u64;
-    let count = (n / min_points).min(by_memory).clamp(1, MAX_LANES);
-    // Powers of two share out evenly on the usual numbers of threads.
-    1 << count.ilog2()
+/// Points in lanes. How they are cut depends on their number and the model alone, never on threads or ranks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    n_points: u64,
+    per_lane: u64,
+}
+
+impl Cut {
+    /// Cuts `n` points, with so many multiplications for each.
+    pub fn new(n_points: u64, work_per_point: usize) -> Self {
+        let (least, most) = (*POINTS_PER_LANE.start(), *POINTS_PER_LANE.end());
+        let points = (WORK_PER_LANE / (work_per_point as u64).max(1)).clamp(least, most);
+        let n_lanes = n_points.div_ceil(points).max(1);
+        Self { n_points, per_lane: n_points.div_ceil(n_lanes).next_multiple_of(CUT).max(1) }
+    }
+
+    /// Cuts `n` points into pieces of so many.
+    pub fn by(n_points: u64, per_lane: u64) -> Self {
+        Self { n_points, per_lane: per_lane.max(1) }
+    }
+
+    /// Returns the number of lanes.
+    pub fn n_lanes(self) -> u64 {
+        self.n_points.div_ceil(self.per_lane)
+    }
+
+    /// Returns the rows of a lane.
+    pub fn rows(self, lane: u64) -> Range<u64> {
+        let end = |lane: u64| lane.saturating_mul(self.per_lane).min(self.n_points);
+        end(lane)..end(lane + 1)
+    }
 }
 
 /// Whether every lane may have so many bytes of sums of its own.
@@ -45,34 +72,38 @@ pub(super) fn fits_lanes(lane_bytes: usize) -> bool {
     lane_bytes.saturating_mul(MIN_LANES) <= LANE_MEMORY
 }
 
-/// Goes through all points, each lane through its share in order, and returns what the lanes made of them, in order.
+/// Goes through all points in lanes, and adds up the sums of lanes in pairs.
 ///
-/// `lane_bytes` is what a lane keeps in memory: their number depends on it and on N, never on the threads.
-pub(super) fn pass<T: Scalar, L: Send>(
+/// `visit` gets scratch memory, which a thread keeps from lane to lane. `finish` follows after the last block of a lane: it brings what
+/// scratch memory holds of sums to those of the lane.
+pub(super) fn pass<T: Scalar, L: Send, S: Sums>(
     source: &dyn DataSource<T>,
     executor: &Executor,
-    lane_bytes: usize,
-    new: impl Fn() -> L,
-    visit: impl Fn(&mut L, Block<'_, T>) -> Result<()> + Sync,
-) -> Result<Vec<L>> {
-    let n = source.len();
-    let count = count(n, MIN_POINTS_PER_LANE, lane_bytes, LANE_MEMORY);
-    let per_lane = n.div_ceil(count);
+    work_per_point: usize,
+    empty: &S,
+    new: impl Fn() -> L + Sync,
+    visit: impl Fn(&mut L, &mut S, Block<'_, T>) -> Result<()> + Sync,
+    finish: impl Fn(&mut L, &mut S) + Sync,
+) -> Result<S> {
+    let cut = Cut::new(source.len(), work_per_point);
+    let per_read = points_per_read(source);
+    let new = || (new(), BlockBuf::default());
+    executor.sum(cut.n_lanes(), empty, &mut Vec::new(), new, |(scratch, buffer), sums, lane| {
+        let rows = cut.rows(lane);
+        for start in rows.clone().step_by(per_read as usize) {
+            let count = per_read.min(rows.end - start) as usize;
+            visit(scratch, sums, data::read(source, false, start, count, buffer)?)?;
+        }
+        finish(scratch, sums);
+        Ok(())
+    })
+}
+
+/// Returns the points that a pass reads at a time.
+fn points_per_read<T: Scalar>(source: &dyn DataSource<T>) -> u64 {
     let point = size_of::<T>() * source.dim();
     let at_most = (MAX_READ_BYTES / point).max(MIN_READ_POINTS);
-    let per_read = (READ_BYTES / point).next_multiple_of(256).clamp(1, at_most) as u64;
-    let mut lanes: Vec<_> = (0..count).map(|_| (new(), BlockBuf::default())).collect();
-    executor.for_each(&mut lanes, |index, (lane, buffer)| {
-        let end = n.min((index as u64 + 1) * per_lane);
-        let mut start = n.min(index as u64 * per_lane);
-        while start < end {
-            let count = per_read.min(end - start) as usize;
-            visit(lane, data::read(source, false, start, count, buffer)?)?;
-            start += count as u64;
-        }
-        Ok(())
-    })?;
-    Ok(lanes.into_iter().map(|(lane, _)| lane).collect())
+    (READ_BYTES / point).next_multiple_of(256).clamp(1, at_most) as u64
 }
 
 /// What to say of points that weigh nothing.

@@ -209,8 +209,8 @@ impl<T: Scalar, M: EStep<T>> ModelLearner<T, M> {
         let regularization = Regularization { rounding: T::EPSILON, ..regularization };
         Ok(Self {
             maximizer: ModelMaximizer::new(model, regularization),
-            whole: Lanes::for_all_points(),
-            part: Lanes::for_minibatches(),
+            whole: Lanes::default(),
+            part: Lanes::default(),
             constants: None,
             elsewhere: None,
         })

@@ -67,39 +67,35 @@ impl<T: Scalar> SecondMoments for Passes<'_, T> {
     fn times(&self, matrix: MatRef<'_, f64>) -> Result<Mat<f64>> {
         let (dim, columns) = matrix.shape();
         let rounded = Mat::from_fn(dim, columns, |d, k| T::from_f64(matrix[(d, k)]));
-        let lane_bytes = 8 * dim * (2 * columns + TILE_POINTS);
         let simd = self.executor.simd();
-        let lanes = pass(
+        let sums = pass(
             self.source,
             self.executor,
-            lane_bytes,
+            2 * dim * columns,
+            &vec![0.0; dim * columns],
             || Product::new(dim, columns),
-            |lane, block| {
-                lane.add(simd, block, &self.centre, rounded.as_ref());
+            |scratch, sums, block| {
+                scratch.add(simd, block, &self.centre, rounded.as_ref(), sums);
                 Ok(())
             },
+            |scratch, sums| scratch.flush(sums),
         )?;
-        let mut sum = Mat::zeros(dim, columns);
-        for mut lane in lanes {
-            lane.flush();
-            sum += lane.sums;
-        }
         // The centre of tiles is not quite the mean in f32.
         let apart = Mat::from_fn(1, dim, |_, d| self.mean[d] - self.centre[d].to_f64());
         let along = product(apart.as_ref(), matrix);
         Ok(Mat::from_fn(dim, columns, |d, k| {
-            sum[(d, k)] / self.total_weight - apart[(0, d)] * along[(0, k)]
+            sums[k * dim + d] / self.total_weight - apart[(0, d)] * along[(0, k)]
         }))
     }
 }
 
-/// Sums of one lane: `Y' (Y A)`.
+/// Scratch memory for `Y' (Y A)`.
 struct Product<T> {
     tile: Vec<T>,
     ignored: Vec<f64>,
     projected: Mat<T>,
+    /// Sums that are not among those of the lane yet.
     products: Mat<T>,
-    sums: Mat<f64>,
 }
 
 impl<T: Scalar> Product<T> {
@@ -109,11 +105,17 @@ impl<T: Scalar> Product<T> {
             ignored: vec![0.0; dim],
             projected: Mat::zeros(TILE_POINTS, columns),
             products: Mat::zeros(dim, columns),
-            sums: Mat::zeros(dim, columns),
         }
     }
 
-    fn add(&mut self, simd: Simd, block: Block<'_, T>, c: &[T], matrix: MatRef<'_, T>) {
+    fn add(
+        &mut self,
+        simd: Simd,
+        block: Block<'_, T>,
+        c: &[T],
+        matrix: MatRef<'_, T>,
+        sums: &mut [f64],
+    ) {
         for_each_tile(simd, block, c, &mut self.tile, &mut self.ignored, |_, tile| {
             let mut projected = self.projected.as_mut().subrows_mut(0, tile.nrows());
             matmul(projected.as_mut(), Accum::Replace, tile, matrix, T::ONE, Par::Seq);
@@ -127,18 +129,20 @@ impl<T: Scalar> Product<T> {
             );
             // In f32 a tile is as much as may be summed without loss.
             if size_of::<T>() == 4 {
-                flush(&mut self.products, &mut self.sums);
+                flush(&mut self.products, sums);
             }
         });
     }
 
-    fn flush(&mut self) {
-        flush(&mut self.products, &mut self.sums);
+    /// Brings all products to the sums, column by column.
+    fn flush(&mut self, sums: &mut [f64]) {
+        flush(&mut self.products, sums);
     }
 }
 
-fn flush<T: Scalar>(products: &mut Mat<T>, sums: &mut Mat<f64>) {
-    for (sums, products) in sums.col_iter_mut().zip(products.col_iter_mut()) {
+fn flush<T: Scalar>(products: &mut Mat<T>, sums: &mut [f64]) {
+    let dim = products.nrows();
+    for (sums, products) in sums.chunks_exact_mut(dim).zip(products.col_iter_mut()) {
         for (sum, product) in sums.iter_mut().zip(products.iter_mut()) {
             *sum += product.to_f64();
             *product = T::ZERO;
@@ -176,14 +180,16 @@ fn column_sums<T: Scalar>(
     c: &[T],
 ) -> Result<ColumnSums> {
     let dim = c.len();
-    let empty = || ColumnSums { weight: 0.0, first: vec![0.0; dim], second: vec![0.0; dim] };
-    let lanes = pass(
+    // Weight, first and second sums, one after another.
+    let mut sums = pass(
         source,
         executor,
-        8 * dim * (2 + TILE_POINTS),
-        || (empty(), vec![T::ZERO; TILE_POINTS * dim]),
-        |(sums, tile), block| {
-            let ColumnSums { weight, first, second } = sums;
+        8 * dim,
+        &vec![0.0; 1 + 2 * dim],
+        || vec![T::ZERO; TILE_POINTS * dim],
+        |tile, sums, block| {
+            let (weight, columns) = sums.split_first_mut().expect("there is a weight");
+            let (first, second) = columns.split_at_mut(dim);
             for_each_tile(executor.simd(), block, c, tile, first, |loaded, tile| {
                 *weight += loaded.weight;
                 for row in tile.row_iter() {
@@ -197,14 +203,11 @@ fn column_sums<T: Scalar>(
             }
             Err(first_fault(source, &[], block).into())
         },
+        |_, _| (),
     )?;
-    let mut total = empty();
-    for (lane, _) in lanes {
-        total.weight += lane.weight;
-        total.first.iter_mut().zip(&lane.first).for_each(|(sum, value)| *sum += value);
-        total.second.iter_mut().zip(&lane.second).for_each(|(sum, value)| *sum += value);
-    }
-    Ok(total)
+    let second = sums.split_off(1 + dim);
+    let first = sums.split_off(1);
+    Ok(ColumnSums { weight: sums[0], first, second })
 }
 
 /// All points, about their mean and by the root of their weight over the total, and that total.

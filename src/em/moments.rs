@@ -70,17 +70,18 @@ pub fn moment_stats<T: Scalar>(
     let new = |columns: Range<usize>| Lane::new(columns, &rounded, executor.simd());
     let triangle_bytes = dim.saturating_mul(dim + 1) / 2 * 8;
     if fits_lanes(triangle_bytes) {
-        let lanes = pass(
+        stats = pass(
             source,
             executor,
-            triangle_bytes,
+            dim * dim / 2,
+            &stats,
             || new(0..dim),
-            |lane, block| lane.add(source, block),
+            |lane, _, block| lane.add(source, block),
+            |lane, stats| {
+                lane.merge_points(stats);
+                lane.merge_columns(stats);
+            },
         )?;
-        for mut lane in lanes {
-            lane.merge_points(&mut stats);
-            lane.merge_columns(&mut stats);
-        }
     } else {
         let width = dim.div_ceil(PARTS).next_multiple_of(PART);
         let starts = (0..dim).step_by(width);
@@ -225,21 +226,24 @@ impl<'a, T: Scalar> Lane<'a, T> {
         }
     }
 
-    fn merge_points(&self, stats: &mut SuffStats) {
-        *stats.total_weight_mut() += self.weight;
-        *stats.n_points_mut() += self.n_points;
-        stats.mass_mut()[0] += self.weight;
-        for (sum, value) in stats.sums_mut(0).iter_mut().zip(&self.sums) {
-            *sum += value;
+    /// Adds weight and means to statistics, and begins anew.
+    fn merge_points(&mut self, stats: &mut SuffStats) {
+        let weight = std::mem::take(&mut self.weight);
+        *stats.total_weight_mut() += weight;
+        *stats.n_points_mut() += std::mem::take(&mut self.n_points);
+        stats.mass_mut()[0] += weight;
+        for (sum, value) in stats.sums_mut(0).iter_mut().zip(&mut self.sums) {
+            *sum += std::mem::take(value);
         }
     }
 
+    /// Adds the columns of the scatter to statistics, and begins anew.
     fn merge_columns(&mut self, stats: &mut SuffStats) {
         self.flush();
         let dim = self.centre.len();
         let before: usize = (0..self.columns.start).map(|j| dim - j).sum();
-        for (sum, value) in stats.sums_mut(0)[dim + before..].iter_mut().zip(&self.triangle) {
-            *sum += value;
+        for (sum, value) in stats.sums_mut(0)[dim + before..].iter_mut().zip(&mut self.triangle) {
+            *sum += std::mem::take(value);
         }
     }
 }

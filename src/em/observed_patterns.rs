@@ -1,6 +1,5 @@
 //! Points with missing entries, in memory and grouped by which entries they have.
 
-use super::lanes::MAX_LANES;
 use super::lanes::no_weight;
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
@@ -15,6 +14,9 @@ use std::collections::BTreeMap;
 
 /// Points of a group that are worked on together: their latents and residuals stay in the cache.
 const CHUNK: usize = 512;
+
+/// Shares of the work. A multiple of the numbers of threads in use.
+const LANES: usize = 32;
 
 /// All points of a source by their patterns: NaN is an entry that is missing.
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl<'a> Patterns<'a> {
     /// Posteriors of all points given their observed entries, as what EM needs of them.
     pub(super) fn e_step(&self, model: &LinearGaussian) -> Result<PartialSums> {
         let empty = PartialSums::new(model.dim(), model.latents());
-        let per_lane = self.chunks.len().div_ceil(MAX_LANES as usize);
+        let per_lane = self.chunks.len().div_ceil(LANES);
         let mut lanes: Vec<_> =
             self.chunks.chunks(per_lane).map(|chunks| (chunks, empty.clone())).collect();
         self.executor.for_each(&mut lanes, |_, (chunks, sums)| {

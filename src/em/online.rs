@@ -115,7 +115,7 @@ impl<T: Scalar, M: EStep<T>> Online<T, M> {
 
     /// Goes on with a learner.
     pub fn from_learner(learner: Stepwise<M>) -> Self {
-        Self { learner, lanes: Lanes::for_minibatches() }
+        Self { learner, lanes: Lanes::default() }
     }
 
     /// The learner: model, entropy sum, statistics, at any time.

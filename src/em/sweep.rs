@@ -1,6 +1,6 @@
 //! Sweeps: E-steps over all points of a source, merged into the statistics of the whole.
 
-use super::lanes::{self, LANE_MEMORY, MAX_LANES, MIN_LANES, MIN_POINTS_PER_LANE, READ_BYTES};
+use super::lanes::{Cut, LANE_MEMORY, MIN_LANES, READ_BYTES};
 use crate::block::BlockBuf;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Result};
@@ -9,16 +9,24 @@ use crate::kernels::blocking;
 use crate::model::{Constants, EStep, HalvedEStep};
 use crate::point_faults::{check_points, first_fault};
 use crate::scalar::Scalar;
+use crate::pairwise::{Sums, read_numbers, write_numbers};
 use crate::stats::{DataConstants, StatsShape, SuffStats};
-
-/// Points of a minibatch that make a lane worth its merge: with fewer, threads cost more to start than they save.
-const MIN_POINTS_PER_BATCH_LANE: u64 = 512;
+use std::ops::{Range, RangeInclusive};
 
 /// Bytes of responsibilities between the two halves.
 const RESPONSIBILITY_BYTES: usize = 16 << 20;
 
-/// Points at most between the two halves; with fewer components than that is worth, the cache decides.
-const MAX_HALVED_POINTS: u64 = 16_384;
+/// Points between the two halves; with fewer components than that is worth, the cache decides.
+const HALVED_POINTS: RangeInclusive<u64> = 2048..=16_384;
+
+/// Lanes of the first half.
+const HALVED_LANES: u64 = 32;
+
+/// Sums in memory at a time at most, in bytes, where sums are so large: of a power of two of lanes, about its logarithm.
+const HALVED_MEMORY: usize = 1 << 30;
+
+/// Points of a lane whose sums are large: a pass over the sums must cost little beside them.
+const MIN_HALVED_POINTS: u64 = 65_536;
 
 /// Parts of the sums in the second half, where there are as many components: the most threads that it keeps busy. Each
 /// part reads the points again.
@@ -34,12 +42,11 @@ pub struct Sweeper<'a, T: Scalar, W> {
     constants: Option<DataConstants>,
 }
 
-/// The lanes of sweeps: shares of the points, each with statistics and scratch memory of its own, which are kept between sweeps.
+/// The lanes of sweeps: shares of the points. Scratch memory is kept between sweeps.
 #[derive(Debug)]
 pub struct Lanes<T, W> {
-    lanes: Vec<Lane<T, W>>,
+    scratch: Vec<Scratch<T, W>>,
     lane_memory: usize,
-    min_points: u64,
     /// Components that took whitened differences, and all that had the choice, over all sweeps.
     pub(super) paths: [u64; 2],
 }
@@ -54,17 +61,41 @@ struct Pass<'p, T: Scalar, M: EStep<T>> {
     first_sweep: bool,
 }
 
+/// Scratch memory of a thread.
 #[derive(Debug)]
-struct Lane<T, W> {
+struct Scratch<T, W> {
     buffer: BlockBuf<T>,
     workspace: Option<W>,
-    stats: Option<SuffStats>,
+}
+
+impl<T: Scalar, W> Scratch<T, W> {
+    fn new() -> Self {
+        Self { buffer: BlockBuf::default(), workspace: None }
+    }
+}
+
+impl Sums for SuffStats {
+    fn add(&mut self, next: &Self) {
+        SuffStats::add(self, next);
+    }
+
+    fn restart(&mut self, empty: &Self) {
+        self.restart_as(empty);
+    }
+
+    fn write(&self, message: &mut Vec<u8>) {
+        write_numbers(message, self.as_slice());
+    }
+
+    fn read(&mut self, message: &[u8]) -> bool {
+        read_numbers(message, self.as_mut_slice())
+    }
 }
 
 impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
     /// Prepares sweeps over `source` on the threads of `executor`.
     pub fn new(source: &'a dyn DataSource<T>, executor: &'a Executor) -> Self {
-        Self { source, executor, lanes: Lanes::for_all_points(), constants: None }
+        Self { source, executor, lanes: Lanes::default(), constants: None }
     }
 
     /// Sets another bound, in bytes, for the sums of all lanes together. Larger sums are swept in two halves, if the model offers it.
@@ -82,21 +113,13 @@ impl<'a, T: Scalar, W: Send> Sweeper<'a, T, W> {
     }
 }
 
+impl<T, W> Default for Lanes<T, W> {
+    fn default() -> Self {
+        Self { scratch: Vec::new(), lane_memory: LANE_MEMORY, paths: [0; 2] }
+    }
+}
+
 impl<T: Scalar, W: Send> Lanes<T, W> {
-    fn new(min_points: u64) -> Self {
-        Self { lanes: Vec::new(), lane_memory: LANE_MEMORY, min_points, paths: [0; 2] }
-    }
-
-    /// Makes lanes for sweeps over all points.
-    pub(super) fn for_all_points() -> Self {
-        Self::new(MIN_POINTS_PER_LANE)
-    }
-
-    /// Makes lanes for sweeps over minibatches, each of other points.
-    pub fn for_minibatches() -> Self {
-        Self::new(MIN_POINTS_PER_BATCH_LANE)
-    }
-
     /// Returns the statistics of all points of a minibatch.
     ///
     /// # Errors
@@ -165,8 +188,8 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         let pass = Pass { executor, source, model, packed: &packed, first_sweep };
         let fits = 8 * empty.as_slice().len() * MIN_LANES <= self.lane_memory;
         let mut total = match model.halves() {
-            Some(halves) if !fits => self.sweep_halves(&pass, halves, empty)?,
-            _ => self.sweep_lanes(&pass, empty)?,
+            Some(halves) if !fits => self.sweep_halves(&pass, halves, &empty)?,
+            _ => self.sweep_lanes(&pass, &empty)?,
         };
         model.complete(&packed, &mut total, constants.as_ref());
         if constants.is_none() {
@@ -179,67 +202,72 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
     fn sweep_lanes<M: EStep<T, Workspace = W>>(
         &mut self,
         pass: &Pass<'_, T, M>,
-        empty: SuffStats,
+        empty: &SuffStats,
     ) -> Result<SuffStats> {
         let &Pass { executor, source, model, packed, first_sweep } = pass;
-        let n = source.len();
-        let numbers = empty.as_slice().len();
         let sparse = model.takes_sparse();
-        let n_lanes = lanes::count(n, self.min_points, 8 * numbers, self.lane_memory);
-        self.prepare_lanes(n_lanes as usize);
-        let per_lane = n.div_ceil(n_lanes);
+        let cut = Cut::new(source.len(), work_per_point(empty.shape(), source.dim()));
         let per_read = points_of_block(source);
-        executor.for_each(&mut self.lanes, |index, lane| {
-            let mut workspace = model.workspace(packed, lane.workspace.take());
-            let mut stats = match lane.stats.take() {
-                Some(old) => old.reused_for(&empty),
-                None => empty.clone(),
-            };
-            let end = n.min((index as u64 + 1) * per_lane);
-            let mut start = n.min(index as u64 * per_lane);
-            while start < end {
-                let count = per_read.min(end - start) as usize;
-                let block = data::read(source, sparse, start, count, &mut lane.buffer)?;
+        let scratch = &mut self.scratch;
+        executor.sum(cut.n_lanes(), empty, scratch, Scratch::new, |scratch, stats, lane| {
+            let mut workspace = model.workspace(packed, scratch.workspace.take());
+            let rows = cut.rows(lane);
+            for start in rows.clone().step_by(per_read as usize) {
+                let count = per_read.min(rows.end - start) as usize;
+                let block = data::read(source, sparse, start, count, &mut scratch.buffer)?;
                 if first_sweep {
                     check_points(model, source, block)?;
                 }
-                model.e_step(packed, block, &mut stats, &mut workspace);
+                model.e_step(packed, block, stats, &mut workspace);
                 if !stats.log_evidence().is_finite() {
                     return Err(first_fault(source, &model.domains(), block).into());
                 }
-                start += count as u64;
             }
-            model.flush(packed, &mut stats, &mut workspace);
-            lane.stats = Some(stats);
-            lane.workspace = Some(workspace);
+            model.flush(packed, stats, &mut workspace);
+            scratch.workspace = Some(workspace);
             Ok(())
-        })?;
-        let mut total = empty;
-        let of_lanes = self.lanes.iter().map(|lane| lane.stats.as_ref().expect("every lane ran"));
-        total.add_all(&of_lanes.collect::<Vec<_>>(), executor);
-        Ok(total)
+        })
     }
 
-    /// Sweeps in two halves, by ten thousand points: first posteriors, in parallel over points, then sums, in parallel over
-    /// components. The sums exist once, and every number is added up in the same order on any number of threads.
+    /// Sweeps points whose sums are too large for a copy in every thread: in a few lanes, one after the other on all threads.
     fn sweep_halves<M: EStep<T, Workspace = W>>(
         &mut self,
         pass: &Pass<'_, T, M>,
         halves: &dyn HalvedEStep<T, M::Packed, W>,
-        empty: SuffStats,
+        empty: &SuffStats,
     ) -> Result<SuffStats> {
+        let n = pass.source.len();
+        let copies = (HALVED_MEMORY / (8 * empty.as_slice().len())).clamp(1, 16);
+        let per_lane = n.div_ceil(1 << (copies - 1)).max(MIN_HALVED_POINTS);
+        let cut = Cut::by(n, per_lane);
+        pass.executor.sum_in_turn(cut.n_lanes(), empty, |total, lane| {
+            self.sweep_half_by_half(pass, halves, cut.rows(lane), total)
+        })
+    }
+
+    /// Sweeps some points in two halves, by ten thousand: first posteriors, in parallel over points, then sums, in parallel over
+    /// components. The sums exist once, and every number is added up in the same order on any number of threads.
+    fn sweep_half_by_half<M: EStep<T, Workspace = W>>(
+        &mut self,
+        pass: &Pass<'_, T, M>,
+        halves: &dyn HalvedEStep<T, M::Packed, W>,
+        rows: Range<u64>,
+        total: &mut SuffStats,
+    ) -> Result<()> {
         let &Pass { executor, source, model, packed, first_sweep } = pass;
-        let n = source.len();
         let sparse = model.takes_sparse();
-        let shape = empty.shape();
+        let shape = total.shape();
         let per_part = (RESPONSIBILITY_BYTES / (size_of::<T>() * shape.components)) as u64;
-        let per_part = per_part.clamp(MIN_POINTS_PER_LANE, MAX_HALVED_POINTS);
-        let per_lane = blocking::points_per_read(per_part.div_ceil(MAX_LANES) as usize) as u64;
-        self.prepare_lanes(per_part.div_ceil(per_lane) as usize);
-        // After an error lanes may hold statistics of half a sweep.
-        self.lanes.iter_mut().for_each(|lane| lane.stats = None);
+        let per_part = per_part.clamp(*HALVED_POINTS.start(), *HALVED_POINTS.end());
+        let per_lane = blocking::points_per_read(per_part.div_ceil(HALVED_LANES) as usize) as u64;
         let without_sums = StatsShape { statistics: 0, centre: 0, ..shape };
-        let mut responsibilities: Vec<Vec<T>> = vec![Vec::new(); self.lanes.len()];
+        let n_lanes = per_part.div_ceil(per_lane) as usize;
+        self.scratch.resize_with(n_lanes, Scratch::new);
+        let mut lanes: Vec<_> = self
+            .scratch
+            .iter_mut()
+            .map(|scratch| (scratch, SuffStats::zeros(without_sums, Vec::new()), Vec::new()))
+            .collect();
         let per_slice = shape.components.div_ceil(SLICES);
         let mut slices: Vec<_> = (0..shape.components)
             .step_by(per_slice)
@@ -250,22 +278,19 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                 (first, slice, stats, workspace, BlockBuf::default())
             })
             .collect();
-        let mut part = 0;
-        while part < n {
-            let end = n.min(part + per_part);
+        let mut part = rows.start;
+        while part < rows.end {
+            let end = rows.end.min(part + per_part);
             let range = |index: usize| {
                 let start = end.min(part + index as u64 * per_lane);
                 (start, (end.min(start + per_lane) - start) as usize)
             };
-            let mut lanes: Vec<_> = self.lanes.iter_mut().zip(&mut responsibilities).collect();
-            executor.for_each(&mut lanes, |index, (lane, responsibilities)| {
+            executor.for_each(&mut lanes, |index, (scratch, stats, responsibilities)| {
                 let (start, count) = range(index);
-                let stats =
-                    lane.stats.get_or_insert_with(|| SuffStats::zeros(without_sums, Vec::new()));
-                let mut workspace = model.workspace(packed, lane.workspace.take());
+                let mut workspace = model.workspace(packed, scratch.workspace.take());
                 responsibilities.resize(count * shape.components, T::ZERO);
                 if count > 0 {
-                    let block = data::read(source, sparse, start, count, &mut lane.buffer)?;
+                    let block = data::read(source, sparse, start, count, &mut scratch.buffer)?;
                     if first_sweep {
                         check_points(model, source, block)?;
                     }
@@ -274,10 +299,10 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
                         return Err(first_fault(source, &model.domains(), block).into());
                     }
                 }
-                lane.workspace = Some(workspace);
+                scratch.workspace = Some(workspace);
                 Ok(())
             })?;
-            let responsibilities = &responsibilities;
+            let responsibilities: Vec<&[T]> = lanes.iter().map(|(_, _, them)| &them[..]).collect();
             executor.for_each(&mut slices, |_, (first, slice, stats, workspace, buffer)| {
                 let n_columns = stats.shape().components;
                 for (index, responsibilities) in responsibilities.iter().enumerate() {
@@ -292,9 +317,7 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             })?;
             part = end;
         }
-        let mut total = empty;
-        for lane in &mut self.lanes {
-            let stats = lane.stats.take().expect("every lane ran");
+        for (_, stats, _) in &lanes {
             *total.total_weight_mut() += stats.total_weight();
             *total.n_points_mut() += stats.n_points();
             *total.posterior_entropy_mut() += stats.posterior_entropy();
@@ -316,16 +339,13 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
             let shared = total.shared_mut().iter_mut().zip(stats.shared());
             shared.for_each(|(total, sum)| *total += sum);
         }
-        Ok(total)
+        Ok(())
     }
+}
 
-    fn prepare_lanes(&mut self, n_lanes: usize) {
-        self.lanes.resize_with(n_lanes, || Lane {
-            buffer: BlockBuf::default(),
-            workspace: None,
-            stats: None,
-        });
-    }
+/// Returns about how many multiplications an E-step takes for a point: logits and sums, an exponential for each component, reading.
+fn work_per_point(shape: StatsShape, dim: usize) -> usize {
+    shape.components * (shape.statistics + 16) + 8 * dim
 }
 
 /// Refuses sums that overflow, and those of points without weight.

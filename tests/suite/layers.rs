@@ -47,8 +47,10 @@ fn code(text: &str) -> String {
 }
 
 /// Modules of the crate, bottom to top. A file may name modules of its own layer and of lower ones.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 16] = [
     &["error", "work"],
+    &["ranks"],
+    &["pairwise"],
     // A number knows its vectorised functions, kernels are generic over numbers, and a block is a view of them.
     &["scalar", "kernels", "block"],
     &["aligned", "atomic", "entropy", "linalg", "picture", "rng", "setters", "special", "stats"],

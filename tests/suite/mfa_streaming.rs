@@ -65,7 +65,7 @@ fn block<T: Scalar>(values: &[T]) -> Block<'_, T> {
 
 fn statistics(model: &MixtureOfFactorAnalyzers, x: &[f64]) -> SuffStats {
     let points = Points::from_rows(x, DIM).unwrap();
-    Lanes::for_minibatches().sweep(&executor(1), &points, model).unwrap()
+    Lanes::default().sweep(&executor(1), &points, model).unwrap()
 }
 
 fn identity_holds_at_every_step<T: Scalar>(tolerance: f64, falls: f64) {
@@ -81,7 +81,7 @@ fn identity_holds_at_every_step<T: Scalar>(tolerance: f64, falls: f64) {
             assert!(gap.abs() < tolerance, "{noise:?}: stepwise gap {gap:e}");
         }
         let mut incremental = Incremental::new(model, 10, NO_RIDGE);
-        let mut lanes = Lanes::<T, _>::for_minibatches();
+        let mut lanes = Lanes::<T, _>::default();
         let mut last = f64::NEG_INFINITY;
         for (visit, rows) in narrow.chunks(150 * DIM).cycle().take(80).enumerate() {
             let points = Points::from_rows(rows, DIM).unwrap();
@@ -120,7 +120,7 @@ fn incremental_em_ends_where_batch_em_does() {
         let config = Config::default().max_iter(5_000).tol(1e-13).regularization(NO_RIDGE);
         let batch = em::fit(&model, &points, &executor(1), &config, &mut Silent).unwrap();
         let mut learner = Incremental::new(model, 12, NO_RIDGE);
-        let mut lanes = Lanes::<f64, _>::for_minibatches();
+        let mut lanes = Lanes::<f64, _>::default();
         for visit in 0..12_000 {
             let rows = &x[100 * DIM * (visit % 12)..][..100 * DIM];
             let chunk = Points::from_rows(rows, DIM).unwrap();

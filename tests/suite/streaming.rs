@@ -154,7 +154,7 @@ fn incremental_em_on_faithful_follows_40_digit_trajectories() {
         let batch = expected["batch"].as_u64().unwrap() as usize;
         let mut learner =
             Incremental::new(gaussian_mixture(covariance, 2, &run["init"]), 272 / batch, NO_RIDGE);
-        let mut lanes = Lanes::<f64, _>::for_minibatches();
+        let mut lanes = Lanes::<f64, _>::default();
         let mut visit = |learner: &mut Incremental<Mixture>, chunk: usize| {
             let rows = &x[2 * chunk * batch..2 * (chunk + 1) * batch];
             let points = Points::from_rows(rows, 2).unwrap();
@@ -197,7 +197,7 @@ fn identity_holds_at_every_step<T: Scalar>(tolerance: f64, falls: f64) {
             }
 
             let mut incremental = Incremental::new(model, 20, NO_RIDGE);
-            let mut lanes = Lanes::<T, _>::for_minibatches();
+            let mut lanes = Lanes::<T, _>::default();
             let mut last = f64::NEG_INFINITY;
             for (visit, rows) in narrow.chunks(batch * dim).cycle().take(80).enumerate() {
                 let points = Points::from_rows(rows, dim).unwrap();
@@ -245,7 +245,7 @@ fn the_surrogate_is_the_weighted_bound_over_all_batches() {
         let mut online = Online::<f64, _>::new(model, step_size, NO_RIDGE).unwrap();
         let mut omega: Vec<f64> = Vec::new();
         let mut all = Vec::new();
-        let mut lanes = Lanes::<f64, _>::for_minibatches();
+        let mut lanes = Lanes::<f64, _>::default();
         for rows in x.chunks(batch * dim) {
             let points = Points::from_rows(rows, dim).unwrap();
             all.push(lanes.sweep(&executor, &points, online.learner().model()).unwrap());
@@ -663,7 +663,7 @@ fn statistics_about_other_centres_say_the_same() {
         if missing {
             model = model.ignoring_missing().unwrap();
         }
-        let stats = Lanes::for_minibatches().sweep(&executor, source, &model).unwrap();
+        let stats = Lanes::default().sweep(&executor, source, &model).unwrap();
         let mut moved = stats.clone();
         model.translate(&mut moved, &model.centres());
         assert_ne!(moved, stats, "{name}: nothing was moved");

@@ -4,7 +4,7 @@ use super::adam::{Adam, Moments, PIECE};
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::em::checkpoint::{damaged, decode, encode};
-use crate::em::lanes::{self, LANE_MEMORY};
+use crate::em::lanes::LANE_MEMORY;
 use crate::em::learner::{Batch, Learner, Maximizer};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
@@ -20,7 +20,10 @@ use crate::stats::SuffStats;
 use crate::work::Workers;
 
 /// Points that make up for what a lane costs: the sum of its gradient.
-const MIN_POINTS_PER_LANE: u64 = 64;
+const MIN_POINTS_PER_LANE: usize = 64;
+
+/// Lanes at most, each with a gradient of its own.
+const MAX_LANES: usize = 32;
 
 /// Random streams of samples are other ones than those of starts and orders.
 const NOISE: u64 = 0x6e6f_6973_6520_7661;
@@ -132,7 +135,10 @@ impl<T: Scalar> AutoencoderLearner<T> {
     fn prepare_lanes(&mut self, n: usize) -> (usize, usize) {
         let model = &self.maximizer.model;
         let bytes = size_of::<T>() * model.n_network_parameters();
-        let count = lanes::count(n as u64, MIN_POINTS_PER_LANE, bytes, LANE_MEMORY) as usize;
+        let by_memory = LANE_MEMORY / bytes.max(1);
+        let count = (n / MIN_POINTS_PER_LANE).min(by_memory).clamp(1, MAX_LANES);
+        // Powers of two share out evenly on the usual numbers of threads.
+        let count = 1 << count.ilog2();
         let per_lane = n.div_ceil(count);
         if self.lanes.len() < count {
             self.lanes.resize_with(count, || (Lane::new(model), BlockBuf::default()));

@@ -273,14 +273,15 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         if measure.is_one() {
             return Ok(0.0);
         }
-        let visit = |sum: &mut f64, block: Block<'_, T>| {
+        let visit = |(): &mut (), sum: &mut Vec<f64>, block: Block<'_, T>| {
             for_each_base_measure(&measure, executor.simd(), block, |i, value| {
-                *sum += block.weights.map_or(1.0, |weights| weights[i]) * value;
+                sum[0] += block.weights.map_or(1.0, |weights| weights[i]) * value;
             });
             Ok(())
         };
-        let lanes = lanes::pass(source, executor, 8, || 0.0, visit)?;
-        Ok(lanes.into_iter().sum())
+        let work = 16 * source.dim();
+        let sum = lanes::pass(source, executor, work, &vec![0.0], || (), visit, |(), _| ())?;
+        Ok(sum[0])
     }
 }
 

@@ -67,14 +67,16 @@ impl Executor {
         let version = env!("CARGO_PKG_VERSION").as_bytes();
         if self.agree(version.to_vec())? != version {
             return Err(Error::Config(
-                "the ranks run different versions of entropysum: start the same program on all".to_owned(),
+                "the ranks run different versions of entropysum: start the same program on all"
+                    .to_owned(),
             ));
         }
         let best = Simd::available().map(|(level, _)| level as u8).max();
         let least = self.gather(best.into_iter().collect())?.into_iter().min();
         if least < best {
             let mut common = Simd::available().filter(|(level, _)| Some(*level as u8) == least);
-            let fault = "the ranks have no instruction set in common: start them on machines of one kind";
+            let fault =
+                "the ranks have no instruction set in common: start them on machines of one kind";
             self.simd = common.next().ok_or_else(|| Error::Config(fault.to_owned()))?.1;
         }
         Ok(self)
@@ -183,29 +185,6 @@ impl Executor {
                 Err(_) => has_failed.store(true, Ordering::Relaxed),
             }
             Some((lane as usize, result))
-        });
-        self.total(tree, done.err())
-    }
-
-    /// The same for lanes that keep memory of their own from one pass to the next; each is on one rank.
-    ///
-    /// # Errors
-    /// As [`sum`](Self::sum).
-    pub(crate) fn sum_of<L: Send, S: Sums>(
-        &self,
-        lanes: &mut [L],
-        empty: &S,
-        work: impl Fn(usize, &mut L, &mut S) -> Result<()> + Sync,
-    ) -> Result<S> {
-        let n_lanes = lanes.len() as u64;
-        let own = self.own_lanes(n_lanes);
-        let first = own.start as usize;
-        let tree = Tree::new(n_lanes, empty);
-        let done = self.for_each(&mut lanes[first..own.end as usize], |index, lane| {
-            let mut sums = tree.leaf();
-            work(first + index, lane, &mut sums)?;
-            tree.put((first + index) as u64, sums);
-            Ok(())
         });
         self.total(tree, done.err())
     }

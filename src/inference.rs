@@ -391,8 +391,7 @@ pub fn sample(
 ) -> Result<()> {
     let dim = model.dim();
     let sampler = model.sampler();
-    let mut lanes =
-        vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES) as usize];
+    let mut lanes = vec![(Vec::new(), Vec::new()); n.div_ceil(CHUNK as u64).min(LANES) as usize];
     let mut start = 0;
     while start < n {
         executor.for_each(&mut lanes, |index, (points, labels)| {

@@ -406,7 +406,10 @@ mod tests {
                 }
                 tree.into_total_of_ranks(&ranks, 0, fault).unwrap_err().to_string()
             });
-            assert!(told.iter().all(|text| text.starts_with("rank ") && *text == told[0]), "{told:?}");
+            assert!(
+                told.iter().all(|text| text.starts_with("rank ") && *text == told[0]),
+                "{told:?}"
+            );
         }
     }
 

@@ -20,6 +20,16 @@ pub trait Ranks: Debug + Send + Sync {
     /// Returns the number of processes.
     fn size(&self) -> usize;
 
+    /// Returns the number of ranks on the machine of this one: they share its processors and its memory.
+    fn local_size(&self) -> usize {
+        self.size()
+    }
+
+    /// Ends all ranks at once, with this exit code.
+    fn abort(&self, code: i32) -> ! {
+        std::process::exit(code)
+    }
+
     /// Sends a message to another rank.
     ///
     /// # Errors
@@ -166,7 +176,8 @@ pub(crate) fn decode_error(bytes: &[u8]) -> Error {
 /// Returns the fault of ranks that are not at the same place of the same program.
 pub(crate) fn out_of_step() -> Error {
     Error::Config(
-        "the ranks are out of step: give all the same program, settings, data and environment".to_owned(),
+        "the ranks are out of step: give all the same program, settings, data and environment"
+            .to_owned(),
     )
 }
 

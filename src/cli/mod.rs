@@ -1,7 +1,7 @@
 //! The command line: a thin layer over the library.
 //!
 //! Arguments (`args`) are checked and become objects of the library. Commands (`run`, `fit`, `select`, `check`, `bench`) run
-//! these, watched by `progress`. `guard` checks the files of a command, `output` writes and prints the results. `kinds` holds all that differs between kinds of
+//! these, watched by `progress`, on one or several processes (`ranks`). `guard` checks the files of a command, `output` writes and prints the results. `kinds` holds all that differs between kinds of
 //! models, and `source` all that differs between precisions; the rest is compiled once.
 
 mod append;
@@ -17,11 +17,14 @@ mod labels;
 mod output;
 mod plot;
 mod progress;
+mod ranks;
 mod run;
 mod select;
 mod source;
 mod stream;
 mod table;
+
+pub use ranks::main_of_ranks;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 use crate::cli::columns::{columns_json, columns_text};
 use crate::cli::kinds::{AnyModel, Outcome};
+use crate::cli::ranks;
 use crate::data::{Columns, Schema};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
@@ -13,8 +14,15 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Writes a message to standard error. A standard error that is closed is no fault.
+/// Writes a message to standard error, of rank 0 if there are several. A standard error that is closed is no fault.
 pub fn complain(kind: &str, message: &dyn Display) {
+    if ranks::speaks() {
+        complain_of_any_rank(kind, message);
+    }
+}
+
+/// Writes a message of this process to standard error, whatever its rank.
+pub fn complain_of_any_rank(kind: &str, message: &dyn Display) {
     let _ = writeln!(io::stderr(), "{kind}: {message}");
 }
 
@@ -23,6 +31,9 @@ pub fn complain(kind: &str, message: &dyn Display) {
 /// # Errors
 /// If the text cannot be written. A reader that closes the pipe early (`| head`) is no error.
 pub fn print(text: &str) -> Result<()> {
+    if !ranks::speaks() {
+        return Ok(());
+    }
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => {
@@ -163,6 +174,9 @@ impl FitReport<'_> {
         tell("seconds_total", self.seconds_total.into());
         tell("peak_memory_bytes", peak_memory().into());
         tell("threads", self.executor.threads().into());
+        if let Some(ranks) = self.executor.ranks() {
+            tell("ranks", ranks.size().into());
+        }
         tell("precision", self.precision.into());
         for (key, value) in model.settings() {
             tell(key, value);
@@ -396,9 +410,15 @@ fn peak_memory() -> Option<u64> {
     proc_bytes("/proc/self/status", "VmHWM:")
 }
 
-/// Returns the memory that is still available, in bytes, if the operating system reports it.
+/// Returns the memory that is still available to this process, in bytes, if the operating system reports it.
 pub fn available_memory() -> Option<u64> {
-    proc_bytes("/proc/meminfo", "MemAvailable:")
+    Some(proc_bytes("/proc/meminfo", "MemAvailable:")? / ranks::local_size() as u64)
+}
+
+/// Returns the number of processors of this machine, if the operating system reports it. This process may be bound to some.
+pub fn processors() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    Some(text.lines().filter(|line| line.starts_with("processor")).count())
 }
 
 /// Reads an entry in kB of a file in `/proc`, as bytes.

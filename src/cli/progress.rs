@@ -1,6 +1,7 @@
 //! Shows the progress of a command, and reacts to signals.
 
 use crate::cli::output;
+use crate::cli::ranks;
 use crate::error::{Error, Result};
 use crate::monitor::{IterRecord, Monitor, Observer, StopReason};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,11 +60,16 @@ pub fn interrupted() -> bool {
     SIGNAL.load(Ordering::SeqCst) != 0
 }
 
+/// Returns the signal that asked the command to end, if there was one.
+pub fn signal() -> Option<u8> {
+    let signal = SIGNAL.load(Ordering::SeqCst);
+    (signal != 0).then_some(signal)
+}
+
 /// Returns the exit code of a command that a signal ended before it had a result, as shells count: 130 for Ctrl-C, 143 for
 /// SIGTERM.
 pub fn exit_code_of_signal() -> Option<ExitCode> {
-    let signal = SIGNAL.load(Ordering::SeqCst);
-    (signal != 0).then(|| ExitCode::from(128 + signal))
+    signal().map(|signal| ExitCode::from(128 + signal))
 }
 
 /// Returns the exit code of a command that saved what it had when a signal ended it. People who press Ctrl-C ask for the result;
@@ -98,8 +104,11 @@ pub struct Progress {
 impl Progress {
     pub fn new(monitor: Monitor, n_init: usize, max_iter: usize, quiet: bool) -> Self {
         // `indicatif` draws only on a terminal.
-        let target =
-            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if quiet || !ranks::speaks() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         let bar = ProgressBar::with_draw_target(Some(max_iter as u64), target)
             .with_style(style("{msg}"))
             .with_message("initialising");
@@ -128,8 +137,11 @@ pub struct Counter {
 
 impl Counter {
     pub fn new(n: usize, quiet: bool) -> Self {
-        let target =
-            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if quiet || !ranks::speaks() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         let bar = ProgressBar::with_draw_target(Some(n as u64), target)
             .with_style(style("{pos} of {len} candidates, {elapsed}"));
         bar.enable_steady_tick(Duration::from_millis(500));

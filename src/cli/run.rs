@@ -8,6 +8,7 @@ use crate::cli::guard::{Target, check_files};
 use crate::cli::kinds::{self, AnyModel, PerPoint};
 use crate::cli::output;
 use crate::cli::progress::{self, check_interrupt};
+use crate::cli::ranks;
 use crate::cli::source::{self, Source};
 use crate::cli::table::{Table, names_of_points, numbered};
 use crate::cli::{append, bench, check, fit, plot, select};
@@ -246,7 +247,7 @@ pub fn exit_code(failures: &[Error]) -> ExitCode {
 
 /// Returns the threads that were asked for.
 pub fn executor(args: &ThreadsArgs) -> Result<Executor> {
-    Executor::new(args.threads.map(size).transpose()?)
+    ranks::executor(args.threads.map(size).transpose()?)
 }
 
 /// Returns a number that was typed, as a size.

@@ -6,8 +6,9 @@ use crate::block::BlockBuf;
 use crate::cli::args::{DataArgs, Missing, Precision};
 use crate::cli::kinds::AnyModel;
 use crate::cli::output;
+use crate::cli::ranks;
 use crate::cli::run::size;
-use crate::data::{self, Columns, DataSource, OpenOptions, Schema};
+use crate::data::{self, Columns, DataSource, OpenOptions, PartlyLoaded, Schema};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use std::path::Path;
@@ -43,10 +44,15 @@ fn into_memory<'a, T: Scalar>(
     if data::is_sparse(&*source) {
         return Ok(source);
     }
-    let size = u128::from(source.len()) * (source.dim() * size_of::<T>()) as u128;
+    let rows = ranks::own_rows(source.len());
+    let size = u128::from(rows.end - rows.start) * (source.dim() * size_of::<T>()) as u128;
     let fits = output::available_memory().is_some_and(|free| size < u128::from(free) / 2);
     if fits && !source.is_empty() && !is_in_memory(&*source)? {
-        return Ok(Box::new(data::load(&*source)?));
+        let is_whole = rows == (0..source.len());
+        return Ok(match is_whole {
+            true => Box::new(data::load(&*source)?),
+            false => Box::new(PartlyLoaded::new(source, rows)?),
+        });
     }
     Ok(source)
 }

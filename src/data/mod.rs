@@ -27,6 +27,8 @@ mod excerpt;
 mod forward;
 pub(crate) mod identity;
 pub(crate) mod memory;
+#[cfg(feature = "cli")]
+mod partly_loaded;
 pub(crate) mod prefetch;
 pub(crate) mod resolution;
 mod section;
@@ -71,6 +73,8 @@ pub(crate) mod text;
 mod vecs;
 
 #[cfg(feature = "cli")]
+#[cfg(feature = "cli")]
+pub(crate) use partly_loaded::PartlyLoaded;
 pub(crate) use selected::without_column;
 pub use {
     concat::Concat,

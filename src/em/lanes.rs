@@ -47,6 +47,9 @@ impl Cut {
         let (least, most) = (*POINTS_PER_LANE.start(), *POINTS_PER_LANE.end());
         let points = (WORK_PER_LANE / (work_per_point as u64).max(1)).clamp(least, most);
         let n_lanes = n_points.div_ceil(points).max(1);
+        // Powers of two share out evenly on the usual numbers of threads.
+        let even = n_lanes.next_power_of_two();
+        let n_lanes = if n_points / even < least { n_lanes } else { even };
         Self { n_points, per_lane: n_points.div_ceil(n_lanes).next_multiple_of(CUT).max(1) }
     }
 

@@ -7,9 +7,9 @@ use crate::error::{DataError, Result};
 use crate::exec::Executor;
 use crate::kernels::blocking;
 use crate::model::{Constants, EStep, HalvedEStep};
+use crate::pairwise::{Sums, read_numbers, write_numbers};
 use crate::point_faults::{check_points, first_fault};
 use crate::scalar::Scalar;
-use crate::pairwise::{Sums, read_numbers, write_numbers};
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use std::ops::{Range, RangeInclusive};
 

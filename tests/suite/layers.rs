@@ -297,7 +297,7 @@ fn each_outside_crate_that_could_spread_is_named_in_one_place() {
         ("indicatif::", &["cli", "main.rs"]),
         ("ctrlc::", &["cli", "main.rs"]),
         ("signal_hook::", &["cli", "main.rs"]),
-        ("postcard::", &["em/checkpoint.rs"]),
+        ("postcard::", &["em/checkpoint.rs", "ranks.rs"]),
         ("crc32fast::", &["store/checkpoint.rs", "store/learner.rs", "store/safetensors.rs"]),
         ("tempfile::", &["atomic.rs", "data/spool.rs", "em/row_memory.rs"]),
     ];

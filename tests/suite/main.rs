@@ -28,6 +28,7 @@ mod pictures_cli;
 mod precision;
 mod predictor;
 mod prior;
+mod ranks;
 mod real_data;
 mod robustness;
 mod robustness_families;

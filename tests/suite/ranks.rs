@@ -1,0 +1,290 @@
+//! Processes that share a fit: the bits of one process on any number of them, and faults that end all of them.
+
+use crate::common;
+
+use common::{clusters, example_family, example_mixture, example_points, rounded};
+use entropysum::data::{DataSource, Points};
+use entropysum::em::{
+    Config, FactorAnalyzersSpec, Fitting, LinearGaussianSpec, MixtureSpec, SbnSpec, Spec,
+    StreamConfig,
+};
+use entropysum::error::{DataError, Result};
+use entropysum::expert::Sweeper;
+use entropysum::expert::store::Stored;
+use entropysum::family::registry;
+use entropysum::model::{LatentPosterior, NoiseStructure, Posterior, TruncatedSearch};
+use entropysum::monitor::{IterRecord, Observer, StopReason};
+use entropysum::ranks::{LocalRanks, Ranks};
+use entropysum::store;
+use entropysum::{Block, BlockBuf, Executor, Scalar, inference};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const SIZES: [usize; 4] = [1, 2, 3, 7];
+
+/// Runs `work` on each of some ranks, each with a thread of its own, and returns what each returned.
+fn on_ranks<R: Send>(size: usize, work: impl Fn(&Executor) -> R + Sync) -> Vec<R> {
+    let run = |ranks: LocalRanks| {
+        let executor = Executor::new(Some(1)).unwrap().with_ranks(Arc::new(ranks)).unwrap();
+        work(&executor)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            LocalRanks::new(size).into_iter().map(|ranks| scope.spawn(|| run(ranks))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Returns the model's file, and the numbers of the history and of scores as bits.
+fn bits<T: Scalar, S: Spec<T, Model: Stored>>(
+    spec: &S,
+    points: &dyn DataSource<T>,
+    stream: Option<&StreamConfig>,
+    executor: &Executor,
+) -> (String, Vec<u64>) {
+    let config = Config::default().max_iter(3).tol(0.0).seed(3);
+    let mut fitting = Fitting::new(points, executor).config(&config);
+    if let Some(stream) = stream {
+        fitting = fitting.minibatches(stream);
+    }
+    let fit = fitting.fit(spec).unwrap();
+    let mut bits = Vec::new();
+    for record in &fit.history.records {
+        let numbers = [record.entropy_sum.total(), record.lower_bound, record.log_likelihood];
+        bits.extend(numbers.map(f64::to_bits));
+    }
+    assert!(!bits.is_empty());
+    (store::to_json(&fit.model).to_string(), bits)
+}
+
+fn assert_same<T: Scalar, S: Spec<T, Model: Stored> + Sync>(
+    name: &str,
+    spec: &S,
+    points: &(dyn DataSource<T> + Sync),
+    stream: Option<&StreamConfig>,
+) {
+    let alone = bits(spec, points, stream, &Executor::new(Some(2)).unwrap());
+    for size in SIZES {
+        for (rank, found) in
+            on_ranks(size, |executor| bits(spec, points, stream, executor)).into_iter().enumerate()
+        {
+            assert!(found == alone, "{name} {}: rank {rank} of {size}", T::NAME);
+        }
+    }
+}
+
+fn mixtures_agree<T: Scalar>() {
+    let (n, dim, components) = (2_099, 3, 3);
+    let values: Vec<T> = rounded(&clusters(n, dim, components, 2.0, 4));
+    let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
+    let plain = Points::from_rows(&values, dim).unwrap();
+    let weighted = Points::from_rows(&values, dim).unwrap().with_weights(weights).unwrap();
+    let counts = example_points(&*example_family("poisson", dim), n, components, 5);
+    let counts: Vec<T> = rounded(&counts);
+    let counts = Points::from_rows(&counts, dim).unwrap();
+    // Fewer points than a lane has.
+    let few = Points::from_rows(&values[..50 * dim], dim).unwrap();
+    let stream = StreamConfig::default().batch_size(1100).epochs(2).polish(1);
+    let sources: [(&str, &str, &(dyn DataSource<T> + Sync)); 5] = [
+        ("full", "gaussian-full", &plain),
+        ("weighted", "gaussian-full", &weighted),
+        ("tied", "gaussian-tied", &plain),
+        ("counts", "poisson", &counts),
+        ("few", "gaussian-diag", &few),
+    ];
+    for (name, family, points) in sources {
+        let spec = MixtureSpec::new(registry::build(family, dim).unwrap(), components);
+        assert_same(name, &spec, points, None);
+        if name != "few" {
+            assert_same(name, &spec, points, Some(&stream));
+        }
+    }
+}
+
+#[test]
+fn mixtures_have_the_bits_of_one_process_on_any_number_of_ranks() {
+    mixtures_agree::<f64>();
+    mixtures_agree::<f32>();
+}
+
+#[test]
+fn models_with_latents_have_the_bits_of_one_process_on_any_number_of_ranks() {
+    let (n, dim) = (3_001, 6);
+    let values = clusters(n, dim, 3, 1.5, 9);
+    let points = Points::from_rows(&values, dim).unwrap();
+    let analyzers = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 2, 2);
+    assert_same("mfa", &analyzers, &points, None);
+    assert_same("ppca", &LinearGaussianSpec::ppca(2), &points, None);
+    assert_same("factor analysis", &LinearGaussianSpec::factor_analysis(2), &points, None);
+    let truncated = Posterior::Truncated(TruncatedSearch::default());
+    let spec = MixtureSpec::new(registry::build("gaussian-diag", dim).unwrap(), 40);
+    assert_same("truncated mixture", &spec.with_posterior(truncated), &points, None);
+
+    let binary: Vec<f64> = values.iter().map(|x| f64::from(*x > 1.0)).collect();
+    let binary = Points::from_rows(&binary, dim).unwrap();
+    let stream = StreamConfig::default().batch_size(700).epochs(2);
+    assert_same("network", &SbnSpec::new(3), &binary, None);
+    assert_same("network", &SbnSpec::new(3), &binary, Some(&stream));
+    let truncated = SbnSpec::new(5).with_posterior(LatentPosterior::Truncated { states: 4 });
+    assert_same("truncated network", &truncated, &binary, Some(&stream));
+}
+
+#[test]
+fn large_sums_have_the_bits_of_one_process_on_any_number_of_ranks() {
+    let (n, dim) = (140_000, 2);
+    let values: Vec<f32> = rounded(&clusters(n, dim, 3, 2.0, 8));
+    let points = Points::from_rows(&values, dim).unwrap();
+    let model = example_mixture("gaussian-full", dim, 3);
+    let sweep = |executor: &Executor| {
+        let mut sweeper = Sweeper::new(&points, executor).with_lane_memory(0);
+        sweeper.sweep(&model).unwrap()
+    };
+    let alone = sweep(&Executor::new(Some(2)).unwrap());
+    for size in [2, 3, 4] {
+        assert!(on_ranks(size, sweep).iter().all(|sums| *sums == alone), "{size}");
+    }
+}
+
+#[test]
+fn scores_and_labels_are_shared() {
+    let (n, dim) = (150_001, 2);
+    let values = clusters(n, dim, 3, 2.0, 8);
+    let points = Points::from_rows(&values, dim).unwrap();
+    let model = example_mixture("gaussian-full", dim, 3);
+    let results = |executor: &Executor| {
+        let score = inference::score(&model, &points, executor).unwrap();
+        let mut labels = Vec::new();
+        let sink = |first: u64, some: &[u32]| {
+            assert_eq!(first, labels.len() as u64);
+            labels.extend_from_slice(some);
+            Ok(())
+        };
+        inference::predict(&model, &points, executor, sink).unwrap();
+        (score, labels)
+    };
+    let alone = results(&Executor::new(Some(2)).unwrap());
+    assert_eq!(alone.1.len(), n);
+    for size in [2, 3, 7] {
+        assert!(on_ranks(size, results).iter().all(|found| *found == alone), "{size}");
+    }
+}
+
+/// Points that count how many of them are read, or can no longer be read.
+struct Watched<'a> {
+    points: &'a Points<'a, f64>,
+    rows_read: AtomicU64,
+    is_lost: bool,
+}
+
+impl<'a> Watched<'a> {
+    fn new(points: &'a Points<'a, f64>, is_lost: bool) -> Self {
+        Self { points, rows_read: AtomicU64::new(0), is_lost }
+    }
+}
+
+impl DataSource<f64> for Watched<'_> {
+    fn name(&self) -> String {
+        self.points.name()
+    }
+
+    fn dim(&self) -> usize {
+        self.points.dim()
+    }
+
+    fn len(&self) -> u64 {
+        self.points.len()
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<f64>,
+    ) -> Result<Block<'a, f64>> {
+        if self.is_lost {
+            return Err(DataError::new(self.name(), "the disk is gone").into());
+        }
+        self.rows_read.fetch_add(count as u64, Ordering::Relaxed);
+        self.points.read(start, count, buffer)
+    }
+}
+
+#[test]
+fn each_rank_reads_its_share() {
+    let (n, dim) = (40_000, 2);
+    let values = clusters(n, dim, 3, 2.0, 8);
+    let points = Points::from_rows(&values, dim).unwrap();
+    let model = example_mixture("gaussian-full", dim, 3);
+    let read = on_ranks(4, |executor| {
+        let watched = Watched::new(&points, false);
+        Sweeper::new(&watched, executor).sweep(&model).unwrap();
+        watched.rows_read.into_inner()
+    });
+    assert_eq!(read.iter().sum::<u64>(), n as u64);
+    assert!(read.iter().all(|rows| (5_000..15_000).contains(rows)), "{read:?}");
+}
+
+#[test]
+fn the_first_fault_in_the_order_of_points_is_told_by_all_ranks() {
+    let (n, dim) = (4_000, 2);
+    let mut values = clusters(n, dim, 3, 2.0, 8);
+    for row in [3_900, 2_100, 3_100] {
+        values[row * dim + 1] = f64::NAN;
+    }
+    let points = Points::from_rows(&values, dim).unwrap();
+    let model = example_mixture("gaussian-full", dim, 3);
+    let fault = |executor: &Executor| {
+        Sweeper::new(&points, executor).sweep(&model).unwrap_err().to_string()
+    };
+    let alone = fault(&Executor::new(Some(2)).unwrap());
+    assert!(alone.contains("row 2100, column 1"), "{alone}");
+    for size in [2, 4, 7] {
+        assert_eq!(on_ranks(size, fault), vec![alone.clone(); size]);
+    }
+}
+
+/// Asks for an end after so many iterations.
+struct EndAfter(usize);
+
+impl Observer for EndAfter {
+    fn on_iteration(&mut self, record: &IterRecord) -> ControlFlow<StopReason> {
+        match record.iteration >= self.0 {
+            true => ControlFlow::Break(StopReason::Observer),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+#[test]
+fn rank_0_decides_when_a_fit_ends() {
+    let values = clusters(3_000, 2, 3, 2.0, 8);
+    let points = Points::from_rows(&values, 2).unwrap();
+    let config = Config::default().max_iter(20).tol(0.0);
+    let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 3);
+    let ends = on_ranks(3, |executor| {
+        // Others would go on, or end before.
+        let rank = executor.ranks().map_or(0, Ranks::rank);
+        let mut observer = EndAfter([5, 2, 100][rank]);
+        let fitting = Fitting::new(&points, executor).config(&config).observer(&mut observer);
+        let fit = fitting.fit(&spec).unwrap();
+        (fit.stop_reason, fit.history.records.len())
+    });
+    assert_eq!(ends, [(StopReason::Observer, 5); 3]);
+}
+
+#[test]
+fn a_rank_that_fails_alone_ends_all() {
+    let values = clusters(3_000, 2, 3, 2.0, 8);
+    let points = Points::from_rows(&values, 2).unwrap();
+    let config = Config::default().max_iter(3);
+    let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 3);
+    let told = on_ranks(3, |executor| {
+        let rank = executor.ranks().map_or(0, Ranks::rank);
+        let source = Watched::new(&points, rank == 1);
+        let fitting = Fitting::new(&source, executor).config(&config);
+        fitting.fit(&spec).map(|_| ()).unwrap_err().to_string()
+    });
+    assert!(told[1].contains("the disk is gone"), "{told:?}");
+    assert!(told.iter().all(|text| text.contains("has ended") || text.contains("is gone")));
+}

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{Density, GenerativeModel, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
 use crate::pairwise::InOrder;
-use crate::point_faults::{check_points, first_fault};
+use crate::point_faults::{check_points, check_ranks, first_fault};
 use crate::rng;
 use crate::scalar::Scalar;
 use bytemuck::Pod;
@@ -334,6 +334,7 @@ fn for_each_chunk<T: Scalar, W: Send, V: Pod + Send + Sync>(
     visit: impl Fn(Block<'_, T>, &mut W, &mut Vec<V>) -> bool + Sync,
     mut sink: impl FnMut(u64, &[V]) -> Result<()>,
 ) -> Result<()> {
+    check_ranks(source, executor)?;
     let (sparse, domains) = (model.takes_sparse(), model.domains());
     let (n, chunk) = (source.len(), chunk as u64);
     let per_round = chunk * LANES * executor.ranks().map_or(1, |ranks| ranks.size() as u64);

@@ -2,7 +2,9 @@
 
 use crate::block::Block;
 use crate::data::DataSource;
-use crate::error::DataError;
+use crate::data::identity::Identity;
+use crate::error::{DataError, Result};
+use crate::exec::Executor;
 use crate::family::Domain;
 use crate::model::GenerativeModel;
 use crate::scalar::Scalar;
@@ -51,6 +53,28 @@ pub(crate) fn check_domains<T: Scalar>(
         }
     }
     Ok(())
+}
+
+/// Refuses points that are other ones on other ranks: each would learn from its own. All ranks call it together.
+pub(crate) fn check_ranks<T: Scalar>(
+    source: &dyn DataSource<T>,
+    executor: &Executor,
+) -> Result<()> {
+    if executor.ranks().is_none() {
+        return Ok(());
+    }
+    let digest = Identity::of(source).digest().to_le_bytes();
+    let digests = executor.gather(digest.to_vec())?;
+    let (digests, _) = digests.as_chunks::<8>();
+    match digests.iter().position(|other| *other != digests[0]) {
+        None => Ok(()),
+        Some(rank) => {
+            let message = format!(
+                "rank {rank} sees other points than rank 0, or cannot read them; all ranks need the same files at the same paths"
+            );
+            Err(DataError::new(source.name(), message).into())
+        }
+    }
 }
 
 /// Finds the point that made the log-evidence of a block NaN or infinite.

@@ -18,6 +18,7 @@ use crate::model::EStep;
 use crate::monitor::{
     Convergence, Event, IterRecord, Monitor, Observer, Plateau, Silent, StopReason,
 };
+use crate::point_faults::check_ranks;
 use crate::scalar::Scalar;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -210,6 +211,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         if let Some(stream) = &self.stream {
             stream.check()?;
         }
+        check_ranks(self.points, self.executor)?;
         spec.fit(self)
     }
 
@@ -223,6 +225,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         StatisticsOf<T, L>: Mergeable,
     {
         self.config.check()?;
+        check_ranks(self.points, self.executor)?;
         let learner = std::cell::Cell::new(Some(learner));
         let make = |_: &Self, _, saved: Option<M>| {
             let mut learner = learner.take().expect("a given start is used once");

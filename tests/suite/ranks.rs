@@ -274,6 +274,20 @@ fn rank_0_decides_when_a_fit_ends() {
 }
 
 #[test]
+fn ranks_with_other_points_are_refused() {
+    let values = clusters(3_000, 2, 3, 2.0, 8);
+    let config = Config::default().max_iter(3);
+    let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 3);
+    let told = on_ranks(3, |executor| {
+        let rank = executor.ranks().map_or(0, Ranks::rank);
+        let points = Points::from_rows(&values[..2 * (3_000 - rank / 2)], 2).unwrap();
+        let fitting = Fitting::new(&points, executor).config(&config);
+        fitting.fit(&spec).map(|_| ()).unwrap_err().to_string()
+    });
+    assert!(told.iter().all(|text| text.contains("rank 2 sees other points")), "{told:?}");
+}
+
+#[test]
 fn a_rank_that_fails_alone_ends_all() {
     let values = clusters(3_000, 2, 3, 2.0, 8);
     let points = Points::from_rows(&values, 2).unwrap();
@@ -282,9 +296,16 @@ fn a_rank_that_fails_alone_ends_all() {
     let told = on_ranks(3, |executor| {
         let rank = executor.ranks().map_or(0, Ranks::rank);
         let source = Watched::new(&points, rank == 1);
-        let fitting = Fitting::new(&source, executor).config(&config);
+        let stream = StreamConfig::default().batch_size(500);
+        let fitting = Fitting::new(&source, executor).config(&config).minibatches(&stream);
         fitting.fit(&spec).map(|_| ()).unwrap_err().to_string()
     });
-    assert!(told[1].contains("the disk is gone"), "{told:?}");
-    assert!(told.iter().all(|text| text.contains("has ended") || text.contains("is gone")));
+    assert!(told.iter().all(|text| text.contains("rank 1 sees other points")), "{told:?}");
+    let model = example_mixture("gaussian-full", 2, 3);
+    let told = on_ranks(3, |executor| {
+        let rank = executor.ranks().map_or(0, Ranks::rank);
+        let source = Watched::new(&points, rank == 1);
+        Sweeper::new(&source, executor).sweep(&model).unwrap_err().to_string()
+    });
+    assert!(told.iter().all(|text| text.contains("the disk is gone")), "{told:?}");
 }

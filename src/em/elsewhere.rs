@@ -81,5 +81,5 @@ pub fn e_step_of_part<T: Scalar, M: EStep<T>>(
     executor: &Executor,
 ) -> Result<SuffStats> {
     data::check_dim(part, model.dim())?;
-    Lanes::for_all_points().sweep_part(executor, part, n_points, model)
+    Lanes::default().sweep_part(executor, part, n_points, model)
 }

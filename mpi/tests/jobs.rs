@@ -107,9 +107,9 @@ fn files_have_the_bytes_of_one_process() {
         format!("fit {counts} -k 3 --model poisson --max-iter 6"),
         format!("fit {wine} -k 3 --model gaussian-diag --weights weights.csv --max-iter 6"),
         format!("fit {parts} -k 2 --max-iter 6"),
-        format!("fit {china} -k 3 --model mfa --latents 1 --precision f32 --max-iter 3"),
-        format!("fit {bits} --model sbn --latents 3 --batch-size 400 --epochs 2"),
-        format!("fit {china} --model ppca --latents 2 --algorithm em --max-iter 4"),
+        format!("fit {china} -k 3 --model mfa --latent 1 --precision f32 --max-iter 3"),
+        format!("fit {bits} --model sbn --latent 3 --batch-size 400 --epochs 2"),
+        format!("fit {china} --model ppca --latent 2 --algorithm em --max-iter 4"),
     ];
     for (i, fit) in fits.iter().enumerate() {
         let run = |n: usize| {
@@ -190,7 +190,7 @@ fn wait_for(path: &PathBuf) {
 fn a_killed_job_goes_on_with_another_number_of_ranks_to_the_same_bytes() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
-    let fit = format!("fit {} -k 24 --tol 0 --max-iter 40", data("china.npy"));
+    let fit = format!("fit {} -k 8 --tol 0 --max-iter 30", data("china.npy"));
     succeed(2, folder, &format!("{fit} -o whole.json"));
     let kept = format!("{fit} -o kept.json --checkpoint state --checkpoint-every 0.01");
     let job = start(3, folder, &kept);

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Time in which another rank can tell of a fault that all ranks have.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Points beside the share of a rank that it has in memory too: shares of passes differ by less than a lane.
 const MARGIN: u64 = 1 << 14;

@@ -518,3 +518,31 @@ where
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::em::model_learner::ModelMaximizer;
+    use crate::em::step_size::StepSize;
+    use crate::model::Mixture;
+    use crate::stats::SuffStats;
+
+    type Any = ModelMaximizer<Mixture>;
+
+    fn remember(n_batches: usize) -> Remember<SuffStats> {
+        let batches = LastBatches::new(StepSize::default(), 0.0, 0, n_batches);
+        Remember::new(batches, 0.0, 1, LastPhase { part: 0.0, planned: 1 })
+    }
+
+    #[test]
+    fn a_state_of_another_number_of_minibatches_is_damage() {
+        let saved = Accumulator::<Any>::save(&remember(3));
+        assert!(Accumulator::<Any>::restore(&mut remember(3), &saved).is_ok());
+        for n in [1, 2, 4] {
+            assert!(Accumulator::<Any>::restore(&mut remember(n), &saved).is_err());
+        }
+        // A damaged file may say that there are none.
+        let none = Accumulator::<Any>::save(&remember(0));
+        assert!(Accumulator::<Any>::restore(&mut remember(3), &none).is_err());
+    }
+}

@@ -84,10 +84,9 @@ impl FactorAnalyzersSpec {
 ///     })
 ///     .collect();
 /// let points = Points::from_rows(&values, 3)?;
-/// let spec = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 2, 1);
+/// let spec = FactorAnalyzersSpec::new(NoiseStructure::Isotropic, 2, 1);
 /// let executor = Executor::new(Some(1))?;
-/// let config = Config::default().max_iter(1000);
-/// let fit = em::fit(&spec, &points, &executor, &config, &mut Silent)?;
+/// let fit = em::fit(&spec, &points, &executor, &Config::default(), &mut Silent)?;
 /// assert!(fit.converged());
 /// assert!(fit.last().unwrap().gap().abs() < 1e-10);
 /// let loadings = fit.model.parameter("loadings").unwrap();

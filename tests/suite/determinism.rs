@@ -15,7 +15,7 @@ use entropysum::monitor::Silent;
 
 /// Everything a fit returns that could differ, as bits.
 fn bits_of_a_fit<T: Scalar>(name: &str, posterior: Posterior, threads: usize) -> Vec<u64> {
-    let (n, dim, components) = (20_011, 5, 7);
+    let (n, dim, components) = (12_011, 5, 7);
     let x: Vec<T> = rounded(&clusters(n, dim, components, 1.5, 3));
     let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
     let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();

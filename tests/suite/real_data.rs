@@ -4,7 +4,9 @@ use entropysum::data::{self, OpenOptions};
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::selection::{self, Candidate, Criterion};
-use entropysum::{Config, DataSource, Executor, Mixture, MixtureSpec, Points, Result, Silent, em};
+use entropysum::{
+    Config, DataSource, Executor, Init, Mixture, MixtureSpec, Points, Result, Silent, em,
+};
 
 fn points(name: &str) -> Points<'static, f64> {
     let path = format!("{}/data/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -101,7 +103,8 @@ fn counts_of_words_tell_the_testaments_apart() {
     let config = Config::default().n_init(20).max_iter(1000);
     for (family, sizes) in [("multinomial", &[1, 2, 3, 4][..]), ("poisson", &[4])] {
         let fit = |&size: &usize| {
-            let spec = MixtureSpec::new(registry::build(family, words.len()).unwrap(), size);
+            let family = registry::build(family, words.len()).unwrap();
+            let spec = MixtureSpec::new(family, size).with_init(Init::KMeansPlusPlus);
             em::fit(&spec, &*chapters, &executor, &config, &mut Silent).unwrap()
         };
         let fits: Vec<_> = sizes.iter().map(fit).collect();

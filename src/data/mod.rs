@@ -73,8 +73,8 @@ pub(crate) mod text;
 mod vecs;
 
 #[cfg(feature = "cli")]
-#[cfg(feature = "cli")]
 pub(crate) use partly_loaded::PartlyLoaded;
+#[cfg(feature = "cli")]
 pub(crate) use selected::without_column;
 pub use {
     concat::Concat,

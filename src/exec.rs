@@ -4,11 +4,14 @@
 //! lane owns its scratch memory and its sums, and goes through its blocks in order. Lanes are merged in order, so results
 //! have the same bits on any number of threads. So it is with ranks: each takes some of the lanes.
 
+use crate::codec;
 use crate::error::{Error, Result};
 pub use crate::kernels::dispatch::Simd;
 use crate::pairwise::{InOrder, Sums, Tree, share};
 use crate::ranks::{Ranks, out_of_step};
 use crate::work::{Piece, Workers};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,8 +67,8 @@ impl Executor {
     /// If the ranks cannot be reached, or run another version of this crate.
     pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Result<Self> {
         self.ranks = Some(ranks);
-        let version = env!("CARGO_PKG_VERSION").as_bytes();
-        if self.agree(version.to_vec())? != version {
+        let version = env!("CARGO_PKG_VERSION");
+        if self.agree(version.to_owned())? != version {
             return Err(Error::Config(
                 "the ranks run different versions of entropysum: start the same program on all"
                     .to_owned(),
@@ -92,21 +95,17 @@ impl Executor {
         share(self.ranks(), n_lanes)
     }
 
-    /// Returns what rank 0 says, on all ranks.
+    /// Returns the value of rank 0, on all ranks.
     ///
     /// # Errors
     /// If a rank cannot be reached, or is elsewhere in its program.
-    pub(crate) fn agree(&self, mut said: Vec<u8>) -> Result<Vec<u8>> {
-        if let Some(ranks) = self.ranks() {
-            let number = self.told.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-            said.extend_from_slice(&number);
-            ranks.broadcast(&mut said)?;
-            if !said.ends_with(&number) {
-                return Err(out_of_step());
-            }
-            said.truncate(said.len() - number.len());
-        }
-        Ok(said)
+    pub(crate) fn agree<V: Serialize + DeserializeOwned>(&self, own: V) -> Result<V> {
+        let Some(ranks) = self.ranks() else { return Ok(own) };
+        let number = self.told.fetch_add(1, Ordering::Relaxed);
+        let mut message = codec::encode(&(number, own));
+        ranks.broadcast(&mut message)?;
+        let told = codec::decode::<(u64, V)>(&message).filter(|told| told.0 == number);
+        told.map(|(_, first)| first).ok_or_else(out_of_step)
     }
 
     /// Returns what all ranks say, in their order, on all ranks.

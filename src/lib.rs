@@ -268,6 +268,7 @@ mod atomic;
 mod block;
 #[cfg(feature = "cli")]
 pub mod cli;
+mod codec;
 mod criterion;
 pub mod data;
 pub mod em;

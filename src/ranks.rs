@@ -3,6 +3,7 @@
 //! Every rank runs the same program on the same settings. What follows from parameters and seeds alone, each rank does for itself;
 //! passes over points are shared. This crate knows no network: a library for messages implements [`Ranks`].
 
+use crate::codec;
 use crate::error::{DataError, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -153,23 +154,23 @@ pub(crate) fn encode_error(error: &Error) -> Vec<u8> {
         Error::Config(message) => Fault::Config(message.clone()),
         Error::Interrupted => Fault::Interrupted,
     };
-    postcard::to_stdvec(&fault).expect("faults are plain data in memory")
+    codec::encode(&fault)
 }
 
 /// Decodes an error of another rank.
 pub(crate) fn decode_error(bytes: &[u8]) -> Error {
-    match postcard::from_bytes(bytes) {
-        Ok(Fault::Io(path, source)) => {
+    match codec::decode(bytes) {
+        Some(Fault::Io(path, source)) => {
             Error::Io { path: PathBuf::from(path), source: std::io::Error::other(source) }
         }
-        Ok(Fault::Data { source, row, column, message }) => {
+        Some(Fault::Data { source, row, column, message }) => {
             let column = column.map(|column| column as usize);
             DataError { source, row, column, message }.into()
         }
-        Ok(Fault::Model(message)) => Error::Model(message),
-        Ok(Fault::Config(message)) => Error::Config(message),
-        Ok(Fault::Interrupted) => Error::Interrupted,
-        Err(_) => out_of_step(),
+        Some(Fault::Model(message)) => Error::Model(message),
+        Some(Fault::Config(message)) => Error::Config(message),
+        Some(Fault::Interrupted) => Error::Interrupted,
+        None => out_of_step(),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::Source;
 use super::model::with_model;
 use super::source::with_points;
-use crate::em::{self, Elsewhere, e_step_of_part};
+use crate::codec;
+use crate::em::{Elsewhere, e_step_of_part};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{EStep, GenerativeModel};
@@ -92,7 +93,7 @@ impl Statistics {
 
     /// Returns the statistics as bytes: 8 for each number.
     pub fn to_bytes(&self) -> Vec<u8> {
-        em::encode(&self.0)
+        codec::encode(&self.0)
     }
 
     /// Makes the statistics that [`to_bytes`](Self::to_bytes) described.
@@ -100,7 +101,7 @@ impl Statistics {
     /// # Errors
     /// [`Error::Model`] if the bytes are damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        em::decode(bytes).map(Self).map_err(|_| damaged())
+        codec::decode(bytes).map(Self).ok_or_else(damaged)
     }
 }
 
@@ -114,7 +115,8 @@ impl Parameters {
     /// # Errors
     /// [`Error::Model`] if the bytes are damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let (model, forgotten): (Vec<u8>, Vec<f64>) = em::decode(bytes).map_err(|_| damaged())?;
+        let parts: Option<(Vec<u8>, Vec<f64>)> = codec::decode(bytes);
+        let (model, forgotten) = parts.ok_or_else(damaged)?;
         let mut model: Model = store::from_bytes(&model)?;
         let fits = with_model!(&mut model, it => it.remind(&forgotten));
         if fits { Ok(Self(model)) } else { Err(damaged()) }
@@ -126,7 +128,7 @@ impl Parameters {
     }
 
     fn bytes_of<M: Stored + GenerativeModel>(model: &M) -> Vec<u8> {
-        em::encode(&(store::to_bytes(model), model.forgotten()))
+        codec::encode(&(store::to_bytes(model), model.forgotten()))
     }
 
     /// Takes the E-step of a part of `n_points`, which may be empty. Returns its statistics.

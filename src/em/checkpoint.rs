@@ -3,6 +3,8 @@
 use super::config::Config;
 use super::row_memory::RowMemory;
 use super::stream::{StreamAlgorithm, StreamConfig};
+use crate::codec;
+pub(crate) use crate::codec::encode;
 use crate::data::DataSource;
 use crate::data::identity::Identity;
 use crate::data::shuffle::{BadRows, BatchOrder};
@@ -212,17 +214,9 @@ pub(super) struct Checkpoints<'a, M> {
     pub save: Save<'a, M>,
 }
 
-/// Encodes a state.
-pub(crate) fn encode(state: &impl Serialize) -> Vec<u8> {
-    postcard::to_stdvec(state).expect("states are plain data in memory")
-}
-
-/// Decodes a state. No size that the bytes claim is allocated before they have shown that much data.
+/// Decodes a state.
 pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((state, [])) => Ok(state),
-        _ => Err(damaged()),
-    }
+    codec::decode(bytes).ok_or_else(damaged)
 }
 
 /// Returns the fault of bytes that are no state.

@@ -547,12 +547,9 @@ fn agreed(
     reason: Option<StopReason>,
     executor: &Executor,
 ) -> Result<Option<StopReason>> {
-    if executor.ranks().is_none() {
-        return Ok(reason);
-    }
     // The bound and the entropy sum depend on every parameter.
     let model = [step.lower_bound, step.entropy_sum.total()].map(f64::to_bits);
-    let (reason, first) = decode::<(_, [u64; 2])>(&executor.agree(encode(&(reason, model)))?)?;
+    let (reason, first) = executor.agree((reason, model))?;
     if first == model {
         return Ok(reason);
     }

@@ -68,6 +68,4 @@ pub(crate) mod expert {
     };
 }
 #[cfg(feature = "files")]
-pub(crate) use checkpoint::{decode, encode};
-#[cfg(feature = "files")]
 pub(crate) use expert::*;

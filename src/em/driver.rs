@@ -474,7 +474,13 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let executor = self.setting.executor;
         let accumulator = &mut self.phases[self.progress.phase].accumulator;
         let last = accumulator.finish(self.learner.maximizer_mut(), executor)?;
-        let asked = last.map(|step| self.record(&step, None)).transpose()?;
+        let asked = match last {
+            None => None,
+            Some(step) => {
+                let asked = self.record(&step, None)?.break_value();
+                agreed(&step, asked, executor)?
+            }
+        };
         self.progress.phase += 1;
         (self.progress.iterations, self.progress.place) = (0, StreamPosition::default());
         let earlier = self.progress.stop_reason;
@@ -482,7 +488,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             (Some(earlier), StopReason::Epochs) => earlier,
             _ => reason,
         });
-        Ok(asked.and_then(ControlFlow::break_value))
+        Ok(asked)
     }
 
     /// Finds the row of the source that made a minibatch fail: the same points are read again, in their order.

@@ -358,7 +358,8 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
                 best = Some(fit);
             }
             // An interruption ends all starts.
-            if is_interrupted || limit.is_some_and(|limit| self.begun.elapsed() >= limit) {
+            let is_late = limit.is_some_and(|limit| self.begun.elapsed() >= limit);
+            if is_interrupted || self.executor.agree(is_late)? {
                 break;
             }
         }

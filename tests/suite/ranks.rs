@@ -13,13 +13,14 @@ use entropysum::expert::Sweeper;
 use entropysum::expert::store::Stored;
 use entropysum::family::registry;
 use entropysum::model::{LatentPosterior, NoiseStructure, Posterior, TruncatedSearch};
-use entropysum::monitor::{IterRecord, Observer, StopReason};
+use entropysum::monitor::{IterRecord, Observer, StopReason, observe};
 use entropysum::ranks::{LocalRanks, Ranks};
 use entropysum::store;
 use entropysum::{Block, BlockBuf, Executor, Scalar, inference};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Runs `work` on each of some ranks, each with a thread of its own, and returns what each returned.
 fn on_ranks<R: Send>(size: usize, work: impl Fn(&Executor) -> R + Sync) -> Vec<R> {
@@ -169,6 +170,46 @@ fn scores_and_labels_are_shared() {
     for size in [2, 3, 7] {
         assert!(on_ranks(size, results).iter().all(|found| *found == alone), "{size}");
     }
+}
+
+#[test]
+fn rank_0_decides_between_the_phases_and_the_starts_of_a_fit() {
+    let values = clusters(3_000, 2, 3, 2.0, 8);
+    let points = Points::from_rows(&values, 2).unwrap();
+    let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 3);
+    let stream = StreamConfig::default().batch_size(1000).epochs(2).records(4).polish(3);
+    let (config, executor) = (Config::default(), Executor::new(Some(1)).unwrap());
+    let fitting = || Fitting::new(&points, &executor).config(&config).minibatches(&stream);
+    let whole = fitting().fit(&spec).unwrap();
+    // The last record of the stream is made after its last minibatch, from averages.
+    let of_stream = whole.history.records.iter().filter(|it| it.minibatch.is_some()).count();
+    let steps: Vec<usize> = whole.history.records.iter().map(|it| it.iteration).collect();
+    assert_eq!(steps[of_stream - 2], steps[of_stream - 1]);
+    let ends = on_ranks(3, |executor| {
+        let rank = executor.ranks().map_or(0, Ranks::rank);
+        let mut left = if rank == 0 { of_stream } else { usize::MAX };
+        let mut observer = observe(|_| {
+            left -= 1;
+            match left {
+                0 => ControlFlow::Break(StopReason::Observer),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        let fitting = Fitting::new(&points, executor).config(&config).minibatches(&stream);
+        let fit = fitting.observer(&mut observer).fit(&spec).unwrap();
+        (fit.stop_reason, fit.history.records.len())
+    });
+    assert_eq!(ends, [(StopReason::Observer, of_stream); 3]);
+
+    // One rank has no time left after its first start.
+    let ends = on_ranks(3, |executor| {
+        let rank = executor.ranks().map_or(0, Ranks::rank);
+        let limit = [None, Some(Duration::ZERO), None][rank];
+        let config = Config::default().n_init(3).max_iter(4).tol(0.0).max_time(limit);
+        let fit = Fitting::new(&points, executor).config(&config).fit(&spec).unwrap();
+        (fit.stop_reason, fit.history.records.len())
+    });
+    assert_eq!(ends, [(StopReason::MaxIterations, 4); 3]);
 }
 
 /// Points that count how many of them are read, or can no longer be read.

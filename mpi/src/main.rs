@@ -33,7 +33,7 @@ struct World {
 }
 
 impl World {
-    /// Hands a request on, and waits until it is done. Returns the message, if it is one that was waited for.
+    /// Hands a request to the thread that speaks MPI, and waits for its end. Returns the message that was received, or no bytes.
     fn ask(&self, request: Request) -> Result<Vec<u8>> {
         let post = self.post.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = || Error::Config("MPI has ended before the command".to_owned());

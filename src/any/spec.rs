@@ -119,9 +119,8 @@ impl AnySpec {
         })
     }
 
-    /// Returns the rows that a fit looks at before its first E-step, ascending, if there are `len` points of
-    /// dimension `dim` with these weights. A fit to
-    /// points that lie elsewhere needs an [`Excerpt`](crate::data::Excerpt) with these.
+    /// Returns the rows that a fit looks at before its first E-step, ascending, if there are `len` points of dimension `dim` with
+    /// these weights. A fit to points that lie elsewhere needs an [`Excerpt`](crate::data::Excerpt) with these.
     ///
     /// # Errors
     /// If a weight is no finite number of at least 0, or the model needs all points to start.

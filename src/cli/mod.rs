@@ -1,8 +1,9 @@
 //! The command line: a thin layer over the library.
 //!
 //! Arguments (`args`) are checked and become objects of the library. Commands (`run`, `fit`, `select`, `check`, `bench`) run
-//! these, watched by `progress`, on one or several processes (`ranks`). `guard` checks the files of a command, `output` writes and prints the results. `kinds` holds all that differs between kinds of
-//! models, and `source` all that differs between precisions; the rest is compiled once.
+//! these, watched by `progress`, on one or several processes (`ranks`). `guard` checks the files of a command, `output` writes
+//! and prints the results. `kinds` holds all that differs between kinds of models, and `source` all that differs between
+//! precisions; the rest is compiled once.
 
 mod append;
 mod args;

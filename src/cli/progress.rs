@@ -103,13 +103,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(monitor: Monitor, n_init: usize, max_iter: usize, quiet: bool) -> Self {
-        // `indicatif` draws only on a terminal.
-        let target = if quiet || !ranks::speaks() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
-        };
-        let bar = ProgressBar::with_draw_target(Some(max_iter as u64), target)
+        let bar = ProgressBar::with_draw_target(Some(max_iter as u64), target(quiet))
             .with_style(style("{msg}"))
             .with_message("initialising");
         bar.enable_steady_tick(Duration::from_millis(500));
@@ -137,12 +131,7 @@ pub struct Counter {
 
 impl Counter {
     pub fn new(n: usize, quiet: bool) -> Self {
-        let target = if quiet || !ranks::speaks() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
-        };
-        let bar = ProgressBar::with_draw_target(Some(n as u64), target)
+        let bar = ProgressBar::with_draw_target(Some(n as u64), target(quiet))
             .with_style(style("{pos} of {len} candidates, {elapsed}"));
         bar.enable_steady_tick(Duration::from_millis(500));
         Self { bar }
@@ -156,6 +145,14 @@ impl Counter {
     /// Clears the line.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Returns where progress is drawn: on the terminal of rank 0. `indicatif` draws on nothing else.
+fn target(quiet: bool) -> ProgressDrawTarget {
+    match quiet || !ranks::speaks() {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
     }
 }
 

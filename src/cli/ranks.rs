@@ -4,6 +4,7 @@ use crate::atomic;
 use crate::cli::{output, progress, run};
 use crate::error::Result;
 use crate::exec::Executor;
+use crate::pairwise::share;
 use crate::ranks::Ranks;
 use clap::Parser;
 use std::ops::Range;
@@ -67,9 +68,8 @@ pub fn local_size() -> usize {
 /// Returns the rows that this process reads in passes over `n` points, and some beside them.
 pub fn own_rows(n: u64) -> Range<u64> {
     let Some(ranks) = RANKS.get() else { return 0..n };
-    let part = |rank: usize| (u128::from(n) * rank as u128 / ranks.size() as u128) as u64;
-    let (start, end) = (part(ranks.rank()), part(ranks.rank() + 1));
-    start.saturating_sub(MARGIN)..(end + MARGIN).min(n)
+    let own = share(Some(&**ranks), n);
+    own.start.saturating_sub(MARGIN)..(own.end + MARGIN).min(n)
 }
 
 /// Returns an executor of so many threads, which shares passes with the other processes of the command. If no number is given, the

@@ -35,6 +35,11 @@ macro_rules! forward {
             self.$field.column_names()
         }
     };
+    (@incomplete $field:ident) => {
+        fn incomplete(&self) -> &[u64] {
+            self.$field.incomplete()
+        }
+    };
     (@columns $field:ident) => {
         fn columns(&self) -> Option<&$crate::data::Columns> {
             self.$field.columns()

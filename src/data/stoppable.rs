@@ -48,11 +48,7 @@ impl<'a, T: Scalar> Stoppable<'a, T> {
 }
 
 impl<T: Scalar> DataSource<T> for Stoppable<'_, T> {
-    forward!(source: name, dim, len, skipped, place, column_names, columns);
-
-    fn incomplete(&self) -> &[u64] {
-        self.source.incomplete()
-    }
+    forward!(source: name, dim, len, skipped, place, column_names, columns, incomplete);
 
     fn read<'a>(
         &'a self,

@@ -184,7 +184,7 @@ fn sample_size(n_components: usize, dim: usize) -> u64 {
     (per_component * n_components as u64).max(MIN_SUBSAMPLE)
 }
 
-/// Returns the rows that [`labelled`] draws of points that lie elsewhere.
+/// Returns the rows that [`draw`] takes of points that lie elsewhere.
 pub(super) fn rows_of_start(
     len: u64,
     weights: Option<&[f64]>,

@@ -17,7 +17,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// better on real points (BENCHMARKS.md, held-out points).
 const ITERATIONS: usize = 5;
 
-/// One of so many points of the subsample is held out. Likelihoods of the points that were learned from would crown components that
+/// The subsample is divided into this number of parts, and one part is held out. Likelihoods of the other parts favour components that
 /// collapse on ties or on a few points.
 const PARTS: u64 = 5;
 

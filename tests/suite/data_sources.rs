@@ -1,13 +1,15 @@
 //! Sources of points through their public interface: every format against bytes made here.
 
+use crate::common::OnRead;
+
 use entropysum::data::{
     self, CsvWriter, DataSource, Dtype, Format, NpyFile, NpyWriter, OpenOptions, Points, Stoppable,
 };
 use entropysum::em;
-use entropysum::error::{DataError, Error, Result};
+use entropysum::error::{DataError, Error};
 use entropysum::expert::{RawFile, read_text};
 use entropysum::family::registry;
-use entropysum::{Block, BlockBuf, Config, Executor, MixtureSpec, Scalar, StopReason, observe};
+use entropysum::{BlockBuf, Config, Executor, MixtureSpec, Scalar, StopReason, observe};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -598,37 +600,6 @@ fn sparse_matrices_are_read_as_scipy_writes_them() {
     assert_eq!(values[3..], [(2, 6, 5.0), (3, 1, 3.0), (3, 6, 1.0)]);
 }
 
-/// Sets a flag in the first read after so many iterations.
-struct Tripwire<'a> {
-    points: Points<'a, f64>,
-    iterations: &'a AtomicUsize,
-    after: usize,
-    stop: &'a AtomicBool,
-}
-
-impl DataSource<f64> for Tripwire<'_> {
-    fn name(&self) -> String {
-        self.points.name()
-    }
-    fn dim(&self) -> usize {
-        self.points.dim()
-    }
-    fn len(&self) -> u64 {
-        self.points.len()
-    }
-    fn read<'a>(
-        &'a self,
-        start: u64,
-        count: usize,
-        buffer: &'a mut BlockBuf<f64>,
-    ) -> Result<Block<'a, f64>> {
-        if self.iterations.load(Ordering::Relaxed) == self.after {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        self.points.read(start, count, buffer)
-    }
-}
-
 #[test]
 fn a_fit_that_is_stopped_in_a_sweep_has_the_model_of_the_iteration_before() {
     let value = |i: u32| f64::from(i % 2) * 3.0 + (f64::from(i) * 0.37).sin();
@@ -636,7 +607,12 @@ fn a_fit_that_is_stopped_in_a_sweep_has_the_model_of_the_iteration_before() {
     let fit = |after, n_init, max_iter| {
         let (iterations, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let points = Points::from_rows(&values, 1).unwrap();
-        let points = Tripwire { points, iterations: &iterations, after, stop: &stop };
+        // The first read after so many iterations sets the flag.
+        let before = |_| {
+            stop.fetch_or(iterations.load(Ordering::Relaxed) == after, Ordering::Relaxed);
+            Ok(())
+        };
+        let points = OnRead { points: &points, before };
         let points = Stoppable::new(&points, &stop);
         let spec = MixtureSpec::new(registry::build("gaussian-full", 1).unwrap(), 2);
         let config = Config::default().tol(0.0).max_iter(max_iter).n_init(n_init);

@@ -2,13 +2,13 @@
 
 use crate::common;
 
-use common::{clusters, example_family, example_mixture, example_points, rounded};
+use common::{OnRead, clusters, example_family, example_mixture, example_points, rounded};
 use entropysum::data::{DataSource, Points};
 use entropysum::em::{
     Config, FactorAnalyzersSpec, Fitting, LinearGaussianSpec, MixtureSpec, SbnSpec, Spec,
     StreamConfig,
 };
-use entropysum::error::{DataError, Result};
+use entropysum::error::DataError;
 use entropysum::expert::Sweeper;
 use entropysum::expert::store::Stored;
 use entropysum::family::registry;
@@ -16,7 +16,7 @@ use entropysum::model::{LatentPosterior, NoiseStructure, Posterior, TruncatedSea
 use entropysum::monitor::{IterRecord, Observer, StopReason, observe};
 use entropysum::ranks::{LocalRanks, Ranks};
 use entropysum::store;
-use entropysum::{Block, BlockBuf, Executor, Scalar, inference};
+use entropysum::{Executor, Scalar, inference};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -212,44 +212,14 @@ fn rank_0_decides_between_the_phases_and_the_starts_of_a_fit() {
     assert_eq!(ends, [(StopReason::MaxIterations, 4); 3]);
 }
 
-/// Points that count how many of them are read, or can no longer be read.
-struct Watched<'a> {
-    points: &'a Points<'a, f64>,
-    rows_read: AtomicU64,
-    is_lost: bool,
-}
-
-impl<'a> Watched<'a> {
-    fn new(points: &'a Points<'a, f64>, is_lost: bool) -> Self {
-        Self { points, rows_read: AtomicU64::new(0), is_lost }
-    }
-}
-
-impl DataSource<f64> for Watched<'_> {
-    fn name(&self) -> String {
-        self.points.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.points.dim()
-    }
-
-    fn len(&self) -> u64 {
-        self.points.len()
-    }
-
-    fn read<'a>(
-        &'a self,
-        start: u64,
-        count: usize,
-        buffer: &'a mut BlockBuf<f64>,
-    ) -> Result<Block<'a, f64>> {
-        if self.is_lost {
-            return Err(DataError::new(self.name(), "the disk is gone").into());
-        }
-        self.rows_read.fetch_add(count as u64, Ordering::Relaxed);
-        self.points.read(start, count, buffer)
-    }
+/// Returns points that can no longer be read on rank 1.
+fn lost_on_rank_1<'a>(points: &'a Points<'a, f64>, executor: &Executor) -> impl DataSource<f64> {
+    let is_lost = executor.ranks().is_some_and(|ranks| ranks.rank() == 1);
+    let before = move |_| match is_lost {
+        true => Err(DataError::new("memory", "the disk is gone").into()),
+        false => Ok(()),
+    };
+    OnRead { points, before }
 }
 
 #[test]
@@ -259,9 +229,14 @@ fn each_rank_reads_its_share() {
     let points = Points::from_rows(&values, dim).unwrap();
     let model = example_mixture("gaussian-full", dim, 3);
     let read = on_ranks(4, |executor| {
-        let watched = Watched::new(&points, false);
+        let rows_read = AtomicU64::new(0);
+        let before = |count| {
+            rows_read.fetch_add(count as u64, Ordering::Relaxed);
+            Ok(())
+        };
+        let watched = OnRead { points: &points, before };
         Sweeper::new(&watched, executor).sweep(&model).unwrap();
-        watched.rows_read.into_inner()
+        rows_read.into_inner()
     });
     assert_eq!(read.iter().sum::<u64>(), n as u64);
     assert!(read.iter().all(|rows| (5_000..15_000).contains(rows)), "{read:?}");
@@ -336,8 +311,7 @@ fn a_rank_that_fails_alone_ends_all() {
     let config = Config::default().max_iter(3);
     let spec = MixtureSpec::new(registry::build("gaussian-full", 2).unwrap(), 3);
     let told = on_ranks(3, |executor| {
-        let rank = executor.ranks().map_or(0, Ranks::rank);
-        let source = Watched::new(&points, rank == 1);
+        let source = lost_on_rank_1(&points, executor);
         let stream = StreamConfig::default().batch_size(500);
         let fitting = Fitting::new(&source, executor).config(&config).minibatches(&stream);
         fitting.fit(&spec).map(|_| ()).unwrap_err().to_string()
@@ -345,8 +319,7 @@ fn a_rank_that_fails_alone_ends_all() {
     assert!(told.iter().all(|text| text.contains("rank 1 sees other points")), "{told:?}");
     let model = example_mixture("gaussian-full", 2, 3);
     let told = on_ranks(3, |executor| {
-        let rank = executor.ranks().map_or(0, Ranks::rank);
-        let source = Watched::new(&points, rank == 1);
+        let source = lost_on_rank_1(&points, executor);
         Sweeper::new(&source, executor).sweep(&model).unwrap_err().to_string()
     });
     assert!(told.iter().all(|text| text.contains("the disk is gone")), "{told:?}");

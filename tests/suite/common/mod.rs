@@ -4,7 +4,6 @@
 pub mod place;
 
 use entropysum::Executor;
-use entropysum::Scalar;
 use entropysum::data::{DataSource, Points};
 use entropysum::em::{Config, Fit, Fitting, Init, MixtureSpec, Saved, Spec, StreamConfig};
 use entropysum::error::Result;
@@ -15,6 +14,7 @@ use entropysum::family::{Covariance, KnownParameters, Support, registry};
 use entropysum::model::Mixture;
 use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
 use entropysum::store;
+use entropysum::{Block, BlockBuf, Scalar};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -201,6 +201,36 @@ impl Observer for StopAfter {
             return ControlFlow::Break(StopReason::Interrupted);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Points that call a function before each read, with the number of its rows. An error of the function is that of the read.
+pub struct OnRead<'a, F> {
+    pub points: &'a Points<'a, f64>,
+    pub before: F,
+}
+
+impl<F: Fn(usize) -> Result<()> + Send + Sync> DataSource<f64> for OnRead<'_, F> {
+    fn name(&self) -> String {
+        self.points.name()
+    }
+
+    fn dim(&self) -> usize {
+        self.points.dim()
+    }
+
+    fn len(&self) -> u64 {
+        self.points.len()
+    }
+
+    fn read<'a>(
+        &'a self,
+        start: u64,
+        count: usize,
+        buffer: &'a mut BlockBuf<f64>,
+    ) -> Result<Block<'a, f64>> {
+        (self.before)(count)?;
+        self.points.read(start, count, buffer)
     }
 }
 

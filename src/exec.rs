@@ -10,6 +10,7 @@ pub use crate::kernels::dispatch::Simd;
 use crate::pairwise::{InOrder, Sums, Tree, share};
 use crate::ranks::{Ranks, out_of_step};
 use crate::work::{Piece, Workers};
+use bytemuck::Pod;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ops::Range;
@@ -112,12 +113,23 @@ impl Executor {
     ///
     /// # Errors
     /// As [`agree`](Self::agree).
-    pub(crate) fn gather(&self, said: Vec<u8>) -> Result<Vec<u8>> {
-        let Some(ranks) = self.ranks() else { return Ok(said) };
+    pub(crate) fn gather<V: Pod + Send + Sync>(&self, said: Vec<V>) -> Result<Vec<V>> {
+        self.gather_or_fail(Ok(said))
+    }
+
+    /// The same, unless a rank has a fault.
+    ///
+    /// # Errors
+    /// The fault of the first rank that has one, on all ranks.
+    pub(crate) fn gather_or_fail<V: Pod + Send + Sync>(
+        &self,
+        said: Result<Vec<V>>,
+    ) -> Result<Vec<V>> {
+        let Some(ranks) = self.ranks() else { return said };
         let empty = InOrder(Vec::new());
         let tree = Tree::new(ranks.size() as u64, &empty);
-        tree.put(ranks.rank() as u64, InOrder(said));
-        Ok(self.total(tree, None)?.0)
+        let fault = said.map(|said| tree.put(ranks.rank() as u64, InOrder(said))).err();
+        Ok(self.total(tree, fault)?.0)
     }
 
     /// Returns the number of threads.
@@ -146,6 +158,42 @@ impl Executor {
             let (index, lane) = queue.lock().unwrap_or_else(PoisonError::into_inner).next()?;
             Some((index, work(index, lane)))
         })
+    }
+
+    /// The same, shared among the ranks: each works on its share of the lanes. Then all ranks have what every lane came to, by messages that
+    /// `write` makes and `read` takes; it tells whether a message fits.
+    ///
+    /// # Errors
+    /// As [`for_each`](Self::for_each), on all ranks.
+    pub(crate) fn for_each_of_ranks<L: Send>(
+        &self,
+        lanes: &mut [L],
+        work: impl Fn(usize, &mut L) -> Result<()> + Sync,
+        write: impl Fn(&L) -> Vec<u8>,
+        read: impl Fn(&mut L, &[u8]) -> bool,
+    ) -> Result<()> {
+        let own = self.own_lanes(lanes.len() as u64);
+        let own = own.start as usize..own.end as usize;
+        let done = self.for_each(&mut lanes[own.clone()], |k, lane| work(own.start + k, lane));
+        if self.ranks().is_none() {
+            return done;
+        }
+        let said = lanes[own.clone()].iter().flat_map(|lane| {
+            let message = write(lane);
+            [&(message.len() as u64).to_le_bytes()[..], &message].concat()
+        });
+        let told = self.gather_or_fail(done.map(|()| said.collect()))?;
+        let mut rest = &told[..];
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            let (length, after) = rest.split_first_chunk::<8>().ok_or_else(out_of_step)?;
+            let length = u64::from_le_bytes(*length) as usize;
+            let (message, after) = after.split_at_checked(length).ok_or_else(out_of_step)?;
+            if !own.contains(&index) && !read(lane, message) {
+                return Err(out_of_step());
+            }
+            rest = after;
+        }
+        Ok(())
     }
 
     /// Does the work of `n_lanes` lanes, in parallel and shared among the ranks, and adds up their sums in pairs. The bits depend on

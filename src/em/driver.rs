@@ -15,6 +15,7 @@ use crate::exec::Executor;
 use crate::family::Domain;
 use crate::monitor::{Event, History, IterRecord, Minibatch, Observer, StopReason, TruncationLoss};
 use crate::scalar::Scalar;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -208,7 +209,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         if !kept.all(|statistics| self.learner.takes(statistics, executor)) {
             return Err(damaged());
         }
-        if let (Some(mut words), Some(rows)) = (saved.rows, self.learner.rows()?) {
+        if let (Some(mut words), Some(rows)) = (saved.rows, self.learner.rows(executor)?) {
             rows.fill(&mut words)?;
         }
         self.seconds_before = progress.seconds;
@@ -417,10 +418,13 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         if reason.is_none() && self.setting.config.max_time.is_some_and(late) {
             reason = Some(StopReason::MaxSeconds);
         }
-        if self.checkpoints.as_ref().is_some_and(|it| self.last_checkpoint.elapsed() >= it.every) {
+        let due = |it: &Checkpoints<'_, _>| self.last_checkpoint.elapsed() >= it.every;
+        let saves = self.checkpoints.as_ref().is_some_and(due);
+        let (reason, saves) = agreed(&step, (reason, saves), executor)?;
+        if saves {
             self.save();
         }
-        agreed(&step, reason, executor)
+        Ok(reason)
     }
 
     /// Adds a record and shows it to the observer.
@@ -532,7 +536,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             maximizer: self.learner.maximizer().save(),
         });
         let model = self.learner.maximizer().model().clone();
-        let rows = self.learner.rows()?.map(|rows| &*rows);
+        let rows = self.learner.rows(self.setting.executor)?.map(|rows| &*rows);
         (checkpoints.save)(&Checkpoint { model: &model, settings, state, rows })
     }
 }
@@ -547,17 +551,17 @@ struct Done {
     chunk: u64,
 }
 
-/// Returns the reason of rank 0 for an end, on all ranks: others have another clock, and no user.
-fn agreed(
+/// Returns a decision of rank 0, on all ranks: others have another clock, and no user.
+fn agreed<D: Serialize + DeserializeOwned>(
     step: &Step,
-    reason: Option<StopReason>,
+    decision: D,
     executor: &Executor,
-) -> Result<Option<StopReason>> {
+) -> Result<D> {
     // The bound and the entropy sum depend on every parameter.
     let model = [step.lower_bound, step.entropy_sum.total()].map(f64::to_bits);
-    let (reason, first) = executor.agree((reason, model))?;
+    let (decision, first) = executor.agree((decision, model))?;
     if first == model {
-        return Ok(reason);
+        return Ok(decision);
     }
     let message = "the ranks have learned other parameters from the same points: start the same program on machines of one kind";
     Err(Error::Config(message.to_owned()))

@@ -278,11 +278,11 @@ pub trait Learner<T: Scalar> {
         Ok(None)
     }
 
-    /// Returns what the learner remembers of each row between visits, if it does, brought up to date.
+    /// Returns what the learner remembers of each row between visits, if it does, brought up to date. All ranks call it together.
     ///
     /// # Errors
     /// If it cannot be written.
-    fn rows(&mut self) -> Result<Option<&mut RowMemory>> {
+    fn rows(&mut self, _executor: &Executor) -> Result<Option<&mut RowMemory>> {
         Ok(None)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::data::shuffle::{ShuffledWindow, StreamPosition};
 use crate::error::{Error, Result};
+use crate::exec::Executor;
 use crate::scalar::Scalar;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -136,6 +137,22 @@ impl RowMemory {
         Ok(())
     }
 
+    /// Takes the words of the other ranks' rows from them; only those of `own` are up to date here. Ranks have them in their order.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read) and [`write`](Self::write); if a rank cannot be reached.
+    fn gather(&mut self, own: &Range<u64>, executor: &Executor) -> Result<()> {
+        for rows in self.pieces() {
+            let start = own.start.clamp(rows.start, rows.end);
+            let own = start..own.end.clamp(start, rows.end);
+            let mut words = vec![0; (own.end - own.start) as usize * self.width];
+            let read = self.read(own, &mut words);
+            let words = executor.gather_or_fail(read.map(|()| words))?;
+            self.write(rows, &words)?;
+        }
+        Ok(())
+    }
+
     /// Rows that pass through memory together.
     fn pieces(&self) -> impl Iterator<Item = Range<u64>> + use<> {
         let (n, rows) = (self.len, (PIECE / self.width.max(1)).max(1) as u64);
@@ -160,11 +177,13 @@ pub(crate) struct WindowRows {
     /// The chunks of the window, whose words stand in this order.
     ranges: Vec<Range<u64>>,
     at_hand: Vec<u64>,
+    /// The rows that are up to date here, if other ranks have the others.
+    own: Option<Range<u64>>,
 }
 
 impl WindowRows {
     pub(crate) fn new(memory: RowMemory) -> Self {
-        Self { memory, window: None, ranges: Vec::new(), at_hand: Vec::new() }
+        Self { memory, window: None, ranges: Vec::new(), at_hand: Vec::new(), own: None }
     }
 
     /// Returns the words of all rows. Those at hand may be newer, until [`put_back`](Self::put_back).
@@ -203,6 +222,23 @@ impl WindowRows {
         }
         self.window = Some(window.place());
         Ok(())
+    }
+
+    /// Notes that other ranks have changed the words of all other rows than these.
+    pub(crate) fn keep_own(&mut self, rows: Range<u64>) {
+        self.own = Some(rows);
+    }
+
+    /// Returns the words of all rows, up to date on all ranks.
+    ///
+    /// # Errors
+    /// As [`RowMemory::write`]; if a rank cannot be reached.
+    pub(crate) fn complete(&mut self, executor: &Executor) -> Result<&mut RowMemory> {
+        self.put_back()?;
+        if let Some(own) = self.own.take() {
+            self.memory.gather(&own, executor)?;
+        }
+        Ok(&mut self.memory)
     }
 
     /// Brings the words at hand back to where they are kept. They stay at hand.

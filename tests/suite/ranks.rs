@@ -5,14 +5,14 @@ use crate::common;
 use common::{OnRead, clusters, example_family, example_mixture, example_points, rounded};
 use entropysum::data::{DataSource, Points};
 use entropysum::em::{
-    Config, FactorAnalyzersSpec, Fitting, LinearGaussianSpec, MixtureSpec, SbnSpec, Spec,
-    StreamConfig,
+    Checkpoint, Config, FactorAnalyzersSpec, Fitting, LinearGaussianSpec, MixtureSpec, SbnSpec,
+    Spec, StreamConfig,
 };
 use entropysum::error::DataError;
 use entropysum::expert::Sweeper;
 use entropysum::expert::store::Stored;
 use entropysum::family::registry;
-use entropysum::model::{LatentPosterior, NoiseStructure, Posterior, TruncatedSearch};
+use entropysum::model::{LatentPosterior, Mixture, NoiseStructure, Posterior, TruncatedSearch};
 use entropysum::monitor::{IterRecord, Observer, StopReason, observe};
 use entropysum::ranks::{LocalRanks, Ranks};
 use entropysum::store;
@@ -130,6 +130,43 @@ fn models_with_latents_have_the_bits_of_one_process_on_any_number_of_ranks() {
     assert_same("network", &SbnSpec::new(3), &binary, Some(&stream), &[2, 3]);
     let truncated = SbnSpec::new(5).with_posterior(LatentPosterior::Truncated { states: 4 });
     assert_same("truncated network", &truncated, &binary, Some(&stream), &[2, 3]);
+}
+
+#[test]
+fn truncated_mixtures_are_shared_by_windows_and_go_on_from_a_checkpoint_of_all_ranks() {
+    let (n, dim) = (70_000, 2);
+    let values = clusters(n, dim, 8, 2.0, 8);
+    let points = Points::from_rows(&values, dim).unwrap();
+    let search = TruncatedSearch::default().states(2).neighbours(4);
+    let spec = MixtureSpec::new(registry::build("gaussian-diag", dim).unwrap(), 10)
+        .with_posterior(Posterior::Truncated(search));
+    let stream = StreamConfig::default().batch_size(70_000).epochs(1).polish(1);
+    assert_same("minibatches", &spec, &points, Some(&stream), &[3]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let model = |executor: &Executor, iterations, goes_on: bool| {
+        let config = Config::default().max_iter(iterations).tol(0.0);
+        let is_first = executor.ranks().is_none_or(|ranks| ranks.rank() == 0);
+        let mut save = |state: &Checkpoint<'_, Mixture>| match is_first {
+            true => store::save_checkpoint(&path, state),
+            false => Ok(()),
+        };
+        let mut fitting = Fitting::new(&points, executor).config(&config);
+        fitting = fitting.checkpoints(Duration::MAX, &mut save);
+        if goes_on {
+            fitting = fitting.resume(store::load_checkpoint(&path).unwrap());
+        }
+        let fit = fitting.fit(&spec).unwrap();
+        (store::to_json(&fit.model).to_string(), fit.truncation_loss.map(|it| it.loss.to_bits()))
+    };
+    let alone = Executor::new(Some(2)).unwrap();
+    let expected = model(&alone, 3, false);
+    assert_eq!(on_ranks(3, |executor| model(executor, 3, false)), vec![expected.clone(); 3]);
+    on_ranks(3, |executor| model(executor, 2, false));
+    assert_eq!(model(&alone, 3, true), expected);
+    on_ranks(2, |executor| model(executor, 2, false));
+    assert_eq!(on_ranks(3, |executor| model(executor, 3, true)), vec![expected; 3]);
 }
 
 #[test]

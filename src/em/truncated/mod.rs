@@ -20,6 +20,7 @@ mod statistics;
 pub use statistics::TruncatedStatistics;
 
 use crate::block::BlockBuf;
+use crate::codec;
 use crate::data::prefetch::WINDOWS;
 use crate::data::shuffle::BatchOrder;
 use crate::data::{self, DataSource};
@@ -170,6 +171,34 @@ struct Lane<T> {
     sets: Option<TruncatedStates>,
     workspace: SearchWorkspace<T>,
     buffer: BlockBuf<T>,
+}
+
+/// What another rank needs of a lane: points of positive weight, sums, sets.
+type LaneMessage = (u64, Vec<u64>, Vec<f64>, Vec<u64>);
+
+impl<T> Lane<T> {
+    /// Returns what the lane came to.
+    fn message(&self) -> Vec<u8> {
+        let (keys, numbers) = self.workspace.sums_of_states.parts();
+        let sets = self.sets.as_ref().map(TruncatedStates::packed).unwrap_or_default();
+        codec::encode(&(self.n_weighted as u64, keys, numbers.collect::<Vec<_>>(), sets))
+    }
+
+    /// Becomes what the lane of another rank came to; nothing if the message does not fit.
+    fn take(
+        &mut self,
+        message: &[u8],
+        latents: usize,
+        targets: usize,
+        states: usize,
+    ) -> Option<()> {
+        let (n_weighted, keys, numbers, sets) = codec::decode::<LaneMessage>(message)?;
+        self.n_weighted = n_weighted as usize;
+        self.workspace.sums_of_states =
+            TruncatedSums::from_parts(latents, targets, &keys, &numbers)?;
+        self.sets = TruncatedStates::from_packed(self.points.len(), states, latents, sets);
+        self.sets.as_ref().map(|_| ())
+    }
 }
 
 impl<T: Scalar> TruncatedLearner<T> {
@@ -332,7 +361,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
             rng::stream(seed, sweeps * n_lanes as u64 + index as u64)
         };
         self.is_torn = window.is_none();
-        executor.for_each(&mut self.lanes[..n_lanes], |index, lane| {
+        let visit = |index: usize, lane: &mut Lane<T>| {
             let mut rng = match window {
                 Some(_) => rng::stream(seed ^ SEARCH, steps * MAX_LANES + index as u64),
                 None => whole_stream(0, index),
@@ -362,8 +391,12 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
                 }
             }
             Ok(())
-        })?;
+        };
         let (latents, targets) = (model.n_latents(), targets(model));
+        let read = |lane: &mut Lane<T>, message: &[u8]| {
+            lane.take(message, latents, targets, states).is_some()
+        };
+        executor.for_each_of_ranks(&mut self.lanes[..n_lanes], visit, Lane::message, read)?;
         let mut total = TruncatedSums::new(latents, targets);
         self.lanes[..n_lanes].iter().for_each(|it| total.add(1.0, &it.workspace.sums_of_states));
         if !(total.total_weight > 0.0) {
@@ -415,7 +448,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         Ok(inference::score(model, points, executor)?.log_likelihood)
     }
 
-    fn rows(&mut self) -> Result<Option<&mut RowMemory>> {
+    fn rows(&mut self, _: &Executor) -> Result<Option<&mut RowMemory>> {
         if self.is_torn {
             // A sweep over all points that failed has moved some sets: what was kept before it stands.
             return Err(not_finite());

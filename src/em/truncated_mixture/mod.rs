@@ -24,7 +24,7 @@ use self::visits::{Points, Share, visit};
 use super::checkpoint::damaged;
 use super::driver::Fit;
 use super::fitting::{Fitting, Started};
-use super::lanes;
+use super::lanes::{self, Cut};
 use super::learner::{Batch, Learner, Maximizer, not_finite};
 use super::row_memory::{RowMemory, WindowRows};
 use super::sweep::check_sums;
@@ -43,8 +43,14 @@ use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use std::collections::BTreeMap;
 
-/// Bytes of points that are visited together in a sweep over all: more make larger groups.
+/// Bytes of points that are visited together at most.
 const WINDOW_BYTES: usize = 256 << 20;
+
+/// Points that are visited together, in units of C: more make larger groups, and fewer leave windows for other ranks.
+const POINTS_PER_COMPONENT: u64 = 128;
+
+/// Points that keep many threads busy.
+const MIN_WINDOW: u64 = 1 << 15;
 
 /// Points visited, in units of C, after which the neighbours of the components are improved.
 const NEIGHBOURS_EVERY: u64 = 16;
@@ -195,31 +201,42 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         visit(executor, table, &mut self.shares, &points, sets, Some(total))
     }
 
+    /// Cuts points into windows, each of which is visited on all threads. Ranks share windows.
+    fn cut(&self, n_points: u64, dim: usize) -> Cut {
+        let n_components = self.maximizer.model().n_components() as u64;
+        let most = (WINDOW_BYTES / (size_of::<T>() * dim)).max(1) as u64;
+        Cut::by(n_points, (POINTS_PER_COMPONENT * n_components).max(MIN_WINDOW).min(most))
+    }
+
     /// Visits all points of a source, window by window.
     fn visit_all(
         &mut self,
         executor: &Executor,
         table: &ComponentTable<T>,
         source: &dyn DataSource<T>,
-        total: &mut SuffStats,
-    ) -> Result<()> {
+    ) -> Result<SuffStats> {
         self.sets.put_back()?;
         self.is_torn = true;
-        let (n, width) = (source.len(), self.sets.width());
+        let width = self.sets.width();
         let is_first = self.maximizer.search.steps == 0;
-        let per_window = (WINDOW_BYTES / (size_of::<T>() * source.dim())).max(1) as u64;
+        let cut = self.cut(source.len(), source.dim());
         let (mut buffer, mut words) = (BlockBuf::default(), Vec::new());
-        for start in (0..n).step_by(per_window as usize) {
-            let rows = start..n.min(start + per_window);
+        let visit = |total: &mut SuffStats, window: u64| {
+            let rows = cut.rows(window);
             let count = (rows.end - rows.start) as usize;
-            let block = data::read(source, false, start, count, &mut buffer)?;
+            let block = data::read(source, false, rows.start, count, &mut buffer)?;
             words.resize(count * width, 0);
             self.sets.memory().read(rows.clone(), &mut words)?;
             self.visit_block(executor, table, (source, block), is_first, &mut words, total)?;
-            self.sets.memory().write(rows, &words)?;
+            self.sets.memory().write(rows, &words)
+        };
+        let total = executor.sum_in_turn(cut.n_lanes(), &table.new_stats(), visit)?;
+        if executor.ranks().is_some() {
+            let own = executor.own_lanes(cut.n_lanes());
+            self.sets.keep_own(cut.rows(own.start).start..cut.rows(own.end).start);
         }
         self.is_torn = false;
-        Ok(())
+        Ok(total)
     }
 
     /// Visits the points of a minibatch, whose sets are at hand by their positions in a window.
@@ -229,14 +246,21 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         table: &ComponentTable<T>,
         batch: &Batch<'_, T>,
         positions: &[u32],
-        total: &mut SuffStats,
-    ) -> Result<()> {
-        let mut buffer = BlockBuf::default();
-        let block = data::read(batch, false, 0, positions.len(), &mut buffer)?;
-        let mut words = self.sets.rows(positions);
-        self.visit_block(executor, table, (batch, block), true, &mut words, total)?;
-        self.sets.set_rows(positions, &words);
-        Ok(())
+    ) -> Result<SuffStats> {
+        let cut = self.cut(batch.len(), batch.dim());
+        let (mut buffer, mut all_words) = (BlockBuf::default(), Vec::new());
+        let visit = |total: &mut SuffStats, window: u64| {
+            let rows = cut.rows(window);
+            let (start, count) = (rows.start as usize, (rows.end - rows.start) as usize);
+            let block = data::read(batch, false, rows.start, count, &mut buffer)?;
+            let mut words = self.sets.rows(&positions[start..][..count]);
+            self.visit_block(executor, table, (batch, block), true, &mut words, total)?;
+            all_words.append(&mut words);
+            Ok(())
+        };
+        let total = executor.sum_in_turn(cut.n_lanes(), &table.new_stats(), visit)?;
+        self.sets.set_rows(positions, &executor.gather(all_words)?);
+        Ok(total)
     }
 
     /// Visits the points of a block, with their sets as words. Checks the points if that is not done yet.
@@ -326,14 +350,13 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
             None => !batch.is_whole() || self.maximizer.search.steps == 0,
         };
         self.prepare(executor, &table, has_new_points)?;
-        let mut total = table.new_stats();
-        match window.zip(batch.positions()) {
+        let mut total = match window.zip(batch.positions()) {
             Some((window, positions)) => {
                 self.sets.turn_to(window)?;
-                self.visit_batch(executor, &table, batch, positions, &mut total)?;
+                self.visit_batch(executor, &table, batch, positions)?
             }
-            None => self.visit_all(executor, &table, batch, &mut total)?,
-        }
+            None => self.visit_all(executor, &table, batch)?,
+        };
         check_sums(batch, &total)?;
         let log_base_measure = match self.log_base_measure.filter(|_| batch.is_whole()) {
             Some(known) => known,
@@ -385,13 +408,13 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         if self.is_torn || self.maximizer.search.steps == 0 {
             return Ok(None);
         }
-        self.sets.put_back()?;
         let rows = loss::rows_of_a_sample(points.len(), self.seed);
         let values = loss::read_rows(points, &rows)?;
         let (width, states) = (self.sets.width(), self.settings.states);
         let mut words = vec![0; rows.len() * width];
+        let memory = self.sets.complete(executor)?;
         for (&row, words) in rows.iter().zip(words.chunks_exact_mut(width)) {
-            self.sets.memory().read(row..row + 1, words)?;
+            memory.read(row..row + 1, words)?;
         }
         let mut sets = unpacked(&words, states);
         let table = self.maximizer.model().component_table(executor.simd());
@@ -418,13 +441,12 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         loss::loss_of(&self.maximizer, &values, &among_sets, executor).map(Some)
     }
 
-    fn rows(&mut self) -> Result<Option<&mut RowMemory>> {
+    fn rows(&mut self, executor: &Executor) -> Result<Option<&mut RowMemory>> {
         if self.is_torn {
             // A sweep over all points that failed has moved some sets: what was kept before it stands.
             return Err(not_finite());
         }
-        self.sets.put_back()?;
-        Ok(Some(self.sets.memory()))
+        self.sets.complete(executor).map(Some)
     }
 }
 

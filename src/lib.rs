@@ -212,6 +212,7 @@
 //! | the surrogate of stepwise EM is the entropy sum, at every step | [`Stepwise`](expert::em::Stepwise) | `entropy_sum_is_the_surrogate_at_every_step_of_every_family` (`tests/suite/streaming.rs`) |
 //! | Propositions 2 and 3 with latents `(c, z)` | [`MixtureOfFactorAnalyzers`] | `the_gap_identity_holds_at_random_parameters_and_posteriors` (`tests/suite/mfa.rs`) |
 //! | Eqns 8-10 and 18-21, Proposition 1 | [`SigmoidBeliefNet`](model::SigmoidBeliefNet) | `eqns_10_and_21_bound_entropies_and_gap_match_brute_force_at_random_posteriors` (`tests/suite/sbn.rs`) |
+//! | Proposition 2 with binary latents: binary sparse coding | [`SigmoidBeliefNet::binary_sparse_coding`](model::SigmoidBeliefNet::binary_sparse_coding) | `em_over_all_states_matches_40_digits` (`tests/suite/binary_sparse_coding.rs`) |
 //! | trajectories of EM | [`em::fit`] | `em_on_faithful_follows_40_digit_trajectories` (`tests/suite/golden.rs`) |
 //! | Eqns 27 to 29, p-PCA and factor analysis (Props. 2 and 3) | [`LinearGaussian`](model::LinearGaussian) | `closed_form_agrees_with_40_digits_on_iris_wine_and_digits` (`tests/suite/linear.rs`) |
 //! | Eqns 24 and 32, variational autoencoders; both halves of the gap | [`VariationalAutoencoder`](model::VariationalAutoencoder) | `a_gaussian_autoencoder_matches_40_digits_at_any_parameters` (`src/model/autoencoder/tests.rs`) |

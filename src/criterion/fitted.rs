@@ -2,7 +2,7 @@
 
 use super::FactorModel;
 use super::factor_analyzers::factor_analyzers;
-use super::shapes::{Noise, Scale, Sizes, linear, sigmoid_belief_net};
+use super::shapes::{Noise, Scale, Sizes, binary_sparse_coding, linear, sigmoid_belief_net};
 use crate::linalg::row_major;
 use crate::model::{
     self, GenerativeModel, LinearGaussian, MixtureOfFactorAnalyzers, NoiseStructure,
@@ -15,10 +15,8 @@ impl FactorModel {
     pub fn of_linear_gaussian(model: &LinearGaussian) -> Self {
         let (dim, n_latents) = (model.dim(), model.latents());
         let sizes = Sizes { dim, n_latents, ..Sizes::default() };
-        let (noise, n_variances) = match model.noise() {
-            model::Noise::Isotropic => (Noise::Scalar, 1),
-            model::Noise::Diagonal => (Noise::Diagonal, dim),
-        };
+        let noise = noise_of(model.noise());
+        let n_variances = if noise == Noise::Scalar { 1 } else { dim };
         let observable = [
             &row_major(model.loadings())[..],
             model.mean(),
@@ -53,17 +51,32 @@ impl FactorModel {
         }
     }
 
-    /// Makes factors of a sigmoid belief net. A check begins with its own parameters.
+    /// Makes factors of a sigmoid belief net, or of binary sparse coding. A check begins with its own parameters.
     pub fn of_sigmoid_belief_net(model: &SigmoidBeliefNet) -> Self {
         let layers: Vec<_> = model.hidden().into_iter().chain([model.observables()]).collect();
         let mut units = vec![model.prior().len()];
         units.extend(layers.iter().map(|layer| layer.outputs()));
         let mut own = vec![model.prior().to_vec()];
         own.extend(layers.iter().map(|layer| [layer.weights(), layer.biases()].concat()));
-        let net = sigmoid_belief_net(&units);
+        let net = match model.noise() {
+            None => sigmoid_belief_net(&units),
+            Some(noise) => {
+                let variances = model.parameter("noise_variance").unwrap_or_default();
+                own[1].extend(variances);
+                let sizes = Sizes { n_latents: units[0], dim: units[1], ..Sizes::default() };
+                binary_sparse_coding(sizes, noise_of(noise))
+            }
+        };
         match model.prior().iter().all(|p| (f64::MIN_POSITIVE..1.0).contains(p)) {
             true => net.with_parameters(own),
             false => net,
         }
+    }
+}
+
+fn noise_of(noise: model::Noise) -> Noise {
+    match noise {
+        model::Noise::Isotropic => Noise::Scalar,
+        model::Noise::Diagonal => Noise::Diagonal,
     }
 }

@@ -64,6 +64,7 @@ mod family;
 mod fitted;
 mod gap;
 mod linear;
+mod sbn;
 pub(crate) mod shapes;
 pub(crate) mod solve;
 
@@ -72,6 +73,7 @@ pub use factor_analyzers::certify_factor_analyzers;
 pub use family::mixture;
 pub use gap::{CertifiedGap, certify};
 pub use linear::certify_linear_gaussian;
+pub use sbn::certify_sigmoid_belief_net;
 
 use crate::rng;
 use serde_json::{Value, json};

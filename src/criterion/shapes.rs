@@ -47,6 +47,7 @@ static SHAPES: &[(&str, Build)] = &[
     }),
     ("vae", |_, sizes| autoencoder(false, sizes)),
     ("sparse-coding", |_, sizes| autoencoder(true, sizes)),
+    ("binary-sparse-coding", |_, sizes| binary_sparse_coding(sizes, Noise::Scalar)),
     ("sbn", |_, sizes| sigmoid_belief_net(&[sizes.n_latents, sizes.dim])),
     ("sbn-3-layers", |_, sizes| sigmoid_belief_net(&[sizes.n_latents, sizes.n_latents, sizes.dim])),
 ];
@@ -140,6 +141,20 @@ pub(super) fn sigmoid_belief_net(units: &[usize]) -> FactorModel {
         factors.push(Box::new(SigmoidLayer { name, n_units: sizes[1], n_latents: sizes[0] }));
     }
     FactorModel::new(name, factors).stated_by(Statement::SigmoidBeliefNet)
+}
+
+/// Builds binary sparse coding: binary latents, and a linear Gaussian layer.
+pub(super) fn binary_sparse_coding(sizes: Sizes, noise: Noise) -> FactorModel {
+    let Sizes { dim, n_latents, .. } = sizes;
+    let prior = BernoulliPrior { n_latents };
+    let observable = LinearGaussian { dim, n_latents, noise };
+    FactorModel::new("binary-sparse-coding", vec![Box::new(prior), Box::new(observable)]).stated_by(
+        match noise {
+            Noise::Fixed => Statement::Definition,
+            Noise::Scalar => Statement::ScalarVariance,
+            Noise::Diagonal => Statement::DiagonalCovariance,
+        },
+    )
 }
 
 /// Builds an autoencoder with three hidden units in its decoder, or with a Laplace prior and a linear decoder.

@@ -15,6 +15,11 @@ const SPARSE_CODING: &str = "sparse-coding";
 pub(crate) const NOISES: [(&str, Noise); 2] =
     [("scalar", Noise::Isotropic), ("diagonal", Noise::Diagonal)];
 
+/// Returns the name of a kind of noise.
+pub(crate) fn noise_name(noise: Noise) -> &'static str {
+    NOISES.iter().find(|(_, it)| *it == noise).map_or("", |(name, _)| name)
+}
+
 impl Stored for VariationalAutoencoder {
     const KIND: &'static str = "an autoencoder";
 
@@ -29,10 +34,9 @@ impl Stored for VariationalAutoencoder {
     }
 
     fn settings(&self) -> Vec<(&'static str, Value)> {
-        let noise = NOISES.iter().find(|(_, noise)| *noise == self.noise());
         vec![
             ("prior", self.prior().name().into()),
-            ("noise", noise.map_or("", |(name, _)| name).into()),
+            ("noise", noise_name(self.noise()).into()),
             ("activation", self.activation().name().into()),
         ]
     }
@@ -127,7 +131,7 @@ fn layers(network: &str, file: &File<'_>) -> Result<Vec<Layer>> {
 }
 
 /// Returns the value of the name that stands at a key, if a name stands there.
-fn named<V: Copy, const N: usize>(
+pub(super) fn named<V: Copy, const N: usize>(
     file: &File<'_>,
     key: &str,
     values: [(&str, V); N],

@@ -45,6 +45,8 @@
 //!
 //! Sigmoid belief networks (`sbn`, `sbn3`) have `prior` (H), `weights` D × H and `biases` (D); with three layers `weights` D × I,
 //! `hidden_weights` I × H and `hidden_biases` (I). Truncated posteriors have their `n_states`.
+//! Binary sparse codes (`binary-sparse-coding`) also have `noise_variance`, one number or D, and `centre` (D), which is added to the
+//! observables.
 //!
 //! Names of dimensions are `column_names` (D), `level_names`, an object with the texts that the values 0, 1, ... of a column stand for, and
 //! `weights_column`; [`WithSchema`] reads them, and all may be left out.
@@ -105,7 +107,7 @@ pub use schema::WithSchema;
 pub use stored::Model;
 
 #[cfg(feature = "cli")]
-pub(crate) use autoencoder::NOISES;
+pub(crate) use autoencoder::{NOISES, noise_name};
 
 /// What [`crate::expert`] names.
 pub(crate) mod expert {

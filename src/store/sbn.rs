@@ -1,30 +1,40 @@
-//! Sigmoid belief networks in files.
+//! Sigmoid belief networks and binary sparse codes in files.
 
+use super::autoencoder::{NOISES, named, noise_name};
 use super::invalid;
-use super::stored::{File, NamedArray, Stored};
+use super::stored::{Array, File, NamedArray, Stored};
 use crate::error::Result;
-use crate::model::SigmoidBeliefNet;
 use crate::model::sbn::{LatentPosterior, Layer};
+use crate::model::{Noise, SigmoidBeliefNet};
 use serde_json::Value;
 
 const TWO_LAYERS: &str = "sbn";
 const THREE_LAYERS: &str = "sbn3";
+const BINARY_SPARSE_CODING: &str = "binary-sparse-coding";
 
 impl Stored for SigmoidBeliefNet {
     const KIND: &'static str = "a sigmoid belief network";
 
     fn names() -> Vec<&'static str> {
-        vec![TWO_LAYERS, THREE_LAYERS]
+        vec![TWO_LAYERS, THREE_LAYERS, BINARY_SPARSE_CODING]
     }
 
     fn name(&self) -> String {
-        if self.hidden().is_some() { THREE_LAYERS } else { TWO_LAYERS }.into()
+        match (self.noise(), self.hidden()) {
+            (Some(_), _) => BINARY_SPARSE_CODING,
+            (None, Some(_)) => THREE_LAYERS,
+            (None, None) => TWO_LAYERS,
+        }
+        .into()
     }
 
     fn settings(&self) -> Vec<(&'static str, Value)> {
         let mut settings = vec![("posterior", self.posterior().name().into())];
         if let LatentPosterior::Truncated { states } = self.posterior() {
             settings.push(("n_states", states.into()));
+        }
+        if let Some(noise) = self.noise() {
+            settings.push(("noise", noise_name(noise).into()));
         }
         settings
     }
@@ -37,6 +47,7 @@ impl Stored for SigmoidBeliefNet {
     }
 
     /// `prior` (H), `weights` (D, H), `biases` (D); of three layers `weights` (D, I), `hidden_weights` (I, H), `hidden_biases` (I).
+    /// Binary sparse codes also have `noise_variance`, one number or D, and `centre` (D), which is added to all.
     /// `ridge`, a number, where the M-step has one: a fit that goes on from the file has it then.
     fn arrays(&self) -> Vec<NamedArray> {
         let array = |name: &'static str, shape: Vec<usize>| {
@@ -51,6 +62,12 @@ impl Stored for SigmoidBeliefNet {
         if let Some(layer) = self.hidden() {
             arrays.push(array("hidden_weights", vec![layer.outputs(), layer.inputs()]));
             arrays.push(array("hidden_biases", vec![layer.outputs()]));
+        }
+        if let Some(noise) = self.noise() {
+            let n_variances =
+                if noise == Noise::Isotropic { vec![] } else { vec![layer.outputs()] };
+            arrays.push(array("noise_variance", n_variances));
+            arrays.push(array("centre", vec![layer.outputs()]));
         }
         if self.ridge() > 0.0 {
             arrays.push(NamedArray::new("ridge", vec![], vec![self.ridge()]));
@@ -77,6 +94,22 @@ impl Stored for SigmoidBeliefNet {
         let dim = biases.values.len();
         let biases = file.values("biases", &[dim])?;
         let layer = Layer::new(width, &file.values("weights", &[dim, width])?, &biases)?;
+        let states = file.count("n_states")?.unwrap_or(LatentPosterior::DEFAULT_STATES);
+        let truncated = LatentPosterior::Truncated { states };
+        if name == BINARY_SPARSE_CODING {
+            let Array { shape, .. } = file.array("noise_variance")?;
+            let by_shape = if shape.is_empty() { Noise::Isotropic } else { Noise::Diagonal };
+            let noise = named(file, "noise", NOISES)?.unwrap_or(by_shape);
+            let shape = if noise == Noise::Isotropic { vec![] } else { vec![dim] };
+            let variances = file.values("noise_variance", &shape)?;
+            let centre = match file.optional("centre")? {
+                None => vec![0.0; dim],
+                Some(_) => file.values("centre", &[dim])?,
+            };
+            let code = Self::binary_sparse_coding(prior, layer, noise, variances, centre)?;
+            named(file, "posterior", [("truncated", ())])?;
+            return code.with_posterior(truncated);
+        }
         let ridge = match file.optional("ridge")? {
             None => 0.0,
             Some(_) => file.values("ridge", &[])?[0],
@@ -88,10 +121,7 @@ impl Stored for SigmoidBeliefNet {
         let posterior = match file.text("posterior")?.as_deref() {
             None => LatentPosterior::default_for(net.n_latents()),
             Some("exact") => LatentPosterior::Exact,
-            Some("truncated") => {
-                let states = file.count("n_states")?.unwrap_or(LatentPosterior::DEFAULT_STATES);
-                LatentPosterior::Truncated { states }
-            }
+            Some("truncated") => truncated,
             Some(other) => {
                 return invalid(format!("the posterior is {other:?}, expected exact or truncated"));
             }

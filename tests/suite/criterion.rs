@@ -69,6 +69,7 @@ fn verdicts_are_those_of_the_paper() {
         ("ppca", Some(Statement::ScalarVariance)),
         ("factor-analysis", Some(Statement::DiagonalCovariance)),
         ("sbn", Some(Statement::SigmoidBeliefNet)),
+        ("binary-sparse-coding", Some(Statement::ScalarVariance)),
         ("sbn-3-layers", Some(Statement::SigmoidBeliefNet)),
         ("mfa", Some(Statement::Definition)),
         ("mppca", Some(Statement::Definition)),

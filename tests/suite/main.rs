@@ -4,6 +4,8 @@ mod common;
 
 mod autoencoder;
 mod autoencoder_cli;
+mod binary_sparse_coding;
+mod binary_sparse_coding_cli;
 mod checkpoints;
 mod cli;
 mod cli_stream;

@@ -104,19 +104,19 @@ pub struct FitArgs {
     #[arg(skip)]
     pub stream: StreamArgs,
     /// Learning algorithm: batch, stepwise or incremental for mixtures; px-em, em, stepwise or incremental for mfa,
-    /// mfa-tied and mppca; em, stepwise or incremental for sbn and sbn3; stepwise or batch for vae and sparse-coding; closed-form, em or px-em for ppca; px-em or em
+    /// mfa-tied and mppca; em, stepwise or incremental for sbn and sbn3; em or stepwise for binary-sparse-coding; stepwise or batch for vae and sparse-coding; closed-form, em or px-em for ppca; px-em or em
     /// for factor-analysis [default: the first of these, or stepwise with --batch-size]
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     pub algorithm: Option<String>,
     /// Rotation of the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// Posteriors of the E-step: exact, hard or truncated for mixtures, exact or truncated for sbn and sbn3 [default: exact, or
+    /// Posteriors of the E-step: exact, hard or truncated for mixtures, exact or truncated for sbn and sbn3, truncated for binary-sparse-coding [default: exact, or
     /// those of --init FILE]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["exact", "hard", "truncated"]))]
     pub posterior: Option<String>,
     /// Number of states (components of a mixture) that truncated posteriors keep for each point [default: 8 for mixtures, 32
-    /// for sbn and sbn3, or that of --init FILE]
+    /// for sbn, sbn3 and binary-sparse-coding, or that of --init FILE]
     #[arg(long, value_name = "S", help_heading = MODEL, value_parser = positive)]
     pub states: Option<u64>,
     /// Number of neighbours of its most probable component among which truncated posteriors look for the components of a point
@@ -247,7 +247,7 @@ pub struct NetworkArgs {
     /// Gaussians, conjugate, with a scale that follows from the data, so that no likelihood is without bound [default: none]
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Prior::ALL, Prior::name))]
     pub prior: Option<Prior>,
-    /// Noise of vae and sparse-coding: one variance, or one for each dimension [default: scalar]
+    /// Noise of vae, sparse-coding and binary-sparse-coding: one variance, or one for each dimension [default: scalar]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(NOISES.map(|it| it.0)).map(noise))]
     pub noise: Option<Noise>,
     /// Step size of Adam, by which networks learn [default: 0.001]

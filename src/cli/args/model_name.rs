@@ -24,6 +24,7 @@ const SYNONYMS: &[(&[&str], &str)] = &[
     (&["mixtureofppca"], "--model mppca"),
     (&["variationalautoencoder", "autoencoder"], "--model vae"),
     (&["sparsecode", "sparsecoder", "dictionarylearning"], "--model sparse-coding"),
+    (&["binarysparsecode", "bsc", "ebsc"], "--model binary-sparse-coding"),
     (&["beliefnet", "beliefnetwork", "sigmoidbeliefnet"], "--model sbn"),
 ];
 

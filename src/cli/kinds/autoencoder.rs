@@ -10,7 +10,7 @@ use crate::em::AutoencoderSpec;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::model::{LatentPrior, Noise, VariationalAutoencoder};
-use crate::store::{NOISES, Stored};
+use crate::store::{Stored, noise_name};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -164,10 +164,6 @@ impl Kind for VariationalAutoencoder {
         };
         Some(format!("Adam, and closed forms of prior and noise; {samples}"))
     }
-}
-
-fn noise_name(noise: Noise) -> &'static str {
-    NOISES.iter().find(|(_, it)| *it == noise).map_or("", |(name, _)| name)
 }
 
 impl Described for VariationalAutoencoder {

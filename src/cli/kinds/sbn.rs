@@ -1,21 +1,29 @@
-//! Sigmoid belief networks on the command line.
+//! Sigmoid belief networks and binary sparse coding on the command line.
 
 use super::{Described, Given, Kind, Latents, algorithm};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
-use crate::criterion::{CertifiedGap, FactorModel};
+use crate::criterion::{self, CertifiedGap, FactorModel};
 use crate::data::{DataSource, Schema};
 use crate::em::SbnSpec;
 use crate::em::StreamAlgorithm;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::expert::Sweeper;
-use crate::expert::{MAX_ENUMERATED, search_states};
+use crate::expert::MAX_ENUMERATED;
 use crate::model::SigmoidBeliefNet;
-use crate::model::{LatentPosterior, Layer};
+use crate::model::{LatentPosterior, Layer, Noise};
+use crate::store::{Stored, noise_name};
 use serde_json::Value;
 use std::fmt::Write as _;
+
+/// The model whose observables have Gaussian noise.
+const BINARY_SPARSE_CODING: &str = "binary-sparse-coding";
+
+/// Tells whether the model that was asked for, or given, has Gaussian noise.
+fn is_code(args: &FitArgs, given: Option<&SigmoidBeliefNet>) -> bool {
+    given.map_or(args.model.as_deref() == Some(BINARY_SPARSE_CODING), |it| it.noise().is_some())
+}
 
 /// The variational family that was asked for, or that of the given model.
 fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPosterior> {
@@ -32,7 +40,9 @@ fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPos
                 "--posterior {other} is for mixtures, expected exact or truncated"
             )));
         }
-        (None, given) => given.unwrap_or(LatentPosterior::Exact),
+        (None, Some(given)) => given,
+        (None, None) if is_code(args, None) => truncated(LatentPosterior::DEFAULT_STATES),
+        (None, None) => LatentPosterior::Exact,
     };
     match chosen {
         LatentPosterior::Exact if states.is_some() => {
@@ -47,12 +57,14 @@ impl Kind for SigmoidBeliefNet {
     type Spec = SbnSpec;
 
     const ARGUMENTS: &'static [&'static str] =
-        &["--latent", "--posterior", "--states", "--ridge", "--plot-features"];
+        &["--latent", "--posterior", "--states", "--ridge", "--noise", "--plot-features"];
 
     const ALGORITHMS: &'static [&'static str] = &["em", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
         let chosen = posterior(args, given.as_ref().map(|given| given.model.posterior()))?;
+        let is_code = is_code(args, given.as_ref().map(|given| given.model));
+        let name = if is_code { BINARY_SPARSE_CODING } else { "sbn" };
         let three = given
             .as_ref()
             .map_or(args.model.as_deref() == Some("sbn3"), |given| given.model.hidden().is_some());
@@ -78,7 +90,9 @@ impl Kind for SigmoidBeliefNet {
         };
         match (latents.len(), three) {
             (1, false) | (2, true) => {}
-            (_, false) => return refuse("sbn: give the number of latents with --latent H".into()),
+            (_, false) => {
+                return refuse(format!("{name}: give the number of latents with --latent H"));
+            }
             (_, true) => {
                 return refuse(
                     "sbn3: give the numbers of latents with --latent H,I, the top layer first"
@@ -87,7 +101,27 @@ impl Kind for SigmoidBeliefNet {
             }
         }
         let total: u64 = latents.iter().sum();
+        match &given {
+            Some(given)
+                if args.network.noise.is_some_and(|asked| Some(asked) != given.model.noise()) =>
+            {
+                return given.disagrees("--noise", "noise of its own");
+            }
+            _ if args.network.noise.is_some() && !is_code => {
+                return refuse(
+                    "--noise is for numbers; zeros and ones have none. Use binary-sparse-coding"
+                        .into(),
+                );
+            }
+            _ if args.ridge.is_some() && is_code => {
+                return refuse("--ridge is for weights of logits; binary-sparse-coding has an exact M-step without".into());
+            }
+            _ => {}
+        }
         match chosen {
+            LatentPosterior::Exact if is_code => refuse(format!(
+                "--posterior exact: posteriors of {name} are truncated; with --states of all 2^H states they are exact"
+            )),
             LatentPosterior::Truncated { .. }
                 if algorithm(args) == Some(StreamAlgorithm::Incremental) =>
             {
@@ -106,13 +140,17 @@ impl Kind for SigmoidBeliefNet {
         }
     }
 
-    fn spec(_: &str, args: &FitArgs, given: Option<Self>, _: usize) -> Result<SbnSpec> {
+    fn spec(name: &str, args: &FitArgs, given: Option<Self>, _: usize) -> Result<SbnSpec> {
         let posterior = posterior(args, given.as_ref().map(Self::posterior))?;
         let spec = match given {
             Some(model) => SbnSpec::from_model(model),
             None => {
                 let sizes = args.latent.iter().map(|&n| size(n)).collect::<Result<Vec<_>>>()?;
-                let spec = SbnSpec::new(sizes[0]);
+                let spec = match name == BINARY_SPARSE_CODING {
+                    true => SbnSpec::binary_sparse_coding(sizes[0])
+                        .with_noise(args.network.noise.unwrap_or(Noise::Isotropic)),
+                    false => SbnSpec::new(sizes[0]),
+                };
                 if let [_, hidden] = sizes[..] { spec.with_hidden(hidden) } else { spec }
             }
         };
@@ -127,20 +165,30 @@ impl Kind for SigmoidBeliefNet {
             LatentPosterior::Truncated { states } => format!(" of {states} states"),
             _ => String::new(),
         };
-        format!("{latents}{hidden} latents, {posterior} posteriors{states}, ridge {}", spec.ridge)
+        let last = match spec.noise {
+            Some(noise) => format!("{} noise", noise_name(noise)),
+            None => format!("ridge {}", spec.ridge),
+        };
+        format!("{latents}{hidden} latents, {posterior} posteriors{states}, {last}")
     }
 }
 
 impl Described for SigmoidBeliefNet {
     fn title(&self) -> String {
         match self.hidden() {
-            None => format!("sbn, {} latents", self.prior().len()),
+            None => format!("{}, {} latents", Stored::name(self), self.prior().len()),
             Some(hidden) => format!("sbn3, {} + {} latents", self.prior().len(), hidden.outputs()),
         }
     }
 
     fn details(&self) -> Vec<(&'static str, Value)> {
-        vec![("prior", self.prior().into())]
+        let mut details = vec![("prior", self.prior().into())];
+        match (self.noise(), self.noise_variances()) {
+            (Some(Noise::Isotropic), Some(all)) => details.push(("noise_variance", all[0].into())),
+            (_, Some(all)) => details.push(("noise_variance", all.into())),
+            _ => {}
+        }
+        details
     }
 
     /// The top latents that are on most often first, each with the size of its weights and the first of them.
@@ -152,7 +200,13 @@ impl Described for SigmoidBeliefNet {
         let column = |h: usize| weights.iter().skip(h).step_by(layer.inputs());
         let mut order: Vec<usize> = (0..self.prior().len()).collect();
         order.sort_by(|&a, &b| self.prior()[b].total_cmp(&self.prior()[a]));
-        let mut text = "   latent     prior  size of weights  weights\n".to_owned();
+        let mut text = String::new();
+        if let Some(variances) = self.parameter("noise_variance") {
+            let shown = variances.iter().take(VALUES).map(|it| output::significant(*it, 6));
+            let more = if variances.len() > VALUES { " ..." } else { "" };
+            let _ = writeln!(text, "noise variance: {}{more}", shown.collect::<Vec<_>>().join(" "));
+        }
+        text += "   latent     prior  size of weights  weights\n";
         for &h in order.iter().take(ROWS) {
             let norm = column(h).map(|w| w * w).sum::<f64>().sqrt();
             let _ = write!(text, "{h:>9}  {:>8.6}  {norm:>15.6} ", self.prior()[h]);
@@ -185,19 +239,7 @@ impl Described for SigmoidBeliefNet {
     }
 
     fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
-        let stats = match self.posterior() {
-            LatentPosterior::Truncated { .. } => {
-                search_states(self, points, executor, 0)?.moments(self).clone()
-            }
-            _ => self.latent_stats(&Sweeper::new(points, executor).sweep(self)?),
-        };
-        let (prior, layers) = self.certified_gap(&self.gradient_of(&stats));
-        Ok(CertifiedGap {
-            lower_bound: self.bound_of(&stats),
-            entropy_sum: self.entropies_of(&stats).total(),
-            prior,
-            observable: layers.iter().sum(),
-        })
+        criterion::certify_sigmoid_belief_net(self, points, executor)
     }
 
     fn latents(&self) -> Option<&dyn Latents> {

@@ -14,7 +14,7 @@
 mod adam;
 mod ascent;
 mod learner;
-mod start;
+pub(in crate::em) mod start;
 #[cfg(test)]
 mod tests;
 

@@ -112,7 +112,10 @@ fn glorot(inputs: usize, outputs: usize, rng: &mut Rng) -> Vec<f64> {
 }
 
 /// Returns weighted means and variances of the columns, of points spread over the source.
-fn units<T: Scalar>(source: &dyn DataSource<T>, skips: bool) -> Result<(Vec<f64>, Vec<f64>)> {
+pub(in crate::em) fn units<T: Scalar>(
+    source: &dyn DataSource<T>,
+    skips: bool,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let (n, dim) = (source.len(), source.dim());
     let mut buffer = BlockBuf::default();
     let (mut weight, mut mean, mut squares) = (0.0, vec![0.0; dim], vec![0.0; dim]);

@@ -1,8 +1,9 @@
 //! Learns networks with truncated posteriors: each point keeps a set of states between visits, and a visit goes on where the
 //! last one ended. So the bound of the visited points never falls in their E-step.
 //!
-//! M-steps are few Newton steps over the states that occur. These are not exact; the gap of each record is what the identity
-//! `α · ∂F/∂Ψ + β · ∂F/∂θ` says it must be (theory 1.2).
+//! M-steps of zeros and ones are few Newton steps over the states that occur. These are not exact; the gap of each record is what the
+//! identity `α · ∂F/∂Ψ + β · ∂F/∂θ` says it must be (theory 1.2). M-steps of Gaussian observables are exact, and the gap is zero unless
+//! the prior is held.
 //!
 //! By minibatches, the settings are those of other streams ([`StreamConfig`]), with these differences:
 //!
@@ -39,7 +40,7 @@ use crate::family::Domain;
 use crate::inference;
 use crate::model::sbn::{
     LatentPosterior, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates,
-    TruncatedSums, is_binary,
+    TruncatedSums,
 };
 use crate::model::{EntropySum, GenerativeModel};
 use crate::monitor::Event;
@@ -109,8 +110,7 @@ impl Maximizer for TruncatedMaximizer {
     ) -> Result<Vec<Event>> {
         let held = self.standing() == Standing::Held;
         let moments = statistics.moments(&self.model);
-        self.model.maximize(moments, NEWTON_STEPS, held, workers);
-        Ok(Vec::new())
+        Ok(self.model.maximize(moments, NEWTON_STEPS, held, workers))
     }
 
     fn evaluate(
@@ -169,7 +169,7 @@ struct Lane<T> {
     /// Points of positive weight.
     n_weighted: usize,
     sets: Option<TruncatedStates>,
-    workspace: SearchWorkspace<T>,
+    workspace: SearchWorkspace,
     buffer: BlockBuf<T>,
 }
 
@@ -214,7 +214,7 @@ impl<T: Scalar> TruncatedLearner<T> {
     ) -> Result<Self> {
         let source = fitting.points();
         data::check_source(source, model.dim())?;
-        let refuse = |message: &str| Err(Error::Config(format!("sbn: {message}")));
+        let refuse = |message: &str| Err(Error::Config(message.to_owned()));
         let LatentPosterior::Truncated { states } = model.posterior() else {
             return refuse("the posteriors are not truncated; another learner is for these");
         };
@@ -272,7 +272,7 @@ impl<T: Scalar> TruncatedLearner<T> {
         let per_lane = n.div_ceil(1 << n_lanes.ilog2()).max(1);
         let n_lanes = n.div_ceil(per_lane);
         if self.lanes.len() < n_lanes {
-            let searcher = model.searcher::<T>(executor.simd(), states * CANDIDATES_PER_STATE);
+            let searcher = model.searcher(executor.simd(), states * CANDIDATES_PER_STATE);
             self.lanes.resize_with(n_lanes, || Lane {
                 points: 0..0,
                 n_weighted: 0,
@@ -338,7 +338,8 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         let window = batch.window();
         if let Some(window) = window {
             let mut buffer = BlockBuf::default();
-            if !is_binary(data::read(batch, false, 0, batch.len() as usize, &mut buffer)?) {
+            let model = &self.maximizer.model;
+            if !model.accepts(data::read(batch, false, 0, batch.len() as usize, &mut buffer)?) {
                 return Err(not_finite());
             }
             self.sets.turn_to(window)?;
@@ -346,7 +347,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         let is_fresh = window.map_or(steps == 0, |window| window.place().epoch == 0);
         let n_lanes = self.prepare_lanes(batch, is_fresh, executor)?;
         let (model, seed) = (&self.maximizer.model, self.seed);
-        let searcher = model.searcher::<T>(executor.simd(), states * CANDIDATES_PER_STATE);
+        let searcher = model.searcher(executor.simd(), states * CANDIDATES_PER_STATE);
         let sweeps = match (window.is_some(), is_fresh, self.is_random) {
             // An M-step from random sets would unlearn what the network knows.
             (_, true, false) => SEARCH_SWEEPS,
@@ -392,7 +393,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
             }
             Ok(())
         };
-        let (latents, targets) = (model.n_latents(), targets(model));
+        let (latents, targets) = (model.n_latents(), model.n_sums());
         let read = |lane: &mut Lane<T>, message: &[u8]| {
             lane.take(message, latents, targets, states).is_some()
         };
@@ -417,7 +418,7 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
 
     fn takes(&self, statistics: &TruncatedStatistics, _: &Executor) -> bool {
         let model = &self.maximizer.model;
-        statistics.has_shape(model.n_latents(), targets(model))
+        statistics.has_shape(model.n_latents(), model.n_sums())
     }
 
     fn domains(&self) -> Vec<Domain> {
@@ -458,11 +459,6 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
     }
 }
 
-/// Length of `⟨x (z, 1)'⟩`.
-fn targets(model: &SigmoidBeliefNet) -> usize {
-    model.dim() * (model.observables().inputs() + 1)
-}
-
 fn words_of_a_set(model: &SigmoidBeliefNet) -> Result<usize> {
     let LatentPosterior::Truncated { states } = model.posterior() else { return Err(damaged()) };
     let states = TruncatedStates::largest(model.n_latents(), states);
@@ -495,7 +491,7 @@ fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::Config(format!(
-        "sbn: sets of {states} states for {points} points do not fit into memory: take fewer, or minibatches, which keep them \
+        "sets of {states} states for {points} points do not fit into memory: take fewer, or minibatches, which keep them \
          on the disk"
     )))
 }

@@ -202,6 +202,7 @@ impl SigmoidBeliefNet {
             }
         };
         LatentStats {
+            squares: Vec::new(),
             posterior_entropy: stats.posterior_entropy() * scale,
             marginals: top.marginals(simd),
             layers,

@@ -35,7 +35,7 @@ pub struct Packed<T> {
 #[derive(Debug)]
 enum Encoder<T> {
     States(PackedStates<T>),
-    Search(Searcher<T>, usize),
+    Search(Searcher, usize),
 }
 
 impl SigmoidBeliefNet {
@@ -132,14 +132,14 @@ impl SigmoidBeliefNet {
 /// Searches for the posteriors of a block from random sets, and hands those of the last sweep to `visit`: index of the
 /// point, lower bound of its log-density, probabilities, packed states.
 fn search<T: Scalar>(
-    searcher: &Searcher<T>,
+    searcher: &Searcher,
     states: usize,
     block: Block<'_, T>,
     mut visit: impl FnMut(usize, f64, &[f64], &[u64]),
 ) {
     let mut rng = rng::stream(SEARCH_SEED, block.first);
     let mut sets: TruncatedStates = searcher.start(block.len(), states, &mut rng);
-    let mut workspace: SearchWorkspace<T> = searcher.workspace();
+    let mut workspace: SearchWorkspace = searcher.workspace();
     for sweep in 1..=SEARCH_SWEEPS {
         searcher.sweep(block, &mut sets, 0, &mut rng, &mut workspace, |i, bound, q, sets| {
             if sweep == SEARCH_SWEEPS {
@@ -190,7 +190,7 @@ impl<T: Scalar> Density<T> for SigmoidBeliefNet {
     }
 
     /// Computes log-densities; with truncated posteriors lower bounds of them
-    /// ([`scores_are_bounds`](SigmoidBeliefNet::scores_are_bounds)). A point with a value that is neither 0 nor 1 has none.
+    /// ([`scores_are_bounds`](SigmoidBeliefNet::scores_are_bounds)). A point with a value that the observables cannot take has none.
     fn score(
         &self,
         packed: &Packed<T>,
@@ -210,7 +210,7 @@ impl<T: Scalar> Density<T> for SigmoidBeliefNet {
                 posterior_entropy: 0.0,
             });
         };
-        if !super::is_binary(block) {
+        if !self.accepts(block) {
             return visit(block.first, &vec![f64::NAN; block.len()]);
         }
         match &packed.posterior {
@@ -236,7 +236,7 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
     /// Computes the posterior probabilities `q_n(z_h = 1)` of all latents, top layer first.
     fn transform(&self, packed: &Packed<T>, block: Block<'_, T>, latents: &mut [f64]) {
         let (n, visible) = (self.n_latents(), self.observables().inputs());
-        if !super::is_binary(block) {
+        if !self.accepts(block) {
             return latents.fill(f64::NAN);
         }
         latents.fill(0.0);
@@ -277,23 +277,22 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
         latents.iter_mut().for_each(|p| *p = p.min(1.0));
     }
 
-    /// Computes `E_q P(x_d = 1 | z)`: probabilities of the observables, over the posterior of the latents.
+    /// Computes `E_q E[x_d | z]`, over the posterior of the latents: probabilities of zeros and ones, means of other observables.
     fn reconstruct(&self, packed: &Packed<T>, block: Block<'_, T>, points: &mut [f64]) {
         let dim = self.dim();
-        if !super::is_binary(block) {
+        if !self.accepts(block) {
             return points.fill(f64::NAN);
         }
         points.fill(0.0);
         match &packed.posterior {
             Encoder::Search(searcher, states) => {
                 let n_words = words(self.n_latents());
-                let mut probabilities = vec![0.0; dim];
+                let mut means = vec![0.0; dim];
                 search(searcher, *states, block, |i, _, q, set| {
                     let row = &mut points[i * dim..][..dim];
                     for (state, &q) in set.chunks(n_words).zip(q).filter(|(_, q)| **q > 0.0) {
-                        searcher.observable_logits(state, &mut probabilities);
-                        logistic::sigmoid_in_place(packed.simd, &mut probabilities);
-                        row.iter_mut().zip(&probabilities).for_each(|(sum, p)| *sum += q * p);
+                        searcher.observable_means(state, &mut means);
+                        row.iter_mut().zip(&means).for_each(|(sum, p)| *sum += q * p);
                     }
                 });
             }
@@ -321,7 +320,9 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
                 });
             }
         }
-        points.iter_mut().for_each(|p| *p = p.min(1.0));
+        if self.gaussian.is_none() {
+            points.iter_mut().for_each(|p| *p = p.min(1.0));
+        }
     }
 }
 
@@ -335,6 +336,10 @@ impl Sample for SigmoidBeliefNet {
                 let mut state: Vec<f64> = self.prior().iter().map(|&p| draw(rng, p)).collect();
                 if let Some(hidden) = self.hidden() {
                     state = hidden.probabilities(&state).map(|p| draw(rng, p)).collect();
+                }
+                if let Some(gaussian) = &self.gaussian {
+                    gaussian.draw(self.observables(), &state, rng, point);
+                    continue;
                 }
                 for (x, p) in point.iter_mut().zip(self.observables().probabilities(&state)) {
                     *x = draw(rng, p);

@@ -1,4 +1,4 @@
-//! Sigmoid belief networks of two and three layers (Definition 2, Prop. 1; Eqns 8-9 and 18-21).
+//! Sigmoid belief networks of two and three layers (Definition 2, Prop. 1; Eqns 8-9 and 18-21), and binary sparse coding.
 //!
 //! `p(z) = Π_h π_h^z_h (1 - π_h)^(1 - z_h)`, then `p(x_d = 1 | z) = σ(w_d · z + μ_d)`; with three layers `y` stands between
 //! the two, drawn from `z` as `x` is from `y`.
@@ -17,28 +17,34 @@
 //! | `mod.rs` | parameters, M-step, bound, entropies |
 //! | `regression.rs` | Newton's method for one output |
 //! | `exact.rs` | E-step over all states: exact posteriors |
+//! | `gaussian.rs` | observables with Gaussian noise: binary sparse coding |
 //! | `fitted.rs` | scores, latents, reconstructions and samples |
 //! | `truncated.rs` | E-step over a few states a point, improved by evolutionary search |
 
 mod exact;
 mod fitted;
+mod gaussian;
 mod regression;
 mod table;
 mod truncated;
 
 pub use exact::MAX_ENUMERATED;
 
+use super::gaussian_observable::{diagonal_entropy, noise_gap};
 use super::{EntropySum, GenerativeModel};
+use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::family::support::{Domain, Support};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::{logistic, states};
 use crate::monitor::Event;
+use crate::scalar::Scalar;
 use crate::stats::SuffStats;
 use crate::work::{Alone, Piece, Workers};
 pub(crate) use exact::is_binary;
 pub use fitted::{Packed, SEARCH_SWEEPS};
+use gaussian::GaussianObservables;
 use regression::{Design, Measure, NewtonRule, Regression};
 pub use truncated::TruncatedStates;
 pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
@@ -151,13 +157,18 @@ impl Layer {
         self.rows.chunks(self.inputs + 1)
     }
 
-    /// Returns the probability of each output given states of the inputs.
-    fn probabilities<'a>(&'a self, inputs: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+    /// Returns `w · z + w_0` of each output given states of the inputs.
+    fn outputs_of<'a>(&'a self, inputs: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
         self.rows().map(move |row| {
             let (bias, weights) = row.split_last().expect("rows end in a bias");
             let sum: f64 = weights.iter().zip(inputs).map(|(w, z)| w * z).sum();
-            logistic::sigmoid(sum + bias)
+            sum + bias
         })
+    }
+
+    /// Returns the probability of each output given states of the inputs.
+    fn probabilities<'a>(&'a self, inputs: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+        self.outputs_of(inputs).map(logistic::sigmoid)
     }
 
     /// Computes `Σ_outputs softplus(a(s))` for all `2^inputs` states `s`.
@@ -173,7 +184,7 @@ impl Layer {
     }
 }
 
-/// A sigmoid belief network.
+/// A sigmoid belief network, or [binary sparse coding](Self::binary_sparse_coding): a network whose observables have Gaussian noise.
 ///
 /// ```
 /// use entropysum::expert::model::GenerativeModel;
@@ -193,6 +204,8 @@ pub struct SigmoidBeliefNet {
     layers: Vec<Layer>,
     posterior: LatentPosterior,
     ridge: f64,
+    /// Noise of observables that are no zeros and ones.
+    gaussian: Option<GaussianObservables>,
 }
 
 /// Derivatives of the lower bound, per point, with respect to standard parameters.
@@ -213,6 +226,8 @@ pub struct LatentStats {
     pub(crate) marginals: Vec<f64>,
     /// For each layer its inputs' states, and `⟨output · (inputs, 1)⟩`, one row an output.
     pub(crate) layers: Vec<LayerStats>,
+    /// `⟨x_d²⟩` about the centre, of Gaussian observables.
+    pub(crate) squares: Vec<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -246,7 +261,7 @@ impl SigmoidBeliefNet {
             width = layer.outputs();
         }
         let prior = prior.into_iter().map(|p| p.clamp(PRIOR_FLOOR, 1.0 - PRIOR_FLOOR)).collect();
-        Ok(Self { prior, layers, posterior: LatentPosterior::Exact, ridge: 0.0 })
+        Ok(Self { prior, layers, posterior: LatentPosterior::Exact, ridge: 0.0, gaussian: None })
     }
 
     /// Returns the same network with another variational family.
@@ -255,6 +270,11 @@ impl SigmoidBeliefNet {
     /// If all states are to be enumerated and there are more than 2^[`MAX_ENUMERATED`], or if a set has no states or too many.
     pub fn with_posterior(mut self, posterior: LatentPosterior) -> Result<Self> {
         check_posterior(posterior, self.n_latents())?;
+        if self.gaussian.is_some() && posterior == LatentPosterior::Exact {
+            return Err(Error::Config(
+                "binary sparse coding: posteriors are truncated; with as many states as there are they are exact".into(),
+            ));
+        }
         self.posterior = posterior;
         Ok(self)
     }
@@ -267,6 +287,14 @@ impl SigmoidBeliefNet {
         assert!(ridge >= 0.0 && ridge.is_finite(), "a ridge is a finite number ≥ 0");
         self.ridge = ridge;
         self
+    }
+
+    /// Tells whether all values of a block are ones that the observables can take.
+    pub(crate) fn accepts<T: Scalar>(&self, block: Block<'_, T>) -> bool {
+        match self.gaussian {
+            None => is_binary(block),
+            Some(_) => block.points.row_iter().all(|row| row.iter().all(|it| it.is_finite())),
+        }
     }
 
     /// Returns the ridge λ.
@@ -300,7 +328,7 @@ impl SigmoidBeliefNet {
     }
 
     /// Returns a named array of parameters: `prior` (H), `weights` D × H, `biases` (D), and of three layers `hidden_weights` I × H and
-    /// `hidden_biases` (I), with `weights` D × I.
+    /// `hidden_biases` (I), with `weights` D × I; of binary sparse coding `noise_variance` (1 or D) and `centre` (D).
     pub fn parameter(&self, name: &str) -> Option<Vec<f64>> {
         Some(match name {
             "prior" => self.prior.clone(),
@@ -308,11 +336,16 @@ impl SigmoidBeliefNet {
             "biases" => self.observables().biases(),
             "hidden_weights" => self.hidden()?.weights(),
             "hidden_biases" => self.hidden()?.biases(),
+            "noise_variance" => {
+                let gaussian = self.gaussian.as_ref()?;
+                gaussian.variances[..gaussian.n_variances()].to_vec()
+            }
+            "centre" => self.gaussian.as_ref()?.centre.clone(),
             _ => return None,
         })
     }
 
-    /// Makes a network from named arrays, the inverse of [`parameter`](Self::parameter).
+    /// Makes a network of zeros and ones from named arrays, the inverse of [`parameter`](Self::parameter).
     ///
     /// # Errors
     /// As [`new`](Self::new); also if an array is missing or of the wrong length.
@@ -337,10 +370,13 @@ impl SigmoidBeliefNet {
         max_steps: usize,
         hold_prior: bool,
         workers: &dyn Workers,
-    ) {
+    ) -> Vec<Event> {
         let prior = if hold_prior { &mut [][..] } else { &mut self.prior[..] };
         for (prior, marginal) in prior.iter_mut().zip(&stats.marginals) {
             *prior = marginal.clamp(PRIOR_FLOOR, 1.0 - PRIOR_FLOOR);
+        }
+        if let Some(gaussian) = &mut self.gaussian {
+            return gaussian.maximize(&mut self.layers[0], stats, workers);
         }
         let rule = NewtonRule { tolerance: M_STEP_TOLERANCE, max_steps, ridge: self.ridge };
         let mut pieces: Vec<Piece<'_>> = Vec::new();
@@ -351,6 +387,7 @@ impl SigmoidBeliefNet {
             }
         }
         workers.work(pieces);
+        Vec::new()
     }
 
     /// Computes the contributions of the outputs to bound and entropy sum, in the order of the outputs.
@@ -373,18 +410,27 @@ impl SigmoidBeliefNet {
         stats: &LatentStats,
         workers: &dyn Workers,
     ) -> (f64, EntropySum) {
-        let measures = self.measures(stats, workers);
         let mut bound = stats.posterior_entropy;
         for (&q, &p) in stats.marginals.iter().zip(&self.prior) {
             bound += q * p.ln() + (1.0 - q) * (-p).ln_1p();
         }
+        let of_prior = || self.prior.iter().map(|&p| -p * p.ln() - (1.0 - p) * (-p).ln_1p());
+        if let Some(gaussian) = &self.gaussian {
+            let observable = diagonal_entropy(&gaussian.variances);
+            let residuals = gaussian.residuals(&self.layers[0], stats);
+            // The likelihood is minus the entropy, but for the half of the gap.
+            bound += noise_gap(&residuals, &gaussian.variances) - observable;
+            let (posterior, prior) = (stats.posterior_entropy, of_prior().sum());
+            return (bound, EntropySum { posterior, prior, observable, ..EntropySum::default() });
+        }
+        let measures = self.measures(stats, workers);
         bound += measures.iter().map(|it| it.likelihood).sum::<f64>();
         let n_hidden = self.hidden().map_or(0, |it| it.outputs().div_ceil(OUTPUTS_PER_PIECE));
         // Not `sum`, which of nothing is -0.
         let entropy = |of: &[Measure<'_>]| of.iter().fold(0.0, |sum, it| sum + it.entropy);
         let sum = EntropySum {
             posterior: stats.posterior_entropy,
-            prior: self.prior.iter().map(|&p| -p * p.ln() - (1.0 - p) * (-p).ln_1p()).sum(),
+            prior: of_prior().sum(),
             hidden: entropy(&measures[..n_hidden]),
             observable: entropy(&measures[n_hidden..]),
             base_measure: 0.0,
@@ -406,14 +452,19 @@ impl SigmoidBeliefNet {
     pub fn gradient_of(&self, stats: &LatentStats) -> Gradient {
         let simd = Simd::detect();
         let prior = stats.marginals.iter().zip(&self.prior);
-        let layers = self.layers.iter().zip(&stats.layers).map(|(layer, stats)| {
+        let layers = self.layers.iter().zip(&stats.layers).map(|(layer, own)| {
+            let inputs = layer.inputs;
+            if let Some(gaussian) = &self.gaussian {
+                return Layer { inputs, rows: gaussian.gradient(layer, stats) };
+            }
+            let stats = own;
             let mut scratch = stats.design.scratch();
             let targets = stats.targets.chunks(layer.inputs + 1);
             let rows = layer
                 .rows()
                 .zip(targets)
                 .flat_map(|(row, target)| stats.design.gradient(simd, target, row, &mut scratch));
-            Layer { inputs: layer.inputs, rows: rows.collect() }
+            Layer { inputs, rows: rows.collect() }
         });
         Gradient {
             prior: prior.map(|(q, p)| (q - p) / (p * (1.0 - p))).collect(),
@@ -422,7 +473,8 @@ impl SigmoidBeliefNet {
     }
 
     /// Returns the gap by theory 1.2: `α · ∂F/∂Ψ` of the prior, `α_h = π_h (1 - π_h) logit π_h`, and `β · ∂F/∂θ` of each layer from the top down,
-    /// `β` the weights and biases themselves. Their sum is lower bound minus entropy sum, at any parameters.
+    /// `β` the weights and biases themselves. Their sum is lower bound minus entropy sum, at any parameters of a network of zeros and
+    /// ones; Gaussian noise has its own half.
     pub fn certified_gap(&self, gradient: &Gradient) -> (f64, Vec<f64>) {
         let alpha = |p: f64| p * (1.0 - p) * (p.ln() - (-p).ln_1p());
         let prior = self.prior.iter().zip(&gradient.prior).map(|(&p, g)| alpha(p) * g).sum();
@@ -481,11 +533,14 @@ impl GenerativeModel for SigmoidBeliefNet {
     }
 
     fn domains(&self) -> Vec<Domain> {
-        vec![Domain::new(0..self.dim(), Support::Binary)]
+        let support = if self.gaussian.is_some() { Support::Real } else { Support::Binary };
+        vec![Domain::new(0..self.dim(), support)]
     }
 
     fn n_parameters(&self) -> usize {
-        self.prior.len() + self.layers.iter().map(|layer| layer.rows.len()).sum::<usize>()
+        let noise = self.gaussian.as_ref().map_or(0, GaussianObservables::n_variances);
+        let layers = self.layers.iter().map(|layer| layer.rows.len());
+        self.prior.len() + layers.sum::<usize>() + noise
     }
 
     fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {
@@ -500,8 +555,7 @@ impl GenerativeModel for SigmoidBeliefNet {
         workers: &dyn Workers,
     ) -> Vec<Event> {
         let stats = self.latent_stats(stats);
-        self.maximize(&stats, usize::MAX, false, workers);
-        Vec::new()
+        self.maximize(&stats, usize::MAX, false, workers)
     }
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {

@@ -122,11 +122,12 @@ impl Design {
         }
     }
 
-    /// Computes `Σ_s v_s z̃_s z̃_s'`, upper triangle; `v` may be lost.
+    /// Computes `Σ_s v_s z̃_s z̃_s'`, upper triangle, without listed states of values below `least`; `v` may be lost.
     fn second_moments(
         &self,
         simd: Simd,
         values: &mut [f64],
+        least: f64,
         scratch: &mut [f64],
         moments: &mut [f64],
     ) {
@@ -136,7 +137,7 @@ impl Design {
                 let n = self.latents + 1;
                 moments.fill(0.0);
                 for (&value, range) in values.iter().zip(starts.windows(2)) {
-                    if value < NEGLIGIBLE_CURVATURE {
+                    if value < least {
                         continue;
                     }
                     let active = &active[range[0]..range[1]];
@@ -158,6 +159,21 @@ impl Design {
         let mut moments = vec![0.0; self.latents + 1];
         self.first_moments(simd, &mut self.mass.clone(), &mut moments);
         moments.truncate(self.latents);
+        moments
+    }
+
+    /// Returns `Σ_s m_s z̃_s z̃_s'`, a symmetric matrix of H + 1 rows.
+    pub(crate) fn second_moments_of_mass(&self) -> Vec<f64> {
+        let n = self.latents + 1;
+        let mut moments = vec![0.0; n * n];
+        let mut scratch = vec![0.0; self.mass.len()];
+        let mut mass = self.mass.clone();
+        self.second_moments(Simd::detect(), &mut mass, 0.0, &mut scratch, &mut moments);
+        for h in 0..n {
+            for k in 0..h {
+                moments[h * n + k] = moments[k * n + h];
+            }
+        }
         moments
     }
 
@@ -206,7 +222,7 @@ impl Design {
     /// Computes `-∂²Q`, upper triangle, where `Q` was last evaluated.
     fn curvature(&self, simd: Simd, ridge: f64, scratch: &mut Scratch, moments: &mut [f64]) {
         let Scratch { curvature, table, .. } = scratch;
-        self.second_moments(simd, curvature, table, moments);
+        self.second_moments(simd, curvature, NEGLIGIBLE_CURVATURE, table, moments);
         for h in 0..self.latents {
             moments[h * (self.latents + 2)] += ridge;
         }

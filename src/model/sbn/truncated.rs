@@ -11,7 +11,11 @@
 //!
 //! What a state contributes by itself, prior and log-partition, is computed once for all points of a lane that try it.
 //! What a point adds to it is `x · (W z + μ)`, a few additions once `W'x` is known.
+//!
+//! Gaussian observables are no other case: their natural parameters `(W z + μ) / σ²` are linear in the states too, with log-partition
+//! `½ σ² η²`. All is `f64`, whatever the points are: products with small noise variances would lose digits in `f32`.
 
+mod proposals;
 mod states;
 mod sums;
 
@@ -19,13 +23,13 @@ pub use states::TruncatedStates;
 pub(crate) use sums::TruncatedSums;
 use sums::design;
 
-use super::table::{StateTable, flip, for_each_on, is_on, words};
+use super::gaussian::GaussianObservables;
+use super::table::{StateTable, for_each_on, words};
 use super::{LatentStats, LayerStats, SigmoidBeliefNet};
 use crate::block::Block;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::logistic;
 use crate::model::GenerativeModel;
-use crate::rng;
 use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -37,15 +41,12 @@ const TILE: usize = 256;
 /// States whose own part is remembered at most, in each lane.
 const MAX_REMEMBERED: usize = 1 << 17;
 
-/// Points drawn, of which the nearest lends its best state.
-const NEIGHBOURS: u64 = 4;
-
 /// Posterior probabilities below this are zero: the rounding of a sum to which 1 belongs.
 const NEGLIGIBLE: f64 = 1e-16;
 
 /// Parameters of a network in the layout of the search.
 #[derive(Debug)]
-pub(crate) struct Searcher<T> {
+pub(crate) struct Searcher {
     simd: Simd,
     latents: usize,
     /// The first latent that the observables see.
@@ -57,9 +58,11 @@ pub(crate) struct Searcher<T> {
     log_odds: Vec<f64>,
     rates: Vec<f64>,
     hidden: Option<Columns>,
+    /// Natural parameters of the observables.
     observables: Columns,
+    gaussian: Option<GaussianObservables>,
     /// `D × (J + 1)`, column-major; biases last.
-    weights: Vec<T>,
+    weights: Vec<f64>,
     /// Change of the joint, besides `W'x`, if one visible latent alone is turned on.
     alone: Vec<f64>,
 }
@@ -72,18 +75,23 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(layer: &super::Layer) -> Self {
-        let column = |j: usize| layer.rows().map(|row| row[j]).collect();
+    /// Lists the inputs' weights, those of output d over the d-th of these variances, if there are any.
+    fn new(layer: &super::Layer, variances: Option<&[f64]>) -> Self {
+        let over = |d: usize, value: f64| value / variances.map_or(1.0, |variances| variances[d]);
+        let column = |j: usize| layer.rows().enumerate().map(|(d, row)| over(d, row[j])).collect();
         Self { inputs: (0..layer.inputs()).map(column).collect(), bias: column(layer.inputs()) }
     }
 }
 
 /// Scratch memory of one lane, and its sums since it was last emptied.
 #[derive(Debug)]
-pub(crate) struct SearchWorkspace<T> {
-    inputs: Vec<T>,
-    moments: Vec<T>,
-    sums: Vec<T>,
+pub(crate) struct SearchWorkspace {
+    /// The points of a tile, B × D; those of Gaussian observables about the centre.
+    points: Vec<f64>,
+    inputs: Vec<f64>,
+    moments: Vec<f64>,
+    sums: Vec<f64>,
+    /// Zeros and ones of the points, packed.
     bits: Vec<u64>,
     logits: Vec<f64>,
     hidden_logits: Vec<f64>,
@@ -106,7 +114,9 @@ impl SigmoidBeliefNet {
         let h = self.prior().len();
         let total: f64 = sums.mass.iter().sum();
         let scale = sums.total_weight.recip();
-        let targets = sums.targets.iter().map(|t| t * scale).collect();
+        let (targets, squares) = sums.targets.split_at(self.n_targets());
+        let of_weight = |sums: &[f64]| sums.iter().map(|sum| sum * scale).collect();
+        let (targets, squares): (Vec<f64>, Vec<f64>) = (of_weight(targets), of_weight(squares));
         let top = design(sums, 0..h, total);
         let marginals = top.marginals(Simd::detect());
         let layers = match self.hidden() {
@@ -134,17 +144,26 @@ impl SigmoidBeliefNet {
                 ]
             }
         };
-        LatentStats { posterior_entropy: sums.posterior_entropy * scale, marginals, layers }
+        let posterior_entropy = sums.posterior_entropy * scale;
+        LatentStats { posterior_entropy, marginals, layers, squares }
+    }
+
+    /// Returns the length of `⟨x (z, 1)'⟩`.
+    fn n_targets(&self) -> usize {
+        self.dim() * (self.observables().inputs() + 1)
+    }
+
+    /// Returns the number of sums over points besides masses of states: `⟨x (z, 1)'⟩`, and `⟨x_d²⟩` of Gaussian observables.
+    pub(crate) fn n_sums(&self) -> usize {
+        self.n_targets() + if self.gaussian.is_some() { self.dim() } else { 0 }
     }
 
     /// Packs the parameters for a sweep in which each point tries `candidates` new states.
-    pub(crate) fn searcher<T: Scalar>(&self, simd: Simd, candidates: usize) -> Searcher<T> {
+    pub(crate) fn searcher(&self, simd: Simd, candidates: usize) -> Searcher {
         let (dim, visible) = (self.dim(), self.observables().inputs());
-        let observables = Columns::new(self.observables());
-        let mut weights: Vec<T> = Vec::with_capacity(dim * (visible + 1));
-        for column in observables.inputs.iter().chain([&observables.bias]) {
-            weights.extend(column.iter().map(|&w| T::from_f64(w)));
-        }
+        let observables = Columns::new(self.observables(), self.noise_variances());
+        let weights = observables.inputs.iter().chain([&observables.bias]).flatten().copied();
+        let weights = weights.collect();
         let mut rates = self.prior().to_vec();
         let h = rates.len();
         if let Some(hidden) = self.hidden() {
@@ -164,20 +183,21 @@ impl SigmoidBeliefNet {
             log_none: self.prior().iter().map(|p| (-p).ln_1p()).sum(),
             log_odds: self.prior().iter().map(|p| p.ln() - (-p).ln_1p()).collect(),
             rates,
-            hidden: self.hidden().map(Columns::new),
+            hidden: self.hidden().map(|layer| Columns::new(layer, None)),
             observables,
+            gaussian: self.gaussian.clone(),
             weights,
             alone: Vec::new(),
         };
         let mut logits = vec![0.0; dim];
-        let none = logistic::softplus_sum(simd, &searcher.observables.bias);
+        let none = searcher.log_partition(&searcher.observables.bias);
         searcher.alone = (0..visible)
             .map(|j| {
                 logits.copy_from_slice(&searcher.observables.bias);
                 add(&mut logits, &searcher.observables.inputs[j]);
                 let odds = searcher.rates[searcher.first_visible + j];
                 let odds = (odds / (1.0 - odds)).ln();
-                odds + none - logistic::softplus_sum(simd, &logits)
+                odds + none - searcher.log_partition(&logits)
             })
             .collect();
         searcher
@@ -188,7 +208,7 @@ fn add(sum: &mut [f64], column: &[f64]) {
     sum.iter_mut().zip(column).for_each(|(s, c)| *s += c);
 }
 
-impl<T: Scalar> Searcher<T> {
+impl Searcher {
     /// Draws sets of states to begin with.
     pub(crate) fn start(
         &self,
@@ -199,12 +219,14 @@ impl<T: Scalar> Searcher<T> {
         TruncatedStates::random(points, &self.rates, states, rng)
     }
 
-    pub(crate) fn workspace(&self) -> SearchWorkspace<T> {
+    pub(crate) fn workspace(&self) -> SearchWorkspace {
         let n = self.latents - self.first_visible + 1;
+        let squares = if self.gaussian.is_some() { self.dim } else { 0 };
         SearchWorkspace {
-            inputs: vec![T::ZERO; n * TILE],
-            moments: vec![T::ZERO; n * TILE],
-            sums: vec![T::ZERO; n * self.dim],
+            points: vec![0.0; TILE * self.dim],
+            inputs: vec![0.0; n * TILE],
+            moments: vec![0.0; n * TILE],
+            sums: vec![0.0; n * self.dim],
             bits: vec![0; TILE * words(self.dim)],
             logits: vec![0.0; self.dim],
             hidden_logits: vec![0.0; self.latents - self.first_visible],
@@ -217,12 +239,12 @@ impl<T: Scalar> Searcher<T> {
             q: Vec::new(),
             proposal: vec![0; words(self.latents)],
             marginals: vec![0.0; self.latents],
-            sums_of_states: TruncatedSums::new(self.latents, n * self.dim),
+            sums_of_states: TruncatedSums::new(self.latents, n * self.dim + squares),
         }
     }
 
     /// Forgets what belongs to other parameters, and all sums.
-    pub(crate) fn reset(&self, workspace: &mut SearchWorkspace<T>) {
+    pub(crate) fn reset(&self, workspace: &mut SearchWorkspace) {
         workspace.remembered.clear();
         workspace.own_parts.clear();
         workspace.tried.clear();
@@ -230,12 +252,32 @@ impl<T: Scalar> Searcher<T> {
     }
 
     /// Forgets sums, but not what is known of states.
-    pub(crate) fn reset_sums(&self, workspace: &mut SearchWorkspace<T>) {
+    pub(crate) fn reset_sums(&self, workspace: &mut SearchWorkspace) {
         workspace.sums_of_states.clear();
     }
 
-    /// Returns the logits of the observables in a state.
-    pub(crate) fn observable_logits(&self, state: &[u64], logits: &mut [f64]) {
+    /// Returns the log-partition of the observables, from their natural parameters.
+    fn log_partition(&self, natural: &[f64]) -> f64 {
+        match &self.gaussian {
+            None => logistic::softplus_sum(self.simd, natural),
+            Some(gaussian) => gaussian.log_partition(natural),
+        }
+    }
+
+    /// Returns the means of the observables in a state.
+    pub(crate) fn observable_means(&self, state: &[u64], means: &mut [f64]) {
+        self.observable_logits(state, means);
+        match &self.gaussian {
+            None => logistic::sigmoid_in_place(self.simd, means),
+            Some(gaussian) => {
+                gaussian.means_in_place(means);
+                add(means, &gaussian.centre);
+            }
+        }
+    }
+
+    /// Returns the natural parameters of the observables in a state.
+    fn observable_logits(&self, state: &[u64], logits: &mut [f64]) {
         logits.copy_from_slice(&self.observables.bias);
         for_each_on(state, |bit| {
             if bit >= self.first_visible {
@@ -267,18 +309,18 @@ impl<T: Scalar> Searcher<T> {
             });
             sum -= logistic::softplus_sum(self.simd, hidden_logits);
         }
-        sum - logistic::softplus_sum(self.simd, logits)
+        sum - self.log_partition(logits)
     }
 
     /// Improves the sets of a block of points, and adds up their sums, times the weights of the points. `visit` gets the
     /// index of a point in the block, its log-evidence on its set, and the probabilities of the states in it.
-    pub(crate) fn sweep(
+    pub(crate) fn sweep<T: Scalar>(
         &self,
         block: Block<'_, T>,
         sets: &mut TruncatedStates,
         first_set: usize,
         rng: &mut Xoshiro256PlusPlus,
-        workspace: &mut SearchWorkspace<T>,
+        workspace: &mut SearchWorkspace,
         mut visit: impl FnMut(usize, f64, &[f64], &TruncatedStates),
     ) {
         for start in (0..block.len()).step_by(TILE) {
@@ -289,32 +331,27 @@ impl<T: Scalar> Searcher<T> {
         }
     }
 
-    fn tile(
+    fn tile<T: Scalar>(
         &self,
         tile: Block<'_, T>,
         sets: &mut TruncatedStates,
         first_set: usize,
         rng: &mut Xoshiro256PlusPlus,
-        workspace: &mut SearchWorkspace<T>,
+        workspace: &mut SearchWorkspace,
         visit: &mut impl FnMut(usize, f64, &[f64], &TruncatedStates),
     ) {
         let (n, columns) = (tile.len(), self.latents - self.first_visible + 1);
+        self.take_in(tile, workspace);
         let weights = MatRef::from_column_major_slice(&self.weights, self.dim, columns);
+        let points = MatRef::from_row_major_slice(&workspace.points[..n * self.dim], n, self.dim);
         let inputs = MatMut::from_column_major_slice_with_stride_mut(
             &mut workspace.inputs,
             n,
             columns,
             TILE,
         );
-        matmul(inputs, Accum::Replace, tile.points, weights, T::ONE, Par::Seq);
-        let per_point = words(self.dim);
-        workspace.bits.fill(0);
-        for (i, row) in tile.points.row_iter().enumerate() {
-            let bits = &mut workspace.bits[i * per_point..][..per_point];
-            for (d, &value) in row.iter().enumerate() {
-                bits[d / 64] |= u64::from(value == T::ONE) << (d % 64);
-            }
-        }
+        matmul(inputs, Accum::Replace, points, weights, 1.0, Par::Seq);
+        self.add_base_measure(tile, workspace);
         for i in 0..n {
             let weight = tile.weights.map_or(1.0, |weights| weights[i]);
             let log_evidence = self.point(i, n, weight, sets, first_set, rng, workspace);
@@ -322,10 +359,42 @@ impl<T: Scalar> Searcher<T> {
         }
         let moments =
             MatRef::from_column_major_slice_with_stride(&workspace.moments, n, columns, TILE);
+        let points = MatRef::from_row_major_slice(&workspace.points[..n * self.dim], n, self.dim);
         let sums = MatMut::from_row_major_slice_mut(&mut workspace.sums, self.dim, columns);
-        matmul(sums, Accum::Replace, tile.points.transpose(), moments, T::ONE, Par::Seq);
-        for (total, sum) in workspace.sums_of_states.targets.iter_mut().zip(&workspace.sums) {
-            *total += sum.to_f64();
+        matmul(sums, Accum::Replace, points.transpose(), moments, 1.0, Par::Seq);
+        add(&mut workspace.sums_of_states.targets, &workspace.sums);
+    }
+
+    /// Widens the points of a tile. Zeros and ones are packed too; others are taken about the centre.
+    fn take_in<T: Scalar>(&self, tile: Block<'_, T>, workspace: &mut SearchWorkspace) {
+        let per_point = words(self.dim);
+        workspace.bits.fill(0);
+        let rows = workspace.points.chunks_exact_mut(self.dim).zip(tile.points.row_iter());
+        for (i, (to, from)) in rows.enumerate() {
+            to.iter_mut().zip(from.iter()).for_each(|(to, value)| *to = value.to_f64());
+            match &self.gaussian {
+                Some(gaussian) => to.iter_mut().zip(&gaussian.centre).for_each(|(x, c)| *x -= c),
+                None => {
+                    let bits = &mut workspace.bits[i * per_point..][..per_point];
+                    for (d, &value) in to.iter().enumerate() {
+                        bits[d / 64] |= u64::from(value == 1.0) << (d % 64);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds to the joints of a tile what Gaussian observables owe to the points alone, and sums up their squares.
+    fn add_base_measure<T: Scalar>(&self, tile: Block<'_, T>, workspace: &mut SearchWorkspace) {
+        let Some(gaussian) = &self.gaussian else { return };
+        let SearchWorkspace { points, inputs, sums_of_states, .. } = workspace;
+        let first = sums_of_states.targets.len() - self.dim;
+        let squares = &mut sums_of_states.targets[first..];
+        let biases = inputs.chunks_mut(TILE).last().expect("biases are the last column");
+        for (i, point) in points.chunks_exact(self.dim).take(tile.len()).enumerate() {
+            biases[i] += gaussian.log_base_measure(point);
+            let weight = tile.weights.map_or(1.0, |weights| weights[i]);
+            squares.iter_mut().zip(point).for_each(|(sum, x)| *sum += weight * x * x);
         }
     }
 
@@ -339,11 +408,11 @@ impl<T: Scalar> Searcher<T> {
         sets: &mut TruncatedStates,
         first_set: usize,
         rng: &mut Xoshiro256PlusPlus,
-        workspace: &mut SearchWorkspace<T>,
+        workspace: &mut SearchWorkspace,
     ) -> f64 {
         let words = sets.words();
         for (u, column) in workspace.u.iter_mut().zip(workspace.inputs.chunks(TILE)) {
-            *u = column[i].to_f64();
+            *u = column[i];
         }
         if workspace.remembered.len() > MAX_REMEMBERED {
             workspace.remembered.clear();
@@ -399,7 +468,7 @@ impl<T: Scalar> Searcher<T> {
         }
         for (j, column) in workspace.moments.chunks_mut(TILE).enumerate() {
             let mean = marginals.get(self.first_visible + j).copied().unwrap_or(1.0);
-            column[i] = T::from_f64(weight * mean);
+            column[i] = weight * mean;
         }
         sums.total_weight += weight;
         sums.posterior_entropy += weight * entropy;
@@ -408,7 +477,7 @@ impl<T: Scalar> Searcher<T> {
     }
 
     /// Adds a state to the entries of the current point, unless it is there.
-    fn try_state(&self, state: &[u64], workspace: &mut SearchWorkspace<T>) {
+    fn try_state(&self, state: &[u64], workspace: &mut SearchWorkspace) {
         let index = workspace.remembered.intern(state);
         if index == workspace.own_parts.len() {
             let part = self.own_part(state, &mut workspace.logits, &mut workspace.hidden_logits);
@@ -427,105 +496,5 @@ impl<T: Scalar> Searcher<T> {
             }
         });
         workspace.entries.push((log_joint, index as u32));
-    }
-
-    /// Proposes a new state for a point.
-    #[allow(clippy::too_many_arguments, reason = "as `point`")]
-    fn propose(
-        &self,
-        proposal: &mut [u64],
-        i: usize,
-        n_tile: usize,
-        sets: &TruncatedStates,
-        first_set: usize,
-        rng: &mut Xoshiro256PlusPlus,
-        workspace: &SearchWorkspace<T>,
-    ) {
-        let words = proposal.len();
-        let own = sets.of(first_set + i);
-        // Half the parents are the best state.
-        let parent = |rng: &mut Xoshiro256PlusPlus| {
-            let index = rng::below(rng, 2 * sets.states as u64) as usize;
-            let index = if index < sets.states { index } else { 0 };
-            &own[index * words..][..words]
-        };
-        match rng::below(rng, 8) {
-            kind @ 0..5 => {
-                proposal.copy_from_slice(parent(rng));
-                if kind != 0 {
-                    self.turn_off(proposal, rng);
-                }
-                if kind != 1 && kind != 2 {
-                    self.turn_on(proposal, rng, &workspace.u);
-                }
-            }
-            5 => {
-                proposal.copy_from_slice(parent(rng));
-                for (word, other) in proposal.iter_mut().zip(parent(rng)) {
-                    let mask = rng::bits(rng);
-                    *word = (*word & mask) | (other & !mask);
-                }
-            }
-            6 => {
-                proposal.fill(0);
-                let of_set = rng::below(rng, 2) == 0;
-                for j in 0..self.latents {
-                    let on = if of_set {
-                        // A latent of a random state of the set: the product of the set's marginals.
-                        let index = rng::below(rng, sets.states as u64) as usize;
-                        is_on(&own[index * words..][..words], j)
-                    } else {
-                        rng::uniform(rng) < self.rates[j]
-                    };
-                    if on {
-                        flip(proposal, j);
-                    }
-                }
-            }
-            _ => {
-                let per_point = workspace.bits.len() / TILE;
-                let bits = |k: usize| &workspace.bits[k * per_point..][..per_point];
-                let nearest = (0..NEIGHBOURS)
-                    .map(|_| rng::below(rng, n_tile as u64) as usize)
-                    .filter(|&k| k != i)
-                    .min_by_key(|&k| {
-                        bits(i).iter().zip(bits(k)).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>()
-                    });
-                let other = nearest.unwrap_or(i);
-                proposal.copy_from_slice(&sets.of(first_set + other)[..words]);
-            }
-        }
-    }
-
-    fn turn_off(&self, state: &mut [u64], rng: &mut Xoshiro256PlusPlus) {
-        let on: u32 = state.iter().map(|word| word.count_ones()).sum();
-        if on > 0 {
-            let mut left = rng::below(rng, u64::from(on));
-            let mut chosen = 0;
-            for_each_on(state, |bit| {
-                if left == 0 {
-                    chosen = bit;
-                }
-                left = left.wrapping_sub(1);
-            });
-            flip(state, chosen);
-        }
-    }
-
-    /// Turns on the better of two random latents, as they would do alone.
-    fn turn_on(&self, state: &mut [u64], rng: &mut Xoshiro256PlusPlus, u: &[f64]) {
-        let promise = |bit: usize| match bit.checked_sub(self.first_visible) {
-            Some(j) => u[j] + self.alone[j],
-            None => f64::INFINITY,
-        };
-        let mut draw = || rng::below(rng, self.latents as u64) as usize;
-        let (first, second) = (draw(), draw());
-        let better = if promise(second) > promise(first) { second } else { first };
-        let other = if better == first { second } else { first };
-        if !is_on(state, better) {
-            flip(state, better);
-        } else if !is_on(state, other) {
-            flip(state, other);
-        }
     }
 }

@@ -270,6 +270,8 @@ pub fn models() -> Vec<Case> {
     let bits: Vec<f64> = (0..240).map(|i| f64::from(i * i % 3 % 2)).collect();
     add_model("sbn", &SbnSpec::new(2), &bits, 4, &mut cases);
     add_model("sbn", &truncated(), &bits, 4, &mut cases);
+    let code = SbnSpec::binary_sparse_coding(3);
+    add_model("binary-sparse-coding", &code, &x, 3, &mut cases);
     cases
 }
 

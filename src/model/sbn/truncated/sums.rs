@@ -11,7 +11,7 @@ pub(crate) struct TruncatedSums {
     pub(crate) log_evidence: f64,
     pub(super) states: StateTable,
     pub(super) mass: Vec<f64>,
-    /// `⟨x (z, 1)'⟩`, D × (J + 1).
+    /// `⟨x (z, 1)'⟩`, D × (J + 1); then `⟨x_d²⟩` of Gaussian observables.
     pub(super) targets: Vec<f64>,
 }
 

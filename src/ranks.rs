@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Answers a question that another rank asks.
+pub type Answer = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 
 /// Carries messages between the processes that share a fit.
 ///
-/// Messages from one rank to another arrive in the order in which they were sent. All methods are called by one thread at a time.
+/// Messages from one rank to another arrive in the order in which they were sent. All methods but [`ask`](Self::ask) are called by one
+/// thread at a time.
 pub trait Ranks: Debug + Send + Sync {
     /// Returns the number of this process, from 0.
     fn rank(&self) -> usize;
@@ -63,6 +67,68 @@ pub trait Ranks: Debug + Send + Sync {
         }
         Ok(())
     }
+
+    /// Waits until all ranks call it.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    fn barrier(&self) -> Result<()> {
+        let mut message = Vec::new();
+        match self.rank() {
+            0 => (1..self.size()).try_for_each(|rank| self.receive(rank, &mut message))?,
+            _ => self.send(0, &message)?,
+        }
+        message.clear();
+        self.broadcast(&mut message)
+    }
+
+    /// Answers questions of other ranks from now on, whatever this rank does. Returns the number of the answer, which counts calls.
+    ///
+    /// # Errors
+    /// If these ranks cannot ask each other. Ranks that only send and receive cannot.
+    fn serve(&self, _answer: Answer) -> Result<usize> {
+        Err(Error::Config("these ranks cannot ask each other for points".to_owned()))
+    }
+
+    /// Asks another rank, and returns its answer of this number. Waits until that rank serves it. Called by any thread.
+    ///
+    /// # Errors
+    /// If the other rank has ended.
+    fn ask(&self, _rank: usize, _number: usize, _question: &[u8]) -> Result<Vec<u8>> {
+        Err(Error::Config("these ranks cannot ask each other for points".to_owned()))
+    }
+}
+
+/// The answers that a rank gives.
+#[derive(Default)]
+pub struct Answers {
+    all: Mutex<Vec<Answer>>,
+    more: Condvar,
+}
+
+impl Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let n = self.all.lock().unwrap_or_else(PoisonError::into_inner).len();
+        f.debug_struct("Answers").field("n", &n).finish()
+    }
+}
+
+impl Answers {
+    /// Adds an answer. Returns its number.
+    pub fn add(&self, answer: Answer) -> usize {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(answer);
+        self.more.notify_all();
+        all.len() - 1
+    }
+
+    /// Answers a question, once there is the answer of this number.
+    pub fn answer(&self, number: usize, question: &[u8]) -> Vec<u8> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.more.wait_while(all, |all| all.len() <= number);
+        let answer = all.unwrap_or_else(PoisonError::into_inner)[number].clone();
+        answer(question)
+    }
 }
 
 /// Ranks in one process, each on a thread of its own; for tests, and to try out what will run on many machines.
@@ -71,6 +137,8 @@ pub struct LocalRanks {
     rank: usize,
     to: Vec<Sender<Vec<u8>>>,
     from: Vec<Mutex<Receiver<Vec<u8>>>>,
+    /// Those of all ranks.
+    answers: Arc<Vec<Answers>>,
 }
 
 impl LocalRanks {
@@ -93,8 +161,9 @@ impl LocalRanks {
     /// assert_eq!(told, vec![vec![7]; 5]);
     /// ```
     pub fn new(size: usize) -> Vec<Self> {
-        let mut ranks: Vec<Self> =
-            (0..size).map(|rank| Self { rank, to: Vec::new(), from: Vec::new() }).collect();
+        let answers: Arc<Vec<Answers>> = Arc::new((0..size).map(|_| Answers::default()).collect());
+        let new = |rank| Self { rank, to: Vec::new(), from: Vec::new(), answers: answers.clone() };
+        let mut ranks: Vec<Self> = (0..size).map(new).collect();
         for to in 0..size {
             for from in 0..size {
                 let (sender, receiver) = channel();
@@ -123,6 +192,14 @@ impl Ranks for LocalRanks {
         let receiver = self.from[from].lock().unwrap_or_else(PoisonError::into_inner);
         *message = receiver.recv().map_err(|_| ended(from))?;
         Ok(())
+    }
+
+    fn serve(&self, answer: Answer) -> Result<usize> {
+        Ok(self.answers[self.rank].add(answer))
+    }
+
+    fn ask(&self, rank: usize, number: usize, question: &[u8]) -> Result<Vec<u8>> {
+        Ok(self.answers[rank].answer(number, question))
     }
 }
 

@@ -52,6 +52,20 @@ fn end(mut job: Child) -> Output {
     job.wait_with_output().unwrap()
 }
 
+/// Runs a job of which each rank has a folder of its own, the first one rank 0's.
+fn run_in(folders: &[PathBuf], arguments: &str) -> Output {
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--bind-to", "none"]);
+    for (rank, folder) in folders.iter().enumerate() {
+        command.args(if rank == 0 { &[][..] } else { &[":"] });
+        command.args(["-n", "1", "-wdir"]).arg(folder).arg(env!("CARGO_BIN_EXE_entropysum-mpi"));
+        command.args(arguments.split_whitespace()).args(["--threads", "1"]);
+    }
+    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    end(command.spawn().expect("mpirun of Open MPI is installed"))
+}
+
 fn succeed(n: usize, folder: &Path, arguments: &str) -> String {
     let output = end(start(n, folder, arguments));
     assert!(output.status.success(), "{n} ranks, {arguments}: {output:?}");
@@ -126,6 +140,45 @@ fn files_have_the_bytes_of_one_process() {
 }
 
 #[test]
+fn ranks_may_have_files_of_their_own() {
+    let place = tempfile::tempdir().unwrap();
+    // The header of the array is 128 bytes long.
+    let pixels = fs::read(data("china.npy")).unwrap().split_off(128);
+    let n = pixels.len() / 3;
+    let cuts = [0, n / 10, n / 4, n].map(|row| 3 * row);
+    let folders: Vec<PathBuf> = (0..3).map(|k| place.path().join(format!("rank{k}"))).collect();
+    for (folder, cut) in folders.iter().zip(cuts.windows(2)) {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("part.raw"), &pixels[cut[0]..cut[1]]).unwrap();
+    }
+    let all = "rank0/part.raw rank1/part.raw rank2/part.raw";
+    let raw = "--dtype u8 --dim 3";
+    for fit in ["-k 6 --max-iter 4", "-k 4 --batch-size 3000 --epochs 1 --precision f32"] {
+        let outputs = "--tol 0 -o model.json --history history.csv";
+        succeed(0, place.path(), &format!("fit {all} {raw} {fit} {outputs}"));
+        let job = run_in(&folders, &format!("fit part.raw --private-files {raw} {fit} {outputs}"));
+        assert!(job.status.success(), "{job:?}");
+        let read = |folder: &Path| {
+            (fs::read(folder.join("model.json")).unwrap(), history(&folder.join("history.csv")))
+        };
+        assert!(read(&folders[0]) == read(place.path()), "{fit}");
+        assert!(!folders[1].join("model.json").exists(), "rank 1 writes nothing");
+    }
+    fs::copy(folders[0].join("model.json"), folders[1].join("model.json")).unwrap();
+    fs::copy(folders[0].join("model.json"), folders[2].join("model.json")).unwrap();
+    succeed(0, place.path(), &format!("predict model.json {all} {raw} -o labels.npy"));
+    let predict = format!("predict model.json part.raw --private-files {raw} -o labels.npy");
+    assert!(run_in(&folders, &predict).status.success());
+    let [one, other] = [place.path(), &folders[0]].map(|it| fs::read(it.join("labels.npy")));
+    assert!(one.unwrap() == other.unwrap());
+
+    fs::remove_file(folders[2].join("part.raw")).unwrap();
+    let job = run_in(&folders, &format!("fit part.raw --private-files {raw} -k 2"));
+    let told = String::from_utf8(job.stderr).unwrap();
+    assert!(!job.status.success() && told.contains("part.raw"), "{told}");
+}
+
+#[test]
 fn other_commands_are_shared_too() {
     let place = tempfile::tempdir().unwrap();
     let (folder, china) = (place.path(), data("china.npy"));
@@ -178,7 +231,7 @@ fn children(parent: u32) -> Vec<u32> {
     numbers.filter(is_child).collect()
 }
 
-fn wait_for(path: &PathBuf) {
+fn wait_for(path: &Path) {
     let begin = Instant::now();
     while !path.exists() {
         assert!(begin.elapsed() < LIMIT, "{} does not appear", path.display());

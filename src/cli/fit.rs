@@ -235,7 +235,7 @@ impl Points {
             options.table.named_by_model.push((column.clone(), true));
             options.missing = true;
         }
-        let opened = Opened::of(&args.data.files(), &options, args.compute.precision)?;
+        let opened = Opened::typed(&args.data, &options, args.compute.precision)?;
         if !args.quiet {
             opened.tell();
         }

@@ -10,6 +10,7 @@ use clap::Parser;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const GRACE: Duration = Duration::from_secs(3);
 const MARGIN: u64 = 1 << 14;
 
 static RANKS: OnceLock<Arc<dyn Ranks>> = OnceLock::new();
+
+/// Whether ranks ask each other for points.
+static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs the command that was typed as one of several processes, which were all started by the same line.
 ///
@@ -40,7 +44,12 @@ pub fn main_of_ranks(ranks: Arc<dyn Ranks>) -> ExitCode {
         Err(fault) => return ExitCode::from(fault.exit_code() as u8),
     };
     let fault = match catch_unwind(AssertUnwindSafe(|| run::run(&command))) {
-        Ok(Ok(code)) => return code,
+        Ok(Ok(code)) if !are_asked() => return code,
+        // Others may ask for points of this rank.
+        Ok(Ok(code)) => match ranks.barrier() {
+            Ok(()) => return code,
+            Err(fault) => Some(fault),
+        },
         Ok(Err(fault)) => Some(fault),
         // The panic has told where it was.
         Err(_) => None,
@@ -58,6 +67,17 @@ pub fn main_of_ranks(ranks: Arc<dyn Ranks>) -> ExitCode {
 /// Tells whether this process prints and writes for all.
 pub fn speaks() -> bool {
     RANKS.get().is_none_or(|ranks| ranks.rank() == 0)
+}
+
+/// Returns the processes of the command, which ask each other from now on until all are done; `None` if it has one process.
+pub fn asked() -> Option<&'static Arc<dyn Ranks>> {
+    ASKED.store(true, Ordering::Relaxed);
+    RANKS.get()
+}
+
+/// Tells whether processes of the command ask each other for points.
+pub fn are_asked() -> bool {
+    ASKED.load(Ordering::Relaxed) && RANKS.get().is_some_and(|ranks| ranks.size() > 1)
 }
 
 /// Returns the number of processes of the command on this machine.

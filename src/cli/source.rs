@@ -38,6 +38,17 @@ impl OwnedSource<'_> {
     }
 }
 
+impl OwnedSource<'static> {
+    /// Joins the points of the files of all ranks.
+    fn of_all_ranks(self) -> Result<Self> {
+        let Some(ranks) = ranks::asked() else { return Ok(self) };
+        Ok(match self {
+            Self::F32(own) => Self::F32(data::of_all_ranks(own, ranks)?),
+            Self::F64(own) => Self::F64(data::of_all_ranks(own, ranks)?),
+        })
+    }
+}
+
 fn into_memory<'a, T: Scalar>(
     source: Box<dyn DataSource<T> + 'a>,
 ) -> Result<Box<dyn DataSource<T> + 'a>> {
@@ -47,7 +58,8 @@ fn into_memory<'a, T: Scalar>(
     let rows = ranks::own_rows(source.len());
     let size = u128::from(rows.end - rows.start) * (source.dim() * size_of::<T>()) as u128;
     let fits = output::available_memory().is_some_and(|free| size < u128::from(free) / 2);
-    if fits && !source.is_empty() && !is_in_memory(&*source)? {
+    // What others must be asked for is not in memory.
+    if fits && !source.is_empty() && (ranks::are_asked() || !is_in_memory(&*source)?) {
         let is_whole = rows == (0..source.len());
         return Ok(match is_whole {
             true => Box::new(data::load(&*source)?),
@@ -75,13 +87,25 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Opens the files of points that were typed, one after the other.
+    pub fn typed(args: &DataArgs, options: &OpenOptions, precision: Precision) -> Result<Self> {
+        let source = OwnedSource::open(&args.files(), options, precision)?;
+        match args.private_files {
+            true => Self::new(source.of_all_ranks()?),
+            false => Self::new(source),
+        }
+    }
+
     /// Opens files of points, one after the other.
     pub fn of(
         files: &[impl AsRef<Path>],
         options: &OpenOptions,
         precision: Precision,
     ) -> Result<Self> {
-        let source = OwnedSource::open(files, options, precision)?;
+        Self::new(OwnedSource::open(files, options, precision)?)
+    }
+
+    fn new(source: OwnedSource<'static>) -> Result<Self> {
         let (columns, incomplete) = with_points!(source.borrow(), points => {
             (points.columns().cloned(), points.incomplete().to_vec())
         });
@@ -110,7 +134,7 @@ pub fn open(
 ) -> Result<Opened> {
     let mut options = open_options(args, weights)?;
     options.table.schema = schema.cloned();
-    let opened = Opened::of(&args.files(), &options, precision)?;
+    let opened = Opened::typed(args, &options, precision)?;
     opened.tell();
     Ok(opened)
 }

@@ -59,6 +59,7 @@ mod open;
 mod parquet;
 #[cfg(feature = "files")]
 mod positioned;
+mod private_files;
 #[cfg(feature = "cli")]
 pub(crate) use positioned::node;
 #[cfg(feature = "files")]
@@ -72,8 +73,6 @@ pub(crate) mod text;
 #[cfg(feature = "files")]
 mod vecs;
 
-#[cfg(feature = "cli")]
-pub(crate) use partly_loaded::PartlyLoaded;
 #[cfg(feature = "cli")]
 pub(crate) use selected::without_column;
 pub use {
@@ -96,6 +95,8 @@ pub use {
     text::Lines,
     vecs::VectorsFile,
 };
+#[cfg(feature = "cli")]
+pub(crate) use {partly_loaded::PartlyLoaded, private_files::of_all_ranks};
 
 use crate::block::{Block, BlockBuf};
 use crate::error::{DataError, Result};

@@ -32,6 +32,10 @@ pub struct DataArgs {
     /// can ignore them, and gaussian-full. Labels and densities of dropped points are empty
     #[arg(long, value_name = "ACTION", help_heading = DATA, default_value = "refuse", value_parser = named([Missing::Refuse, Missing::Ignore, Missing::Drop], Missing::name))]
     pub missing: Missing,
+    /// Let each process of a job read files of its own: points of the first process come first. DATA may have other names and
+    /// places on each machine
+    #[arg(long, help_heading = DATA)]
+    pub private_files: bool,
     #[command(flatten)]
     pub table: TableArgs,
 }

@@ -82,6 +82,9 @@ pub(crate) trait Accumulator<M: Maximizer> {
         None
     }
 
+    /// Hears the log-likelihood that a pass over held-out points has just measured for the learner's model.
+    fn hear_held_out(&mut self, _maximizer: &M, _log_likelihood: f64) {}
+
     /// Ends a phase. Returns the step to record if parameters have changed once more.
     fn finish(&mut self, _maximizer: &mut M, _workers: &dyn Workers) -> Result<Option<Step>> {
         Ok(None)

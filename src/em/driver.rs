@@ -469,6 +469,10 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             let averaged = averaged.transpose()?;
             let model = averaged.as_ref().unwrap_or(self.learner.maximizer().model());
             minibatch.audit = self.learner.audit(model, held_out.unwrap_or(points), executor)?;
+            if held_out.is_some() {
+                let accumulator = &mut self.phases[self.progress.phase].accumulator;
+                accumulator.hear_held_out(self.learner.maximizer(), minibatch.audit);
+            }
         }
         Ok(Some(minibatch))
     }

@@ -164,6 +164,11 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         self
     }
 
+    /// Tells whether there are held-out points.
+    pub(super) fn has_held_out(&self) -> bool {
+        self.held_out.is_some()
+    }
+
     /// Shows each record to an observer, who may end the fit.
     pub fn observer(mut self, observer: &'a mut dyn Observer) -> Self {
         self.observer = Some(observer);

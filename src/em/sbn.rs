@@ -1,6 +1,6 @@
 //! Starts of sigmoid belief networks, and fits from them.
 
-use super::autoencoder::start;
+use super::autoencoder::start::{self, BadValues};
 use super::driver::Fit;
 use super::fitting::{Fitting, Spec};
 use super::truncated::fit_truncated;
@@ -199,7 +199,11 @@ fn random_code<T: Scalar>(
         let message = "binary sparse coding has a single layer of latents, and no ridge";
         return Err(Error::Config(message.to_owned()));
     }
-    let (centre, variances) = start::units(source, bad_rows == BadRows::Skip)?;
+    let bad_values = match bad_rows {
+        BadRows::Skip => BadValues::SkipRow,
+        BadRows::Error => BadValues::Refuse,
+    };
+    let (centre, variances) = start::units(source, bad_values)?;
     let dim = centre.len();
     let shared = variances.iter().sum::<f64>() / dim as f64;
     let of_all = if shared > 0.0 { shared } else { 1.0 };

@@ -136,3 +136,27 @@ fn a_fit_goes_on_from_its_checkpoint() {
     let other = format!("{} --checkpoint state --resume", FIT.replace("0.01", "0.02"));
     place.refuse(&other, "learning rate 0.01");
 }
+
+#[test]
+fn missing_values_are_ignored_if_asked_and_filled_in() {
+    let place = Place::new();
+    let rows = (0..60).map(|i| {
+        let t = f64::from(i) / 10.0;
+        let gap = if i % 6 == 1 { String::new() } else { (2.0 * t).to_string() };
+        format!("{t},{gap},{}\n", 1.0 - t)
+    });
+    fs::write(place.path("x.csv"), rows.collect::<String>()).unwrap();
+    let fit = "fit x.csv --model vae --latent 1 --hidden 0 --algorithm batch --max-iter 400 --learning-rate 0.05 -q";
+    place.refuse(fit, "missing");
+    let report = place.json(&format!("{fit} --missing ignore -o model.json"));
+    assert!(report["gap"].as_f64().unwrap().abs() < 1e-10, "{report}");
+    place.refuse("score model.json x.csv", "missing");
+    let score = place.json("score model.json x.csv --missing ignore");
+    assert!(score["log_likelihood"].as_f64().unwrap().is_finite());
+    place.succeed("reconstruct model.json x.csv --missing ignore -o filled.csv");
+    let filled = fs::read_to_string(place.path("filled.csv")).unwrap();
+    let row: Vec<f64> =
+        filled.lines().nth(32).unwrap().split(',').map(|it| it.parse().unwrap()).collect();
+    assert_eq!((row[0], row[2]), (3.1, 1.0 - 3.1));
+    assert!((row[1] - 6.2).abs() < 1.0, "{row:?}");
+}

@@ -1,7 +1,7 @@
 //! Variational autoencoders and sparse coding on the command line.
 
 use super::{AnyModel, Described, Given, Kind, Latents};
-use crate::cli::args::{FitArgs, Prior};
+use crate::cli::args::{FitArgs, Missing, Prior};
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
@@ -42,6 +42,7 @@ impl Kind for VariationalAutoencoder {
         "--learning-rate",
         "--learning-rate-schedule",
         "--plot-features",
+        "--missing ignore",
     ];
 
     const ALGORITHMS: &'static [&'static str] = &["stepwise", "batch"];
@@ -141,6 +142,7 @@ impl Kind for VariationalAutoencoder {
         spec.prior = latent_prior(args)?.unwrap_or(spec.prior);
         spec.noise = typed.noise.unwrap_or(spec.noise);
         spec.learning_rate = typed.learning_rate.unwrap_or(spec.learning_rate);
+        spec.ignores_missing = args.data.missing == Missing::Ignore;
         spec.schedule = typed.learning_rate_schedule.unwrap_or(spec.schedule);
         Ok(spec)
     }

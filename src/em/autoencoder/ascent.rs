@@ -29,6 +29,8 @@ pub(super) struct Ascent {
     tol: f64,
     /// Epochs without a better bound that end the fit; none where the learning rate ends it.
     patience: Option<u64>,
+    /// Passes over held-out points without a better bound that end the fit, if there are such points.
+    held_out_patience: Option<u64>,
     state: State,
 }
 
@@ -44,6 +46,16 @@ struct State {
     /// Variance of the running bound that comes from sampling.
     sampling_variance: f64,
     epoch: Epoch,
+    held_out: Option<HeldOut>,
+}
+
+/// The model that did best on held-out points, as its [`numbers`](VariationalAutoencoder::numbers).
+#[derive(Debug, Serialize, Deserialize)]
+struct HeldOut {
+    best: f64,
+    numbers: Vec<f64>,
+    /// Passes since then.
+    flat: u64,
 }
 
 /// The mean bound of an epoch, or of as many as have [`JUDGED`] steps, and the best of all.
@@ -58,7 +70,12 @@ struct Epoch {
 
 impl Ascent {
     pub fn new(n_batches: Option<u64>, tol: f64, patience: Option<u64>) -> Self {
-        Self { n_batches, tol, patience, state: State::default() }
+        Self { n_batches, tol, patience, held_out_patience: None, state: State::default() }
+    }
+
+    /// Ends the fit after so many passes over held-out points without a better bound, and keeps the model that did best.
+    pub fn with_held_out(self, patience: Option<u64>) -> Self {
+        Self { held_out_patience: patience, ..self }
     }
 
     /// Blends the moments of a minibatch into the running sums. Returns the step size.
@@ -149,6 +166,10 @@ impl Accumulator<AutoencoderMaximizer> for Ascent {
         let epoch = &mut self.state.epoch;
         epoch.sum += step.batch_log_likelihood;
         epoch.steps = epoch.steps.saturating_add(1);
+        let flat = self.state.held_out.as_ref().map_or(0, |held_out| held_out.flat);
+        if self.held_out_patience.is_some_and(|patience| flat >= patience) {
+            return Verdict { is_converged: true, change: None };
+        }
         if !course.epoch_ends || epoch.steps < JUDGED {
             return Verdict::default();
         }
@@ -172,6 +193,33 @@ impl Accumulator<AutoencoderMaximizer> for Ascent {
             remaining: f64::NAN,
             audit: f64::NAN,
         })
+    }
+
+    fn hear_held_out(&mut self, maximizer: &AutoencoderMaximizer, log_likelihood: f64) {
+        let Some(_) = self.held_out_patience else { return };
+        match &mut self.state.held_out {
+            Some(held_out) if log_likelihood <= held_out.best => {
+                held_out.flat = held_out.flat.saturating_add(1);
+            }
+            held_out => {
+                let numbers = maximizer.model().numbers();
+                *held_out = Some(HeldOut { best: log_likelihood, numbers, flat: 0 });
+            }
+        }
+    }
+
+    /// Goes back to the model that did best on held-out points, if it was another one. Its record is that of the running sums.
+    fn finish(
+        &mut self,
+        maximizer: &mut AutoencoderMaximizer,
+        _: &dyn Workers,
+    ) -> Result<Option<Step>> {
+        if let Some(held_out) = self.state.held_out.take() {
+            if !maximizer.model_mut().set_numbers(&held_out.numbers) {
+                return Err(damaged());
+            }
+        }
+        Ok(None)
     }
 
     fn save(&self) -> Vec<u8> {

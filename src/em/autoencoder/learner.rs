@@ -8,7 +8,7 @@ use crate::em::lanes::LANE_MEMORY;
 use crate::em::learner::{Batch, Learner, Maximizer};
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
-use crate::family::Regularization;
+use crate::family::{Domain, Regularization};
 use crate::inference;
 use crate::model::autoencoder::{Lane, Packed, TILE_POINTS, fill_normal};
 use crate::model::{EntropySum, GenerativeModel, VariationalAutoencoder};
@@ -178,8 +178,8 @@ impl<T: Scalar> Learner<T> for AutoencoderLearner<T> {
                     fill_normal(&mut rng::stream(key, (start + i) as u64), row);
                 };
                 lane.add(model, packed, block, &noise);
-                if !lane.stats.is_finite() && has_bad_value(block) {
-                    return Err(first_fault(batch, &[], block).into());
+                if !lane.stats.is_finite() && has_bad_value(model, block) {
+                    return Err(first_fault(batch, &model.domains(), block).into());
                 }
             }
             lane.complete(model, packed);
@@ -212,14 +212,20 @@ impl<T: Scalar> Learner<T> for AutoencoderLearner<T> {
         Ok(Statistics { moments, sampling_variance, gradient })
     }
 
+    fn domains(&self) -> Vec<Domain> {
+        self.maximizer.model.domains()
+    }
+
     /// A pass over the points of a window in their order; only points are at fault here, not the step.
     fn find_fault(&mut self, points: &dyn DataSource<T>, _: &Executor) -> Option<Error> {
-        let mut buffer = BlockBuf::default();
+        let (model, mut buffer) = (&self.maximizer.model, BlockBuf::default());
         (0..points.len()).step_by(TILE_POINTS).find_map(|start| {
             let count = (points.len() - start).min(TILE_POINTS as u64) as usize;
             match data::read(points, false, start, count, &mut buffer) {
                 Err(fault) => Some(fault),
-                Ok(block) if has_bad_value(block) => Some(first_fault(points, &[], block).into()),
+                Ok(block) if has_bad_value(model, block) => {
+                    Some(first_fault(points, &model.domains(), block).into())
+                }
                 Ok(_) => None,
             }
         })
@@ -235,8 +241,10 @@ impl<T: Scalar> Learner<T> for AutoencoderLearner<T> {
     }
 }
 
-fn has_bad_value<T: Scalar>(block: Block<'_, T>) -> bool {
-    block.points.row_iter().any(|row| row.iter().any(|value| !value.is_finite()))
+fn has_bad_value<T: Scalar>(model: &VariationalAutoencoder, block: Block<'_, T>) -> bool {
+    let may_miss = model.domains().iter().any(|domain| domain.missing);
+    let is_bad = |value: &T| !value.is_finite() && !(may_miss && value.to_f64().is_nan());
+    block.points.row_iter().any(|row| row.iter().any(is_bad))
 }
 
 /// Returns statistics of all points of a source under a model, with one sample for each point.

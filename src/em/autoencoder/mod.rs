@@ -25,7 +25,7 @@ use super::driver::{Fit, Phase, Schedule};
 use super::fitting::{Fitting, Spec};
 use crate::data;
 use crate::error::{Error, Result};
-use crate::model::{Activation, LatentPrior, Noise, VariationalAutoencoder};
+use crate::model::{Activation, GenerativeModel, LatentPrior, Noise, VariationalAutoencoder};
 use crate::scalar::Scalar;
 use adam::Adam;
 use ascent::Ascent;
@@ -77,10 +77,14 @@ pub struct AutoencoderSpec {
     /// How the step size changes while a fit lasts.
     pub schedule: LearningRateSchedule,
     /// Epochs in a row without a bound that is better by the tolerance, which end a fit with a constant step size. Epochs of fewer than
-    /// ten steps are judged together, as many as have ten.
+    /// ten steps are judged together, as many as have ten. With held-out points it is the number of audits in a row without a better
+    /// bound, which ends a fit with any step size; the model that did best is kept.
     pub patience: usize,
     /// A model to go on from, in place of a random start.
     pub init: Option<VariationalAutoencoder>,
+    /// Whether values of points may be missing (NaN): these are left out of the bound, and the encoder sees the mean of the column in their
+    /// place. Else they are errors.
+    pub ignores_missing: bool,
 }
 
 impl AutoencoderSpec {
@@ -98,6 +102,7 @@ impl AutoencoderSpec {
             schedule: LearningRateSchedule::Cosine,
             patience: 10,
             init: None,
+            ignores_missing: false,
         }
     }
 
@@ -141,6 +146,7 @@ impl AutoencoderSpec {
         learning_rate: f64,
         schedule: LearningRateSchedule,
         patience: usize,
+        ignores_missing: bool,
     }
 
     /// Refuses settings out of range.
@@ -188,6 +194,7 @@ impl<T: Scalar> Spec<T> for AutoencoderSpec {
                 (None, Some(model)) => model.clone(),
                 (None, None) => start::random(self, fitting, run)?,
             };
+            let model = if self.ignores_missing { model.ignoring_missing()? } else { model };
             data::check_source(fitting.points(), model.dim())?;
             let adam = Adam::new(&model, self.learning_rate, self.schedule, planned);
             let seed = fitting.settings().seed.wrapping_add(run << 32);
@@ -201,7 +208,9 @@ impl<T: Scalar> Spec<T> for AutoencoderSpec {
             // Steps that fall to 0 are a plan: an end before would leave their noise in the networks.
             let is_open = self.schedule == LearningRateSchedule::Constant;
             let patience = is_open.then_some(self.patience as u64);
-            let ascent = Ascent::new(n_batches, fitting.settings().tol, patience);
+            let held_out = fitting.has_held_out().then_some(self.patience as u64);
+            let ascent =
+                Ascent::new(n_batches, fitting.settings().tol, patience).with_held_out(held_out);
             Ok(vec![Phase { schedule, accumulator: Box::new(ascent), notice: None }])
         })
     }

@@ -36,7 +36,12 @@ pub(super) fn random<T: Scalar>(
 ) -> Result<VariationalAutoencoder> {
     let source = fitting.points();
     let skips = fitting.stream().is_some_and(|stream| stream.bad_rows == BadRows::Skip);
-    let (centre, variances) = units(source, skips)?;
+    let bad_values = match (spec.ignores_missing, skips) {
+        (true, _) => BadValues::Missing,
+        (false, true) => BadValues::SkipRow,
+        (false, false) => BadValues::Refuse,
+    };
+    let (centre, variances) = units(source, bad_values)?;
     let (dim, latents) = (centre.len(), spec.latents);
     let shared = variances.iter().sum::<f64>() / dim as f64;
     // A constant column takes the unit of the others, and constant points take 1.
@@ -111,36 +116,48 @@ fn glorot(inputs: usize, outputs: usize, rng: &mut Rng) -> Vec<f64> {
     (0..inputs * outputs).map(|_| limit * (2.0 * rng::uniform(rng) - 1.0)).collect()
 }
 
+/// What values that are not finite mean for [`units`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::em) enum BadValues {
+    Refuse,
+    SkipRow,
+    /// NaN is a missing value. Others are refused by the first pass.
+    Missing,
+}
+
 /// Returns weighted means and variances of the columns, of points spread over the source.
 pub(in crate::em) fn units<T: Scalar>(
     source: &dyn DataSource<T>,
-    skips: bool,
+    bad_values: BadValues,
 ) -> Result<(Vec<f64>, Vec<f64>)> {
     let (n, dim) = (source.len(), source.dim());
     let mut buffer = BlockBuf::default();
-    let (mut weight, mut mean, mut squares) = (0.0, vec![0.0; dim], vec![0.0; dim]);
+    let [mut weights, mut mean, mut squares] = [(); 3].map(|()| vec![0.0; dim]);
+    let mut weight = 0.0;
     let n_pieces = n.min(POINTS).div_ceil(READ);
     for piece in 0..n_pieces {
         let start = (u128::from(n) * u128::from(piece) / u128::from(n_pieces)) as u64;
         let count = READ.min(n - start) as usize;
         let block = data::read(source, false, start, count, &mut buffer)?;
         for (i, row) in block.points.row_iter().enumerate() {
-            if row.iter().any(|value| !value.is_finite()) {
-                if skips {
-                    continue;
+            let is_bad = row.iter().any(|value| !value.is_finite());
+            match bad_values {
+                BadValues::Refuse if is_bad => {
+                    return Err(first_fault(source, &[], block).into());
                 }
-                return Err(first_fault(source, &[], block).into());
+                BadValues::SkipRow if is_bad => continue,
+                _ => {}
             }
             let own = block.weights.map_or(1.0, |weights| weights[i]);
             if !(own > 0.0) {
                 continue;
             }
             weight += own;
-            let step = own / weight;
-            for (d, value) in row.iter().enumerate() {
+            for (d, value) in row.iter().enumerate().filter(|(_, value)| value.is_finite()) {
                 // Welford's update: differences before squares.
+                weights[d] += own;
                 let difference = value.to_f64() - mean[d];
-                mean[d] += step * difference;
+                mean[d] += own / weights[d] * difference;
                 squares[d] += own * difference * (value.to_f64() - mean[d]);
             }
         }
@@ -149,6 +166,8 @@ pub(in crate::em) fn units<T: Scalar>(
         let message = "there are no points of positive weight";
         return Err(DataError::new(source.name(), message).into());
     }
-    squares.iter_mut().for_each(|sum| *sum = (*sum / weight).max(0.0));
+    for (sum, weight) in squares.iter_mut().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
+        *sum = (*sum / weight).max(0.0);
+    }
     Ok((mean, squares))
 }

@@ -35,15 +35,24 @@ impl VariationalAutoencoder {
         out: &mut [f64],
     ) {
         let dim = self.dim();
-        let Workspace { tile, decoder, .. } = workspace;
+        let Workspace { tile, present, decoder, .. } = workspace;
         let rows = decoder.output_mut().chunks_exact_mut(dim).zip(tile.chunks_exact(dim));
         for (y, x) in rows.take(out.len()) {
             for d in 0..dim {
                 y[d] = (x[d] - y[d]) * packed.root_precisions[d];
             }
         }
-        let log_norm: f64 = self.noise_variances.iter().map(|v| -0.5 * (2.0 * PI * v).ln()).sum();
-        out.iter_mut().for_each(|value| *value += log_norm);
+        let log_norms = self.noise_variances.iter().map(|v| -0.5 * (2.0 * PI * v).ln());
+        if self.ignores_missing {
+            let log_norms: Vec<f64> = log_norms.collect();
+            for (value, row) in out.iter_mut().zip(present.chunks_exact(dim)) {
+                let terms = row.iter().zip(&log_norms);
+                *value += terms.map(|(present, norm)| present.to_f64() * norm).sum::<f64>();
+            }
+        } else {
+            let log_norm: f64 = log_norms.sum();
+            out.iter_mut().for_each(|value| *value += log_norm);
+        }
         add_squared_norms(packed.simd, &decoder.output()[..out.len() * dim], dim, -0.5, out);
     }
 
@@ -60,12 +69,16 @@ impl VariationalAutoencoder {
                 self.draw_noise(first, sample, n, workspace);
             }
             self.set_latents(n, is_sampled, workspace);
-            self.decode(packed, n, workspace);
+            self.decode_present(packed, n, workspace);
             self.add_log_likelihoods(packed, workspace, &mut out);
+        }
+        if self.ignores_missing && !is_sampled {
+            self.curvatures_of_present(packed, n, workspace);
         }
         let heads = workspace.encoder.output().chunks_exact(2 * latents);
         let deviations = workspace.deviations.chunks_exact(latents);
-        for ((out, heads), deviations) in out.iter_mut().zip(heads).zip(deviations) {
+        for (i, ((out, heads), deviations)) in out.iter_mut().zip(heads).zip(deviations).enumerate()
+        {
             *out /= samples as f64;
             for h in 0..latents {
                 let (mean, deviation) = (heads[h].to_f64(), deviations[h].to_f64());
@@ -74,7 +87,9 @@ impl VariationalAutoencoder {
                 let entropy = 0.5 * ((2.0 * PI * E).ln() + heads[latents + h].to_f64());
                 *out += entropy - self.prior.cross_entropy(scale, moment);
                 if !is_sampled {
-                    *out -= 0.5 * packed.curvatures[h] * deviation * deviation;
+                    let own = workspace.curvatures.get(i * latents + h);
+                    let curvature = own.map_or(packed.curvatures[h], |value| value.to_f64());
+                    *out -= 0.5 * curvature * deviation * deviation;
                 }
             }
         }
@@ -96,7 +111,7 @@ impl VariationalAutoencoder {
         for sample in 0..self.samples {
             self.draw_noise(first, sample, n, workspace);
             self.set_latents(n, true, workspace);
-            self.decode(packed, n, workspace);
+            self.decode_present(packed, n, workspace);
             weights.fill(0.0);
             self.add_log_likelihoods(packed, workspace, &mut weights);
             for (i, (out, weight)) in out.iter_mut().zip(&weights).enumerate() {

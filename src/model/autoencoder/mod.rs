@@ -31,15 +31,14 @@ use network::Network;
 pub(crate) use pass::{Lane, Packed, TILE_POINTS};
 pub use prior::LatentPrior;
 
-use super::gaussian_observable::{diagonal_entropy, noise_gap};
 use super::{EntropySum, GenerativeModel, Layer, Noise};
 use crate::error::{Error, Result};
-use crate::family::Regularization;
+use crate::family::{Domain, Regularization, Support};
 pub use crate::kernels::dense::Activation;
 use crate::kernels::dispatch::Simd;
 use crate::monitor::Event;
 use crate::stats::{StatsShape, SuffStats};
-use std::f64::consts::PI;
+use std::f64::consts::{E, PI};
 
 /// Noise variances stay above this part of the squared scale of their column: the floor of other models of this crate.
 pub const NOISE_FLOOR: f64 = 1e-6;
@@ -95,6 +94,8 @@ pub struct VariationalAutoencoder {
     scale: Vec<f64>,
     /// Samples of each point for importance-weighted scores; 0 for the bound.
     samples: usize,
+    /// Whether values of points may be missing (NaN).
+    ignores_missing: bool,
 }
 
 /// All that makes a [`VariationalAutoencoder`].
@@ -179,6 +180,7 @@ impl VariationalAutoencoder {
             centre: parts.centre,
             scale: parts.scale,
             samples: 0,
+            ignores_missing: false,
         })
     }
 
@@ -306,14 +308,33 @@ impl VariationalAutoencoder {
         &mut self.parameters
     }
 
+    /// Returns all that a fit changes: weights and biases, scales of the prior and noise variances.
+    pub(crate) fn numbers(&self) -> Vec<f64> {
+        [&self.parameters[..], &self.prior_scales, &self.noise_variances].concat()
+    }
+
+    /// Takes back what [`numbers`](Self::numbers) gave. Returns whether it was from a model of these sizes.
+    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) -> bool {
+        let Self { parameters, prior_scales, noise_variances, .. } = self;
+        let own = [parameters, prior_scales, noise_variances];
+        let is_sound = numbers.iter().all(|number| number.is_finite());
+        if !is_sound || own.iter().map(|it| it.len()).sum::<usize>() != numbers.len() {
+            return false;
+        }
+        own.into_iter().flatten().zip(numbers).for_each(|(own, number)| *own = *number);
+        true
+    }
+
     /// Returns the number of weights and biases of both networks.
     pub(crate) fn n_network_parameters(&self) -> usize {
         self.parameters.len()
     }
 
-    /// Returns statistics of no points: `H̄_h`, `M_h` and `R_d` in this order.
+    /// Returns statistics of no points: `H̄_h`, `M_h` and `R_d` in this order; then the weight of the points that have dimension d, D
+    /// values, if values may be missing.
     pub(crate) fn new_stats(&self) -> SuffStats {
-        let statistics = 2 * self.n_latents() + self.dim();
+        let columns = if self.ignores_missing { 2 * self.dim() } else { self.dim() };
+        let statistics = 2 * self.n_latents() + columns;
         SuffStats::zeros(StatsShape { components: 1, statistics, shared: 0, centre: 0 }, Vec::new())
     }
 
@@ -332,10 +353,11 @@ impl VariationalAutoencoder {
 
     /// Computes both halves of the gap, `F - ES` of the prior and of the noise (Eqn 32), in nats per point.
     pub(crate) fn gap_halves(&self, stats: &SuffStats) -> [f64; 2] {
-        let Moments { latents, residuals, .. } = Moments::of(self, stats);
+        let Moments { latents, residuals, observed, .. } = Moments::of(self, stats);
         let scales = latents.iter().zip(&self.prior_scales);
         let prior = scales.map(|(moment, scale)| self.prior.gap(*scale, *moment)).sum();
-        [prior, noise_gap(&residuals, &self.noise_variances)]
+        let terms = residuals.iter().zip(&observed).zip(&self.noise_variances);
+        [prior, terms.map(|((r, o), v)| 0.5 * (o - r / v)).sum()]
     }
 }
 
@@ -350,14 +372,22 @@ struct Moments {
     entropies: Vec<f64>,
     latents: Vec<f64>,
     residuals: Vec<f64>,
+    /// Part of the weight that has each dimension; 1 where no value may be missing.
+    observed: Vec<f64>,
 }
 
 impl Moments {
     fn of(model: &VariationalAutoencoder, stats: &SuffStats) -> Self {
         let mean = |sums: &[f64]| sums.iter().map(|sum| sum / stats.total_weight()).collect();
         let (entropies, rest) = stats.sums(0).split_at(model.n_latents());
-        let (latents, residuals) = rest.split_at(model.n_latents());
-        Self { entropies: mean(entropies), latents: mean(latents), residuals: mean(residuals) }
+        let (latents, rest) = rest.split_at(model.n_latents());
+        let (residuals, observed) = rest.split_at(model.dim());
+        Self {
+            entropies: mean(entropies),
+            latents: mean(latents),
+            residuals: mean(residuals),
+            observed: if model.ignores_missing { mean(observed) } else { vec![1.0; model.dim()] },
+        }
     }
 }
 
@@ -367,17 +397,32 @@ impl GenerativeModel for VariationalAutoencoder {
         self.dim()
     }
 
-    /// Sets `α_h = M_h` (`λ_h = M_h`) and `σ_d² = R_d`, or their mean: both halves of the gap are zero then, except at a floor.
+    /// Returns the same model for points with missing values (NaN). These are left out of the bound, and the encoder sees the centre in
+    /// their place.
+    fn ignoring_missing(self) -> Result<Self> {
+        Ok(Self { ignores_missing: true, ..self })
+    }
+
+    fn domains(&self) -> Vec<Domain> {
+        let all = Domain::new(0..self.dim(), Support::Real);
+        if self.ignores_missing { vec![Domain { missing: true, ..all }] } else { Vec::new() }
+    }
+
+    /// Sets `α_h = M_h` (`λ_h = M_h`) and `σ_d² = R_d`, or their mean: both halves of the gap are zero then, except at a floor. Over the points
+    /// that have dimension d, where values are missing; a variance of a dimension without points stays.
     fn m_step(&mut self, stats: &SuffStats, _: &Regularization) -> Vec<Event> {
-        let Moments { latents, residuals, .. } = Moments::of(self, stats);
+        let Moments { latents, residuals, observed, .. } = Moments::of(self, stats);
         for (scale, moment) in self.prior_scales.iter_mut().zip(latents) {
             *scale = moment.max(PRIOR_FLOOR);
         }
-        let dim = self.dim();
-        let shared = residuals.iter().sum::<f64>() / dim as f64;
+        let shared = residuals.iter().sum::<f64>() / observed.iter().sum::<f64>();
         let mut variables = Vec::new();
-        for d in 0..dim {
-            let value = if self.noise == Noise::Isotropic { shared } else { residuals[d] };
+        for d in 0..self.dim() {
+            let value = match self.noise {
+                Noise::Isotropic => shared,
+                Noise::Diagonal if observed[d] > 0.0 => residuals[d] / observed[d],
+                Noise::Diagonal => continue,
+            };
             let floor = NOISE_FLOOR * self.scale[d].powi(2);
             self.noise_variances[d] = value.max(floor);
             if value <= floor {
@@ -410,17 +455,22 @@ impl GenerativeModel for VariationalAutoencoder {
         EntropySum {
             posterior: stats.posterior_entropy() / stats.total_weight(),
             prior: self.prior_scales.iter().map(|scale| self.prior.entropy(*scale)).sum(),
-            observable: diagonal_entropy(&self.noise_variances),
+            observable: Moments::of(self, stats)
+                .observed
+                .iter()
+                .zip(&self.noise_variances)
+                .map(|(o, v)| 0.5 * o * (2.0 * PI * E * v).ln())
+                .sum(),
             ..EntropySum::default()
         }
     }
 
     fn lower_bound(&self, stats: &SuffStats) -> f64 {
-        let Moments { latents, residuals, .. } = Moments::of(self, stats);
+        let Moments { latents, residuals, observed, .. } = Moments::of(self, stats);
         let scales = latents.iter().zip(&self.prior_scales);
         let prior: f64 = scales.map(|(m, scale)| self.prior.cross_entropy(*scale, *m)).sum();
-        let noise = residuals.iter().zip(&self.noise_variances);
-        let noise: f64 = noise.map(|(r, v)| 0.5 * ((2.0 * PI * v).ln() + r / v)).sum();
+        let noise = residuals.iter().zip(&observed).zip(&self.noise_variances);
+        let noise: f64 = noise.map(|((r, o), v)| 0.5 * (o * (2.0 * PI * v).ln() + r / v)).sum();
         stats.posterior_entropy() / stats.total_weight() - prior - noise
     }
 

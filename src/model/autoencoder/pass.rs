@@ -9,7 +9,8 @@ use crate::kernels::math::exp_in_place;
 use crate::kernels::residual::standardize;
 use crate::scalar::Scalar;
 use crate::stats::SuffStats;
-use faer::MatRef;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use std::f64::consts::{E, PI};
 
 /// Points of a tile: as many as make products efficient, few enough that layers of some hundred units stay in the cache of a core.
@@ -31,6 +32,8 @@ pub struct Packed<T> {
     pub(super) root_precisions: Vec<T>,
     /// `Σ_d p_d W_dh²` of a linear decoder, H values; none of another decoder.
     pub(super) curvatures: Vec<f64>,
+    /// `p_d W_dh²`, D × H, of a linear decoder of points with missing values.
+    weighted_squares: Vec<T>,
 }
 
 impl<T: Scalar> Packed<T> {
@@ -48,6 +51,7 @@ impl<T: Scalar> Packed<T> {
             precisions: vec![T::ZERO; dim],
             root_precisions: vec![T::ZERO; dim],
             curvatures: vec![0.0; if model.decoder_is_linear() { latents } else { 0 }],
+            weighted_squares: Vec::new(),
         };
         packed.refresh(model);
         packed
@@ -59,6 +63,7 @@ impl<T: Scalar> Packed<T> {
             *packed = T::from_f64(value);
         }
         self.curvatures.fill(0.0);
+        self.weighted_squares.clear();
         let weights = model.decoder.last().split(&model.parameters).0;
         for (d, row) in weights.chunks(model.decoder.last().inputs).enumerate() {
             let precision = model.scale[d].powi(2) / model.noise_variances[d];
@@ -67,6 +72,10 @@ impl<T: Scalar> Packed<T> {
             for (sum, weight) in self.curvatures.iter_mut().zip(row) {
                 *sum += precision * weight * weight;
             }
+            if model.ignores_missing && model.decoder_is_linear() {
+                let squares = row.iter().map(|weight| T::from_f64(precision * weight * weight));
+                self.weighted_squares.extend(squares);
+            }
         }
     }
 }
@@ -74,14 +83,20 @@ impl<T: Scalar> Packed<T> {
 /// Memory for a tile on its way through both networks.
 #[derive(Debug)]
 pub struct Workspace<T> {
-    /// Points in units of the networks, B × D.
+    /// Points in units of the networks, B × D; 0 where a value is missing.
     pub(super) tile: Vec<T>,
+    /// 1 where a value is present and 0 where it is missing, B × D; nothing where none may be missing.
+    pub(super) present: Vec<T>,
     pub(super) encoder: Tape<T>,
     pub(super) decoder: Tape<T>,
     /// Standard deviations of the posteriors, standard normal noise, and latents; B × H each.
     pub(super) deviations: Vec<T>,
     pub(super) noise: Vec<T>,
     pub(super) latents: Vec<T>,
+    /// [`Packed::curvatures`] over the dimensions of each point, B × H, and variances of posteriors times weights, B × H; where values may
+    /// be missing.
+    pub(super) curvatures: Vec<T>,
+    variances: Vec<T>,
     /// Weights of the points.
     weights: Vec<T>,
     pub(super) log_density: Vec<f64>,
@@ -91,13 +106,18 @@ impl<T: Scalar> Workspace<T> {
     pub(super) fn new(model: &VariationalAutoencoder) -> Self {
         let zeros = |width: usize| vec![T::ZERO; TILE_POINTS * width];
         let latents = model.n_latents();
+        let is_masked = model.ignores_missing && model.decoder_is_linear();
+        let masked = if is_masked { latents } else { 0 };
         Self {
             tile: zeros(model.dim()),
+            present: zeros(if model.ignores_missing { model.dim() } else { 0 }),
             encoder: model.encoder.tape(TILE_POINTS),
             decoder: model.decoder.tape(TILE_POINTS),
             deviations: zeros(latents),
             noise: zeros(latents),
             latents: zeros(latents),
+            curvatures: zeros(masked),
+            variances: zeros(masked),
             weights: zeros(1),
             log_density: vec![0.0; TILE_POINTS],
         }
@@ -119,8 +139,13 @@ impl VariationalAutoencoder {
         workspace: &mut Workspace<T>,
     ) {
         let Packed { simd, parameters, centre, rest, inverse_scale, .. } = packed;
-        let Workspace { tile, encoder, deviations, .. } = workspace;
+        let Workspace { tile, present, encoder, deviations, .. } = workspace;
         standardize(*simd, points, centre, rest, inverse_scale, tile);
+        for (value, present) in tile.iter_mut().zip(present) {
+            let is_missing = value.to_f64().is_nan();
+            *present = if is_missing { T::ZERO } else { T::ONE };
+            *value = if is_missing { T::ZERO } else { *value };
+        }
         let (n, latents) = (points.nrows(), self.n_latents());
         let x = MatRef::from_row_major_slice(&tile[..n * self.dim()], n, self.dim());
         self.encoder.forward(*simd, parameters, x, encoder);
@@ -165,6 +190,35 @@ impl VariationalAutoencoder {
         let z = MatRef::from_row_major_slice(&workspace.latents[..n * latents], n, latents);
         self.decoder.forward(packed.simd, &packed.parameters, z, &mut workspace.decoder);
     }
+
+    /// Computes the observables of the latents of a tile for comparison with its points: where a value is missing, both are 0.
+    pub(super) fn decode_present<T: Scalar>(
+        &self,
+        packed: &Packed<T>,
+        n: usize,
+        workspace: &mut Workspace<T>,
+    ) {
+        self.decode(packed, n, workspace);
+        let Workspace { present, decoder, .. } = workspace;
+        for (output, &present) in decoder.output_mut().iter_mut().zip(&*present) {
+            *output = *output * present;
+        }
+    }
+
+    /// Computes `Σ_d p_d W_dh²` over the dimensions that a point of the tile has, for a linear decoder; B × H.
+    pub(super) fn curvatures_of_present<T: Scalar>(
+        &self,
+        packed: &Packed<T>,
+        n: usize,
+        workspace: &mut Workspace<T>,
+    ) {
+        let (dim, latents) = (self.dim(), self.n_latents());
+        let Workspace { present, curvatures, .. } = workspace;
+        let present = MatRef::from_row_major_slice(&present[..n * dim], n, dim);
+        let squares = MatRef::from_row_major_slice(&packed.weighted_squares, dim, latents);
+        let out = MatMut::from_row_major_slice_mut(&mut curvatures[..n * latents], n, latents);
+        matmul(out, Accum::Replace, present, squares, T::ONE, Par::Seq);
+    }
 }
 
 /// Sums and scratch memory of a share of the points.
@@ -177,19 +231,20 @@ pub struct Lane<T> {
     pub stats: SuffStats,
     /// Upper limit of the variance of the sum of the bounds that comes from sampling.
     pub sampling_variance: f64,
-    /// `Σ w s_h²`, for a linear decoder.
+    /// `Σ w s_h²`, for a linear decoder; D × H, each over the points that have dimension d, where values may be missing.
     squared_deviations: Vec<f64>,
 }
 
 impl<T: Scalar> Lane<T> {
     /// Makes a lane without points.
     pub fn new(model: &VariationalAutoencoder) -> Self {
+        let rows = if model.ignores_missing { model.dim() } else { 1 };
         Self {
             workspace: Workspace::new(model),
             gradient: vec![T::ZERO; model.parameters.len()],
             stats: model.new_stats(),
             sampling_variance: 0.0,
-            squared_deviations: vec![0.0; model.n_latents()],
+            squared_deviations: vec![0.0; rows * model.n_latents()],
         }
     }
 
@@ -225,7 +280,10 @@ impl<T: Scalar> Lane<T> {
                 rows.enumerate().for_each(|(i, row)| noise(first + i, row));
             }
             model.set_latents(n, is_sampled, &mut self.workspace);
-            model.decode(packed, n, &mut self.workspace);
+            model.decode_present(packed, n, &mut self.workspace);
+            if model.ignores_missing && !is_sampled {
+                model.curvatures_of_present(packed, n, &mut self.workspace);
+            }
             self.weigh(tile);
             self.add_tile(model, packed, n);
             first += n;
@@ -247,13 +305,29 @@ impl<T: Scalar> Lane<T> {
     /// The way back: from residuals to the latents, and from these to the encoder.
     fn add_tile(&mut self, model: &VariationalAutoencoder, packed: &Packed<T>, n: usize) {
         let Self { workspace, gradient, stats, sampling_variance, squared_deviations } = self;
-        let Workspace { tile, encoder, decoder, deviations, noise, latents: z, weights, .. } =
-            workspace;
+        let Workspace {
+            tile,
+            present,
+            encoder,
+            decoder,
+            deviations,
+            noise,
+            latents: z,
+            curvatures,
+            variances,
+            weights,
+            ..
+        } = workspace;
         let (dim, latents) = (model.dim(), model.n_latents());
         let is_sampled = !model.decoder_is_linear();
         let (tile, weights) = (&tile[..n * dim], &weights[..n]);
         let (output, delta) = decoder.output_and_delta();
-        let columns = &mut stats.sums_mut(0)[2 * latents..];
+        let (columns, observed) = stats.sums_mut(0)[2 * latents..].split_at_mut(dim);
+        if !observed.is_empty() {
+            for (row, weight) in present.chunks_exact(dim).zip(weights) {
+                observed.iter_mut().zip(row).for_each(|(sum, it)| *sum += (*weight * *it).to_f64());
+            }
+        }
         let pair = [tile, &output[..n * dim]];
         residuals(packed.simd, pair, weights, &packed.precisions, delta, columns);
         let z = MatRef::from_row_major_slice(&z[..n * latents], n, latents);
@@ -275,6 +349,9 @@ impl<T: Scalar> Lane<T> {
                 let at_deviation = if is_sampled {
                     *sampling_variance += (deviation * at_z).powi(2);
                     at_z * noise[k].to_f64()
+                } else if model.ignores_missing {
+                    variances[k] = T::from_f64(weight * deviation * deviation);
+                    -weight * curvatures[k].to_f64() * deviation
                 } else {
                     squared_deviations[h] += weight * deviation * deviation;
                     -weight * packed.curvatures[h] * deviation
@@ -282,6 +359,16 @@ impl<T: Scalar> Lane<T> {
                 let at_deviation = at_deviation - weight * term.at_deviation;
                 delta[h] = T::from_f64(at_z - weight * term.at_mean);
                 delta[latents + h] = T::from_f64(0.5 * (weight + deviation * at_deviation));
+            }
+        }
+        if model.ignores_missing && !is_sampled {
+            let present = MatRef::from_row_major_slice(&present[..n * dim], n, dim);
+            let variances = MatRef::from_row_major_slice(&variances[..n * latents], n, latents);
+            let mut sums = Mat::zeros(dim, latents);
+            let one = T::ONE;
+            matmul(&mut sums, Accum::Replace, present.transpose(), variances, one, Par::Seq);
+            for (d, row) in squared_deviations.chunks_exact_mut(latents).enumerate() {
+                row.iter_mut().enumerate().for_each(|(h, sum)| *sum += sums[(d, h)].to_f64());
             }
         }
         let x = MatRef::from_row_major_slice(tile, n, dim);
@@ -294,7 +381,7 @@ impl<T: Scalar> Lane<T> {
         let latents = model.n_latents();
         let sums = self.stats.sums_mut(0);
         let entropy = sums[..latents].iter().sum::<f64>();
-        let columns = &mut sums[2 * latents..];
+        let columns = &mut sums[2 * latents..][..model.dim()];
         if model.decoder_is_linear() {
             let layer = model.decoder.last();
             let (at_weights, _) = layer.split_mut(&mut self.gradient);
@@ -302,8 +389,12 @@ impl<T: Scalar> Lane<T> {
             let rows = weights.chunks(latents).zip(at_weights.chunks_mut(latents));
             for (d, (row, at_row)) in rows.enumerate() {
                 let precision = packed.precisions[d].to_f64();
+                let deviations = match model.ignores_missing {
+                    true => &self.squared_deviations[d * latents..][..latents],
+                    false => &self.squared_deviations,
+                };
                 for h in 0..latents {
-                    let spread = row[h] * self.squared_deviations[h];
+                    let spread = row[h] * deviations[h];
                     columns[d] += row[h] * spread;
                     at_row[h] += T::from_f64(-precision * spread);
                 }

@@ -1,5 +1,7 @@
 //! Bounds, entropies, both halves of the gap and gradients against 40 digits, finite differences and random draws.
 
+mod missing;
+
 use super::*;
 use crate::block::Block;
 use crate::linalg::symmetric_eigen;

@@ -247,7 +247,7 @@ impl<T: Scalar, M: EStep<T>> Learner<T> for ModelLearner<T, M> {
 
     fn takes(&self, statistics: &SuffStats, executor: &Executor) -> bool {
         let model = &self.maximizer.model;
-        let packed = model.pack(executor.simd(), 1, Constants::Sum);
+        let packed = model.pack(executor.simd(), 1, Constants::Sum, executor);
         model.new_stats(&packed).shape() == statistics.shape()
     }
 

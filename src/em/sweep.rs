@@ -174,12 +174,12 @@ impl<T: Scalar, W: Send> Lanes<T, W> {
         model.check_e_step()?;
         let simd = executor.simd();
         let known = constants.as_ref().and_then(|known| {
-            let packed = model.pack(simd, n_points, Constants::Known);
+            let packed = model.pack(simd, n_points, Constants::Known, executor);
             model.can_reuse(&packed, known).then_some(packed)
         });
         let packed = known.unwrap_or_else(|| {
             *constants = None;
-            model.pack(simd, n_points, Constants::Sum)
+            model.pack(simd, n_points, Constants::Sum, executor)
         });
         for (sum, count) in self.paths.iter_mut().zip(model.paths(&packed)) {
             *sum += count as u64;

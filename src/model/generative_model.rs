@@ -185,7 +185,13 @@ pub trait EStep<T: Scalar>: Density<T> {
     }
 
     /// Packs the parameters for a sweep over `n_points` points.
-    fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Self::Packed;
+    fn pack(
+        &self,
+        simd: Simd,
+        n_points: u64,
+        constants: Constants,
+        workers: &dyn Workers,
+    ) -> Self::Packed;
 
     /// Counts the components that take whitened differences in place of packed products, and all that have the choice.
     fn paths(&self, _packed: &Self::Packed) -> [usize; 2] {

@@ -23,6 +23,7 @@ use crate::kernels::whitened::WhitenedMap;
 use crate::model::{Constants, EStep, HalvedEStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
+use crate::work::Workers;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::sync::OnceLock;
@@ -492,13 +493,15 @@ impl<T: Scalar> EStep<T> for Mixture {
         }
     }
 
-    fn pack(&self, simd: Simd, n_points: u64, constants: Constants) -> Packed<T> {
-        self.pack_for(
-            simd,
-            cancellation_tolerance::<T>(self.family.dim(), n_points),
-            constants,
-            false,
-        )
+    fn pack(
+        &self,
+        simd: Simd,
+        n_points: u64,
+        constants: Constants,
+        workers: &dyn Workers,
+    ) -> Packed<T> {
+        let tolerance = cancellation_tolerance::<T>(self.family.dim(), n_points);
+        self.pack_for(simd, tolerance, constants, false, workers)
     }
 
     fn paths(&self, packed: &Packed<T>) -> [usize; 2] {

@@ -17,6 +17,7 @@ use crate::model::mixture::cancellation_tolerance;
 use crate::model::{Constants, EStep, GenerativeModel, HalvedEStep};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
+use crate::work::Workers;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
@@ -420,7 +421,7 @@ fn add<T: Scalar>(totals: &mut [f64], sums: &[T]) {
 }
 
 impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
-    fn pack(&self, simd: Simd, n_points: u64, _: Constants) -> Packed<T> {
+    fn pack(&self, simd: Simd, n_points: u64, _: Constants, _: &dyn Workers) -> Packed<T> {
         self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), n_points))
     }
 

@@ -25,6 +25,7 @@ use crate::kernels::{softmax, states};
 use crate::model::{Constants, Density, EStep, GenerativeModel};
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
+use crate::work::Workers;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -513,7 +514,7 @@ impl<T: Scalar> EStep<T> for SigmoidBeliefNet {
         }
     }
 
-    fn pack(&self, simd: Simd, _: u64, _: Constants) -> Packed<T> {
+    fn pack(&self, simd: Simd, _: u64, _: Constants, _: &dyn Workers) -> Packed<T> {
         self.pack_for_scores(simd)
     }
 

@@ -5,6 +5,7 @@ use super::observed::Observed;
 use super::tied::Tied;
 use super::{Packed, Workspace, cancellation_tolerance};
 use crate::aligned::Aligned;
+use crate::family::{CentredForm, Packing, Parameters};
 use crate::kernels::affine::AffineMap;
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
@@ -13,7 +14,11 @@ use crate::kernels::statistics;
 use crate::kernels::whitened::WhitenedMap;
 use crate::model::Constants;
 use crate::scalar::Scalar;
+use crate::work::{Piece, Workers};
 use std::sync::OnceLock;
+
+/// Multiplications that are worth a message to another thread.
+const WORK_PER_PIECE: usize = 1 << 16;
 
 impl Mixture {
     pub(super) fn pack_for<T: Scalar>(
@@ -22,6 +27,7 @@ impl Mixture {
         tolerance: f64,
         constants: Constants,
         scoring: bool,
+        workers: &dyn Workers,
     ) -> Packed<T> {
         let shape = self.shape();
         let (n_components, n_statistics) = (shape.components, shape.statistics);
@@ -30,7 +36,7 @@ impl Mixture {
         let exact_centre: Vec<f64> = centre.iter().map(|v| v.to_f64()).collect();
         let mut natural = vec![0.0; n_components * n_statistics];
         let centres = exact_centre.repeat(n_components);
-        let packings = self.family.natural(&self.parameters, &centres, &mut natural);
+        let packings = self.natural_by(workers, &centres, &mut natural);
 
         let cancels = |c: usize| T::EPSILON * packings[c].cancellation > tolerance;
         // Filled points are taken about the means of their components anyway.
@@ -73,8 +79,9 @@ impl Mixture {
             T::from_f64(natural[order[k] * n_statistics + l])
         });
         let mut centred = WhitenedMap::new(self.family.dim());
-        for &c in &order[n_packed..] {
-            let form = self.family.centred(self.theta(c)).expect("only location families cancel");
+        for (&c, form) in order[n_packed..].iter().zip(self.centred_by(workers, &order[n_packed..]))
+        {
+            let form = form.expect("only location families cancel");
             centred.push(&form.mean, &form.whitening, self.weights[c].ln() + form.bias);
         }
 
@@ -118,6 +125,56 @@ impl Mixture {
             tied: whitens_all.then(|| Tied::new(self, &order, &exact_centre)),
             order,
         }
+    }
+
+    /// Writes the natural parameters of all components, in pieces on the threads of `workers`.
+    fn natural_by(
+        &self,
+        workers: &dyn Workers,
+        centres: &[f64],
+        natural: &mut [f64],
+    ) -> Vec<Packing> {
+        let (shape, dim) = (self.shape(), self.family.dim());
+        let per_piece = self.components_per_piece();
+        // Shared parameters would be worked on once for each piece.
+        if per_piece >= shape.components || shape.shared > 0 {
+            return self.family.natural(&self.parameters, centres, natural);
+        }
+        let parts = self.parameters.components.chunks(per_piece).map(|components| Parameters {
+            components: components.to_vec(),
+            shared: self.parameters.shared.clone(),
+        });
+        let parts: Vec<_> = parts.collect();
+        let mut packings = vec![Vec::new(); parts.len()];
+        let rows = centres.chunks(per_piece * dim);
+        let rows = rows.zip(natural.chunks_mut(per_piece * shape.statistics));
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
+        for ((part, packings), (centres, natural)) in parts.iter().zip(&mut packings).zip(rows) {
+            pieces.push(Box::new(move || *packings = self.family.natural(part, centres, natural)));
+        }
+        workers.work(pieces);
+        packings.concat()
+    }
+
+    /// Returns the centred forms of some components, in pieces on the threads of `workers`.
+    fn centred_by(&self, workers: &dyn Workers, components: &[usize]) -> Vec<Option<CentredForm>> {
+        let per_piece = self.components_per_piece();
+        let mut forms = vec![None; components.len()];
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
+        for (components, forms) in components.chunks(per_piece).zip(forms.chunks_mut(per_piece)) {
+            pieces.push(Box::new(move || {
+                for (&c, form) in components.iter().zip(forms) {
+                    *form = self.family.centred(self.theta(c));
+                }
+            }));
+        }
+        workers.work(pieces);
+        forms
+    }
+
+    /// Returns how many components are worth a piece: packing a component takes about D multiplications for each of its statistics.
+    fn components_per_piece(&self) -> usize {
+        (WORK_PER_PIECE / (self.shape().statistics * self.family.dim()).max(1)).max(1)
     }
 
     pub(super) fn workspace_for<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {

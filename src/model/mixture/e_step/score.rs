@@ -8,6 +8,7 @@ use crate::kernels::softmax;
 use crate::kernels::statistics::Tile;
 use crate::model::{Constants, Density, ScoredTile};
 use crate::scalar::Scalar;
+use crate::work::Alone;
 
 impl<T: Scalar> Density<T> for Mixture {
     type Packed = Packed<T>;
@@ -19,12 +20,8 @@ impl<T: Scalar> Density<T> for Mixture {
 
     /// Packs for scores of single points: packed logits are right to 1e-6 nats per dimension in `f32`.
     fn pack_for_scores(&self, simd: Simd) -> Packed<T> {
-        self.pack_for(
-            simd,
-            cancellation_tolerance::<T>(self.family.dim(), 500),
-            Constants::Known,
-            true,
-        )
+        let tolerance = cancellation_tolerance::<T>(self.family.dim(), 500);
+        self.pack_for(simd, tolerance, Constants::Known, true, &Alone)
     }
 
     fn workspace(&self, packed: &Packed<T>, old: Option<Workspace<T>>) -> Workspace<T> {

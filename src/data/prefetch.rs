@@ -5,7 +5,7 @@
 //! of the time.
 
 use super::DataSource;
-use super::shuffle::{BatchOrder, ShuffledWindow, SkipsRow, StreamPosition};
+use super::shuffle::{BatchOrder, Sharing, ShuffledWindow, SkipsRow, StreamPosition};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,6 +21,7 @@ pub struct Windows<'a, T> {
     empty: Sender<ShuffledWindow<T>>,
     current: Option<ShuffledWindow<T>>,
     pace: &'a Pace,
+    sharing: Option<&'a Sharing<'a>>,
 }
 
 /// How many chunks may be read by now.
@@ -82,14 +83,15 @@ impl<'a, T: Scalar> Windows<'a, T> {
             it.windows += 1;
             it.chunks = Some(it.windows * self.pace.chunks_per_window);
         });
-        match self.filled.recv() {
-            Err(_) => None,
-            Ok(Err(fault)) => Some(Err(fault)),
-            Ok(Ok(window)) => {
-                self.pace.done(0, window.n_batches());
-                Some(Ok(self.current.insert(window)))
-            }
-        }
+        let window = self.filled.recv().ok()?;
+        let window = match self.sharing {
+            None => window,
+            Some(sharing) => sharing.complete(window),
+        };
+        Some(window.map(|window| {
+            self.pace.done(0, window.n_batches());
+            &*self.current.insert(window)
+        }))
     }
 
     /// Who works on a window says here how far it is.
@@ -98,7 +100,8 @@ impl<'a, T: Scalar> Windows<'a, T> {
     }
 }
 
-/// Calls `work` with the windows of all epochs before `epochs`, from a place on, while another thread reads ahead.
+/// Calls `work` with the windows of all epochs before `epochs`, from a place on, while another thread reads ahead. Processes that share the
+/// reading exchange what they have read when they turn to a window.
 ///
 /// # Errors
 /// Those of `work`; [`Error::Config`] if the operating system refuses to start a thread.
@@ -108,12 +111,14 @@ pub fn with_read_ahead<T: Scalar, R>(
     from: StreamPosition,
     epochs: u64,
     is_bad: Option<SkipsRow<'_, T>>,
+    sharing: Option<&Sharing<'_>>,
     work: &mut dyn FnMut(&mut Windows<'_, T>) -> Result<R>,
 ) -> Result<R> {
     let (fill, filled) = channel();
     let (empty, take) = channel::<ShuffledWindow<T>>();
     for _ in 0..WINDOWS {
-        empty.send(ShuffledWindow::default()).expect("the receiver is here");
+        let window = sharing.map(|sharing| ShuffledWindow::of_rows(sharing.own.clone()));
+        empty.send(window.unwrap_or_default()).expect("the receiver is here");
     }
     let pace = &Pace {
         state: Mutex::new(Allowed { chunks: Some(order.chunks_per_window()), windows: 0 }),
@@ -145,7 +150,7 @@ pub fn with_read_ahead<T: Scalar, R>(
             .name("entropysum-reader".to_owned())
             .spawn_scoped(scope, read)
             .map_err(|fault| Error::Config(format!("cannot start a thread to read: {fault}")))?;
-        work(&mut Windows { filled, empty, current: None, pace })
+        work(&mut Windows { filled, empty, current: None, pace, sharing })
     })
 }
 
@@ -193,7 +198,7 @@ mod tests {
         let order = BatchOrder::minibatches::<f64>(&source, 100, 16_000, 7, true);
         assert!(order.n_windows() > 3);
         let collect = |from: StreamPosition| {
-            with_read_ahead(&source, &order, from, 3, None, &mut |windows: &mut Windows<
+            with_read_ahead(&source, &order, from, 3, None, None, &mut |windows: &mut Windows<
                 '_,
                 f64,
             >| {
@@ -223,6 +228,7 @@ mod tests {
             &order,
             StreamPosition::default(),
             1,
+            None,
             None,
             &mut |windows: &mut Windows<'_, f64>| {
                 while let Some(window) = windows.next_window() {
@@ -271,6 +277,7 @@ mod tests {
             StreamPosition::default(),
             1,
             None,
+            None,
             &mut |windows: &mut Windows<'_, f64>| {
                 let (pace, mut used) = (windows.pace(), 0);
                 while let Some(window) = windows.next_window() {
@@ -302,6 +309,7 @@ mod tests {
             &order,
             StreamPosition::default(),
             u64::MAX,
+            None,
             None,
             &mut |windows: &mut Windows<'_, f64>| Ok(windows.next_window().unwrap()?.len()),
         );

@@ -6,9 +6,11 @@
 //! many chunks. Everything follows from the seed, the epoch and the window; so a place in the stream is three numbers.
 
 mod order;
+mod shared;
 
 pub use super::section::PointRange;
 pub use order::{BatchOrder, StreamPosition};
+pub use shared::Sharing;
 
 use super::DataSource;
 use crate::block::{Block, BlockBuf};
@@ -54,12 +56,24 @@ pub struct ShuffledWindow<T> {
     /// Random orders of the points of a chunk, and of those of the short one.
     orders: [Vec<u32>; 2],
     positions: Vec<u32>,
+    /// Places of bad points.
     bad: Vec<usize>,
+    deal: Deal,
+    mix: bool,
+    /// Rows whose chunks are read here, if other processes read the others.
+    own: Option<Range<u64>>,
 }
 
 impl<T: Scalar> ShuffledWindow<T> {
+    /// Returns a window that reads the chunks that begin in some rows.
+    pub fn of_rows(own: Range<u64>) -> Self {
+        Self { own: Some(own), ..Self::default() }
+    }
+
     /// Reads a window of an epoch, without bad points. Calls `go_on` before each chunk, with its number; if it returns false,
     /// so does this, and the window is incomplete.
+    ///
+    /// A window [of some rows](Self::of_rows) leaves chunks that begin elsewhere to other processes: [`Sharing::complete`] brings these.
     ///
     /// # Errors
     /// Those of the source.
@@ -107,7 +121,11 @@ impl<T: Scalar> ShuffledWindow<T> {
             if !go_on(g) {
                 return Ok(false);
             }
-            let block = super::read(source, false, range.start, count, &mut self.buffer)?;
+            let is_own = self.own.as_ref().is_none_or(|own| own.contains(&range.start));
+            let block = match is_own {
+                true => super::read(source, false, range.start, count, &mut self.buffer)?,
+                false => Block::from_rows(&[], dim)?,
+            };
             let turns = &self.orders[usize::from(g >= deal.n_chunks)][..];
             let shift = if order.mix { rng::below(&mut rng, count as u64) as usize } else { 0 };
             let point = |turn: usize| {
@@ -121,6 +139,15 @@ impl<T: Scalar> ShuffledWindow<T> {
             // As columns of the transposed block rows are slices, where they lie together.
             let contiguous = block.points.transpose().try_as_col_major();
             let mut copy = |turns: Range<usize>, at: usize| {
+                if order.positions {
+                    let to = &mut self.positions[at..][..turns.len()];
+                    to.iter_mut()
+                        .zip(turns.clone())
+                        .for_each(|(to, turn)| *to = (done + point(turn)) as u32);
+                }
+                if !is_own {
+                    return;
+                }
                 let to = &mut self.values[at * dim..][..turns.len() * dim];
                 let pairs = to.chunks_exact_mut(dim).zip(turns.clone());
                 match contiguous {
@@ -138,12 +165,6 @@ impl<T: Scalar> ShuffledWindow<T> {
                         .zip(turns.clone())
                         .for_each(|(to, turn)| *to = weights[point(turn)]);
                 }
-                if order.positions {
-                    let to = &mut self.positions[at..][..turns.len()];
-                    to.iter_mut()
-                        .zip(turns)
-                        .for_each(|(to, turn)| *to = (done + point(turn)) as u32);
-                }
                 if let Some(is_bad) = is_bad {
                     let rows = to.chunks_exact(dim).enumerate();
                     self.bad.extend(rows.filter(|(_, row)| is_bad(row)).map(|(i, _)| at + i));
@@ -156,15 +177,26 @@ impl<T: Scalar> ShuffledWindow<T> {
             }
             done += count;
         }
-        self.rows = rows;
-        self.ranges = ranges;
-        self.skipped = self.bad.len() as u64;
-        self.close_holes();
+        (self.rows, self.ranges, self.deal, self.mix) = (rows, ranges, deal, order.mix);
+        if self.own.is_none() {
+            self.close_holes();
+        }
         Ok(true)
+    }
+
+    /// Calls `visit` with how many points of chunk `g` lie together, and where, for all its points.
+    fn each_run(&self, g: usize, mut visit: impl FnMut(usize, usize)) {
+        let length = |range: &Range<u64>| (range.end - range.start) as usize;
+        let count = length(&self.ranges[g]);
+        match self.mix {
+            true => self.deal.each_run(g, count, |turns, at| visit(turns.len(), at)),
+            false => visit(count, self.ranges[..g].iter().map(length).sum()),
+        }
     }
 
     /// Moves points together where bad ones were left out.
     fn close_holes(&mut self) {
+        self.skipped = self.bad.len() as u64;
         if self.bad.is_empty() {
             return;
         }
@@ -279,6 +311,7 @@ fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
 /// Deals out the points of a window's chunks in turn, a short run of each chunk.
 ///
 /// Runs and not single points, so that memory is written by several cache lines, and a chunk touches few pages.
+#[derive(Debug, Default)]
 struct Deal {
     /// Chunks of the common length; a shorter one comes last, by itself.
     n_chunks: usize,

@@ -3,78 +3,23 @@
 use super::accumulator::{Accumulator, Course};
 use super::checkpoint::{Checkpoint, Checkpoints, Saved, Settings, damaged, decode, encode};
 use super::config::Config;
+pub use super::fit_result::Fit;
 use super::learner::{Batch, Learner, Maximizer, ModelOf, Standing, Step, not_finite};
 use super::stream::StreamConfig;
 use crate::data::DataSource;
 use crate::data::prefetch::{self, Windows};
 use crate::data::shuffle::{
-    BadRows, BatchOrder, PointRange, ShuffledWindow, SkipsRow, StreamPosition,
+    BadRows, BatchOrder, PointRange, Sharing, ShuffledWindow, SkipsRow, StreamPosition,
 };
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::Domain;
-use crate::monitor::{Event, History, IterRecord, Minibatch, Observer, StopReason, TruncationLoss};
+use crate::monitor::{Event, History, IterRecord, Minibatch, Observer, StopReason};
 use crate::scalar::Scalar;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Instant;
-
-/// A fitted model and how the fit went.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Fit<M> {
-    /// The model, with the parameters after the last M-step, whatever ended the fit.
-    pub model: M,
-    /// One record an iteration.
-    pub history: History,
-    /// Why it ended.
-    pub stop_reason: StopReason,
-    /// Floors, splits and discards, each told once.
-    pub warnings: Vec<String>,
-    /// Components that were discarded, by their number at the start.
-    pub discarded: Vec<usize>,
-    /// Components whose spread stood at its floor after the last M-step. A likelihood that a floor holds up is no maximum: the
-    /// fit is degenerate.
-    pub floored: Vec<usize>,
-    /// Part of the components that took whitened differences in place of packed products, over all E-steps: these are narrow, and
-    /// far from the centre of the points. `None` if the model has no such choice.
-    pub whitened_share: Option<f64>,
-    /// How far the bound is below the log-likelihood, if posteriors were truncated to sets of components.
-    pub truncation_loss: Option<TruncationLoss>,
-    /// Why the last checkpoint could not be saved, if it could not. Then no other process can go on from where the fit ended.
-    pub checkpoint_fault: Option<String>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
-}
-
-impl<M> Fit<M> {
-    /// Whether the tolerance was met.
-    pub fn converged(&self) -> bool {
-        self.stop_reason == StopReason::Converged
-    }
-
-    /// Returns the last record, if there was an iteration.
-    pub fn last(&self) -> Option<&IterRecord> {
-        self.history.records.last()
-    }
-
-    /// Replaces the model by what a function makes of it. All else stays.
-    pub fn map_model<N>(self, change: impl FnOnce(M) -> N) -> Fit<N> {
-        Fit {
-            model: change(self.model),
-            history: self.history,
-            stop_reason: self.stop_reason,
-            warnings: self.warnings,
-            discarded: self.discarded,
-            floored: self.floored,
-            whitened_share: self.whitened_share,
-            truncation_loss: self.truncation_loss,
-            checkpoint_fault: self.checkpoint_fault,
-            seconds: self.seconds,
-        }
-    }
-}
 
 /// Components whose repair is told by a line of its own; of further ones their number is told.
 const REPAIRS_TOLD: u64 = 10;
@@ -315,8 +260,15 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
         let is_bad = |row: &[T]| is_bad(&domains, row);
         // If bad rows end the fit, the E-step finds them: then all batches before are learned from.
         let is_bad = (bad_rows == BadRows::Skip).then_some(&is_bad as SkipsRow<'_, T>);
+        let executor = self.setting.executor;
+        let sharing = executor.ranks().map(|_| Sharing {
+            own: executor.own_lanes(points.len()),
+            gather: Box::new(|said| executor.gather_or_fail(said)),
+        });
+        let sharing = sharing.as_ref();
         let mut visit = |windows: &mut Windows<'_, T>| self.visit(windows, order);
-        let reason = prefetch::with_read_ahead(points, order, place, epochs, is_bad, &mut visit)?;
+        let reason =
+            prefetch::with_read_ahead(points, order, place, epochs, is_bad, sharing, &mut visit)?;
         if reason == StopReason::Epochs && self.progress.steps == 0 {
             let message = "all rows were skipped, no points are left to learn from";
             return Err(DataError::new(points.name(), message).into());

@@ -15,6 +15,7 @@ mod config;
 mod driver;
 mod elsewhere;
 pub(crate) mod factor_analyzers;
+mod fit_result;
 mod fitting;
 pub(crate) mod incremental;
 pub(crate) mod init;

@@ -260,23 +260,35 @@ fn lost_on_rank_1<'a>(points: &'a Points<'a, f64>, executor: &Executor) -> impl 
 }
 
 #[test]
-fn each_rank_reads_its_share() {
+fn each_rank_reads_its_share_of_a_sweep_and_of_minibatches() {
     let (n, dim) = (40_000, 2);
     let values = clusters(n, dim, 3, 2.0, 8);
     let points = Points::from_rows(&values, dim).unwrap();
     let model = example_mixture("gaussian-full", dim, 3);
-    let read = on_ranks(4, |executor| {
-        let rows_read = AtomicU64::new(0);
-        let before = |count| {
-            rows_read.fetch_add(count as u64, Ordering::Relaxed);
-            Ok(())
-        };
-        let watched = OnRead { points: &points, before };
-        Sweeper::new(&watched, executor).sweep(&model).unwrap();
-        rows_read.into_inner()
+    let read = |work: &(dyn Fn(&Executor, &dyn DataSource<f64>) + Sync)| {
+        on_ranks(4, |executor| {
+            let rows_read = AtomicU64::new(0);
+            let before = |count| {
+                rows_read.fetch_add(count as u64, Ordering::Relaxed);
+                Ok(())
+            };
+            work(executor, &OnRead { points: &points, before });
+            rows_read.into_inner()
+        })
+    };
+    let rows = read(&|executor, watched| {
+        Sweeper::new(watched, executor).sweep(&model).unwrap();
     });
-    assert_eq!(read.iter().sum::<u64>(), n as u64);
-    assert!(read.iter().all(|rows| (5_000..15_000).contains(rows)), "{read:?}");
+    assert_eq!(rows.iter().sum::<u64>(), n as u64);
+    assert!(rows.iter().all(|rows| (5_000..15_000).contains(rows)), "{rows:?}");
+    // Beside it, each rank looks whether values are rounded.
+    let stream = StreamConfig::default().batch_size(1000).epochs(1);
+    let rows = read(&|executor, watched| {
+        let config = Config::default();
+        let fitting = Fitting::new(watched, executor).config(&config).minibatches(&stream);
+        fitting.fit(&MixtureSpec::from_model(model.clone())).unwrap();
+    });
+    assert!(rows.iter().all(|rows| (9_000..16_000).contains(rows)), "{rows:?}");
 }
 
 #[test]

@@ -2,6 +2,11 @@
 //!
 //! Results are handed to a sink in the order of the points; nothing of size N × C is ever in memory.
 
+mod component_search;
+
+pub use component_search::ComponentSearch;
+pub(crate) use component_search::{loss_of, read_rows, rows_of_a_sample};
+
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
@@ -125,7 +130,7 @@ pub fn score<T: Scalar, M: Density<T>>(
         },
     )?;
     if !(weight > 0.0) {
-        return Err(Error::Config(format!("{} has no points of positive weight", source.name())));
+        return Err(no_weight(source));
     }
     Ok(Score {
         n_points: source.len(),
@@ -134,6 +139,10 @@ pub fn score<T: Scalar, M: Density<T>>(
         posterior_entropy: entropy / weight,
         n_parameters: model.n_parameters(),
     })
+}
+
+fn no_weight<T: Scalar>(source: &dyn DataSource<T>) -> Error {
+    Error::Config(format!("{} has no points of positive weight", source.name()))
 }
 
 /// Hands the log-density of each point, in nats, to `sink`, with the index of the first of each batch.

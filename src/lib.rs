@@ -291,6 +291,7 @@ pub mod predictor;
 pub mod ranks;
 mod rng;
 mod scalar;
+mod search;
 pub mod selection;
 mod special;
 mod stats;

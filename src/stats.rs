@@ -1,6 +1,7 @@
 //! Sufficient statistics of a model: one flat buffer that merges, scales and blends without model code.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Sizes of a model's statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +190,22 @@ impl SuffStats {
     /// Mutable [`as_slice`](Self::as_slice).
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f64] {
         &mut self.values
+    }
+
+    /// Returns the statistics of some components, with those that all share if `with_shared`, else zeros in their place. The header is
+    /// of no points.
+    pub(crate) fn part(&self, components: Range<usize>, with_shared: bool) -> Self {
+        let shape = StatsShape { components: components.len(), ..self.shape };
+        let of = |width: usize| components.start * width..components.end * width;
+        let mut part = Self::zeros(shape, self.centres[of(shape.centre)].to_vec());
+        part.mass_mut().copy_from_slice(&self.mass()[components.clone()]);
+        let (from, to) = (self.sums_start(), part.sums_start());
+        let sums = of(shape.statistics);
+        part.values[to..][..sums.len()].copy_from_slice(&self.values[from..][sums]);
+        if with_shared {
+            part.shared_mut().copy_from_slice(self.shared());
+        }
+        part
     }
 
     /// Adds the statistics of other points.

@@ -46,4 +46,7 @@ pub use run::{CheckpointFile, Run};
 pub use source::{InSource, OwnedSource, Precision, Source, sparse_families, table_options};
 pub use spec::AnySpec;
 #[cfg(feature = "cli")]
-pub(crate) use {model::scores, source::with_points};
+pub(crate) use {
+    model::{scores, search_labels, search_loss, search_score, search_scores, searched},
+    source::with_points,
+};

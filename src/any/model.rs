@@ -5,8 +5,9 @@ use super::source::with_points;
 use crate::data::DataSource;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::inference::{self, Score};
-use crate::model::{Density, GenerativeModel, LatentSpace};
+use crate::inference::{self, ComponentSearch, Score};
+use crate::model::{Density, GenerativeModel, LatentSpace, Mixture, Posterior};
+use crate::monitor::TruncationLoss;
 use crate::scalar::Scalar;
 use crate::store::{Model, Stored};
 
@@ -129,12 +130,39 @@ impl Model {
         source.check_sparse(takes, &self.name())
     }
 
+    /// Returns the same model, whose densities and posteriors are exact: they go through all components of a mixture.
+    pub fn exact(self) -> Self {
+        match self {
+            Self::Mixture(it) => Self::Mixture(it.with_posterior(Posterior::Exact)),
+            other => other,
+        }
+    }
+
+    /// Returns how far the numbers of [`score`](Self::score) and [`per_point`](Self::per_point) are from those of all components, if they
+    /// come from a [`ComponentSearch`]: they do if it [pays](ComponentSearch::pays).
+    ///
+    /// # Errors
+    /// As [`ComponentSearch::loss`].
+    pub fn search_loss(
+        &self,
+        source: Source<'_>,
+        executor: &Executor,
+    ) -> Result<Option<TruncationLoss>> {
+        let Self::Mixture(model) = self else { return Ok(None) };
+        searched(model, source).map(|model| search_loss(model, source, executor)).transpose()
+    }
+
     /// Computes the mean log-density of points and the terms of information criteria.
     ///
     /// # Errors
     /// As [`inference::score`].
     pub fn score(&self, source: Source<'_>, executor: &Executor) -> Result<Score> {
         self.check(source)?;
+        if let Self::Mixture(model) = self
+            && let Some(model) = searched(model, source)
+        {
+            return search_score(model, source, executor);
+        }
         with_model!(self, it => with_points!(source, points => inference::score(it, points, executor)))
     }
 
@@ -151,6 +179,12 @@ impl Model {
     ) -> Result<()> {
         self.check(source)?;
         let without = |what: &str| Err(Error::Model(format!("{} has no {what}", self.name())));
+        if let Self::Mixture(model) = self
+            && let (Some(model), PerPoint::LogDensity | PerPoint::Posterior) =
+                (searched(model, source), numbers)
+        {
+            return search_scores(model, numbers, source, executor, sink);
+        }
         match (numbers, self) {
             (PerPoint::Posterior, _) if self.n_components() == 0 => without("components"),
             (PerPoint::LogDensity | PerPoint::Posterior, _) => {
@@ -183,6 +217,11 @@ impl Model {
         if self.n_components() == 0 {
             return Err(Error::Model(format!("{} has no components", self.name())));
         }
+        if let Self::Mixture(model) = self
+            && let Some(model) = searched(model, source)
+        {
+            return search_labels(model, source, executor, sink);
+        }
         with_model!(self, it => with_points!(source, points => {
             inference::predict(it, points, executor, |_, labels| sink(labels))
         }))
@@ -201,6 +240,55 @@ impl Model {
     ) -> Result<()> {
         with_model!(self, it => inference::sample(it, n, seed, executor, sink))
     }
+}
+
+/// Returns the mixture if a search for the components of so many points pays.
+pub(crate) fn searched<'m>(model: &'m Mixture, source: Source<'_>) -> Option<&'m Mixture> {
+    ComponentSearch::<f64>::pays(model, source.len()).then_some(model)
+}
+
+/// The loss, score, numbers and labels of points by a search.
+pub(crate) fn search_loss(
+    model: &Mixture,
+    source: Source<'_>,
+    executor: &Executor,
+) -> Result<TruncationLoss> {
+    with_points!(source, points => ComponentSearch::new(model, executor)?.loss(points, executor))
+}
+
+pub(crate) fn search_score(
+    model: &Mixture,
+    source: Source<'_>,
+    executor: &Executor,
+) -> Result<Score> {
+    with_points!(source, points => ComponentSearch::new(model, executor)?.score(points, executor))
+}
+
+pub(crate) fn search_scores(
+    model: &Mixture,
+    numbers: PerPoint,
+    source: Source<'_>,
+    executor: &Executor,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    with_points!(source, points => {
+        let search = ComponentSearch::new(model, executor)?;
+        match numbers {
+            PerPoint::Posterior => search.predict_proba(points, executor, |_, values| sink(values)),
+            _ => search.score_samples(points, executor, |_, values| sink(values)),
+        }
+    })
+}
+
+pub(crate) fn search_labels(
+    model: &Mixture,
+    source: Source<'_>,
+    executor: &Executor,
+    sink: &mut dyn FnMut(&[u32]) -> Result<()>,
+) -> Result<()> {
+    with_points!(source, points => {
+        ComponentSearch::new(model, executor)?.predict(points, executor, |_, labels| sink(labels))
+    })
 }
 
 /// Hands on log-densities or posterior probabilities.

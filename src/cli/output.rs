@@ -143,17 +143,8 @@ impl FitReport<'_> {
             tell("points_seen", last.points_seen.into());
         }
         tell("log_likelihood", score.map(|score| score.log_likelihood).into());
-        if let Some(loss) = self.fit.truncation_loss {
-            let TruncationLoss { loss, standard_error, log_likelihood, n_points, .. } = loss;
-            tell(
-                "truncation",
-                json!({
-                    "loss": loss,
-                    "standard_error": standard_error,
-                    "n_points": n_points,
-                    "log_likelihood": log_likelihood,
-                }),
-            );
+        if let Some(loss) = &self.fit.truncation_loss {
+            tell("truncation", truncation_json(loss));
         }
         if model.scores_are_bounds() {
             tell("log_likelihood_is_lower_bound", true.into());
@@ -306,7 +297,7 @@ pub fn shortened(name: &str) -> String {
 }
 
 /// Returns a score as a JSON object.
-pub fn score_json(model: &dyn AnyModel, score: &Score) -> Value {
+pub fn score_json(model: &dyn AnyModel, score: &Score, search: Option<&TruncationLoss>) -> Value {
     let mut value = json!({
         "n_points": score.n_points,
         "total_weight": score.total_weight,
@@ -316,8 +307,11 @@ pub fn score_json(model: &dyn AnyModel, score: &Score) -> Value {
         "icl": score.icl(),
         "n_parameters": score.n_parameters,
     });
-    if model.scores_are_bounds() {
+    if model.scores_are_bounds() || search.is_some() {
         value["log_likelihood_is_lower_bound"] = true.into();
+    }
+    if let Some(loss) = search {
+        value["truncation"] = truncation_json(loss);
     }
     if model.importance_samples() > 0 {
         value["importance_samples"] = model.importance_samples().into();
@@ -326,14 +320,33 @@ pub fn score_json(model: &dyn AnyModel, score: &Score) -> Value {
 }
 
 /// Returns a score as text.
-pub fn score_text(model: &dyn AnyModel, score: &Score) -> String {
+pub fn score_text(model: &dyn AnyModel, score: &Score, search: Option<&TruncationLoss>) -> String {
     let points = match score.total_weight {
         weight if weight == score.n_points as f64 => score.n_points.to_string(),
         weight => format!("{}, total weight {}", score.n_points, significant(weight, 6)),
     };
     let mut lines = vec![("model", model.title()), ("points", points)];
     lines.extend(score_lines(model, score));
+    lines.extend(search.map(|loss| ("search", search_text(loss))));
     aligned(&lines)
+}
+
+/// Says that components were searched, and what that costs.
+pub fn search_text(loss: &TruncationLoss) -> String {
+    let TruncationLoss { loss, standard_error, n_points, .. } = loss;
+    format!(
+        "each point among few components, {loss:.2e} ± {standard_error:.0e} below the log-likelihood of all (a sample of {n_points} points); --exact goes through all"
+    )
+}
+
+fn truncation_json(loss: &TruncationLoss) -> Value {
+    let TruncationLoss { loss, standard_error, log_likelihood, n_points, .. } = loss;
+    json!({
+        "loss": loss,
+        "standard_error": standard_error,
+        "n_points": n_points,
+        "log_likelihood": log_likelihood,
+    })
 }
 
 fn score_lines(model: &dyn AnyModel, score: &Score) -> [(&'static str, String); 2] {

@@ -15,6 +15,7 @@ use crate::cli::{append, bench, check, fit, plot, select};
 use crate::data::Dtype;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
+use crate::model::Posterior;
 use serde_json::Value;
 use std::process::ExitCode;
 
@@ -41,6 +42,9 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 fn predict(args: &PredictArgs) -> Result<ExitCode> {
     check_files(&args.data.files_and(&args.model), &[Target::table(&args.output)])?;
     let (mut model, schema) = kinds::load(&args.model)?;
+    if args.exact {
+        model = exact(&*model)?;
+    }
     let executor = executor(&args.compute.threads)?;
     let by_state = model.network().is_some() && !args.proba;
     if by_state && args.append {
@@ -77,7 +81,22 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
         })?;
         table.finish()?;
     }
+    if let Some(loss) = model.search_loss(source, &executor)? {
+        output::complain("note", &output::search_text(&loss));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the model with exact posteriors of all components.
+fn exact(model: &dyn AnyModel) -> Result<Box<dyn AnyModel>> {
+    match model.as_mixture() {
+        Some(mixture) => Ok(Box::new(mixture.clone().with_posterior(Posterior::Exact))),
+        None => Err(Error::Config(format!(
+            "--exact is for mixtures, whose components may be searched; {} is {}",
+            model.name(),
+            model.kind()
+        ))),
+    }
 }
 
 fn reconstruct(args: &ReconstructArgs) -> Result<ExitCode> {
@@ -130,6 +149,7 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
     check_files(&inputs, &targets)?;
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
+    let model = if args.exact { exact(&*model)? } else { model };
     let model = prepared(model, &args.data)?;
     let model = match args.samples {
         None => model,
@@ -145,10 +165,11 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
         let table = Table::vector(path, Dtype::F64, "log_density", &points.incomplete)?;
         write(table, &*model, PerPoint::LogDensity, source, &executor)?;
     }
+    let search = model.search_loss(source, &executor)?;
     output::print(&if args.json {
-        json_line(&output::score_json(&*model, &score))
+        json_line(&output::score_json(&*model, &score, search.as_ref()))
     } else {
-        output::score_text(&*model, &score)
+        output::score_text(&*model, &score, search.as_ref())
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -112,7 +112,8 @@ impl<M: GenerativeModel> Maximizer for ModelMaximizer<M> {
     fn displacement(&self, before: &SuffStats, now: &SuffStats, workers: &dyn Workers) -> f64 {
         let mut old = self.model.clone();
         old.m_step_by(before, &self.regularization, workers);
-        self.model.lower_bound(now) - old.lower_bound(now)
+        let bound = |model: &M| model.bound_and_entropies_by(now, workers).0;
+        bound(&self.model) - bound(&old)
     }
 
     fn n_parameters(&self) -> usize {

@@ -11,15 +11,17 @@
 //! with `θ = vech Σ` and `β = -vech Σ`, whatever the component (the flow that scales all natural parameters stays
 //! inside the model).
 
+mod m_step;
+
 use super::covariance::{Precision, Shape};
 use super::observed_gaussian::ObservedGaussian;
-use super::prior::Scale;
 use super::{
     CentredForm, ConjugatePrior, Constraint, Domain, ExponentialFamily, Outcome, Packing,
     ParameterSpec, Parameters, Regularization, Sampler, Statistic, Support, Theta, floor,
 };
 use crate::linalg::{Cholesky, symmetric_eigen};
 use crate::stats::SuffStats;
+use crate::work::{Alone, Workers};
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::FRAC_2_PI;
 use std::sync::Arc;
@@ -143,47 +145,6 @@ impl Gaussian {
             }
             f(c, theta, precision.as_ref().expect("just set"));
         }
-    }
-
-    /// Packs second moments about means: those of each component, or their sum if covariances are tied.
-    fn scatters<'a>(&self, stats: &SuffStats, mean: &dyn Fn(usize) -> &'a [f64]) -> Vec<Vec<f64>> {
-        let mut shared = stats.shared().to_vec();
-        let mut scatters = Vec::new();
-        for c in 0..stats.shape().components {
-            let (first, second) = stats.sums(c).split_at(self.dim);
-            let shift: Vec<f64> = mean(c).iter().zip(stats.centre(c)).map(|(m, c)| m - c).collect();
-            let mut second = second.to_vec();
-            let target = if self.is_tied() { &mut shared } else { &mut second };
-            // A component without points adds nothing, however far off it stands: not even 0 · ∞.
-            if stats.mass()[c] > 0.0 {
-                self.shape().translate(target, stats.mass()[c], first, &shift);
-            }
-            scatters.push(second);
-        }
-        if self.is_tied() { vec![shared] } else { scatters }
-    }
-
-    /// Sums second moments over the components.
-    fn pooled(&self, scatters: &[Vec<f64>]) -> Vec<f64> {
-        let mut pooled = vec![0.0; self.shape().n_packed(self.dim)];
-        for scatter in scatters {
-            pooled.iter_mut().zip(scatter).for_each(|(sum, value)| *sum += value);
-        }
-        pooled
-    }
-
-    /// Returns the prior of each covariance, from the second moments of all points.
-    fn prior(&self, stats: &SuffStats) -> Scale {
-        let total: f64 = stats.mass().iter().sum();
-        let mut mean = vec![0.0; self.dim];
-        for c in (0..stats.mass().len()).filter(|&c| stats.mass()[c] > 0.0) {
-            for (d, mean) in mean.iter_mut().enumerate() {
-                *mean += (stats.mass()[c] * stats.centre(c)[d] + stats.sums(c)[d]) / total;
-            }
-        }
-        let moments = self.pooled(&self.scatters(stats, &|_| mean.as_slice()));
-        let covariance = self.shape().covariance(&moments, total, self.dim);
-        Scale::new(self.shape(), &covariance, stats.mass().len(), self.dim)
     }
 
     /// Returns the floor of variances as a part of the pooled variance.
@@ -364,11 +325,11 @@ impl ExponentialFamily for Gaussian {
     }
 
     fn log_likelihood(&self, parameters: &Parameters, stats: &SuffStats) -> f64 {
-        let scatters = self.scatters(stats, &|c| self.mean_of(parameters.theta(c)));
-        let mut sum = 0.0;
+        let scatters = self.scatters(stats, &|c| self.mean_of(parameters.theta(c)), &Alone);
+        let (width, mut sum) = (self.shape().n_packed(self.dim), 0.0);
         self.for_each_precision(parameters, &mut |c, _, precision| {
             sum -= 0.5 * stats.mass()[c] * precision.log_det_2pi;
-            if let Some(scatter) = scatters.get(c) {
+            if let Some(scatter) = scatters.chunks_exact(width).nth(c) {
                 sum += precision.natural.iter().zip(scatter).map(|(a, b)| a * b).sum::<f64>();
             }
         });
@@ -376,23 +337,16 @@ impl ExponentialFamily for Gaussian {
     }
 
     fn floors(&self, stats: &SuffStats, regularization: &Regularization) -> Vec<f64> {
-        let total: f64 = stats.mass().iter().sum();
-        let mean = |c: usize| {
-            let mean =
-                stats.centre(c).iter().zip(stats.sums(c)).map(|(m, s)| m + s / stats.mass()[c]);
-            let mean: Vec<f64> = mean.collect();
-            if mean.iter().all(|m| m.is_finite()) { mean } else { stats.centre(c).to_vec() }
-        };
-        let means: Vec<Vec<f64>> = (0..stats.mass().len()).map(mean).collect();
-        let pooled = self.pooled(&self.scatters(stats, &|c| means[c].as_slice()));
-        let pooled = self.shape().covariance(&pooled, total, self.dim);
-        let relative = match regularization.reg_covar {
-            // Narrow components are summed about their own means, and a shared scatter in `f64`: `f32` holds what `f64` does.
-            None => floor::RELATIVE,
-            Some(_) => self.relative_floor(regularization),
-        };
-        let variances = self.shape().variances(&pooled, self.dim);
-        floor::floors(stats.mass(), &means, &variances, relative)
+        self.floors_by(stats, regularization, &Alone)
+    }
+
+    fn floors_by(
+        &self,
+        stats: &SuffStats,
+        regularization: &Regularization,
+        workers: &dyn Workers,
+    ) -> Vec<f64> {
+        self.find_floors(stats, regularization, workers)
     }
 
     /// Not if values are filled: the covariance of all points, and with it the scale of the prior, would change in each iteration.
@@ -419,97 +373,18 @@ impl ExponentialFamily for Gaussian {
         regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
-        let n_components = parameters.components.len();
-        let mut outcomes = vec![Outcome::Maximized; n_components];
-        let mut means: Vec<Vec<f64>> = Vec::with_capacity(n_components);
-        for c in 0..n_components {
-            let mass = stats.mass()[c];
-            let mean: Vec<f64> = stats.sums(c)[..self.dim]
-                .iter()
-                .zip(stats.centre(c))
-                .map(|(s, c)| c + s / mass)
-                .collect();
-            if update[c] && mean.iter().all(|m| m.is_finite()) {
-                means.push(mean);
-            } else {
-                means.push(self.mean_of(parameters.theta(c)).to_vec());
-                if update[c] {
-                    outcomes[c] = Outcome::Degenerate;
-                }
-            }
-        }
-        let scatters = self.scatters(stats, &|c| means[c].as_slice());
-        let total: f64 = stats.mass().iter().sum();
-        let pooled = self.pooled(&scatters);
-        let variances =
-            self.shape().variances(&self.shape().covariance(&pooled, total, self.dim), self.dim);
-        let floors = regularization.floors_or(|| self.floors(stats, regularization));
-        let prior = regularization
-            .prior
-            .as_ref()
-            .map(|prior| self.prior(stats).times(total / prior.total_weight.unwrap_or(total)));
-        // The mode of the posterior, which without a prior is the maximum of the likelihood.
-        let covariance = |mut scatter: Vec<f64>, mass: f64| match &prior {
-            None => self.shape().covariance(&scatter, mass, self.dim),
-            Some(prior) => {
-                scatter.iter_mut().zip(&prior.packed).for_each(|(sum, value)| *sum += value);
-                self.shape().covariance(&scatter, mass + prior.count, self.dim)
-            }
-        };
-        let of_columns = floor::above_rounding(&floors, &regularization.resolution);
-        let constant = floor::constant_columns(stats.mass(), &means, &variances);
-        let regularized = |mut covariance: Vec<f64>| {
-            let ridge = regularization.reg_covar.unwrap_or(0.0);
-            self.shape().add_ridge(&mut covariance, self.dim, ridge);
-            let before = self.shape().variances(&covariance, self.dim);
-            let raised = self.shape().raise(&mut covariance, self.dim, &constant, &of_columns);
-            // Columns that determine each other are narrow in a direction, whatever the rounding of each.
-            let lifted = match self.shape() {
-                Shape::Full => {
-                    let all = vec![true; self.dim];
-                    let narrow = self.shape().raise(&mut covariance, self.dim, &all, &of_columns);
-                    self.shape().lift(&mut covariance, self.dim, &floors) || narrow
-                }
-                shape => shape.lift(&mut covariance, self.dim, &of_columns),
-            };
-            // Statistics on the verge of overflow leave nothing to lift.
-            let outcome = match self.shape().log_det_2pi(&covariance, self.dim) {
-                Some(log_det) if !log_det.is_finite() => Outcome::Degenerate,
-                None => Outcome::Degenerate,
-                Some(_) if lifted => {
-                    Outcome::Floored(self.shape().most_raised(&before, &covariance, &of_columns))
-                }
-                Some(_) if raised => Outcome::Constant,
-                Some(_) => Outcome::Maximized,
-            };
-            (covariance, outcome)
-        };
+        self.maximize_by(stats, update, regularization, parameters, &Alone)
+    }
 
-        if self.is_tied() && update.contains(&true) {
-            let (covariance, outcome) = regularized(covariance(pooled, total));
-            for own in outcomes.iter_mut().filter(|own| **own == Outcome::Maximized) {
-                *own = outcome;
-            }
-            if outcome != Outcome::Degenerate {
-                parameters.shared = covariance;
-            }
-        }
-        for (c, mean) in means.iter().enumerate() {
-            if !update[c] || outcomes[c] == Outcome::Degenerate {
-                continue;
-            }
-            if !self.is_tied() {
-                let covariance = covariance(scatters[c].clone(), stats.mass()[c]);
-                let (covariance, outcome) = regularized(covariance);
-                outcomes[c] = outcome;
-                if outcome == Outcome::Degenerate {
-                    continue;
-                }
-                parameters.components[c][self.dim..].copy_from_slice(&covariance);
-            }
-            parameters.components[c][..self.dim].copy_from_slice(mean);
-        }
-        outcomes
+    fn maximize_by(
+        &self,
+        stats: &SuffStats,
+        update: &[bool],
+        regularization: &Regularization,
+        parameters: &mut Parameters,
+        workers: &dyn Workers,
+    ) -> Vec<Outcome> {
+        self.maximize_likelihood(stats, update, regularization, parameters, workers)
     }
 
     fn centred(&self, theta: Theta<'_>) -> Option<CentredForm> {

@@ -11,6 +11,7 @@ use super::{
 use crate::kernels::reference::statistic as evaluate;
 use crate::rng;
 use crate::stats::SuffStats;
+use crate::work::{self, Alone, Workers};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -396,7 +397,16 @@ impl ExponentialFamily for Independent {
     }
 
     fn floors(&self, stats: &SuffStats, regularization: &Regularization) -> Vec<f64> {
-        (0..self.columns.len()).map(|d| self.floor(stats, d, regularization)).collect()
+        self.floors_by(stats, regularization, &Alone)
+    }
+
+    fn floors_by(
+        &self,
+        stats: &SuffStats,
+        regularization: &Regularization,
+        workers: &dyn Workers,
+    ) -> Vec<f64> {
+        work::map(workers, self.columns.len(), 1, |d| self.floor(stats, d, regularization))
     }
 
     fn maximize(
@@ -406,35 +416,48 @@ impl ExponentialFamily for Independent {
         regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
+        self.maximize_by(stats, update, regularization, parameters, &Alone)
+    }
+
+    fn maximize_by(
+        &self,
+        stats: &SuffStats,
+        update: &[bool],
+        regularization: &Regularization,
+        parameters: &mut Parameters,
+        workers: &dyn Workers,
+    ) -> Vec<Outcome> {
         let (k, n_parameters, dim) = (self.n_statistics, self.n_parameters, self.columns.len());
-        let floors = regularization.floors_or(|| self.floors(stats, regularization));
+        let floors = regularization.floors_or(|| self.floors_by(stats, regularization, workers));
         let roundings = ROUNDINGS * regularization.rounding;
-        let mut outcomes = vec![Outcome::Maximized; update.len()];
-        for c in (0..update.len()).filter(|&c| update[c]) {
-            let mut own = parameters.components[c].clone();
+        let maximize = |c: usize, to: &mut Vec<f64>| {
+            let (mut own, mut outcome) = (to.clone(), Outcome::Maximized);
             for (d, column) in self.columns.iter().enumerate() {
                 let (mean, mut theta) = (self.mean_of(stats, c, d), [f64::NAN; MAX]);
                 let terms = self.dispersion(stats, c, d).map_or(0.0, |it| it.terms);
                 let floor = floors[d].max(roundings * terms);
                 match column.maximize(&mean[..k], floor, &mut theta[..n_parameters]) {
                     _ if column.check(&theta[..n_parameters]).is_err() => {
-                        outcomes[c] = Outcome::Degenerate;
-                        break;
+                        return Outcome::Degenerate;
                     }
-                    Outcome::Degenerate => {
-                        outcomes[c] = Outcome::Degenerate;
-                        break;
-                    }
-                    Outcome::Floored(_) => outcomes[c] = Outcome::Floored(Some(d)),
+                    Outcome::Degenerate => return Outcome::Degenerate,
+                    Outcome::Floored(_) => outcome = Outcome::Floored(Some(d)),
                     Outcome::Constant | Outcome::Maximized => {}
                 }
                 theta[..n_parameters].iter().enumerate().for_each(|(p, v)| own[p * dim + d] = *v);
             }
-            if outcomes[c] != Outcome::Degenerate {
-                parameters.components[c] = own;
+            *to = own;
+            outcome
+        };
+        let components = parameters.components.iter_mut();
+        let mut results: Vec<_> = components.map(|theta| (theta, Outcome::Maximized)).collect();
+        let per_piece = work::components_per_piece(dim * k);
+        work::for_pieces(workers, &mut results, per_piece, |first, results| {
+            for (c, (theta, outcome)) in (first..).zip(results).filter(|(c, _)| update[*c]) {
+                *outcome = maximize(c, theta);
             }
-        }
-        outcomes
+        });
+        results.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     fn scaling_flow(&self, parameters: &Parameters) -> Option<Parameters> {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::stats::{StatsShape, SuffStats};
+use crate::work::{Alone, Workers};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -406,9 +407,19 @@ impl ExponentialFamily for Product {
 
     /// Limits of 0 stand where a block has no limits.
     fn floors(&self, stats: &SuffStats, regularization: &Regularization) -> Vec<f64> {
+        self.floors_by(stats, regularization, &Alone)
+    }
+
+    fn floors_by(
+        &self,
+        stats: &SuffStats,
+        regularization: &Regularization,
+        workers: &dyn Workers,
+    ) -> Vec<f64> {
         let mut floors = vec![0.0; self.dim];
         for (family, place) in self.each() {
-            let own = family.floors(&Self::stats_of(family, stats, place), regularization);
+            let stats = Self::stats_of(family, stats, place);
+            let own = family.floors_by(&stats, regularization, workers);
             place.columns.iter().zip(own).for_each(|(&d, floor)| floors[d as usize] = floor);
         }
         floors
@@ -434,6 +445,17 @@ impl ExponentialFamily for Product {
         regularization: &Regularization,
         parameters: &mut Parameters,
     ) -> Vec<Outcome> {
+        self.maximize_by(stats, update, regularization, parameters, &Alone)
+    }
+
+    fn maximize_by(
+        &self,
+        stats: &SuffStats,
+        update: &[bool],
+        regularization: &Regularization,
+        parameters: &mut Parameters,
+        workers: &dyn Workers,
+    ) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Maximized; update.len()];
         for (family, place) in self.each() {
             let mut own = Self::parameters_of(parameters, place);
@@ -448,7 +470,7 @@ impl ExponentialFamily for Product {
                 prior: regularization.prior.clone(),
                 ..*regularization
             };
-            let found = family.maximize(&stats, update, &regularization, &mut own);
+            let found = family.maximize_by(&stats, update, &regularization, &mut own, workers);
             for (c, found) in found.into_iter().enumerate() {
                 let all = &mut outcomes[c];
                 if *all != Outcome::Degenerate && found != Outcome::Maximized {

@@ -15,6 +15,7 @@ pub use autoencoder::{
     Activation, LatentPrior, VariationalAutoencoder, VariationalAutoencoderParts,
 };
 pub use linear_gaussian::{LinearGaussian, Noise, Rotation};
+pub(crate) use mixture::can_truncate;
 pub use mixture::{Mixture, Posterior, TruncatedSearch};
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
 pub use sbn::{LatentPosterior, Layer, SigmoidBeliefNet};

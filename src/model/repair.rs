@@ -6,7 +6,8 @@
 use crate::family::Outcome;
 use crate::monitor::Event;
 use crate::stats::SuffStats;
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, BinaryHeap};
 
 /// A component with a smaller mass, in points, is dead: its statistics define no parameters.
 pub(super) const DEAD_POINTS: f64 = 1e-2;
@@ -75,49 +76,89 @@ pub(super) fn split_or_discard(
 ) -> Vec<Event> {
     let points = points_per_mass(stats);
     let n_components = stats.shape().components;
-    let mut events = Vec::new();
-    let mut contributions = Vec::new();
+    let mut active = model.discarded_mut().iter().filter(|&&discarded| !discarded).count();
+    let (mut events, mut donors, mut any_discarded) = (Vec::new(), None, false);
     for c in 0..n_components {
         let n = stats.mass()[c] * points;
         if model.discarded_mut()[c] || model.is_held(c) || n >= DEAD_POINTS {
             continue;
         }
-        if contributions.is_empty() && *splits_left > 0 {
-            contributions = model.entropy_contributions();
-        }
-        let donor = (0..if *splits_left > 0 { n_components } else { 0 })
-            .filter(|&d| {
-                d != c
-                    && !model.is_held(d)
-                    && !model.discarded_mut()[d]
-                    && stats.mass()[d] * points >= 2.0
-            })
-            .max_by(|&a, &b| contributions[a].total_cmp(&contributions[b]));
-        if let Some(donor) = donor
-            && model.split(donor, c)
-        {
-            let weights = model.weights_mut();
-            let weight = (weights[donor] + weights[c]) / 2.0;
-            weights[donor] = weight;
-            weights[c] = weight;
-            for half in [donor, c] {
-                contributions[half] = model.entropy_contribution(half);
+        if *splits_left > 0 {
+            let donors = donors.get_or_insert_with(|| donors_of(model, stats));
+            if let Some(Donor { component: donor, .. }) = donors.peek().copied()
+                && model.split(donor, c)
+            {
+                donors.pop();
+                let weights = model.weights_mut();
+                let weight = (weights[donor] + weights[c]) / 2.0;
+                weights[donor] = weight;
+                weights[c] = weight;
+                donors.push(Donor {
+                    contribution: model.entropy_contribution(donor),
+                    component: donor,
+                });
+                *splits_left -= 1;
+                events.push(Event::Split { component: c, donor });
+                continue;
             }
-            *splits_left -= 1;
-            events.push(Event::Split { component: c, donor });
-            continue;
         }
-        if model.discarded_mut().iter().filter(|&&discarded| !discarded).count() > 1 {
+        if active > 1 {
+            active -= 1;
+            any_discarded = true;
             model.discarded_mut()[c] = true;
-            let weights = model.weights_mut();
-            weights[c] = 0.0;
-            let total: f64 = weights.iter().sum();
-            weights.iter_mut().for_each(|w| *w /= total);
+            model.weights_mut()[c] = 0.0;
             let reason = format!("{n:.3} points' worth of mass");
             events.push(Event::Discarded { component: c, reason });
         }
     }
+    if any_discarded {
+        let weights = model.weights_mut();
+        let total: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|w| *w /= total);
+    }
     events
+}
+
+/// A component that can be split.
+#[derive(Clone, Copy, Debug)]
+struct Donor {
+    contribution: f64,
+    component: usize,
+}
+
+impl Ord for Donor {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_contribution = self.contribution.total_cmp(&other.contribution);
+        by_contribution.then(self.component.cmp(&other.component))
+    }
+}
+
+impl PartialOrd for Donor {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Donor {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Donor {}
+
+/// Returns the components with enough points to be split.
+fn donors_of(model: &mut impl Repairable, stats: &SuffStats) -> BinaryHeap<Donor> {
+    let points = points_per_mass(stats);
+    let contributions = model.entropy_contributions();
+    let mut donors = Vec::new();
+    for (component, &contribution) in contributions.iter().enumerate() {
+        let is_free = !model.is_held(component) && !model.discarded_mut()[component];
+        if is_free && stats.mass()[component] * points >= 2.0 {
+            donors.push(Donor { contribution, component });
+        }
+    }
+    donors.into()
 }
 
 /// Removes the values of components without a flag in `keep`.

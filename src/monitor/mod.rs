@@ -247,18 +247,21 @@ impl Event {
                 };
                 write!(
                     f,
-                    "the spread of component(s) {components:?}{places} stands at its floor: they have settled on ties or on too few points. \
-                     The likelihood is no maximum then; ask for fewer components, or give variances a prior (--prior conjugate) or a ridge (--reg-covar)"
+                    "the spread of component(s) {}{places} stands at its floor: they have settled on ties or on too few points. \
+                     The likelihood is no maximum then; ask for fewer components, or give variances a prior (--prior conjugate) or a ridge (--reg-covar)",
+                    some(components, None)
                 )
             }
             Self::Constant { components } => write!(
                 f,
-                "all points have one value in some columns; their spread stands at its floor in component(s) {components:?}"
+                "all points have one value in some columns; their spread stands at its floor in component(s) {}",
+                some(components, None)
             ),
             Self::Kept { components } => {
                 write!(
                     f,
-                    "component(s) {components:?} keep their parameters: their statistics overflow"
+                    "component(s) {} keep their parameters: their statistics overflow",
+                    some(components, None)
                 )
             }
             Self::Split { component, donor } => {
@@ -297,7 +300,7 @@ impl Event {
     }
 }
 
-/// `[1, 2, 5]`, or the names of these columns; of many the first and how many more there are.
+/// `[1, 2, 5]`, or the names of these components or columns; of many the first and how many more there are.
 fn some(columns: &[usize], names: Option<&[String]>) -> String {
     const SHOWN: usize = 8;
     let name = |&column: &usize| match names.and_then(|names| names.get(column)) {

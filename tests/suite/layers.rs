@@ -47,7 +47,7 @@ fn code(text: &str) -> String {
 }
 
 /// Modules of the crate, bottom to top. A file may name modules of its own layer and of lower ones.
-const LAYERS: [&[&str]; 16] = [
+const LAYERS: [&[&str]; 17] = [
     &["codec", "error", "work"],
     &["ranks"],
     &["pairwise"],
@@ -59,6 +59,7 @@ const LAYERS: [&[&str]; 16] = [
     &["model"],
     &["data", "exec"],
     &["point_faults", "predictor"],
+    &["search"],
     &["inference"],
     &["em"],
     &["store"],

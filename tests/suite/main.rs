@@ -22,6 +22,7 @@ mod labels;
 mod layers;
 mod linear;
 mod linear_cli;
+mod many_components;
 mod mfa;
 mod mfa_streaming;
 mod missing;

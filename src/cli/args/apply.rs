@@ -22,6 +22,9 @@ pub struct PredictArgs {
     /// File to write: .npy or .csv; - is standard output, as text
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT, value_parser = output())]
     pub output: PathBuf,
+    /// Go through all components of a mixture with truncated posteriors [default: search among them where that pays]
+    #[arg(long, help_heading = MODEL)]
+    pub exact: bool,
     /// Write the posterior probabilities of all components instead of labels
     #[arg(long, help_heading = OUTPUT)]
     pub proba: bool,
@@ -81,6 +84,9 @@ pub struct ScoreArgs {
     /// [default: the lower bound]
     #[arg(long, value_name = "K", value_parser = positive)]
     pub samples: Option<u64>,
+    /// Go through all components of a mixture with truncated posteriors [default: search among them where that pays]
+    #[arg(long, help_heading = MODEL)]
+    pub exact: bool,
     /// File for the log-density of each point: .npy or .csv
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,

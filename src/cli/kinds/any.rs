@@ -2,13 +2,16 @@
 
 use super::{Described, Kind, kind_of};
 pub use crate::any::{Latents, PerPoint};
-use crate::any::{SampleSink, Sink, scores};
+use crate::any::{
+    SampleSink, Sink, scores, search_labels, search_loss, search_score, search_scores, searched,
+};
 use crate::cli::source::{Source, with_points};
 use crate::data::Schema;
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::inference::{self, Score};
 use crate::model::Density;
+use crate::monitor::TruncationLoss;
 use crate::store::{self, Model, Stored, WithSchema};
 use serde_json::Value;
 use std::any::Any;
@@ -43,6 +46,13 @@ pub trait AnyModel: Described + Any + Debug + Send + Sync {
     fn ignoring_missing(&self) -> Result<Box<dyn AnyModel>>;
 
     fn score(&self, source: Source<'_>, executor: &Executor) -> Result<Score>;
+
+    /// Returns how far scores of these points are from those of all components, if components are searched.
+    fn search_loss(
+        &self,
+        source: Source<'_>,
+        executor: &Executor,
+    ) -> Result<Option<TruncationLoss>>;
 
     /// Hands on numbers of each point, in order. Ask only for numbers that the model has.
     fn per_point(
@@ -116,7 +126,19 @@ impl<M: Kind> AnyModel for M {
         Ok(Box::new(M::ignoring_missing(self.clone())?))
     }
 
+    fn search_loss(
+        &self,
+        source: Source<'_>,
+        executor: &Executor,
+    ) -> Result<Option<TruncationLoss>> {
+        let mixture = self.as_mixture().and_then(|it| searched(it, source));
+        mixture.map(|it| search_loss(it, source, executor)).transpose()
+    }
+
     fn score(&self, source: Source<'_>, executor: &Executor) -> Result<Score> {
+        if let Some(mixture) = self.as_mixture().and_then(|it| searched(it, source)) {
+            return search_score(mixture, source, executor);
+        }
         with_points!(source, points => inference::score(self, points, executor))
     }
 
@@ -127,6 +149,9 @@ impl<M: Kind> AnyModel for M {
         executor: &Executor,
         sink: &mut Sink<'_>,
     ) -> Result<()> {
+        if let Some(mixture) = self.as_mixture().and_then(|it| searched(it, source)) {
+            return search_scores(mixture, numbers, source, executor, sink);
+        }
         match numbers {
             PerPoint::LogDensity | PerPoint::Posterior => {
                 with_points!(source, points => scores(self, numbers, points, executor, sink))
@@ -147,6 +172,9 @@ impl<M: Kind> AnyModel for M {
         executor: &Executor,
         sink: &mut dyn FnMut(&[u32]) -> Result<()>,
     ) -> Result<()> {
+        if let Some(mixture) = self.as_mixture().and_then(|it| searched(it, source)) {
+            return search_labels(mixture, source, executor, sink);
+        }
         with_points!(source, points => {
             inference::predict(self, points, executor, |_, labels| sink(labels))
         })

@@ -159,7 +159,7 @@ impl Kind for VariationalAutoencoder {
         )
     }
 
-    fn method(spec: &AutoencoderSpec, _: u64, _: usize) -> Option<String> {
+    fn choose(spec: &mut AutoencoderSpec, _: &FitArgs, _: u64, _: usize) -> Option<String> {
         let samples = match spec.is_linear() {
             true => "nothing is sampled",
             false => "one sample a point and step",

@@ -84,19 +84,21 @@ fn prepare<'a, M: Kind>(
     let mut given: Option<M> = given.map(|model| *(model as Box<dyn Any>).downcast().expect(OWN));
     let spec = |args: &FitArgs| {
         // Fits of several sizes have no given start.
-        let spec = M::spec(name, args, given.take(), source.dim())?;
+        let mut spec = M::spec(name, args, given.take(), source.dim())?;
         source.check_sparse(M::learns_from_sparse(&spec), name)?;
-        Ok(spec)
+        let method = M::choose(&mut spec, args, source.len(), source.dim());
+        Ok((spec, method))
     };
-    let specs = args.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    let chosen = args.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    let (specs, methods): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
     Ok(match source {
         Source::F32(points) => {
             let prepared = M::prepare(&specs, points, executor)?;
-            Box::new(InPrecision { specs, points, prepared })
+            Box::new(InPrecision { specs, methods, points, prepared })
         }
         Source::F64(points) => {
             let prepared = M::prepare(&specs, points, executor)?;
-            Box::new(InPrecision { specs, points, prepared })
+            Box::new(InPrecision { specs, methods, points, prepared })
         }
     })
 }
@@ -152,6 +154,7 @@ where
 
 struct InPrecision<'a, T: Scalar, M: Kind> {
     specs: Vec<M::Spec>,
+    methods: Vec<Option<String>>,
     points: &'a dyn DataSource<T>,
     prepared: Box<dyn Prepared<T, M> + 'a>,
 }
@@ -162,7 +165,7 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
     }
 
     fn method(&self, i: usize) -> Option<String> {
-        M::method(&self.specs[i], self.points.len(), self.points.dim())
+        self.methods[i].clone()
     }
 
     fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome> {

@@ -79,7 +79,12 @@ impl Kind for LinearGaussian {
         }
     }
 
-    fn method(spec: &LinearGaussianSpec, n_points: u64, dim: usize) -> Option<String> {
+    fn choose(
+        spec: &mut LinearGaussianSpec,
+        _: &FitArgs,
+        n_points: u64,
+        dim: usize,
+    ) -> Option<String> {
         Some(spec.method(n_points, dim).to_string())
     }
 

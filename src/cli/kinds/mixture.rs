@@ -26,7 +26,7 @@ fn posterior(args: &FitArgs, given: Option<Posterior>) -> Result<Option<Posterio
         Some(Posterior::Truncated(search)) => Some(search),
         _ => None,
     };
-    let is_truncated = match args.posterior.as_deref() {
+    let is_truncated = match asked_posterior(args) {
         Some(asked) => asked == "truncated",
         None => before.is_some(),
     };
@@ -43,10 +43,15 @@ fn posterior(args: &FitArgs, given: Option<Posterior>) -> Result<Option<Posterio
             "{option} is for truncated posteriors (--posterior truncated)"
         )));
     }
-    Ok(args.posterior.as_deref().map(|asked| match asked {
+    Ok(asked_posterior(args).map(|asked| match asked {
         "hard" => Posterior::Hard,
         _ => Posterior::Exact,
     }))
+}
+
+/// The posteriors that were typed, unless they are to be chosen.
+fn asked_posterior(args: &FitArgs) -> Option<&str> {
+    args.posterior.as_deref().filter(|&asked| asked != "auto")
 }
 
 impl Kind for Mixture {
@@ -116,6 +121,20 @@ impl Kind for Mixture {
         })
     }
 
+    /// A model of a file keeps its posteriors, unless `auto` is typed.
+    fn choose(spec: &mut MixtureSpec, args: &FitArgs, n_points: u64, _: usize) -> Option<String> {
+        let is_kept = matches!(args.init, Start::File(_)) && args.posterior.is_none();
+        if is_kept || asked_posterior(args).is_some() || spec.posterior != Posterior::Exact {
+            return None;
+        }
+        spec.posterior = Posterior::automatic(&*spec.family, spec.n_components, n_points);
+        let Posterior::Truncated(search) = spec.posterior else { return None };
+        Some(format!(
+            "truncated posteriors: {} components a point, found among {} neighbours; --posterior exact goes through all {}",
+            search.states, search.neighbours, spec.n_components
+        ))
+    }
+
     fn learns_from_sparse(spec: &MixtureSpec) -> bool {
         spec.family.takes_sparse()
     }
@@ -133,6 +152,10 @@ impl Kind for Mixture {
 }
 
 impl Described for Mixture {
+    fn as_mixture(&self) -> Option<&Mixture> {
+        Some(self)
+    }
+
     fn without_labels(&self) -> Option<Result<(Box<dyn AnyModel>, Vec<Option<usize>>)>> {
         let without = Mixture::without_labels(self)?;
         Some(without.map(|(model, labels)| (Box::new(model) as Box<dyn AnyModel>, labels)))

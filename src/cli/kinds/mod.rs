@@ -98,6 +98,11 @@ pub trait Described {
         None
     }
 
+    /// Returns the model as a mixture whose components can be searched, if it is one.
+    fn as_mixture(&self) -> Option<&Mixture> {
+        None
+    }
+
     /// Returns the model as one with a vector of latents, if it has latents.
     fn latents(&self) -> Option<&dyn Latents> {
         None
@@ -143,8 +148,13 @@ pub trait Kind:
     /// Returns what a fit must have in common with one that goes on from its checkpoint, besides settings.
     fn label(spec: &Self::Spec) -> String;
 
-    /// Returns how this number of points will be learned from, if that is chosen and not asked for.
-    fn method(_spec: &Self::Spec, _n_points: u64, _dim: usize) -> Option<String> {
+    /// Chooses how this number of points will be learned from, where that was not asked for. Returns what was chosen.
+    fn choose(
+        _spec: &mut Self::Spec,
+        _args: &FitArgs,
+        _n_points: u64,
+        _dim: usize,
+    ) -> Option<String> {
         None
     }
 

@@ -1,6 +1,5 @@
 //! The half of the learner that sees no point: the mixture, and the lists by which points look for components.
 
-use super::lists::{Cells, Lists};
 use crate::em::checkpoint::{damaged, decode, encode};
 use crate::em::learner::Maximizer;
 use crate::em::model_learner::ModelMaximizer;
@@ -8,6 +7,7 @@ use crate::error::Result;
 use crate::family::Regularization;
 use crate::model::{EntropySum, Mixture};
 use crate::monitor::Event;
+use crate::search::{Cells, Lists};
 use crate::stats::SuffStats;
 use crate::work::Workers;
 use serde::{Deserialize, Serialize};

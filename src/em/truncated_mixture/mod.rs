@@ -8,19 +8,13 @@
 //! |---|---|
 //! | `mod.rs` | the learner: sets of the points, windows, minibatches |
 //! | `maximizer.rs` | the mixture, and what the search knows |
-//! | `lists.rs` | neighbours of components, cells of components |
-//! | `loss.rs` | what the sets leave out, measured on a sample |
-//! | `visits.rs` | groups of points in shares, and their sums in order |
+//!
+//! The search itself is in `src/search/`.
 
-mod lists;
-mod loss;
 mod maximizer;
-mod visits;
 
 pub use maximizer::TruncatedMixtureMaximizer;
 
-use self::lists::Cells;
-use self::visits::{Points, Share, visit};
 use super::checkpoint::damaged;
 use super::driver::Fit;
 use super::fitting::{Fitting, Started};
@@ -31,17 +25,19 @@ use super::sweep::check_sums;
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
-use crate::exec::{Executor, Simd};
+use crate::exec::Executor;
 use crate::family::label::LabelBlock;
-use crate::family::{BaseMeasure, Domain, Regularization};
-use crate::kernels::statistics::{self, Tile};
-use crate::model::mixture::truncated::{ComponentTable, Visit};
+use crate::family::{Domain, Regularization};
+use crate::inference;
+use crate::model::mixture::truncated::{ComponentTable, Visit, Wanted};
 use crate::model::{GenerativeModel, Mixture, TruncatedSearch};
 use crate::monitor::TruncationLoss;
 use crate::point_faults::{check_points, first_fault};
 use crate::scalar::Scalar;
+use crate::search::{
+    self, Cells, Points, Sets, Share, Yield, for_each_base_measure, visit, words_of_a_set,
+};
 use crate::stats::SuffStats;
-use std::collections::BTreeMap;
 
 /// Bytes of points that are visited together at most.
 const WINDOW_BYTES: usize = 256 << 20;
@@ -58,13 +54,13 @@ const NEIGHBOURS_EVERY: u64 = 16;
 /// Points visited, in units of C, after which the cells are made anew for points that have no set yet.
 const CELLS_EVERY: u64 = 64;
 
+/// Cells whose members are candidates for a point that has no set yet.
+const BREADTH: usize = 4;
+
 /// Seeds of the three purposes are far apart.
 const VISITS: u64 = 0x7669_7369_7473_2020;
 const NEIGHBOURS: u64 = 0x6e65_6967_6862_6f75;
 const CELLS: u64 = 0x6365_6c6c_7320_2020;
-
-/// Points of a tile of base measures.
-const TILE: usize = 256;
 
 /// Learns a mixture with truncated posteriors; remembers the sets of components of all points.
 #[derive(Debug)]
@@ -122,22 +118,22 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         if !(no_lists || lists_due || cells_due) {
             return Ok(());
         }
-        let means = model.mean_statistics(table);
+        let means = model.mean_statistics(table, executor);
         let mut cells = None;
         if cells_due {
             let alive: Vec<bool> = model.weights().iter().map(|&weight| weight > 0.0).collect();
-            cells = Some(Cells::new(executor, table, &means, &alive, seed ^ CELLS)?);
+            cells = Some(Cells::new(executor, table, &means, &alive, BREADTH, seed ^ CELLS)?);
         }
         let first = match &cells {
             Some(cells) if no_lists => {
-                Some(lists::neighbours_from(executor, table, &means, cells, width)?)
+                Some(search::neighbours_from(executor, table, &means, cells, width)?)
             }
             _ => None,
         };
         let old = first.as_ref().or(lists_due.then_some(&search.neighbours));
         let half = |component: u32| search.halves.get(&component).copied();
         let improve =
-            |old| lists::improve(executor, table, &means, old, &half, width, seed ^ NEIGHBOURS);
+            |old| search::improve(executor, table, &means, old, &half, width, seed ^ NEIGHBOURS);
         let neighbours = old.map(improve).transpose()?;
         let search = &mut self.maximizer.search;
         if let Some(neighbours) = neighbours {
@@ -155,14 +151,18 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         executor: &Executor,
         table: &ComponentTable<T>,
         block: Block<'_, T>,
-        sets: &mut [u32],
+        sets: &Sets,
         total: &mut SuffStats,
     ) -> Result<()> {
         let states = self.settings.states;
         let search = &self.maximizer.search;
-        let none = BTreeMap::new();
-        let new: Vec<u32> =
-            (0..block.len() as u32).filter(|&row| sets[row as usize * states] == 0).collect();
+        let (mut keys, exist) = sets.leaders(executor, table.n_components())?;
+        if !exist {
+            // Those of a checkpoint may be damaged.
+            return Err(damaged());
+        }
+        let is_new = |&row: &u32| keys[row as usize] == 0 && sets.first(row as usize) == 0;
+        let new: Vec<u32> = (0..block.len() as u32).filter(is_new).collect();
         if !new.is_empty() {
             let copied = (new.len() < block.len()).then(|| gathered(block, &new));
             let new_block = copied.as_ref().map(|(values, weights)| {
@@ -170,35 +170,24 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
                 Block { points, sparse: None, weights: weights.as_deref(), first: 0 }
             });
             let block = new_block.unwrap_or(block);
-            let mut cells = vec![0; new.len()];
-            let all = vec![0; new.len()];
-            let (lists, shares) = (&search.cells.pivots, &mut self.shares);
-            let points =
-                Points { block, lists, keys: &all, states: 1, random: (0, 0), halves: &none };
-            visit(executor, table, shares, &points, &mut cells, None)?;
-            let cell = |&pivot: &u32| search.cells.cell_of_pivot(pivot.max(1) - 1);
-            let keys: Vec<u32> = cells.iter().map(cell).collect();
-            let mut found = vec![0; new.len() * states];
-            let lists = &search.cells.near;
-            let points =
-                Points { block, lists, keys: &keys, states, random: (0, 0), halves: &none };
-            visit(executor, table, shares, &points, &mut found, None)?;
-            for (&row, set) in new.iter().zip(found.chunks_exact(states)) {
-                sets[row as usize * states..][..states].copy_from_slice(set);
+            let found = Sets::empty(new.len(), states);
+            search::first_sets(executor, table, &mut self.shares, &search.cells, block, &found)?;
+            let mut set = vec![0; states];
+            for (point, &row) in new.iter().enumerate() {
+                found.read(point, &mut set);
+                sets.write(row as usize, &set);
+                keys[row as usize] = set[0].max(1) - 1;
             }
         }
-        let leader = |set: &[u32]| set[0].max(1) - 1;
-        let keys: Vec<u32> = sets.chunks_exact(states).map(leader).collect();
         let seed = (self.seed ^ VISITS).wrapping_add(search.steps);
         let points = Points {
             block,
             lists: &search.neighbours,
             keys: &keys,
-            states,
             random: (seed, self.settings.random),
             halves: &search.halves,
         };
-        visit(executor, table, &mut self.shares, &points, sets, Some(total))
+        visit(executor, table, &mut self.shares, &points, sets, Yield::Statistics(total))
     }
 
     /// Cuts points into windows, each of which is visited on all threads. Ranks share windows.
@@ -227,7 +216,8 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             let block = data::read(source, false, rows.start, count, &mut buffer)?;
             words.resize(count * width, 0);
             self.sets.memory().read(rows.clone(), &mut words)?;
-            self.visit_block(executor, table, (source, block), is_first, &mut words, total)?;
+            let own = std::mem::take(&mut words);
+            words = self.visit_block(executor, table, (source, block), is_first, own, total)?;
             self.sets.memory().write(rows, &words)
         };
         let total = executor.sum_in_turn(cut.n_lanes(), &table.new_stats(), visit)?;
@@ -253,9 +243,9 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             let rows = cut.rows(window);
             let (start, count) = (rows.start as usize, (rows.end - rows.start) as usize);
             let block = data::read(batch, false, rows.start, count, &mut buffer)?;
-            let mut words = self.sets.rows(&positions[start..][..count]);
-            self.visit_block(executor, table, (batch, block), true, &mut words, total)?;
-            all_words.append(&mut words);
+            let words = self.sets.rows(&positions[start..][..count]);
+            let words = self.visit_block(executor, table, (batch, block), true, words, total)?;
+            all_words.extend(words);
             Ok(())
         };
         let total = executor.sum_in_turn(cut.n_lanes(), &table.new_stats(), visit)?;
@@ -263,32 +253,26 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
         Ok(total)
     }
 
-    /// Visits the points of a block, with their sets as words. Checks the points if that is not done yet.
+    /// Visits the points of a block, with their sets as words, and returns these. Checks the points if that is not done yet.
     fn visit_block(
         &mut self,
         executor: &Executor,
         table: &ComponentTable<T>,
         (source, block): (&dyn DataSource<T>, Block<'_, T>),
         checks_points: bool,
-        words: &mut [u64],
+        words: Vec<u64>,
         total: &mut SuffStats,
-    ) -> Result<()> {
-        let states = self.settings.states;
+    ) -> Result<Vec<u64>> {
         if checks_points {
             check_points(self.maximizer.model(), source, block)?;
         }
-        let mut sets = unpacked(words, states);
-        // Those of a checkpoint may be damaged.
-        if sets.iter().any(|&member| member as usize > table.n_components()) {
-            return Err(damaged());
-        }
-        self.visit(executor, table, block, &mut sets, total)?;
+        let sets = Sets::from_words(words, self.settings.states);
+        self.visit(executor, table, block, &sets, total)?;
         if !total.log_evidence().is_finite() {
             let domains = self.maximizer.model().domains();
             return Err(first_fault(source, &domains, block).into());
         }
-        pack(&sets, states, words);
-        Ok(())
+        Ok(sets.into_words())
     }
 
     /// Returns the sum of the log base measure over the points of a source.
@@ -309,27 +293,6 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
     }
 }
 
-/// Computes the log base measure of each point of a block.
-fn for_each_base_measure<T: Scalar>(
-    measure: &BaseMeasure,
-    simd: Simd,
-    block: Block<'_, T>,
-    mut visit: impl FnMut(usize, f64),
-) {
-    let dim = block.dim();
-    let mut tile = vec![T::ZERO; TILE * dim];
-    let (mut scratch, mut values) = (vec![0.0; TILE * (dim + 1)], vec![0.0; TILE]);
-    for start in (0..block.len()).step_by(TILE) {
-        let part = block.slice(start, TILE.min(block.len() - start));
-        statistics::load(simd, part.points, &[], &mut tile, TILE);
-        let tile = Tile { values: &tile, dim, n_points: part.len(), stride: TILE };
-        let (terms, constant) = (&measure.terms, measure.constant);
-        let out = &mut values[..part.len()];
-        statistics::log_base_measure(simd, terms, constant, tile, &mut scratch, out);
-        out.iter().enumerate().for_each(|(i, &value)| visit(start + i, value));
-    }
-}
-
 impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
     type Maximizer = TruncatedMixtureMaximizer;
 
@@ -343,7 +306,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
 
     /// Improves the sets of the points, and sums up what the M-step needs of them.
     fn e_step(&mut self, batch: &Batch<'_, T>, executor: &Executor) -> Result<SuffStats> {
-        let table = self.maximizer.model().component_table(executor.simd());
+        let table = self.maximizer.model().component_table(executor.simd(), executor);
         let window = batch.window();
         let has_new_points = match window {
             Some(window) => window.place().epoch == 0,
@@ -377,7 +340,8 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
     }
 
     fn takes(&self, statistics: &SuffStats, executor: &Executor) -> bool {
-        let table: ComponentTable<T> = self.maximizer.model().component_table(executor.simd());
+        let table: ComponentTable<T> =
+            self.maximizer.model().component_table(executor.simd(), executor);
         table.new_stats().shape() == statistics.shape()
     }
 
@@ -408,27 +372,29 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         if self.is_torn || self.maximizer.search.steps == 0 {
             return Ok(None);
         }
-        let rows = loss::rows_of_a_sample(points.len(), self.seed);
-        let values = loss::read_rows(points, &rows)?;
+        let rows = inference::rows_of_a_sample(points.len(), self.seed);
+        let values = inference::read_rows(points, &rows)?;
         let (width, states) = (self.sets.width(), self.settings.states);
         let mut words = vec![0; rows.len() * width];
         let memory = self.sets.complete(executor)?;
         for (&row, words) in rows.iter().zip(words.chunks_exact_mut(width)) {
             memory.read(row..row + 1, words)?;
         }
-        let mut sets = unpacked(&words, states);
-        let table = self.maximizer.model().component_table(executor.simd());
+        let sets = Sets::from_words(words, states);
+        let table = self.maximizer.model().component_table(executor.simd(), executor);
         // Point by point, for the evidence of each: what the next E-step would find.
         let (mut workspace, mut sums) = (table.workspace(), table.new_sums());
         let mut among_sets = Vec::with_capacity(rows.len());
-        for (point, set) in values.chunks_exact(points.dim()).zip(sets.chunks_exact_mut(states)) {
+        let mut set = vec![0; states];
+        for (k, point) in values.chunks_exact(points.dim()).enumerate() {
             sums.clear();
+            sets.read(k, &mut set);
             let leader = set[0].max(1) - 1;
             let members = self.maximizer.search.neighbours.members(leader).iter().copied();
             table.begin_group(leader, members, &mut workspace);
             let block = Block::from_rows(point, points.dim())?;
-            let visit = Visit { block, rows: &[0], sets: set, states };
-            table.visit(visit, &|_| None, &mut workspace, Some(&mut sums));
+            let visit = Visit { block, rows: &[0], sets: &mut set, states };
+            table.visit(visit, &|_| None, &mut workspace, Wanted::Sums(&mut sums));
             among_sets.push(sums.log_evidence);
         }
         let measure = self.maximizer.model().family().log_base_measure();
@@ -438,7 +404,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
                 among_sets[i] += value;
             });
         }
-        loss::loss_of(&self.maximizer, &values, &among_sets, executor).map(Some)
+        inference::loss_of(self.maximizer.model(), &values, &among_sets, executor).map(Some)
     }
 
     fn rows(&mut self, executor: &Executor) -> Result<Option<&mut RowMemory>> {
@@ -458,7 +424,7 @@ pub(crate) fn search<T: Scalar>(
     executor: &Executor,
     seed: u64,
 ) -> Result<SuffStats> {
-    let settings = largest(settings, model.n_components());
+    let settings = settings.at_most(model.n_components());
     let (width, folder) = (words_of_a_set(settings.states), std::env::temp_dir());
     let sets = RowMemory::new(points.len(), width, u64::MAX, &folder)?;
     let regularization = Regularization::default();
@@ -479,40 +445,6 @@ fn gathered<T: Scalar>(block: Block<'_, T>, rows: &[u32]) -> (Vec<T>, Option<Vec
     }
     let weights = block.weights.map(|all| rows.iter().map(|&row| all[row as usize]).collect());
     (values, weights)
-}
-
-fn words_of_a_set(states: usize) -> usize {
-    states.div_ceil(2)
-}
-
-/// Returns the sets that words hold, two members each.
-fn unpacked(words: &[u64], states: usize) -> Vec<u32> {
-    let mut sets = Vec::with_capacity(words.len() * 2);
-    for words in words.chunks_exact(words_of_a_set(states)) {
-        sets.extend((0..states).map(|k| (words[k / 2] >> (32 * (k % 2))) as u32));
-    }
-    sets
-}
-
-/// Packs sets into words.
-fn pack(sets: &[u32], states: usize, words: &mut [u64]) {
-    for (set, words) in
-        sets.chunks_exact(states).zip(words.chunks_exact_mut(words_of_a_set(states)))
-    {
-        words.fill(0);
-        for (k, &member) in set.iter().enumerate() {
-            words[k / 2] |= u64::from(member) << (32 * (k % 2));
-        }
-    }
-}
-
-/// Returns sizes of sets and lists that are no larger than the mixture.
-fn largest(settings: TruncatedSearch, n_components: usize) -> TruncatedSearch {
-    TruncatedSearch {
-        states: settings.states.min(n_components),
-        neighbours: settings.neighbours.min(n_components),
-        ..settings
-    }
 }
 
 /// Makes the mixture of a run.
@@ -552,7 +484,7 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
         }
         let points = fitting.points();
         data::check_source(points, model.dim())?;
-        let settings = largest(settings, model.n_components());
+        let settings = settings.at_most(model.n_components());
         // Those of a list may all have other labels than a point.
         if settings.neighbours < model.n_components() && LabelBlock::of(model.family()).is_some() {
             return Err(Error::Config(format!(

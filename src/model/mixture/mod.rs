@@ -13,74 +13,26 @@
 //! of the data) take whitened differences instead; `e_step.rs` says when.
 
 mod e_step;
+mod m_step;
+mod posterior;
 pub(crate) mod truncated;
 
 pub(super) use e_step::cancellation_tolerance;
+pub(crate) use posterior::can_truncate;
+pub use posterior::{Posterior, TruncatedSearch};
 
 use super::repair::{self, Repairable};
-use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
+use super::{BlockSampler, EntropySum, GenerativeModel, Sample};
 use crate::error::{Error, Result};
 use crate::family::label::LabelBlock;
 use crate::family::{
-    ConjugatePrior, Domain, ExponentialFamily, Parameters, Regularization, Support, Theta, floor,
+    ConjugatePrior, Domain, ExponentialFamily, Parameters, Regularization, Support, Theta,
 };
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
+use crate::work::{Alone, Workers};
 use std::sync::Arc;
-
-/// The variational family of a mixture: the distributions over components from which the E-step chooses.
-/// [`LatentPosterior`](super::sbn::LatentPosterior) is that of a belief network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Posterior {
-    /// All distributions: `q_n` is the exact posterior.
-    #[default]
-    Exact,
-    /// Distributions with all mass on one component (classification EM; k-means is the limit).
-    Hard,
-    /// Distributions with all mass on a set of few components, which each point keeps from one E-step to the next. The cost of a
-    /// point does not grow with C.
-    Truncated(TruncatedSearch),
-}
-
-/// How large the sets of truncated posteriors are, and among which components they look for better members.
-///
-/// The search costs speed and quality if these are small. It never makes the bound fall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct TruncatedSearch {
-    /// Components of a set at most.
-    pub states: usize,
-    /// Components that are tried for a point: the nearest ones to its most probable component.
-    pub neighbours: usize,
-    /// Random components that are tried besides.
-    pub random: usize,
-}
-
-impl Default for TruncatedSearch {
-    fn default() -> Self {
-        Self { states: 8, neighbours: 64, random: 1 }
-    }
-}
-
-impl TruncatedSearch {
-    setters! {
-        states: usize,
-        neighbours: usize,
-        random: usize,
-    }
-}
-
-impl Posterior {
-    /// Returns the name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Hard => "hard",
-            Self::Truncated(_) => "truncated",
-        }
-    }
-}
 
 /// A mixture of C distributions of one exponential family.
 #[derive(Clone, Debug)]
@@ -403,22 +355,16 @@ impl GenerativeModel for Mixture {
     }
 
     fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {
-        let total: f64 = stats.mass().iter().sum();
-        if !self.fixed_weights {
-            for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
-                *weight = mass / total;
-            }
-        }
-        let update: Vec<bool> = repair::have_enough_points(stats)
-            .iter()
-            .zip(&self.frozen)
-            .map(|(d, frozen)| *d && !frozen)
-            .collect();
-        floor::hold(&mut self.floors, self.family.floors(stats, regularization));
-        let regularization =
-            Regularization { floors: self.floors.clone(), ..regularization.clone() };
-        let outcomes = self.family.maximize(stats, &update, &regularization, &mut self.parameters);
-        repair::events_of(&outcomes)
+        self.m_step_by(stats, regularization, &Alone)
+    }
+
+    fn m_step_by(
+        &mut self,
+        stats: &SuffStats,
+        regularization: &Regularization,
+        workers: &dyn Workers,
+    ) -> Vec<Event> {
+        self.maximize(stats, regularization, workers)
     }
 
     fn takes_prior(&self) -> bool {
@@ -451,22 +397,19 @@ impl GenerativeModel for Mixture {
     }
 
     fn entropy_sum(&self, stats: &SuffStats) -> EntropySum {
-        let total = stats.total_weight();
-        EntropySum {
-            posterior: stats.posterior_entropy() / total,
-            prior: entropy_of_weights(&self.weights),
-            hidden: 0.0,
-            observable: self.family.observable_entropy(&self.parameters, stats) / total,
-            base_measure: stats.log_base_measure() / total,
-        }
+        self.bound_and_entropies_by(stats, &Alone).1
     }
 
     fn lower_bound(&self, stats: &SuffStats) -> f64 {
-        let prior = stats.mass().iter().zip(&self.weights);
-        let prior: f64 = prior.map(|(m, w)| if *m > 0.0 { m * w.ln() } else { 0.0 }).sum();
-        let observable = self.family.log_likelihood(&self.parameters, stats);
-        let sum = stats.posterior_entropy() + prior + observable + stats.log_base_measure();
-        sum / stats.total_weight()
+        self.bound_and_entropies_by(stats, &Alone).0
+    }
+
+    fn bound_and_entropies_by(
+        &self,
+        stats: &SuffStats,
+        workers: &dyn Workers,
+    ) -> (f64, EntropySum) {
+        self.evaluate(stats, workers)
     }
 
     /// Takes packed statistics about the mean of the mixture.

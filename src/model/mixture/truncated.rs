@@ -7,6 +7,11 @@
 //! Statistics of a group are taken about the mean of its leading component. Components that matter to the group lie near by, so their
 //! logits do not cancel, in `f32` either.
 
+mod sums;
+mod table;
+
+pub(crate) use sums::{PointPosteriors, SetSums, Wanted};
+
 use super::Mixture;
 use crate::aligned::Aligned;
 use crate::block::Block;
@@ -14,7 +19,6 @@ use crate::kernels::candidates::{self, ABSENT, padded_width};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::prefetch::fetch_values;
 use crate::kernels::rows::{ParameterTable, RowStatistics};
-use crate::model::GenerativeModel;
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
 
@@ -45,52 +49,6 @@ pub(crate) struct ComponentTable<T> {
     centres: Vec<T>,
     /// Members of a set that lie so far below the best are dropped, in nats: they are lost in rounding.
     cut: f64,
-}
-
-/// What a visit of points adds up.
-#[derive(Debug, Default)]
-pub(crate) struct SetSums {
-    pub total_weight: f64,
-    pub n_points: f64,
-    pub log_evidence: f64,
-    pub posterior_entropy: f64,
-    /// Components with mass, in the order in which they got it.
-    components: Vec<u32>,
-    /// Mass and statistics about the own centre, one row a component of `components`.
-    values: Vec<f64>,
-    /// Where a component stands in `components`, if it does.
-    places: Vec<u32>,
-}
-
-impl SetSums {
-    /// Forgets all sums.
-    pub fn clear(&mut self) {
-        (self.total_weight, self.n_points) = (0.0, 0.0);
-        (self.log_evidence, self.posterior_entropy) = (0.0, 0.0);
-        self.components.clear();
-        self.values.clear();
-    }
-
-    /// Returns the row of a component, of zeros if it is new.
-    fn row(&mut self, component: u32, len: usize) -> &mut [f64] {
-        let found = self.places[component as usize] as usize;
-        let at = match self.components.get(found) {
-            Some(&it) if it == component => found,
-            _ => {
-                self.places[component as usize] = self.components.len() as u32;
-                self.components.push(component);
-                self.values.resize(self.values.len() + len, 0.0);
-                self.components.len() - 1
-            }
-        };
-        &mut self.values[at * len..][..len]
-    }
-
-    /// Returns mass and sums of the components, in their order.
-    pub fn rows(&self) -> impl Iterator<Item = (u32, &[f64])> {
-        let len = self.values.len().checked_div(self.components.len()).unwrap_or(1).max(1);
-        self.components.iter().copied().zip(self.values.chunks_exact(len))
-    }
 }
 
 /// Scratch memory for the points of a group.
@@ -130,47 +88,6 @@ pub(crate) struct Visit<'a, 'b, T> {
     pub sets: &'b mut [u32],
     /// Size S of a set.
     pub states: usize,
-}
-
-impl Mixture {
-    /// Puts the parameters of all components into a table.
-    pub(crate) fn component_table<T: Scalar>(&self, simd: Simd) -> ComponentTable<T> {
-        let n_components = self.n_components();
-        let (own, shared) = (self.family.statistics(), self.family.shared_statistics());
-        let (n_own, n_shared) = (own.len(), shared.len());
-        let centres: Vec<T> = self.centres().iter().map(|&v| T::from_f64(v)).collect();
-        let exact: Vec<f64> = centres.iter().map(|v| v.to_f64()).collect();
-        let mut of_own = vec![0.0; n_components * n_own];
-        let packings = self.family.natural(&self.parameters, &exact, &mut of_own);
-        let mut of_shared = vec![0.0; n_shared];
-        if n_shared > 0 {
-            self.family.shared_natural(&self.parameters.shared, &mut of_shared);
-        }
-        let mut natural = Vec::with_capacity(n_components * (n_own + n_shared));
-        for row in of_own.chunks_exact(n_own.max(1)) {
-            natural.extend(row.iter().chain(&of_shared).map(|&v| T::from_f64(v)));
-        }
-        let log_weights = self.weights.iter().map(|weight| weight.ln());
-        let bias = log_weights.zip(&packings).map(|(log, it)| log - it.log_partition).collect();
-        let dim = self.family.dim();
-        let rows = RowStatistics::new([own, shared].concat(), dim);
-        let cut = -1.25 * T::EPSILON.ln();
-        ComponentTable { simd, dim, rows, n_own, natural, bias, centres, cut }
-    }
-
-    /// Returns the expected statistics of each component about its own centre, in the rows of its table: as a point, a component
-    /// is near those under which its logit is large.
-    pub(crate) fn mean_statistics<T: Scalar>(&self, table: &ComponentTable<T>) -> Vec<T> {
-        let len = table.rows.len();
-        let mut mean = vec![0.0; len];
-        let mut all = Vec::with_capacity(self.n_components() * len);
-        for c in 0..self.n_components() {
-            let centre: Vec<f64> = table.centre(c as u32).iter().map(|v| v.to_f64()).collect();
-            self.family.mean(self.theta(c), &centre, &mut mean);
-            all.extend(mean.iter().map(|&v| T::from_f64(v)));
-        }
-        all
-    }
 }
 
 impl<T: Scalar> ComponentTable<T> {
@@ -234,7 +151,7 @@ impl<T: Scalar> ComponentTable<T> {
     }
 
     pub fn new_sums(&self) -> SetSums {
-        SetSums { places: vec![0; self.n_components()], ..SetSums::default() }
+        SetSums::of(self.n_components())
     }
 
     /// Begins a group with the components of a list as candidates.
@@ -271,7 +188,7 @@ impl<T: Scalar> ComponentTable<T> {
         ParameterTable { natural: &self.natural, bias: &self.bias, centres: &self.centres }
     }
 
-    /// Visits points of the group: improves their sets, and adds their statistics to `sums` if these are wanted.
+    /// Visits points of the group: improves their sets, and yields what is wanted besides.
     ///
     /// `also` names components that are candidates wherever another is: halves of a component that was split.
     pub fn visit(
@@ -279,7 +196,7 @@ impl<T: Scalar> ComponentTable<T> {
         visit: Visit<'_, '_, T>,
         also: &dyn Fn(u32) -> Option<u32>,
         workspace: &mut GroupWorkspace<T>,
-        mut sums: Option<&mut SetSums>,
+        mut wanted: Wanted<'_, T>,
     ) {
         let Visit { block, rows, sets, states } = visit;
         workspace.scratch.resize(TILE * states, T::ZERO);
@@ -307,7 +224,9 @@ impl<T: Scalar> ComponentTable<T> {
                 later = next;
             }
             self.choose(sets, states, self.cut, workspace);
-            let Some(sums) = sums.as_deref_mut() else { continue };
+            if matches!(wanted, Wanted::Sets) {
+                continue;
+            }
             let (n, len) = (rows.len(), self.rows.len());
             let (chosen, values) =
                 (&workspace.chosen[..n * states], &mut workspace.values[..n * states]);
@@ -320,6 +239,16 @@ impl<T: Scalar> ComponentTable<T> {
                 &mut workspace.log_evidence[..n],
                 &mut workspace.entropy[..n],
             );
+            let sums = match &mut wanted {
+                Wanted::Sums(sums) => sums,
+                Wanted::Posteriors(all) => {
+                    all.log_evidence.extend_from_slice(&workspace.log_evidence[..n]);
+                    all.entropy.extend_from_slice(&workspace.entropy[..n]);
+                    all.probabilities.extend_from_slice(values);
+                    continue;
+                }
+                Wanted::Sets => continue,
+            };
             workspace.sums.resize(workspace.candidates.len() * len, T::ZERO);
             workspace.mass.resize(workspace.candidates.len(), 0.0);
             for i in 0..n {
@@ -361,7 +290,7 @@ impl<T: Scalar> ComponentTable<T> {
                 self.flush(workspace, sums);
             }
         }
-        if let Some(sums) = sums {
+        if let Wanted::Sums(sums) = wanted {
             self.flush(workspace, sums);
         }
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::family::{Parameters, Regularization, registry};
+use crate::model::GenerativeModel;
+use crate::work::Alone;
 use faer::MatRef;
 use serde_json::Value;
 
@@ -70,14 +72,14 @@ fn evidence(
     let (mut sums, mut set) = (table.new_sums(), vec![0; states]);
     table.begin_group(leader, list.iter().copied(), workspace);
     let visit = Visit { block, rows: &[row], sets: &mut set, states };
-    table.visit(visit, &|_| None, workspace, Some(&mut sums));
+    table.visit(visit, &|_| None, workspace, Wanted::Sums(&mut sums));
     sums.log_evidence
 }
 
 /// Each component, and the others with the least divergence from it: the expected logits but for the weights tell.
 fn neighbours_of(mixture: &Mixture, width: usize) -> Vec<Vec<u32>> {
-    let table: ComponentTable<f64> = mixture.component_table(Simd::detect());
-    let (means, len) = (mixture.mean_statistics(&table), table.n_statistics());
+    let table: ComponentTable<f64> = mixture.component_table(Simd::detect(), &Alone);
+    let (means, len) = (mixture.mean_statistics(&table, &Alone), table.n_statistics());
     let all: Vec<u32> = (0..table.n_components() as u32).collect();
     let neighbours = |&c: &u32| {
         let mut logits = vec![0.0; all.len()];
@@ -115,7 +117,7 @@ fn follows_the_golden_trajectory(file: &str, family: &str, names: &[&str]) {
                 let error = (found - expected).abs();
                 assert!(error <= 1e-10 * expected.abs(), "{what} {name}: {found} {expected}");
             };
-            let mut table: ComponentTable<f64> = mixture.component_table(Simd::detect());
+            let mut table: ComponentTable<f64> = mixture.component_table(Simd::detect(), &Alone);
             table.cut = f64::INFINITY;
             let neighbours = neighbours_of(&mixture, n_neighbours);
             let (mut workspace, mut sums) = (table.workspace(), table.new_sums());
@@ -143,7 +145,7 @@ fn follows_the_golden_trajectory(file: &str, family: &str, names: &[&str]) {
                 table.begin_group(list[0], list.iter().copied(), &mut workspace);
                 let before = sums.log_evidence;
                 let visit = Visit { block, rows: &[row], sets: set, states };
-                table.visit(visit, &|_| None, &mut workspace, Some(&mut sums));
+                table.visit(visit, &|_| None, &mut workspace, Wanted::Sums(&mut sums));
                 let chosen = sums.log_evidence - before;
                 assert!((found - chosen).abs() < 1e-9, "{what} {row}: {found} {chosen}");
             }

@@ -5,7 +5,8 @@
 //! `η_k · m_c - A_k` ranks the components k. So the search for neighbours is the E-step over C points `m_c`, and no family needs a formula
 //! of its own.
 
-use super::visits::{for_each_group, order_by, starts_of};
+use super::order::{order_by, starts_of};
+use super::visits::for_each_group;
 use crate::error::Result;
 use crate::exec::Executor;
 use crate::model::mixture::truncated::ComponentTable;
@@ -13,18 +14,19 @@ use crate::rng;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
 
-/// Near components whose neighbours are tried, and how many of each.
+/// Neighbours whose own neighbours are tried, and how many of each. Half of both are the nearest, the others random: the nearest alone
+/// lead from wide components to wide ones, and never to narrow ones beside them.
 const HOPS: usize = 6;
 const OF_A_HOP: usize = 12;
 
 /// Components that have a component among their nearest, and are tried for it.
 const REVERSE: usize = 12;
 
+/// Members of a list that count as nearest for it.
+const NEAREST: usize = 8;
+
 /// Random components that are tried.
 const RANDOM: usize = 2;
-
-/// Members that the list of a cell has at least, in units of the members of a cell.
-const CELLS: usize = 4;
 
 /// Components whose neighbours a thread improves at a time.
 const PIECE: usize = 128;
@@ -34,7 +36,7 @@ const LANES: usize = 16;
 
 /// Lists of components, each with a leading component.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Lists {
+pub(crate) struct Lists {
     leaders: Vec<u32>,
     /// Where the list of each leader begins, and where the last ends.
     starts: Vec<u32>,
@@ -62,6 +64,24 @@ impl Lists {
         &self.members[self.starts[list] as usize..self.starts[list + 1] as usize]
     }
 
+    /// Returns lists that also hold components which have the leader in theirs, `most` each at most: a wide component is near many narrow
+    /// ones, and these are not near it.
+    pub fn with_reverse(&self, most: usize) -> Self {
+        let (starts, reverse) = reversed(self, usize::MAX);
+        let mut lists = Self { leaders: self.leaders.clone(), starts: vec![0], ..Self::default() };
+        let mut seen = vec![u32::MAX; self.len()];
+        for c in 0..self.len() as u32 {
+            let own = self.members(c);
+            own.iter().for_each(|&member| seen[member as usize] = c);
+            lists.members.extend_from_slice(own);
+            let back = &reverse[starts[c as usize] as usize..starts[c as usize + 1] as usize];
+            let new = back.iter().copied().filter(|&it| seen[it as usize] != c);
+            lists.members.extend(new.take(most));
+            lists.starts.push(lists.members.len() as u32);
+        }
+        lists
+    }
+
     /// Tells whether lists are of a mixture of so many components, one a component. Those of a damaged checkpoint may not be.
     pub fn are_neighbours_of(&self, n_components: usize) -> bool {
         self.leaders.iter().enumerate().all(|(c, &leader)| c as u32 == leader)
@@ -86,26 +106,42 @@ impl Lists {
     }
 
     /// Returns the lists of the components themselves, of `width` members each at most; `sets` holds component + 1, or 0 where there are no more.
-    fn of_components(width: usize, sets: &[u32]) -> Self {
+    fn of_components(executor: &Executor, width: usize, sets: &[u32]) -> Result<Self> {
         let n_components = sets.len() / width;
-        let mut lists = Self { starts: vec![0], ..Self::default() };
-        for (c, set) in sets.chunks_exact(width).enumerate() {
-            let c = c as u32;
-            lists.leaders.push(c);
-            // A component leads its own list, even where a heavier one explains its points better.
-            lists.members.push(c);
-            let others = set.iter().filter(|&&it| it > 0).map(|&it| it - 1);
-            lists.members.extend(others.filter(|&it| it != c).take(width - 1));
-            lists.starts.push(lists.members.len() as u32);
+        let mut pieces: Vec<_> =
+            sets.chunks(PIECE * width).map(|sets| (sets, Vec::new(), Vec::new())).collect();
+        executor.for_each(&mut pieces, |piece, (sets, members, lengths)| {
+            members.reserve(sets.len());
+            for (c, set) in ((piece * PIECE) as u32..).zip(sets.chunks_exact(width)) {
+                let before = members.len();
+                // A component leads its own list, even where a heavier one explains its points better.
+                members.push(c);
+                let others = set.iter().filter(|&&it| it > 0).map(|&it| it - 1);
+                members.extend(others.filter(|&it| it != c).take(width - 1));
+                lengths.push((members.len() - before) as u32);
+            }
+            Ok(())
+        })?;
+        let mut lists = Self {
+            leaders: (0..n_components as u32).collect(),
+            starts: vec![0],
+            members: Vec::new(),
+        };
+        lists.members.reserve(pieces.iter().map(|(_, members, _)| members.len()).sum());
+        for (_, members, lengths) in &pieces {
+            for length in lengths {
+                lists.starts.push(lists.starts[lists.starts.len() - 1] + length);
+            }
+            lists.members.extend_from_slice(members);
         }
         debug_assert!(lists.are_neighbours_of(n_components));
-        lists
+        Ok(lists)
     }
 }
 
 /// A coarse quantiser of the components: cells of about √C components, each near a pivot.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Cells {
+pub(crate) struct Cells {
     /// One list of all pivots.
     pub pivots: Lists,
     /// The members of each cell and of the cells near by.
@@ -115,12 +151,13 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    /// Cuts the components into cells about random pivots.
+    /// Cuts the components into cells about random pivots. The list of a cell has the members of `breadth` cells or more.
     pub fn new<T: Scalar>(
         executor: &Executor,
         table: &ComponentTable<T>,
         means: &[T],
         alive: &[bool],
+        breadth: usize,
         seed: u64,
     ) -> Result<Self> {
         let living: Vec<u32> = (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
@@ -142,12 +179,12 @@ impl Cells {
         };
         let of: Vec<u32> = nearest.iter().map(cell_of).collect();
         let keys: Vec<u32> = living.iter().map(|&c| of[c as usize]).collect();
-        let by_cell: Vec<u32> =
-            order_by(&keys, n_cells).into_iter().map(|k| living[k as usize]).collect();
+        let by_cell = order_by(executor, &keys, n_cells)?;
+        let by_cell: Vec<u32> = by_cell.into_iter().map(|k| living[k as usize]).collect();
         let first = starts_of(keys.iter().copied(), n_cells);
         // Cells in the order in which their pivots explain the pivot of a cell.
         let near = nearest_pivots(executor, table, means, &pivots)?;
-        let wanted = CELLS * living.len().div_ceil(n_cells);
+        let wanted = breadth * living.len().div_ceil(n_cells);
         let mut lists = Lists { starts: vec![0], ..Lists::default() };
         for (cell, near) in near.chunks_exact(n_cells).enumerate() {
             lists.leaders.push(pivots.members(0)[cell]);
@@ -219,7 +256,7 @@ fn rank<T: Scalar>(
     keys: &[u32],
     width: usize,
 ) -> Result<Vec<u32>> {
-    let order = order_by(keys, lists.len());
+    let order = order_by(executor, keys, lists.len())?;
     let mut ranked = vec![0; keys.len() * width];
     // Few lanes, since the workspace of each holds a number for every component.
     let per_lane = order.len().div_ceil(LANES).max(1);
@@ -242,7 +279,7 @@ fn rank<T: Scalar>(
 }
 
 /// Finds the neighbours of all components among the members of near cells.
-pub(super) fn neighbours_from<T: Scalar>(
+pub(crate) fn neighbours_from<T: Scalar>(
     executor: &Executor,
     table: &ComponentTable<T>,
     means: &[T],
@@ -250,12 +287,12 @@ pub(super) fn neighbours_from<T: Scalar>(
     width: usize,
 ) -> Result<Lists> {
     let sets = rank(executor, table, means, &cells.near, &cells.of, width)?;
-    Ok(Lists::of_components(width, &sets))
+    Lists::of_components(executor, width, &sets)
 }
 
 /// Improves the neighbours of all components: tries neighbours of neighbours, components that have it as a neighbour, the halves of
 /// split components, and random ones.
-pub(super) fn improve<T: Scalar>(
+pub(crate) fn improve<T: Scalar>(
     executor: &Executor,
     table: &ComponentTable<T>,
     means: &[T],
@@ -265,7 +302,7 @@ pub(super) fn improve<T: Scalar>(
     seed: u64,
 ) -> Result<Lists> {
     let (n_components, len) = (old.len(), table.n_statistics());
-    let (starts, reverse) = reversed(old);
+    let (starts, reverse) = reversed(old, NEAREST);
     let mut sets = vec![0; n_components * width];
     let mut pieces: Vec<_> = sets.chunks_mut(PIECE * width).collect();
     executor.for_each(&mut pieces, |piece, sets| {
@@ -273,14 +310,25 @@ pub(super) fn improve<T: Scalar>(
         for (k, set) in sets.chunks_exact_mut(width).enumerate() {
             let c = (piece * PIECE + k) as u32;
             candidates.clear();
-            candidates.extend_from_slice(old.members(c));
-            for &near in old.members(c).iter().skip(1).take(HOPS) {
-                let theirs = old.members(near);
-                candidates.extend_from_slice(&theirs[..theirs.len().min(OF_A_HOP)]);
-            }
-            let back = starts[c as usize] as usize..starts[c as usize + 1] as usize;
-            candidates.extend(reverse[back].iter().take(REVERSE));
+            let own = old.members(c);
+            candidates.extend_from_slice(own);
             let mut rng = rng::stream(seed, u64::from(c));
+            let mut member = |k: usize, of: &[u32], nearest: usize| match k < nearest {
+                true => of.get(k).copied(),
+                false => of.get(rng::below(&mut rng, of.len() as u64) as usize).copied(),
+            };
+            for hop in 0..HOPS {
+                // A component leads its own list.
+                let Some(near) = member(hop + 1, own, 1 + HOPS / 2) else { continue };
+                let theirs = old.members(near);
+                candidates.extend((0..OF_A_HOP).filter_map(|k| member(k, theirs, OF_A_HOP / 2)));
+            }
+            let back = &reverse[starts[c as usize] as usize..starts[c as usize + 1] as usize];
+            let (before, after) = match back.len() > REVERSE {
+                true => back.split_at(rng::below(&mut rng, back.len() as u64) as usize),
+                false => (&[][..], back),
+            };
+            candidates.extend(after.iter().chain(before).take(REVERSE));
             candidates
                 .extend((0..RANDOM).map(|_| rng::below(&mut rng, n_components as u64) as u32));
             let mut next = 0;
@@ -310,12 +358,12 @@ pub(super) fn improve<T: Scalar>(
         }
         Ok(())
     })?;
-    Ok(Lists::of_components(width, &sets))
+    Lists::of_components(executor, width, &sets)
 }
 
-/// Returns for each component those that have it among their nearest: where they begin, and all of them.
-fn reversed(lists: &Lists) -> (Vec<u32>, Vec<u32>) {
-    let nearest = |c: u32| lists.members(c).iter().skip(1).take(8).copied();
+/// Returns for each component those that have it among their `n_nearest`: where they begin, and all of them.
+fn reversed(lists: &Lists, n_nearest: usize) -> (Vec<u32>, Vec<u32>) {
+    let nearest = |c: u32| lists.members(c).iter().skip(1).take(n_nearest).copied();
     let starts = starts_of((0..lists.len() as u32).flat_map(nearest), lists.len());
     let mut next = starts.clone();
     let mut reverse = vec![0; starts[lists.len()] as usize];

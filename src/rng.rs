@@ -60,6 +60,37 @@ pub(crate) fn weighted(rng: &mut Rng, weights: impl Iterator<Item = f64> + Clone
     chosen
 }
 
+/// Weights of which many indices are drawn, each in a time that grows with the logarithm of their number.
+#[derive(Clone, Debug)]
+pub(crate) struct Weighted {
+    /// Sums of the weights up to each index.
+    cumulative: Vec<f64>,
+}
+
+impl Weighted {
+    /// Takes non-negative weights. Returns `None` if no weight is positive.
+    pub(crate) fn new(weights: &[f64]) -> Option<Self> {
+        let mut sum = 0.0;
+        let cumulative: Vec<f64> = weights
+            .iter()
+            .map(|weight| {
+                sum += weight;
+                sum
+            })
+            .collect();
+        (sum > 0.0).then_some(Self { cumulative })
+    }
+
+    /// Draws the index that [`weighted`] draws.
+    pub(crate) fn draw(&self, rng: &mut Rng) -> usize {
+        let total = self.cumulative.last().copied().unwrap_or_default();
+        let drawn = uniform(rng) * total;
+        let found = self.cumulative.partition_point(|&sum| sum <= drawn);
+        // Rounding may have left nothing but the end: the last positive weight takes it.
+        found.min(self.cumulative.partition_point(|&sum| sum < total))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +115,16 @@ mod tests {
         assert_eq!((counts[1], counts[3]), (0, 0));
         assert!((counts[2] as f64 / 1e4 - 0.75).abs() < 0.02, "{counts:?}");
         assert_eq!(weighted(&mut rng, [0.0, 0.0].into_iter()), None);
+    }
+
+    #[test]
+    fn sums_draw_what_weights_draw() {
+        let weights: Vec<f64> = (0..500).map(|k| f64::from(k % 7) * 0.1).collect();
+        let (sums, mut a, mut b) = (Weighted::new(&weights).unwrap(), stream(3, 1), stream(3, 1));
+        for _ in 0..5000 {
+            assert_eq!(Some(sums.draw(&mut a)), weighted(&mut b, weights.iter().copied()));
+        }
+        assert!(Weighted::new(&[0.0, 0.0]).is_none());
+        assert_eq!(Weighted::new(&[0.0, 2.0, 0.0]).unwrap().draw(&mut a), 1);
     }
 }

@@ -142,6 +142,9 @@ impl FitReport<'_> {
             tell("remaining", minibatch.remaining.into());
             tell("points_seen", last.points_seen.into());
         }
+        if let Some(evaluations) = last.joint_evaluations {
+            tell("joint_evaluations", evaluations.into());
+        }
         tell("log_likelihood", score.map(|score| score.log_likelihood).into());
         if let Some(loss) = &self.fit.truncation_loss {
             tell("truncation", truncation_json(loss));

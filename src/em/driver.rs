@@ -402,6 +402,7 @@ impl<'a, 'c, T: Scalar, L: Learner<T>> Driver<'a, 'c, T, L> {
             events: std::mem::take(&mut progress.events),
             minibatch,
             gap_halves: step.gap_halves,
+            joint_evaluations: self.learner.joint_evaluations(),
         };
         let asked = self.observer.on_iteration(&record);
         self.progress.records.push(record);

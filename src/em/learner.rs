@@ -260,6 +260,12 @@ pub trait Learner<T: Scalar> {
         executor: &Executor,
     ) -> Result<f64>;
 
+    /// Returns how many joint log-densities `ln p(x_n, c)` E-steps have computed since the fit began, if their number depends on the
+    /// course of the fit.
+    fn joint_evaluations(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns [`Fit::whitened_share`](super::Fit::whitened_share).
     fn whitened_share(&self) -> Option<f64> {
         None

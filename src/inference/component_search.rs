@@ -275,7 +275,7 @@ impl<'m, T: Scalar> ComponentSearch<'m, T> {
     ) -> Result<(Sets, PointPosteriors<T>)> {
         let none = BTreeMap::new();
         let sets = Sets::empty(block.len(), self.settings.states);
-        let mut keys = first_sets(executor, &self.table, shares, &self.cells, block, &sets)?;
+        let (mut keys, _) = first_sets(executor, &self.table, shares, &self.cells, block, &sets)?;
         let mut posteriors = PointPosteriors::default();
         for step in 1..=STEPS {
             let lists = &self.neighbours;

@@ -128,6 +128,7 @@ mod tests {
             events: vec![],
             minibatch: None,
             gap_halves: None,
+            joint_evaluations: None,
         }
     }
 

@@ -32,6 +32,9 @@ pub const MINIBATCH_COLUMNS: [&str; 6] =
 /// Names of the further columns of models that tell both halves of the gap.
 pub const HALVES_COLUMNS: [&str; 3] = ["gap_prior", "gap_noise", "sampling_error"];
 
+/// Names of the further columns of mixtures with truncated posteriors.
+pub const TRUNCATED_COLUMNS: [&str; 1] = ["joint_evaluations"];
+
 /// Holds the records of a fit, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -67,6 +70,10 @@ impl History {
         if self.records.iter().any(|record| record.gap_halves.is_some()) {
             add(&HALVES_COLUMNS, &|record| record.gap_halves.map(|it| it.values().to_vec()));
         }
+        if self.records.iter().any(|record| record.joint_evaluations.is_some()) {
+            let evaluations = |it: &IterRecord| it.joint_evaluations.map(|it| vec![it as f64]);
+            add(&TRUNCATED_COLUMNS, &evaluations);
+        }
         columns
     }
 
@@ -88,6 +95,10 @@ impl History {
         if with_halves {
             write!(writer, ",{}", HALVES_COLUMNS.join(","))?;
         }
+        let with_evaluations = self.records.iter().any(|record| record.joint_evaluations.is_some());
+        if with_evaluations {
+            write!(writer, ",{}", TRUNCATED_COLUMNS.join(","))?;
+        }
         writeln!(writer)?;
         for record in &self.records {
             for (column, value) in COLUMNS.iter().zip(record.values()) {
@@ -106,6 +117,9 @@ impl History {
             }
             if with_halves {
                 write_known(writer, record.gap_halves.map(GapHalves::values))?;
+            }
+            if with_evaluations {
+                write_known(writer, record.joint_evaluations.map(|it| [it as f64]))?;
             }
             writeln!(writer)?;
         }
@@ -197,6 +211,7 @@ mod tests {
                 noise: -0.5,
                 sampling_error: 1e-3,
             }),
+            joint_evaluations: None,
         }
     }
 

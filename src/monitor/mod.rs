@@ -52,6 +52,9 @@ pub struct IterRecord {
     pub minibatch: Option<Minibatch>,
     /// Both halves of the gap, of models whose networks learn by gradients.
     pub gap_halves: Option<GapHalves>,
+    /// Joint log-densities `ln p(x_n, c)` that E-steps have computed since the fit began, of mixtures with truncated posteriors. Exact
+    /// ones take N C in each iteration.
+    pub joint_evaluations: Option<u64>,
 }
 
 /// Holds both halves of the [gap](IterRecord::gap) of a model with Gaussian observables and any decoder (Eqn 32), in nats per point.

@@ -502,6 +502,7 @@ mod tests {
                 minibatch: None,
                 log_prior: None,
                 gap_halves: None,
+                joint_evaluations: None,
             }
         };
         History { records: (1..=n_records).map(record).collect() }

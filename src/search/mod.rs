@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 const TILE: usize = 256;
 
 /// Finds the first sets of points: the nearest pivot, and the best members of its cell and of those near by. Returns their leading
-/// components.
+/// components, and how many logits were computed.
 pub(crate) fn first_sets<T: Scalar>(
     executor: &Executor,
     table: &ComponentTable<T>,
@@ -40,18 +40,18 @@ pub(crate) fn first_sets<T: Scalar>(
     cells: &Cells,
     block: Block<'_, T>,
     sets: &Sets,
-) -> Result<Vec<u32>> {
+) -> Result<(Vec<u32>, u64)> {
     let none = BTreeMap::new();
     let pivots = Sets::empty(block.len(), 1);
     let all = vec![0; block.len()];
     let lists = &cells.pivots;
     let points = Points { block, lists, keys: &all, random: (0, 0), halves: &none };
-    visit(executor, table, shares, &points, &pivots, Yield::Sets)?;
+    let of_pivots = visit(executor, table, shares, &points, &pivots, Yield::Sets)?;
     let (mut keys, _) = pivots.leaders(executor, table.n_components())?;
     keys.iter_mut().for_each(|pivot| *pivot = cells.cell_of_pivot(*pivot));
     let points = Points { block, lists: &cells.near, keys: &keys, random: (0, 0), halves: &none };
-    visit(executor, table, shares, &points, sets, Yield::Sets)?;
-    Ok(sets.leaders(executor, table.n_components())?.0)
+    let of_cells = visit(executor, table, shares, &points, sets, Yield::Sets)?;
+    Ok((sets.leaders(executor, table.n_components())?.0, of_pivots + of_cells))
 }
 
 /// Computes the log base measure of each point of a block.

@@ -59,7 +59,7 @@ pub(crate) struct Points<'a, T> {
     pub halves: &'a BTreeMap<u32, u32>,
 }
 
-/// Visits points; improves their sets; yields what is wanted besides.
+/// Visits points; improves their sets; yields what is wanted besides. Returns how many logits were computed.
 ///
 /// The log-evidence is not finite if a point has none; then its sets are of no use.
 pub(crate) fn visit<T: Scalar>(
@@ -69,7 +69,7 @@ pub(crate) fn visit<T: Scalar>(
     points: &Points<'_, T>,
     all_sets: &Sets,
     mut wanted: Yield<'_, T>,
-) -> Result<()> {
+) -> Result<u64> {
     let order = order_by(executor, points.keys, points.lists.len())?;
     let states = all_sets.states();
     let n_own = table.n_own();
@@ -91,6 +91,7 @@ pub(crate) fn visit<T: Scalar>(
         all.entropy.resize(order.len(), 0.0);
         all.probabilities.resize(order.len() * states, T::ZERO);
     }
+    let mut evaluations = 0;
     for wave in order.chunks(n_shares * per_share) {
         let mut work: Vec<_> = shares.iter_mut().zip(wave.chunks(per_share)).collect();
         executor.for_each(&mut work, |_, (share, rows)| {
@@ -130,6 +131,7 @@ pub(crate) fn visit<T: Scalar>(
             sums.arrange(per_piece);
             Ok(())
         })?;
+        evaluations += shares.iter_mut().map(|it| it.workspace.take_evaluations()).sum::<u64>();
         let shares = &shares[..wave.len().div_ceil(per_share)];
         match &mut wanted {
             Yield::Sets => {}
@@ -147,7 +149,7 @@ pub(crate) fn visit<T: Scalar>(
             }
         }
     }
-    Ok(())
+    Ok(evaluations)
 }
 
 /// Adds the sums of shares in their order.

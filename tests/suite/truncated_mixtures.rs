@@ -10,7 +10,7 @@ use entropysum::data::Points;
 use entropysum::em::{self, Config, Init, MixtureSpec, StreamConfig};
 use entropysum::family::registry;
 use entropysum::model::{Mixture, Posterior, TruncatedSearch};
-use entropysum::monitor::{IterRecord, Silent};
+use entropysum::monitor::{Event, IterRecord, Silent};
 use entropysum::{Executor, Scalar, inference, store};
 
 fn truncated(states: usize, neighbours: usize, random: usize) -> Posterior {
@@ -194,6 +194,50 @@ fn components_without_points_come_to_use() {
     assert!(used >= 50, "{used}");
     // Each of the first splits has its line, and the others share one.
     assert!(fit.warnings.len() <= 25, "{}", fit.warnings.len());
+}
+
+/// A component without points takes half of another, in every set and list that holds the other: the bound does not fall, and rises as
+/// the halves move apart.
+#[test]
+fn the_bound_never_falls_where_components_die_and_are_split() {
+    let mut x = clusters(3000, 2, 30, 6.0, 3);
+    // Components that start on far points lose all but one of these.
+    x[..60].iter_mut().for_each(|x| *x += 500.0);
+    for name in ["gaussian-spherical", "gaussian-diag"] {
+        let fit = fit::<f64>(name, &x, 2, 90, truncated(8, 16, 1), 2, 60);
+        let records = &fit.history.records;
+        let is_split = |event: &Event| matches!(event, Event::Split { .. });
+        let splits = records.iter().flat_map(|it| &it.events).filter(|it| is_split(it)).count();
+        assert!(splits >= 5, "{name}: {splits}");
+        for (record, next) in records.iter().zip(&records[1..]) {
+            let fall = record.lower_bound - next.lower_bound;
+            assert!(fall <= 1e-9, "{name} {}: {fall}", next.iteration);
+        }
+    }
+}
+
+/// Sets of all components take N C logits an iteration, but for the first; the numbers are columns of the history.
+#[test]
+fn records_count_joint_evaluations() {
+    let x = clusters(500, 2, 5, 4.0, 8);
+    let all = fit::<f64>("gaussian-diag", &x, 2, 7, truncated(7, 7, 0), 1, 4);
+    let counts: Vec<u64> =
+        all.history.records.iter().map(|it| it.joint_evaluations.unwrap()).collect();
+    assert_eq!(counts[2] - counts[1], 500 * 7);
+    assert_eq!(counts[3] - counts[2], 500 * 7);
+    let few = fit::<f64>("gaussian-diag", &x, 2, 7, truncated(2, 3, 0), 2, 4);
+    let few = few.history.records.iter().map(|it| it.joint_evaluations.unwrap());
+    let few: Vec<u64> = few.collect();
+    assert!(few[3] - few[2] < 500 * 7 && few[3] - few[2] >= 500 * 3);
+    let exact = fit::<f64>("gaussian-diag", &x, 2, 7, Posterior::Exact, 1, 4);
+    assert!(exact.history.records.iter().all(|it| it.joint_evaluations.is_none()));
+    let columns = all.history.columns();
+    assert_eq!(columns.last().unwrap().0, "joint_evaluations");
+    let mut text = Vec::new();
+    all.history.write_csv(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.lines().next().unwrap().ends_with(",joint_evaluations"), "{text}");
+    assert!(text.lines().nth(4).unwrap().ends_with(&format!(",{}", counts[3])), "{text}");
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct TruncatedMixtureMaximizer {
 pub(super) struct Search {
     /// E-steps that are done.
     pub steps: u64,
+    /// Logits that they computed.
+    pub evaluations: u64,
     /// The neighbours of each component.
     pub neighbours: Lists,
     /// Where points without a set begin to look.

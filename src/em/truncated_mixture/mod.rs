@@ -72,6 +72,8 @@ pub struct TruncatedMixtureLearner<T: Scalar> {
     shares: Vec<Share<T>>,
     /// Sum of the log base measure over all points, once it is known.
     log_base_measure: Option<f64>,
+    /// Logits of the E-step in work.
+    evaluations: u64,
     /// Whether a sweep failed in the middle.
     is_torn: bool,
 }
@@ -93,6 +95,7 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             sets: WindowRows::new(sets),
             shares: Vec::new(),
             log_base_measure: None,
+            evaluations: 0,
             is_torn: false,
         }
     }
@@ -171,7 +174,9 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             });
             let block = new_block.unwrap_or(block);
             let found = Sets::empty(new.len(), states);
-            search::first_sets(executor, table, &mut self.shares, &search.cells, block, &found)?;
+            let (cells, shares) = (&search.cells, &mut self.shares);
+            self.evaluations +=
+                search::first_sets(executor, table, shares, cells, block, &found)?.1;
             let mut set = vec![0; states];
             for (point, &row) in new.iter().enumerate() {
                 found.read(point, &mut set);
@@ -187,7 +192,9 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             random: (seed, self.settings.random),
             halves: &search.halves,
         };
-        visit(executor, table, &mut self.shares, &points, sets, Yield::Statistics(total))
+        let wanted = Yield::Statistics(total);
+        self.evaluations += visit(executor, table, &mut self.shares, &points, sets, wanted)?;
+        Ok(())
     }
 
     /// Cuts points into windows, each of which is visited on all threads. Ranks share windows.
@@ -330,7 +337,9 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         }
         *total.log_base_measure_mut() = log_base_measure;
         *total.log_evidence_mut() += log_base_measure;
+        let evaluations = executor.gather(vec![std::mem::take(&mut self.evaluations)])?;
         let search = &mut self.maximizer.search;
+        search.evaluations += evaluations.iter().sum::<u64>();
         search.steps += 1;
         search.since_neighbours += batch.len();
         search.since_cells += batch.len();
@@ -343,6 +352,10 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
         let table: ComponentTable<T> =
             self.maximizer.model().component_table(executor.simd(), executor);
         table.new_stats().shape() == statistics.shape()
+    }
+
+    fn joint_evaluations(&self) -> Option<u64> {
+        Some(self.maximizer.search.evaluations)
     }
 
     fn domains(&self) -> Vec<Domain> {

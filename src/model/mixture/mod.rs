@@ -34,6 +34,9 @@ use crate::stats::{StatsShape, SuffStats};
 use crate::work::{Alone, Workers};
 use std::sync::Arc;
 
+/// How far the halves of a component move apart at first, as a part of the way between the halves of its points.
+const STEP_APART: f64 = 1e-2;
+
 /// A mixture of C distributions of one exponential family.
 #[derive(Clone, Debug)]
 pub struct Mixture {
@@ -319,6 +322,20 @@ impl Mixture {
         }
     }
 
+    /// Puts the halves of a component back to where it is, but for a small step: the bound falls by the square of the step, and EM moves
+    /// them apart where it gains by that.
+    fn draw_together(&self, donor: usize, halves: &mut [Vec<f64>; 2]) {
+        let own = &self.parameters.components[donor];
+        for half in halves {
+            let theta = own.iter().zip(&*half).map(|(own, half)| own + STEP_APART * (half - own));
+            let theta: Vec<f64> = theta.collect();
+            let near = Theta { component: &theta, shared: &self.parameters.shared };
+            if self.family.check(near).is_ok() {
+                *half = theta;
+            }
+        }
+    }
+
     /// Sets the statistics of a component to the expected ones of `mass` points of it.
     fn expect(&self, component: usize, mass: f64, stats: &mut SuffStats) {
         let n_statistics = stats.shape().statistics;
@@ -507,6 +524,11 @@ impl Repairable for Mixture {
         let mut halves = [Vec::new(), Vec::new()];
         let [first, second] = &mut halves;
         let can = self.family.split(self.parameters.theta(donor), [first, second]);
+        if let (true, Posterior::Truncated(search)) = (can, self.posterior)
+            && search.states > 1
+        {
+            self.draw_together(donor, &mut halves);
+        }
         if can {
             [self.parameters.components[donor], self.parameters.components[component]] = halves;
         }
@@ -519,9 +541,10 @@ impl Sample for Mixture {
         let samplers: Vec<_> =
             (0..self.n_components()).map(|c| self.family.sampler(self.theta(c))).collect();
         let dim = self.family.dim();
+        let weights = rng::Weighted::new(&self.weights).expect("weights sum to 1");
         Box::new(move |rng, points, labels| {
             for point in points.chunks_mut(dim) {
-                let c = rng::weighted(rng, self.weights.iter().copied()).expect("weights sum to 1");
+                let c = weights.draw(rng);
                 samplers[c](rng, point);
                 labels.push(c as u32);
             }

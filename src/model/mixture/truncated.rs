@@ -77,6 +77,8 @@ pub(crate) struct GroupWorkspace<T> {
     touched: Vec<u32>,
     shift: Vec<f64>,
     pending: usize,
+    /// Logits that were computed.
+    evaluations: u64,
 }
 
 /// The points that a visit sees, and their sets.
@@ -147,6 +149,7 @@ impl<T: Scalar> ComponentTable<T> {
             touched: Vec::new(),
             shift: Vec::new(),
             pending: 0,
+            evaluations: 0,
         }
     }
 
@@ -399,6 +402,7 @@ impl<T: Scalar> ComponentTable<T> {
     fn choose(&self, sets: &mut [u32], states: usize, cut: f64, workspace: &mut GroupWorkspace<T>) {
         let (len, width) = (self.rows.len(), workspace.bias.len());
         let n = sets.len() / states;
+        workspace.evaluations += (n * workspace.candidates.len()) as u64;
         workspace.chosen.resize(TILE * states, ABSENT);
         workspace.values.resize(TILE * states, T::ZERO);
         let statistics = &workspace.statistics[..n * len];
@@ -425,6 +429,11 @@ impl<T: Scalar> ComponentTable<T> {
 }
 
 impl<T> GroupWorkspace<T> {
+    /// Returns how many logits were computed since the last call.
+    pub fn take_evaluations(&mut self) -> u64 {
+        std::mem::take(&mut self.evaluations)
+    }
+
     /// Makes a component a candidate, unless it is already.
     fn add(&mut self, component: u32) {
         let found = self.places[component as usize] as usize;

@@ -106,8 +106,10 @@ class Mixture(_Components):
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How to start. ``auto`` tries k-means in two scales and random points, and keeps what promises most. ``kmeans`` and ``k-means++``
         are one: k-means++ and sweeps of k-means on a part of the points, in columns of unit variance.
-    posterior : {"exact", "hard", "truncated"}, default="exact"
+    posterior : {"exact", "hard", "truncated", "auto"}, default="exact"
         Posteriors of the E-step. Truncated ones keep 8 components for each point, for mixtures of very many; ``partial_fit`` has none.
+        With ``auto`` they are taken for 1000 components or more of at least 20 points each. From 2000 components on, labels, posteriors
+        and densities of 1000 points or more then come from a search, and densities are lower bounds.
     batch_size : int, default=None
         Learn from minibatches of so many points by stepwise EM; any number of points can be read from files so.
     algorithm : {"stepwise", "incremental"}, default=None
@@ -292,8 +294,10 @@ class GaussianMixture(_Components):
         Means to start with.
     precisions_init : array-like, default=None
         Inverse covariances to start with, in the shape of ``covariances_``.
-    posterior : {"exact", "hard", "truncated"}, default="exact"
+    posterior : {"exact", "hard", "truncated", "auto"}, default="exact"
         Posteriors of the E-step. Truncated ones keep 8 components for each point, for mixtures of very many; ``partial_fit`` has none.
+        With ``auto`` they are taken for 1000 components or more of at least 20 points each. From 2000 components on, labels, posteriors
+        and densities of 1000 points or more then come from a search, and densities are lower bounds.
     batch_size, algorithm, epochs, polish, missing, bad_rows, dtype, random_state, warm_start, n_threads, verbose, callback
         As for :class:`Mixture`.
 

@@ -313,7 +313,10 @@ impl Settings {
         let asked = self.posterior.as_deref().unwrap_or("exact");
         let truncated = Posterior::Truncated(TruncatedSearch::default());
         let posteriors = [Posterior::Exact, Posterior::Hard, truncated];
-        let posterior = named("posterior", asked, &posteriors, Posterior::name)?;
+        let posterior = match asked {
+            "auto" => Posterior::automatic(&*spec.family, spec.n_components, points.len()),
+            asked => named("posterior", asked, &posteriors, Posterior::name)?,
+        };
         Ok(spec.with_bad_rows(self.bad_rows()).with_posterior(posterior).into())
     }
 }

@@ -116,6 +116,11 @@ impl Model {
         Ok((py.get_type::<Self>().getattr("from_bytes")?.unbind(), (self.to_bytes(py),)))
     }
 
+    /// Returns the same model, whose labels, posteriors and densities go through all components of a mixture.
+    fn exact(&self) -> Self {
+        Self { model: self.model.clone().exact(), schema: self.schema.clone() }
+    }
+
     #[getter]
     fn name(&self) -> String {
         self.model.name()

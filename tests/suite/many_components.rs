@@ -44,7 +44,8 @@ fn truncated() -> Posterior {
 #[test]
 fn a_search_finds_what_all_components_give() {
     let executor = Executor::new(Some(2)).unwrap();
-    for family in ["gaussian-spherical", "poisson"] {
+    // Many components of the second overlap: eight hold less than half of a posterior.
+    for (family, most) in [("gaussian-spherical", 0.05), ("poisson", 1.0)] {
         let model = grid(family, 24, truncated());
         let x = drawn(&model, 3000);
         let weights: Vec<f64> = (0..3000).map(|i| f64::from(i % 3)).collect();
@@ -68,9 +69,10 @@ fn a_search_finds_what_all_components_give() {
         let lack = score.log_likelihood - by_search.log_likelihood;
         assert!(lack >= -1e-12, "{family}: {lack}");
         assert!((lack - loss.loss).abs() < 5.0 * loss.standard_error + 1e-9, "{family} {lack}");
-        assert!(lack < 0.05, "{family}: {lack}");
+        assert!(lack < most, "{family}: {lack}");
         assert_eq!(by_search.total_weight, score.total_weight);
-        assert!((by_search.posterior_entropy - score.posterior_entropy).abs() < 0.1, "{family}");
+        let fewer = score.posterior_entropy - by_search.posterior_entropy;
+        assert!((0.0..2.0 * most).contains(&fewer), "{family}: {fewer}");
 
         // Posteriors are those of all components, up to the mass that lies outside of the sets.
         let mut rows = Vec::new();

@@ -246,6 +246,28 @@ pub fn transform<T: Scalar, M: LatentSpace<T>>(
     map_points(model, source, executor, model.n_latents(), sink, M::transform)
 }
 
+/// Hands `samples` draws from the posterior of the latents of each point, row-major B × samples × H, to `sink`, with the index of the first
+/// of each batch. Draws follow from the row of a point alone.
+///
+/// # Errors
+/// As [`transform`]; [`Error::Model`](crate::error::Error::Model) if the model draws no latents.
+pub fn draw_latents<T: Scalar, M: LatentSpace<T>>(
+    model: &M,
+    source: &dyn DataSource<T>,
+    samples: usize,
+    executor: &Executor,
+    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+) -> Result<()> {
+    if !model.draws_latents() {
+        let message = "draws from posteriors of latents are those of autoencoders and sparse codes";
+        return Err(crate::error::Error::Model(message.to_owned()));
+    }
+    let width = model.n_latents() * samples;
+    map_points(model, source, executor, width, sink, |model, packed, block, latents| {
+        model.draw_latents(packed, block, samples, latents);
+    })
+}
+
 /// Hands what the model makes of each point given the posterior means of its latents, row-major B × D, to `sink`, with
 /// the index of the first of each batch.
 ///

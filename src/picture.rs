@@ -59,7 +59,20 @@ pub fn write_features(
     width: usize,
     height: usize,
 ) -> Result<()> {
-    let path = path.as_ref();
+    let columns = (features.len() as f64).sqrt().ceil() as usize;
+    write_tiles(path.as_ref(), features, columns, [width, height])
+}
+
+/// Does the same with so many tiles in a row.
+///
+/// # Errors
+/// As [`write_features`].
+pub(crate) fn write_tiles(
+    path: &Path,
+    features: &[Vec<f64>],
+    columns: usize,
+    [width, height]: [usize; 2],
+) -> Result<()> {
     let refuse = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
     if features.is_empty() || width * height == 0 {
         return refuse("there is nothing to draw".into());
@@ -70,7 +83,6 @@ pub fn write_features(
             "a feature has {found} values, a tile of {width}x{height} needs {needed}"
         ));
     }
-    let columns = (features.len() as f64).sqrt().ceil() as usize;
     let rows = features.len().div_ceil(columns);
     let zoom = TILE_WIDTH.div_ceil(width);
     let (tile_width, tile_height) = (zoom * width + MARGIN, zoom * height + MARGIN);

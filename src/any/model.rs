@@ -28,6 +28,8 @@ pub enum PerPoint {
     State,
     /// Posterior means of the latents.
     Transform,
+    /// So many draws from the posterior of the latents, one after the other.
+    Draws(usize),
     /// The point that these means stand for.
     Reconstruct,
 }
@@ -37,7 +39,7 @@ pub trait Latents {
     /// Returns the number of latents.
     fn n_latents(&self) -> usize;
 
-    /// Hands on the numbers of [`PerPoint::Transform`] or [`PerPoint::Reconstruct`].
+    /// Hands on the numbers of [`PerPoint::Transform`], [`PerPoint::Draws`] or [`PerPoint::Reconstruct`].
     ///
     /// # Errors
     /// As [`inference::transform`].
@@ -64,6 +66,9 @@ impl<M: LatentSpace<f32> + LatentSpace<f64>> Latents for M {
     ) -> Result<()> {
         with_points!(source, points => match numbers {
             PerPoint::Reconstruct => inference::reconstruct(self, points, executor, |_, x| sink(x)),
+            PerPoint::Draws(samples) => {
+                inference::draw_latents(self, points, samples, executor, |_, z| sink(z))
+            }
             _ => inference::transform(self, points, executor, |_, z| sink(z)),
         })
     }
@@ -196,7 +201,7 @@ impl Model {
                 inference::most_probable_states(network, points, executor, |_, states| sink(states))
             }),
             (PerPoint::State, _) => without("states"),
-            (PerPoint::Transform | PerPoint::Reconstruct, _) => match self.latents() {
+            (_, _) => match self.latents() {
                 Some(latents) => latents.map(numbers, source, executor, sink),
                 None => without("latents"),
             },

@@ -21,6 +21,7 @@ use crate::expert::write_features;
 use crate::family::{ConjugatePrior, KnownParameters, Regularization};
 use crate::model::Mixture;
 use crate::monitor::{StopReason, plot};
+use crate::picture::write_tiles;
 use crate::store::Stored;
 use std::path::Path;
 use std::process::ExitCode;
@@ -309,10 +310,12 @@ pub fn save(args: &FitArgs, fit: &Outcome, schema: Option<&Schema>) -> Vec<Error
         .map(|path| write_atomically(path, |file| fit.history.write_csv(file)));
     let title = fit.model.title();
     let plot = args.plot.as_ref().map(|path| plot::write_svg(path, &fit.history, &title));
-    let features =
-        args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
-            |((path, (width, height)), features)| write_features(path, &features, width, height),
-        );
+    let features = args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
+        |((path, (width, height)), (features, columns))| match columns {
+            None => write_features(path, &features, width, height),
+            Some(columns) => write_tiles(path, &features, columns, [width, height]),
+        },
+    );
     let failures = [model, history, plot, features].into_iter().flatten().filter_map(Result::err);
     let unkept = fit.checkpoint_fault.as_ref().map(|fault| {
         Error::Config(format!(

@@ -28,7 +28,10 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Fit(command) => fit::run(&command.args()),
         Command::Select(command) => select::run(command),
         Command::Predict(args) => predict(args),
-        Command::Transform(args) => map(args, PerPoint::Transform, true),
+        Command::Transform(args) => {
+            let samples = args.samples.map(size).transpose()?;
+            map(&args.map, samples.map_or(PerPoint::Transform, PerPoint::Draws), true)
+        }
         Command::Reconstruct(args) => reconstruct(args),
         Command::Score(args) => score(args),
         Command::Sample(args) => sample(args),
@@ -110,7 +113,7 @@ fn map(args: &MapArgs, numbers: PerPoint, all: bool) -> Result<ExitCode> {
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
     let Some(latents) = model.latents() else {
-        let verb = if numbers == PerPoint::Transform { "transform" } else { "reconstruct" };
+        let verb = if numbers == PerPoint::Reconstruct { "reconstruct" } else { "transform" };
         return Err(Error::Config(format!(
             "cannot {verb}: {} is {}, which has no latent space; 'predict --proba' gives its posteriors",
             model.name(),
@@ -119,6 +122,11 @@ fn map(args: &MapArgs, numbers: PerPoint, all: bool) -> Result<ExitCode> {
     };
     let names = match numbers {
         PerPoint::Transform => numbered("z", latents.n_latents()),
+        PerPoint::Draws(samples) => {
+            let of_sample =
+                |k| numbered("z", latents.n_latents()).into_iter().map(move |z| format!("{z}_{k}"));
+            (0..samples).flat_map(of_sample).collect()
+        }
         _ => names_of_points(schema.as_ref(), model.dim()),
     };
     let model = prepared(model, &args.data)?;

@@ -99,6 +99,28 @@ pub trait LatentSpace<T: Scalar>: Density<T> {
     /// # Shapes
     /// `points: B × D`, row-major.
     fn reconstruct(&self, packed: &Self::Packed, block: Block<'_, T>, points: &mut [f64]);
+
+    /// Tells whether [`draw_latents`](Self::draw_latents) draws.
+    fn draws_latents(&self) -> bool {
+        false
+    }
+
+    /// Draws latents from the posterior of each point of a block, `samples` times. Draws depend on the row of a point alone.
+    ///
+    /// # Shapes
+    /// `latents: B × samples × H`, row-major.
+    ///
+    /// # Panics
+    /// Unless the model [`draws_latents`](Self::draws_latents).
+    fn draw_latents(
+        &self,
+        _packed: &Self::Packed,
+        _block: Block<'_, T>,
+        _samples: usize,
+        _latents: &mut [f64],
+    ) {
+        panic!("the model draws no latents");
+    }
 }
 
 /// Fills a slice with points, row-major, and appends the component of each point if the model has components.

@@ -207,6 +207,39 @@ fn the_gap_identity_holds_on_new_points() {
     }
 }
 
+/// Annealing ends at weight 1, so that a fit with it climbs the bound itself in the end.
+#[test]
+fn annealing_the_prior_ends_at_the_bound() {
+    let x = curve(600);
+    let points = Points::from_rows(&x, 3).unwrap();
+    let config = Config::default().max_iter(600).tol(0.0);
+    let spec = AutoencoderSpec::sparse_coding(3).hidden(vec![8]).learning_rate(0.02);
+    let run = |weight: f64| {
+        let spec = spec.clone().prior_weight(weight);
+        em::fit(&spec, &points, &one_thread(), &config, &mut Silent).unwrap()
+    };
+    let (plain, annealed) = (run(1.0), run(1.5));
+    for fit in [&plain, &annealed] {
+        // Both halves of the gap are zero whatever the weight is.
+        assert!(fit.history.records.iter().all(|record| record.gap().abs() < 1e-9));
+        let score = inference::score(&fit.model, &points, &one_thread()).unwrap();
+        let last = fit.last().unwrap().lower_bound;
+        assert!((score.log_likelihood - last).abs() < 0.01, "{score:?} {last}");
+        assert_eq!(fit.model.prior_scales(), [1.0; 3]);
+    }
+    let [plain, annealed] = [plain, annealed].map(|fit| fit.last().unwrap().lower_bound);
+    assert!((plain - annealed).abs() < 0.3, "{plain} {annealed}");
+    let fault = small_mlp().prior_weight(2.0);
+    let fault = em::fit(&fault, &points, &one_thread(), &config, &mut Silent).unwrap_err();
+    assert!(fault.to_string().contains("needs a linear decoder"), "{fault}");
+    // A resumed fit anneals as one that was never stopped.
+    let config = Config::default().max_iter(30).tol(0.0);
+    let spec = spec.prior_weight(1.5);
+    let whole = em::fit(&spec, &points, &one_thread(), &config, &mut Silent).unwrap();
+    let (fits, _) = resumed(&spec, &points, &one_thread(), &config, None, 7);
+    assert!(fits.iter().all(|fit| bits(fit) == bits(&whole)));
+}
+
 #[test]
 fn an_exploding_rate_is_an_error_with_its_step_and_the_last_good_state_is_kept() {
     let x: Vec<f32> = rounded(&curve(300));

@@ -52,6 +52,27 @@ fn an_autoencoder_is_fitted_scored_and_used() {
             assert!(values.len() == columns && values.iter().all(|v| v.is_finite()), "{command}");
         }
     }
+    // Draws are about the means, and differ from each other; a pass gives the same again.
+    place.succeed("transform model.safetensors DATA/iris.csv --samples 40 -o draws.csv");
+    place.succeed("transform model.safetensors DATA/iris.csv --samples 40 -o again.csv");
+    place.succeed("transform model.safetensors DATA/iris.csv -o means.csv");
+    let read = |name: &str| fs::read_to_string(place.path(name)).unwrap();
+    assert_eq!(read("draws.csv"), read("again.csv"));
+    assert!(read("draws.csv").starts_with("z0_0,z1_0,z0_1,z1_1,"), "{}", read("draws.csv"));
+    let rows = |name: &str| -> Vec<Vec<f64>> {
+        let text = read(name);
+        let numbers = |line: &str| line.split(',').map(|it| it.parse().unwrap()).collect();
+        text.lines().skip(1).map(numbers).collect()
+    };
+    let (mut squares, mut spread) = (0.0, 0.0);
+    for (draws, means) in rows("draws.csv").iter().zip(rows("means.csv")) {
+        assert_eq!((draws.len(), means.len()), (80, 2));
+        let mean = draws.iter().step_by(2).sum::<f64>() / 40.0;
+        squares += (mean - means[0]).powi(2);
+        spread += draws.iter().step_by(2).map(|z| (z - mean).powi(2)).sum::<f64>() / 39.0;
+    }
+    // The mean of 40 draws has a fortieth of their variance.
+    assert!(spread > 0.0 && (squares / spread * 40.0 - 1.0).abs() < 0.5, "{squares} {spread}");
     let info = place.succeed("info model.safetensors");
     for expected in ["vae, 2 latents", "encoder: 4 - 8 - 4", "decoder: 2 - 8 - 4", "relu"] {
         assert!(info.contains(expected), "{expected}: {info}");
@@ -71,6 +92,11 @@ fn a_sparse_code_is_fitted_and_drawn() {
          code.png --image 8x8",
     );
     assert_eq!(report["model"], "sparse-coding");
+    let drawn = "fit DATA/digits.npy --model vae --latent 2 --hidden 4 --epochs 1 -q --plot-features rows.png --image 8x8";
+    place.succeed(drawn);
+    let png = png::Decoder::new(std::io::Cursor::new(fs::read(place.path("rows.png")).unwrap()));
+    // A row of seven tiles for each latent, each 48 pixels wide, and two between them.
+    assert_eq!(png.read_info().unwrap().info().size(), (7 * 50 + 2, 2 * 50 + 2));
     assert_eq!(report["sampling_error"], 0.0);
     assert!(report["method"].as_str().unwrap().contains("nothing is sampled"));
     assert!(fs::metadata(place.path("code.png")).unwrap().len() > 100);
@@ -108,10 +134,6 @@ fn what_does_not_agree_is_refused_with_a_remedy() {
         ("fit DATA/iris.csv --model vae --latent 2 --average 0.5", "use --learning-rate"),
         ("fit DATA/iris.csv --model vae --latent 2 --learning-rate 0", "learning_rate is 0"),
         ("fit DATA/iris.csv --model vae --latent 2 --algorithm em", "stepwise or batch"),
-        (
-            "fit DATA/digits.npy --model vae --latent 2 --plot-features x.png --image 8x8",
-            "needs --decoder linear",
-        ),
         ("fit DATA/iris.csv --init model.json --latent 3", "2 latents"),
         ("fit DATA/iris.csv --init model.json --prior laplace", "networks of its own"),
         ("fit DATA/iris.csv --model autoencoder --latent 2", "for 'autoencoder' use '--model vae'"),
@@ -121,6 +143,8 @@ fn what_does_not_agree_is_refused_with_a_remedy() {
     }
     place.succeed("fit DATA/iris.csv -k 2 -q -o mixture.json");
     place.refuse("score mixture.json DATA/iris.csv --samples 5", "draw no samples");
+    place.succeed("fit DATA/iris.csv --model ppca --latent 1 -q -o ppca.json");
+    place.refuse("transform ppca.json DATA/iris.csv --samples 5 -o x.csv", "those of autoencoders");
 }
 
 #[test]

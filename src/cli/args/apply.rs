@@ -45,6 +45,16 @@ pub struct ReconstructArgs {
 
 /// Options of 'transform'.
 #[derive(Clone, Debug, Args)]
+pub struct TransformArgs {
+    #[command(flatten)]
+    pub map: MapArgs,
+    /// Write K draws from the posterior of each point instead of its mean, side by side, for vae and sparse-coding
+    #[arg(long, value_name = "K", help_heading = OUTPUT, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub samples: Option<u64>,
+}
+
+/// Options of both.
+#[derive(Clone, Debug, Args)]
 pub struct MapArgs {
     /// Model file that 'fit' saved
     pub model: PathBuf,

@@ -176,7 +176,8 @@ pub struct FitArgs {
     /// File for a picture of the points in the colours of their components, as 'plot' draws: .svg or .png
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub plot_clusters: Option<PathBuf>,
-    /// File for a picture with the weights of each latent as a tile, for points that are pictures: .png
+    /// File for a picture with the weights of each latent as a tile, for points that are pictures, or with what an mlp decoder makes of each
+    /// latent from -3 to 3: .png
     #[arg(long, value_name = "FILE", help_heading = OUTPUT, requires = "image")]
     pub plot_features: Option<PathBuf>,
     /// Width and height of points that are pictures, such as 28x28
@@ -257,6 +258,10 @@ pub struct NetworkArgs {
     /// Course of that step size: constant, or falling to 0 as half a cosine [default: cosine]
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(LearningRateSchedule::ALL, LearningRateSchedule::name))]
     pub learning_rate_schedule: Option<LearningRateSchedule>,
+    /// Weight of the prior of the latents in gradients at the start, which falls to 1 in the first half of the steps; for linear decoders
+    /// [default: 1]
+    #[arg(long, value_name = "A", help_heading = MODEL, value_parser = not_negative)]
+    pub prior_weight: Option<f64>,
 }
 
 impl NetworkArgs {
@@ -276,6 +281,7 @@ impl NetworkArgs {
         let learning = [
             ("--learning-rate", self.learning_rate.is_some()),
             ("--learning-rate-schedule", self.learning_rate_schedule.is_some()),
+            ("--prior-weight", self.prior_weight.is_some()),
         ];
         self.structure().into_iter().chain(learning)
     }

@@ -12,7 +12,7 @@ mod values;
 
 pub use apply::{
     BenchArgs, BenchCommand, CheckArgs, InfoArgs, MapArgs, PlotArgs, PredictArgs, ReconstructArgs,
-    SampleArgs, ScoreArgs,
+    SampleArgs, ScoreArgs, TransformArgs,
 };
 pub use data::{DataArgs, Missing, Precision, ThreadsArgs};
 pub use fit::{FitArgs, FitCommand, Prior, SelectCommand, Start};
@@ -92,7 +92,7 @@ mixtures of factor analysers the latents are those of the most probable componen
 Example:
   entropysum transform model.safetensors points.npy -o latents.npy")]
     #[command(allow_negative_numbers = true)]
-    Transform(MapArgs),
+    Transform(TransformArgs),
     /// Write the points that a model expects, given the latents of each point
     #[command(after_help = "\
 Mixtures of families have no latents besides their components; 'predict' gives these. For mixtures of factor analysers

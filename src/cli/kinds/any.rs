@@ -160,7 +160,7 @@ impl<M: Kind> AnyModel for M {
                 let network = self.network().expect("states are those of networks");
                 inference::most_probable_states(network, points, executor, |_, values| sink(values))
             }),
-            PerPoint::Transform | PerPoint::Reconstruct => {
+            PerPoint::Transform | PerPoint::Draws(_) | PerPoint::Reconstruct => {
                 self.latents().expect("a model with latents").map(numbers, source, executor, sink)
             }
         }

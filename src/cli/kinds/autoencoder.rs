@@ -17,6 +17,9 @@ use std::fmt::Write as _;
 /// The model that is called differently if its decoder is linear and its prior sparse.
 const SPARSE_CODING: &str = "sparse-coding";
 
+/// Values of a latent in pictures of decoders, in units of the scale of its prior.
+const STEPS_OF_TRAVERSALS: [f64; 7] = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0];
+
 /// Returns the prior of the latents that was typed.
 fn latent_prior(args: &FitArgs) -> Result<Option<LatentPrior>> {
     match args.network.prior {
@@ -41,6 +44,7 @@ impl Kind for VariationalAutoencoder {
         "--noise",
         "--learning-rate",
         "--learning-rate-schedule",
+        "--prior-weight",
         "--plot-features",
         "--missing ignore",
     ];
@@ -66,13 +70,12 @@ impl Kind for VariationalAutoencoder {
             }
             _ => {}
         }
-        let is_linear = match &given {
+        match &given {
             Some(given) => {
                 let typed = args.network.structure().into_iter().find(|(_, typed)| *typed);
                 if let Some((option, _)) = typed {
                     return given.disagrees(option, "networks of its own");
                 }
-                given.model.decoder_is_linear()
             }
             None => {
                 let prior = latent_prior(args)?;
@@ -99,15 +102,9 @@ impl Kind for VariationalAutoencoder {
                             "--prior laplace with a linear decoder: use --model {SPARSE_CODING}"
                         ));
                     }
-                    (is_code, ..) => is_code || is_linear,
+                    _ => {}
                 }
             }
-        };
-        if args.plot_features.is_some() && !is_linear {
-            return refuse(
-                "--plot-features draws what each latent adds, and needs --decoder linear"
-                    .to_owned(),
-            );
         }
         let of_em = ["--step-exponent", "--step-offset", "--step-least", "--average", "--polish"];
         let typed = args.stream.given().into_iter().filter(|(_, typed)| *typed);
@@ -142,6 +139,7 @@ impl Kind for VariationalAutoencoder {
         spec.prior = latent_prior(args)?.unwrap_or(spec.prior);
         spec.noise = typed.noise.unwrap_or(spec.noise);
         spec.learning_rate = typed.learning_rate.unwrap_or(spec.learning_rate);
+        spec.prior_weight = typed.prior_weight.unwrap_or(spec.prior_weight);
         spec.ignores_missing = args.data.missing == Missing::Ignore;
         spec.schedule = typed.learning_rate_schedule.unwrap_or(spec.schedule);
         Ok(spec)
@@ -253,8 +251,12 @@ impl Described for VariationalAutoencoder {
         self.importance_samples()
     }
 
-    fn features(&self) -> Option<Vec<Vec<f64>>> {
-        self.dictionary()
+    /// The dictionary of a linear decoder; of another, a row for each latent, in which that latent goes up and the others are 0.
+    fn features(&self) -> Option<(Vec<Vec<f64>>, Option<usize>)> {
+        Some(match self.dictionary() {
+            Some(dictionary) => (dictionary, None),
+            None => (self.traversals(&STEPS_OF_TRAVERSALS), Some(STEPS_OF_TRAVERSALS.len())),
+        })
     }
 
     fn latents(&self) -> Option<&dyn Latents> {

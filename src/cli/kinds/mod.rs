@@ -93,8 +93,8 @@ pub trait Described {
         0
     }
 
-    /// Returns what `--plot-features` draws, if the kind can draw: D values for each latent.
-    fn features(&self) -> Option<Vec<Vec<f64>>> {
+    /// Returns what `--plot-features` draws, if the kind can draw: tiles of D values, and how many stand in a row if they belong together.
+    fn features(&self) -> Option<(Vec<Vec<f64>>, Option<usize>)> {
         None
     }
 

@@ -230,12 +230,12 @@ impl Described for SigmoidBeliefNet {
     }
 
     /// Weights of each latent that the observables see.
-    fn features(&self) -> Option<Vec<Vec<f64>>> {
+    fn features(&self) -> Option<(Vec<Vec<f64>>, Option<usize>)> {
         let layer = self.observables();
         let weights = layer.weights();
         let column =
             |h: usize| weights.iter().skip(h).step_by(layer.inputs()).copied().collect::<Vec<_>>();
-        Some((0..layer.inputs()).map(column).collect())
+        Some(((0..layer.inputs()).map(column).collect(), None))
     }
 
     fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {

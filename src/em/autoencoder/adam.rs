@@ -116,6 +116,19 @@ impl Adam {
         workers.work(pieces.map(piece).collect());
     }
 
+    /// Hears that a parameter was multiplied by a number: gradients with respect to it are then divided by it.
+    pub fn hear_scaled(&mut self, index: usize, factor: f64) {
+        self.before[index] *= factor;
+        self.moments.first[index] /= factor;
+        self.moments.second[index] /= factor * factor;
+    }
+
+    /// Returns how much of the first half of the planned steps is left: from 1 down to 0.
+    pub fn left_of_first_half(&self) -> f64 {
+        let done = 2.0 * self.moments.steps as f64 / self.planned.max(1) as f64;
+        (1.0 - done).max(0.0)
+    }
+
     /// Takes the last step back, if there was one.
     pub fn step_back(&self, parameters: &mut [f64]) {
         if self.moments.steps > 0 {

@@ -142,6 +142,7 @@ impl Accumulator<AutoencoderMaximizer> for Ascent {
         let [prior, noise] = maximizer.model().gap_halves(&statistics.moments);
         let sampling_error = self.state.sampling_variance.sqrt();
         let log_likelihood = maximizer.log_likelihood(&statistics);
+        maximizer.pin_columns(&mut statistics.moments);
         self.state.running = Some(statistics.moments);
         maximizer.spare = statistics.gradient;
         Ok(Step {

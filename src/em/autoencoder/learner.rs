@@ -44,6 +44,9 @@ pub(in crate::em) struct Statistics {
 pub(in crate::em) struct AutoencoderMaximizer {
     model: VariationalAutoencoder,
     pub adam: Adam,
+    /// Weight of the prior's term at the start, from which it falls to 1 in the first half of the steps; 1 for none. Else columns of the
+    /// decoder have unit length: with columns that are free, weights would only scale the latents.
+    first_prior_weight: f64,
     /// Latents that are in use.
     active: Vec<bool>,
     /// Memory of a gradient, for the next pass.
@@ -51,6 +54,14 @@ pub(in crate::em) struct AutoencoderMaximizer {
 }
 
 impl AutoencoderMaximizer {
+    /// Gives the columns of a dictionary unit length, if the prior's weight is annealed.
+    pub fn pin_columns(&mut self, moments: &mut SuffStats) {
+        if self.first_prior_weight != 1.0 {
+            let Self { model, adam, .. } = self;
+            model.pin_columns(moments, &mut |index, factor| adam.hear_scaled(index, factor));
+        }
+    }
+
     /// Takes the last step back.
     pub fn step_back(&mut self) {
         self.adam.step_back(self.model.parameters_mut());
@@ -127,8 +138,20 @@ impl<T: Scalar> AutoencoderLearner<T> {
     pub fn new(model: VariationalAutoencoder, adam: Adam, seed: u64, executor: &Executor) -> Self {
         let packed = Packed::new(&model, executor.simd());
         let active = vec![true; model.n_latents()];
-        let maximizer = AutoencoderMaximizer { model, adam, active, spare: Vec::new() };
+        let maximizer = AutoencoderMaximizer {
+            model,
+            adam,
+            first_prior_weight: 1.0,
+            active,
+            spare: Vec::new(),
+        };
         Self { maximizer, packed, lanes: Vec::new(), seed }
+    }
+
+    /// Anneals the weight of the prior from this number to 1.
+    pub fn with_first_prior_weight(mut self, weight: f64) -> Self {
+        self.maximizer.first_prior_weight = weight;
+        self
     }
 
     /// Makes the lanes for `n` points. Returns the number of lanes, and of points in a lane.
@@ -163,6 +186,8 @@ impl<T: Scalar> Learner<T> for AutoencoderLearner<T> {
         let n = batch.len() as usize;
         let (count, per_lane) = self.prepare_lanes(n);
         let Self { maximizer, packed, lanes, seed } = self;
+        let more = (maximizer.first_prior_weight - 1.0) * maximizer.adam.left_of_first_half();
+        maximizer.model.set_prior_weight(1.0 + more);
         let AutoencoderMaximizer { model, adam, spare, .. } = maximizer;
         let lanes = &mut lanes[..count];
         packed.refresh(model);

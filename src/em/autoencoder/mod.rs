@@ -80,6 +80,9 @@ pub struct AutoencoderSpec {
     /// ten steps are judged together, as many as have ten. With held-out points it is the number of audits in a row without a better
     /// bound, which ends a fit with any step size; the model that did best is kept.
     pub patience: usize,
+    /// Weight of the prior's term of the bound in the first step, from which it falls to 1 in the first half of the steps; 1 for none. For
+    /// linear decoders, whose columns then have unit length while the fit lasts. Records tell the bound without weights.
+    pub prior_weight: f64,
     /// A model to go on from, in place of a random start.
     pub init: Option<VariationalAutoencoder>,
     /// Whether values of points may be missing (NaN): these are left out of the bound, and the encoder sees the mean of the column in their
@@ -101,6 +104,7 @@ impl AutoencoderSpec {
             learning_rate: 1e-3,
             schedule: LearningRateSchedule::Cosine,
             patience: 10,
+            prior_weight: 1.0,
             init: None,
             ignores_missing: false,
         }
@@ -146,6 +150,7 @@ impl AutoencoderSpec {
         learning_rate: f64,
         schedule: LearningRateSchedule,
         patience: usize,
+        prior_weight: f64,
         ignores_missing: bool,
     }
 
@@ -158,6 +163,16 @@ impl AutoencoderSpec {
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             let rate = self.learning_rate;
             return refuse(format!("learning_rate is {rate}, expected a positive number"));
+        }
+        let weight = self.prior_weight;
+        if !(weight > 0.0 && weight.is_finite()) {
+            return refuse(format!("prior_weight is {weight}, expected a positive number"));
+        }
+        if weight != 1.0 && !self.is_linear() {
+            return refuse(
+                "prior_weight: annealing needs a linear decoder, whose columns have unit length"
+                    .to_owned(),
+            );
         }
         if self.patience == 0 {
             return refuse("patience must be at least 1".to_owned());
@@ -188,6 +203,12 @@ impl<T: Scalar> Spec<T> for AutoencoderSpec {
                 format!("Adam, learning rate {rate} falling to 0 in {planned} steps")
             }
         };
+        let words = match self.prior_weight {
+            1.0 => words,
+            weight => {
+                format!("{words}, prior weight {weight} falling to 1 in {} steps", planned / 2)
+            }
+        };
         let make = |fitting: &Fitting<'_, T, VariationalAutoencoder>, run, saved| {
             let model = match (saved, &self.init) {
                 (Some(model), _) => model,
@@ -198,7 +219,8 @@ impl<T: Scalar> Spec<T> for AutoencoderSpec {
             data::check_source(fitting.points(), model.dim())?;
             let adam = Adam::new(&model, self.learning_rate, self.schedule, planned);
             let seed = fitting.settings().seed.wrapping_add(run << 32);
-            Ok((AutoencoderLearner::new(model, adam, seed, fitting.executor()), None))
+            let learner = AutoencoderLearner::new(model, adam, seed, fitting.executor());
+            Ok((learner.with_first_prior_weight(self.prior_weight), None))
         };
         fitting.best_of(self.init.is_some(), &words, &make, &|fitting, _| {
             let n_batches = match schedule {

@@ -206,6 +206,33 @@ impl<T: Scalar> LatentSpace<T> for VariationalAutoencoder {
         }
     }
 
+    fn draws_latents(&self) -> bool {
+        true
+    }
+
+    fn draw_latents(
+        &self,
+        packed: &Packed<T>,
+        block: Block<'_, T>,
+        samples: usize,
+        latents: &mut [f64],
+    ) {
+        let (mut workspace, width) = (Workspace::new(self), self.n_latents());
+        for tile in tiles(block) {
+            let n = tile.len();
+            let start = (tile.first - block.first) as usize;
+            self.encode(packed, tile.points, &mut workspace);
+            for sample in 0..samples {
+                self.draw_noise(tile.first, sample, n, &mut workspace);
+                self.set_latents(n, true, &mut workspace);
+                for (i, z) in workspace.latents.chunks_exact(width).take(n).enumerate() {
+                    let out = &mut latents[((start + i) * samples + sample) * width..][..width];
+                    out.iter_mut().zip(z).for_each(|(out, z)| *out = z.to_f64());
+                }
+            }
+        }
+    }
+
     fn reconstruct(&self, packed: &Packed<T>, block: Block<'_, T>, points: &mut [f64]) {
         let mut workspace = Workspace::new(self);
         let mut rest = points;

@@ -96,6 +96,8 @@ pub struct VariationalAutoencoder {
     samples: usize,
     /// Whether values of points may be missing (NaN).
     ignores_missing: bool,
+    /// Weight of the prior's term of the bound in gradients, 1 but for annealing.
+    prior_weight: f64,
 }
 
 /// All that makes a [`VariationalAutoencoder`].
@@ -181,6 +183,7 @@ impl VariationalAutoencoder {
             scale: parts.scale,
             samples: 0,
             ignores_missing: false,
+            prior_weight: 1.0,
         })
     }
 
@@ -279,6 +282,19 @@ impl VariationalAutoencoder {
         Some((0..latents).map(column).collect())
     }
 
+    /// Returns the means of the observables as one latent goes through `steps`, in units of the width of its prior, and the others are 0:
+    /// H times as many points as there are steps.
+    pub fn traversals(&self, steps: &[f64]) -> Vec<Vec<f64>> {
+        let latents = self.n_latents();
+        let pairs = (0..latents).flat_map(|h| steps.iter().map(move |step| (h, step)));
+        let point = |(h, step): (usize, &f64)| {
+            let mut z = vec![0.0; latents];
+            z[h] = step * self.prior.width(self.prior_scales[h]);
+            self.means_of(self.decoder_parameters(), &z)
+        };
+        pairs.map(point).collect()
+    }
+
     /// Returns weights and biases of the decoder.
     pub(crate) fn decoder_parameters(&self) -> &[f64] {
         &self.parameters[self.decoder.first().start..]
@@ -293,6 +309,53 @@ impl VariationalAutoencoder {
         self.decoder.forward(Simd::detect(), &parameters, z, &mut tape);
         let units = self.centre.iter().zip(&self.scale).zip(tape.output());
         units.map(|((centre, scale), y)| centre + scale * y).collect()
+    }
+
+    /// Sets the weight of the prior's term of the bound in gradients.
+    pub(crate) fn set_prior_weight(&mut self, weight: f64) {
+        self.prior_weight = weight;
+    }
+
+    /// Makes a latent wider by a factor: in the layer that it leaves the encoder by, and in the one that it enters the decoder by. With a
+    /// prior as much wider the bound stays. Tells `scaled` each parameter that was multiplied, and by which number.
+    fn scale_latent(&mut self, h: usize, factor: f64, scaled: &mut dyn FnMut(usize, f64)) {
+        let latents = self.n_latents();
+        let (head, first) = (self.encoder.last(), self.decoder.first());
+        let biases = head.start + head.inputs * head.outputs;
+        let means = head.start + h * head.inputs;
+        let mut multiply = |index: usize, factor: f64| {
+            self.parameters[index] *= factor;
+            scaled(index, factor);
+        };
+        (means..means + head.inputs).chain([biases + h]).for_each(|index| multiply(index, factor));
+        let column = (0..first.outputs).map(|output| first.start + output * latents + h);
+        column.for_each(|index| multiply(index, factor.recip()));
+        self.parameters[biases + latents + h] += 2.0 * factor.ln();
+    }
+
+    /// Gives the columns of a linear decoder unit length in units of the networks, and the latents their lengths. The bound stays, of
+    /// statistics as of points. Tells `scaled` each parameter that was multiplied, and by which number.
+    pub(crate) fn pin_columns(
+        &mut self,
+        stats: &mut SuffStats,
+        scaled: &mut dyn FnMut(usize, f64),
+    ) {
+        let latents = self.n_latents();
+        let (weights, _) = self.decoder.first().split(&self.parameters);
+        let column = |h: usize| weights.iter().skip(h).step_by(latents);
+        let length = |h: usize| column(h).map(|w| w * w).sum::<f64>().sqrt();
+        let lengths: Vec<f64> = (0..latents).map(length).collect();
+        let total = stats.total_weight();
+        for (h, length) in lengths.into_iter().enumerate().filter(|(_, length)| *length > 0.0) {
+            self.scale_latent(h, length, scaled);
+            // The statistic |z|^p, and the scale of the prior, which is its mean.
+            let factor = length.powi(self.prior.power());
+            self.prior_scales[h] *= factor;
+            let sums = stats.sums_mut(0);
+            sums[latents + h] *= factor;
+            sums[h] += total * length.ln();
+            *stats.posterior_entropy_mut() += total * length.ln();
+        }
     }
 
     /// Returns the same model with scales of the prior and noise variances times these numbers.
@@ -434,19 +497,12 @@ impl GenerativeModel for VariationalAutoencoder {
 
     /// Moves the scales of the prior into the networks, unless they are learned. The bound stays as it is.
     fn finish(&mut self) {
+        self.prior_weight = 1.0;
         if self.prior == LatentPrior::Learned {
             return;
         }
-        let latents = self.n_latents();
-        let (head, first) = (self.encoder.last(), self.decoder.first());
-        for h in 0..latents {
-            let width = self.prior.width(self.prior_scales[h]);
-            let (weights, biases) = head.split_mut(&mut self.parameters);
-            weights[h * head.inputs..][..head.inputs].iter_mut().for_each(|w| *w /= width);
-            biases[h] /= width;
-            biases[latents + h] -= 2.0 * width.ln();
-            let (weights, _) = first.split_mut(&mut self.parameters);
-            weights.iter_mut().skip(h).step_by(latents).for_each(|w| *w *= width);
+        for h in 0..self.n_latents() {
+            self.scale_latent(h, self.prior.width(self.prior_scales[h]).recip(), &mut |_, _| ());
         }
         self.prior_scales.fill(1.0);
     }

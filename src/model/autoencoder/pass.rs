@@ -225,7 +225,7 @@ impl VariationalAutoencoder {
 #[derive(Debug)]
 pub struct Lane<T> {
     pub(super) workspace: Workspace<T>,
-    /// Gradient of the sum of the bounds with respect to the parameters of both networks.
+    /// Gradient of the sum of the bounds with respect to the parameters of both networks; with the prior's term times its weight.
     pub gradient: Vec<T>,
     /// `H̄_h`, `M_h` and `R_d`, as [`VariationalAutoencoder::new_stats`] lays them out.
     pub stats: SuffStats,
@@ -356,8 +356,9 @@ impl<T: Scalar> Lane<T> {
                     squared_deviations[h] += weight * deviation * deviation;
                     -weight * packed.curvatures[h] * deviation
                 };
-                let at_deviation = at_deviation - weight * term.at_deviation;
-                delta[h] = T::from_f64(at_z - weight * term.at_mean);
+                let of_prior = weight * model.prior_weight;
+                let at_deviation = at_deviation - of_prior * term.at_deviation;
+                delta[h] = T::from_f64(at_z - of_prior * term.at_mean);
                 delta[latents + h] = T::from_f64(0.5 * (weight + deviation * at_deviation));
             }
         }

@@ -63,6 +63,14 @@ impl LatentPrior {
         }
     }
 
+    /// Returns the power p of the statistic `|z|^p`.
+    pub(super) fn power(self) -> i32 {
+        match self {
+            Self::Standard | Self::Learned => 2,
+            Self::Laplace => 1,
+        }
+    }
+
     /// Returns the number by which latents of this scale are wider than those of scale 1.
     pub(super) fn width(self, scale: f64) -> f64 {
         match self {

@@ -244,6 +244,33 @@ fn a_scale_moves_from_the_prior_into_the_networks_without_a_change_of_the_bound(
     assert!((after - bound).abs() < 1e-12, "{after} {bound}");
 }
 
+/// Parameters tell by how much they were multiplied: gradients with respect to them are divided by it.
+#[test]
+fn columns_of_unit_length_leave_the_bound_of_points_and_statistics() {
+    let example = Example::new();
+    let weights = numbers(&example.all["laplace_linear"]["W"]);
+    for prior in LatentPrior::ALL {
+        let parts = VariationalAutoencoderParts { prior, ..example.laplace(&weights) };
+        let mut model = model(parts);
+        let (mut stats, before) = example.pass::<f64>(&model, 0..POINTS);
+        let bound = model.lower_bound(&stats);
+        let mut factors = vec![1.0; model.parameters.len()];
+        model.pin_columns(&mut stats, &mut |index, factor| factors[index] *= factor);
+        for column in model.dictionary().unwrap() {
+            assert!((column.iter().map(|w| w * w).sum::<f64>() - 1.0).abs() < 1e-14);
+        }
+        assert!((model.lower_bound(&stats) - bound).abs() < 1e-12, "{prior:?}");
+        let (fresh, after) = example.pass::<f64>(&model, 0..POINTS);
+        assert!((model.lower_bound(&fresh) - bound).abs() < 1e-12, "{prior:?}");
+        assert!(
+            (model.entropy_sum(&fresh).total() - model.entropy_sum(&stats).total()).abs() < 1e-12
+        );
+        for ((before, after), factor) in before.iter().zip(&after).zip(&factors) {
+            assert!((before - after * factor).abs() < 1e-10 * before.abs().max(1.0));
+        }
+    }
+}
+
 #[test]
 fn running_sums_of_minibatches_match_40_digits() {
     let example = Example::new();
@@ -301,7 +328,15 @@ fn sparse_codes_match_40_digits() {
 #[test]
 fn the_gradient_at_closed_forms_is_that_of_the_entropy_objective() {
     let example = Example::new();
-    let expected = &example.all["laplace_linear"]["entropy_objective"]["prior_weight_1.0"];
+    for weight in [1.0, 1.5] {
+        the_gradient_is_that_of_the_entropy_objective(&example, weight);
+    }
+}
+
+/// With this weight on the prior's entropy; columns of the dictionary have unit length.
+fn the_gradient_is_that_of_the_entropy_objective(example: &Example, weight: f64) {
+    let objective = &example.all["laplace_linear"]["entropy_objective"];
+    let expected = &objective[&format!("prior_weight_{weight:.1}")];
     let weights = numbers(&example.all["laplace_linear"]["W"]);
     let lengths: Vec<f64> = (0..LATENTS)
         .map(|h| weights.iter().skip(h).step_by(LATENTS).map(|w| w * w).sum::<f64>().sqrt())
@@ -309,12 +344,15 @@ fn the_gradient_at_closed_forms_is_that_of_the_entropy_objective() {
     let unit: Vec<f64> =
         weights.iter().enumerate().map(|(k, w)| w / lengths[k % LATENTS]).collect();
     let mut code = model(example.laplace(&unit));
+    code.set_prior_weight(weight);
     let (stats, _) = example.pass::<f64>(&code, 0..POINTS);
     code.m_step(&stats, &Regularization::default());
     close(&code.prior_scales, &expected["lambda_"], 1e-10);
     close(&code.noise_variances[..1], &expected["sigma2"], 1e-10);
     let (stats, gradient) = example.pass::<f64>(&code, 0..POINTS);
-    close(&[code.entropy_sum(&stats).total()], &expected["value"], 1e-10);
+    let sum = code.entropy_sum(&stats);
+    let value = sum.posterior - weight * sum.prior - sum.observable;
+    close(&[value], &expected["value"], 1e-10);
     let (encoder, decoder) = gradient.split_at(gradient.len() - DIM * (LATENTS + 1));
     close(encoder, &encoder_gradient(&expected["grad"]).into(), 1e-10);
     close(&decoder[DIM * LATENTS..], &expected["grad"]["b"], 1e-10);

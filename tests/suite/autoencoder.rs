@@ -76,20 +76,35 @@ fn linear_autoencoders_reach_the_maximum_likelihood_of_p_pca_from_any_start() {
     }
 }
 
-/// Eigenvalues of digits are close: the last thousandths of a nat take many thousand steps.
-#[test]
-fn a_linear_autoencoder_of_digits_comes_near_the_maximum_likelihood_of_p_pca() {
+/// How far a linear autoencoder of the digits with 8 latents is from the maximum likelihood of p-PCA, in nats.
+fn short_of_the_maximum(seed: u64, rate: f64, steps: usize) -> f64 {
     const MAXIMUM: f64 = 14.2097883166;
     let values = load("digits.npy").concat().iter().map(|value| value / 16.0).collect();
     let points = Points::owned(values, 64).unwrap();
-    let spec = AutoencoderSpec::linear(8).learning_rate(0.1);
-    let config = Config::default().max_iter(500).tol(0.0);
+    let spec = AutoencoderSpec::linear(8).learning_rate(rate);
+    let config = Config::default().seed(seed).max_iter(steps).tol(0.0);
     let executor = Executor::new(Some(2)).unwrap();
     let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
     let last = fit.last().unwrap();
-    let error = MAXIMUM - last.lower_bound;
-    assert!((0.0..0.02).contains(&error), "{error}");
     assert!(last.gap().abs() < 1e-11 && last.active_components == 8, "{last:?}");
+    MAXIMUM - last.lower_bound
+}
+
+/// Eigenvalues of digits are close: the last thousandths of a nat take many thousand steps.
+#[test]
+fn a_linear_autoencoder_of_digits_comes_near_the_maximum_likelihood_of_p_pca() {
+    let error = short_of_the_maximum(0, 0.1, 500);
+    assert!((0.0..0.02).contains(&error), "{error}");
+}
+
+/// `cargo test --release --features parquet --test suite -- --ignored linear_autoencoders_of_digits`
+#[test]
+#[ignore = "takes about 17 seconds of a processor for each start, in a release build"]
+fn linear_autoencoders_of_digits_reach_the_maximum_likelihood_of_p_pca_from_five_starts() {
+    for seed in 0..5 {
+        let error = short_of_the_maximum(seed, 0.05, 20_000);
+        assert!((-1e-9..1e-6).contains(&error), "seed {seed}: {error:e}");
+    }
 }
 
 /// All that a fit returns and that could differ, as bits.
@@ -227,8 +242,6 @@ fn annealing_the_prior_ends_at_the_bound() {
         assert!((score.log_likelihood - last).abs() < 0.01, "{score:?} {last}");
         assert_eq!(fit.model.prior_scales(), [1.0; 3]);
     }
-    let [plain, annealed] = [plain, annealed].map(|fit| fit.last().unwrap().lower_bound);
-    assert!((plain - annealed).abs() < 0.3, "{plain} {annealed}");
     let fault = small_mlp().prior_weight(2.0);
     let fault = em::fit(&fault, &points, &one_thread(), &config, &mut Silent).unwrap_err();
     assert!(fault.to_string().contains("needs a linear decoder"), "{fault}");

@@ -30,9 +30,11 @@ const NUMBERS: usize = 1 << 22;
 /// Cells whose members are candidates for a point that lies in one of them.
 const BREADTH: usize = 8;
 
-/// Rounds in which neighbours are improved, and steps from neighbour to neighbour that a point takes.
+/// Rounds in which neighbours are improved.
 const ROUNDS: u64 = 6;
-const STEPS: usize = 2;
+
+/// The members of the set of a point whose neighbours it tries, one after the other: those of the best alone are soon exhausted.
+const STEPS: [usize; 5] = [0, 1, 2, 3, 0];
 
 /// Components that have a component among their neighbours, and are tried besides its own.
 const REVERSE: usize = 32;
@@ -275,20 +277,18 @@ impl<'m, T: Scalar> ComponentSearch<'m, T> {
     ) -> Result<(Sets, PointPosteriors<T>)> {
         let none = BTreeMap::new();
         let sets = Sets::empty(block.len(), self.settings.states);
-        let (mut keys, _) = first_sets(executor, &self.table, shares, &self.cells, block, &sets)?;
+        first_sets(executor, &self.table, shares, &self.cells, block, &sets)?;
         let mut posteriors = PointPosteriors::default();
-        for step in 1..=STEPS {
+        for (step, &place) in (1..).zip(&STEPS) {
+            let (keys, _) = sets.members(executor, place, self.table.n_components())?;
             let lists = &self.neighbours;
             let points =
                 search::Points { block, lists, keys: &keys, random: (0, 0), halves: &none };
-            let wanted = match step {
-                STEPS => Yield::Posteriors(&mut posteriors),
-                _ => Yield::Sets,
+            let wanted = match step == STEPS.len() {
+                true => Yield::Posteriors(&mut posteriors),
+                false => Yield::Sets,
             };
             visit(executor, &self.table, shares, &points, &sets, wanted)?;
-            if step < STEPS {
-                keys = sets.leaders(executor, self.table.n_components())?.0;
-            }
         }
         let measure = self.model.family().log_base_measure();
         if !measure.is_one() {

@@ -70,6 +70,17 @@ impl Sets {
 
     /// Returns the most probable component of each point, 0 where there is none; and whether all sets name components that exist.
     pub fn leaders(&self, executor: &Executor, n_components: usize) -> Result<(Vec<u32>, bool)> {
+        self.members(executor, 0, n_components)
+    }
+
+    /// Returns the member of each set with this place in it, or the first where there are not so many; and whether all sets name
+    /// components that exist.
+    pub fn members(
+        &self,
+        executor: &Executor,
+        place: usize,
+        n_components: usize,
+    ) -> Result<(Vec<u32>, bool)> {
         let width = words_of_a_set(self.states);
         let mut leaders = vec![0; self.words.len() / width];
         let words = self.words.chunks(CHUNK * width);
@@ -83,6 +94,10 @@ impl Sets {
                     *exist &= low.max(high) as usize <= n_components;
                     if k == 0 {
                         *leader = low.max(1) - 1;
+                    }
+                    let member = if place % 2 == 0 { low } else { high };
+                    if k == place / 2 && member > 0 {
+                        *leader = member - 1;
                     }
                 }
             }
@@ -111,6 +126,9 @@ mod tests {
                 sets.read(point, &mut set);
                 assert_eq!((&set, sets.first(point)), (expected, expected[0]));
             }
+            let (last, _) = sets.members(&executor, states - 1, 100).unwrap();
+            assert_eq!(last, [0, 1, 2].map(|point| 10 * point + states as u32 - 1));
+            assert_eq!(sets.members(&executor, states, 100).unwrap().0, [0, 10, 20]);
             let most = 20 + states;
             assert_eq!(sets.leaders(&executor, most).unwrap(), (vec![0, 10, 20], true));
             assert!(!sets.leaders(&executor, most - 1).unwrap().1);

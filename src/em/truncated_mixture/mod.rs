@@ -33,11 +33,13 @@ use crate::model::mixture::truncated::{ComponentTable, Visit, Wanted};
 use crate::model::{GenerativeModel, Mixture, TruncatedSearch};
 use crate::monitor::TruncationLoss;
 use crate::point_faults::{check_points, first_fault};
+use crate::rng;
 use crate::scalar::Scalar;
 use crate::search::{
     self, Cells, Points, Sets, Share, Yield, for_each_base_measure, visit, words_of_a_set,
 };
 use crate::stats::SuffStats;
+use std::collections::BTreeMap;
 
 /// Bytes of points that are visited together at most.
 const WINDOW_BYTES: usize = 256 << 20;
@@ -56,6 +58,12 @@ const CELLS_EVERY: u64 = 64;
 
 /// Cells whose members are candidates for a point that has no set yet.
 const BREADTH: usize = 4;
+
+/// The members of the sets whose neighbours points try, in successive E-steps: those of the best alone are soon exhausted.
+const PLACES: [usize; 4] = [0, 0, 1, 2];
+
+/// The same for points that have no set yet, before their first E-step.
+const FIRST_PLACES: [usize; 2] = [0, 1];
 
 /// Seeds of the three purposes are far apart.
 const VISITS: u64 = 0x7669_7369_7473_2020;
@@ -159,7 +167,11 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
     ) -> Result<()> {
         let states = self.settings.states;
         let search = &self.maximizer.search;
-        let (mut keys, exist) = sets.leaders(executor, table.n_components())?;
+        let seed = (self.seed ^ VISITS).wrapping_add(search.steps);
+        // In no fixed order: minibatches of an epoch may be as many as the places.
+        let place =
+            PLACES[rng::below(&mut rng::stream(seed, u64::MAX), PLACES.len() as u64) as usize];
+        let (mut keys, exist) = sets.members(executor, place, table.n_components())?;
         if !exist {
             // Those of a checkpoint may be damaged.
             return Err(damaged());
@@ -177,6 +189,12 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
             let (cells, shares) = (&search.cells, &mut self.shares);
             self.evaluations +=
                 search::first_sets(executor, table, shares, cells, block, &found)?.1;
+            let (lists, none) = (&search.neighbours, BTreeMap::new());
+            for place in FIRST_PLACES {
+                let (keys, _) = found.members(executor, place, table.n_components())?;
+                let points = Points { block, lists, keys: &keys, random: (0, 0), halves: &none };
+                self.evaluations += visit(executor, table, shares, &points, &found, Yield::Sets)?;
+            }
             let mut set = vec![0; states];
             for (point, &row) in new.iter().enumerate() {
                 found.read(point, &mut set);
@@ -184,7 +202,6 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
                 keys[row as usize] = set[0].max(1) - 1;
             }
         }
-        let seed = (self.seed ^ VISITS).wrapping_add(search.steps);
         let points = Points {
             block,
             lists: &search.neighbours,

@@ -95,7 +95,7 @@ impl Sets {
                     if k == 0 {
                         *leader = low.max(1) - 1;
                     }
-                    let member = if place % 2 == 0 { low } else { high };
+                    let member = if place.is_multiple_of(2) { low } else { high };
                     if k == place / 2 && member > 0 {
                         *leader = member - 1;
                     }

@@ -8,7 +8,7 @@ const MANY: usize = 1000;
 const POINTS_EACH: u64 = 20;
 
 /// The variational family of a mixture: the distributions over components from which the E-step chooses.
-/// [`LatentPosterior`](super::sbn::LatentPosterior) is that of a belief network.
+/// [`LatentPosterior`](crate::model::LatentPosterior) is that of a belief network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Posterior {
     /// All distributions: `q_n` is the exact posterior.

@@ -215,12 +215,11 @@ impl Accumulator<AutoencoderMaximizer> for Ascent {
         maximizer: &mut AutoencoderMaximizer,
         _: &dyn Workers,
     ) -> Result<Option<Step>> {
-        if let Some(held_out) = self.state.held_out.take() {
-            if !maximizer.model_mut().set_numbers(&held_out.numbers) {
-                return Err(damaged());
-            }
+        let held_out = self.state.held_out.take();
+        match held_out.map(|best| maximizer.model_mut().set_numbers(&best.numbers)) {
+            Some(false) => Err(damaged()),
+            _ => Ok(None),
         }
-        Ok(None)
     }
 
     fn save(&self) -> Vec<u8> {

@@ -268,7 +268,7 @@ impl<T: Scalar> Learner<T> for AutoencoderLearner<T> {
 
 fn has_bad_value<T: Scalar>(model: &VariationalAutoencoder, block: Block<'_, T>) -> bool {
     let may_miss = model.domains().iter().any(|domain| domain.missing);
-    let is_bad = |value: &T| !value.is_finite() && !(may_miss && value.to_f64().is_nan());
+    let is_bad = |value: &T| !(value.is_finite() || may_miss && value.to_f64().is_nan());
     block.points.row_iter().any(|row| row.iter().any(is_bad))
 }
 

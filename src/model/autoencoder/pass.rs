@@ -201,7 +201,7 @@ impl VariationalAutoencoder {
         self.decode(packed, n, workspace);
         let Workspace { present, decoder, .. } = workspace;
         for (output, &present) in decoder.output_mut().iter_mut().zip(&*present) {
-            *output = *output * present;
+            *output *= present;
         }
     }
 

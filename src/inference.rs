@@ -250,7 +250,7 @@ pub fn transform<T: Scalar, M: LatentSpace<T>>(
 /// of each batch. Draws follow from the row of a point alone.
 ///
 /// # Errors
-/// As [`transform`]; [`Error::Model`](crate::error::Error::Model) if the model draws no latents.
+/// As [`transform`]; [`Error::Model`] if the model draws no latents.
 pub fn draw_latents<T: Scalar, M: LatentSpace<T>>(
     model: &M,
     source: &dyn DataSource<T>,
@@ -260,7 +260,7 @@ pub fn draw_latents<T: Scalar, M: LatentSpace<T>>(
 ) -> Result<()> {
     if !model.draws_latents() {
         let message = "draws from posteriors of latents are those of autoencoders and sparse codes";
-        return Err(crate::error::Error::Model(message.to_owned()));
+        return Err(Error::Model(message.to_owned()));
     }
     let width = model.n_latents() * samples;
     map_points(model, source, executor, width, sink, |model, packed, block, latents| {

@@ -1238,6 +1238,7 @@ mod linux {
         let no_space = "/dev/full: No space left on device (os error 28)";
         let first = format!("warning: no checkpoint was saved: {no_space}\n");
         assert!(outcome.stderr.starts_with(&first), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.matches("no checkpoint was saved").count(), 1);
         let last = outcome.stderr.lines().last().unwrap();
         assert!(outcome.stderr.contains(&format!("\nerror: {no_space}; --resume")), "{last}");
     }

@@ -26,9 +26,15 @@ impl Workers for Alone {
     }
 }
 
-/// Returns how many components a thread works on at a time, by the numbers that each has: some tens of microseconds of work.
-pub(crate) fn components_per_piece(numbers: usize) -> usize {
-    ((1 << 15) / numbers.max(1)).clamp(16, 1024)
+/// Returns how many components a thread works on at a time, by the operations that each takes: some tens of microseconds of work.
+pub(crate) fn components_per_piece(operations: usize) -> usize {
+    ((1 << 15) / operations.max(1)).clamp(1, 1024)
+}
+
+/// Returns about how many operations it takes to factorise the second moments of a component: a column at a time, if these are more
+/// than squares.
+pub(crate) fn operations_of_factors(n_moments: usize, dim: usize) -> usize {
+    n_moments * if n_moments > dim { dim } else { 1 }
 }
 
 /// Cuts items into pieces of `per_piece` and calls `visit` with each and the number of its first item, on the threads of `workers`.

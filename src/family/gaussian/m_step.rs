@@ -183,7 +183,9 @@ impl Gaussian {
         }
         let mut results: Vec<_> =
             parameters.components.iter_mut().map(|theta| (theta, of_all)).collect();
-        work::for_pieces(workers, &mut results, self.per_piece(), |first, results| {
+        let operations = work::operations_of_factors(self.shape().n_packed(self.dim), self.dim);
+        let per_piece = work::components_per_piece(operations);
+        work::for_pieces(workers, &mut results, per_piece, |first, results| {
             for (c, (theta, outcome)) in (first..).zip(results) {
                 if update[c] && !are_new[c] {
                     *outcome = Outcome::Degenerate;

@@ -14,11 +14,10 @@ use crate::kernels::statistics;
 use crate::kernels::whitened::WhitenedMap;
 use crate::model::Constants;
 use crate::scalar::Scalar;
-use crate::work::{Piece, Workers};
+use crate::work::{
+    Piece, Workers, components_per_piece, for_pieces, operations_of_factors, pieces,
+};
 use std::sync::OnceLock;
-
-/// Multiplications that are worth a message to another thread.
-const WORK_PER_PIECE: usize = 1 << 16;
 
 impl Mixture {
     pub(super) fn pack_for<T: Scalar>(
@@ -140,19 +139,16 @@ impl Mixture {
         if per_piece >= shape.components || shape.shared > 0 {
             return self.family.natural(&self.parameters, centres, natural);
         }
-        let parts = self.parameters.components.chunks(per_piece).map(|components| Parameters {
-            components: components.to_vec(),
-            shared: self.parameters.shared.clone(),
-        });
-        let parts: Vec<_> = parts.collect();
+        let parts: Vec<Parameters> =
+            pieces(shape.components, per_piece).map(|part| self.parameters.part(part)).collect();
         let mut packings = vec![Vec::new(); parts.len()];
         let rows = centres.chunks(per_piece * dim);
         let rows = rows.zip(natural.chunks_mut(per_piece * shape.statistics));
-        let mut pieces: Vec<Piece<'_>> = Vec::new();
+        let mut work: Vec<Piece<'_>> = Vec::new();
         for ((part, packings), (centres, natural)) in parts.iter().zip(&mut packings).zip(rows) {
-            pieces.push(Box::new(move || *packings = self.family.natural(part, centres, natural)));
+            work.push(Box::new(move || *packings = self.family.natural(part, centres, natural)));
         }
-        workers.work(pieces);
+        workers.work(work);
         packings.concat()
     }
 
@@ -160,21 +156,19 @@ impl Mixture {
     fn centred_by(&self, workers: &dyn Workers, components: &[usize]) -> Vec<Option<CentredForm>> {
         let per_piece = self.components_per_piece();
         let mut forms = vec![None; components.len()];
-        let mut pieces: Vec<Piece<'_>> = Vec::new();
-        for (components, forms) in components.chunks(per_piece).zip(forms.chunks_mut(per_piece)) {
-            pieces.push(Box::new(move || {
-                for (&c, form) in components.iter().zip(forms) {
-                    *form = self.family.centred(self.theta(c));
-                }
-            }));
-        }
-        workers.work(pieces);
+        for_pieces(workers, &mut forms, per_piece, |first, forms| {
+            for (form, &c) in forms.iter_mut().zip(&components[first..]) {
+                *form = self.family.centred(self.theta(c));
+            }
+        });
         forms
     }
 
-    /// Returns how many components are worth a piece: packing a component takes about D multiplications for each of its statistics.
+    /// Returns how many components a thread packs at a time.
     fn components_per_piece(&self) -> usize {
-        (WORK_PER_PIECE / (self.shape().statistics * self.family.dim()).max(1)).max(1)
+        let dim = self.family.dim();
+        let n_moments = self.shape().statistics.saturating_sub(dim);
+        components_per_piece(dim + operations_of_factors(n_moments, dim))
     }
 
     pub(super) fn workspace_for<T: Scalar>(&self, packed: &Packed<T>) -> Workspace<T> {

@@ -20,12 +20,11 @@ const THINNING: f64 = 1.0 / 1500.0;
 /// Lines of this many points or fewer show them.
 const MAX_MARKERS: usize = 30;
 
-/// Writes the history as SVG, or as PNG if the name ends in `.png`: above, entropy sum, lower bound and log-likelihood; below, on a logarithmic axis, what
-/// separates them.
+/// Writes the history as SVG, or as PNG if the name ends in `.png`: above, entropy sum, lower bound and log-likelihood; below what separates
+/// them.
 ///
-/// Values at the same place belong to the same parameters: the log-likelihood of a record, which is that before its
-/// M-step, is drawn one iteration earlier. Values that are not finite are not drawn, nor are gaps and deltas that are not
-/// positive. A single record is drawn as bars.
+/// Values at the same place belong to the same parameters: the log-likelihood of a record, which is that before its M-step, is drawn one
+/// iteration earlier. Neither values that are not finite are drawn, nor gaps and deltas that are not positive. A single record has bars.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no records, [`Error::Io`] if the file cannot be written.

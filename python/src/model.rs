@@ -196,6 +196,7 @@ impl Model {
             PerPoint::LogDensity => 1,
             PerPoint::Posterior => self.n_components(),
             PerPoint::State | PerPoint::Transform => self.n_latents(),
+            PerPoint::Draws(samples) => samples * self.n_latents(),
             PerPoint::Reconstruct => self.dim(),
         };
         let values = self.apply(py, &points, threads, |model, source, executor| {

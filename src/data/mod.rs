@@ -59,6 +59,7 @@ mod open;
 mod parquet;
 #[cfg(feature = "files")]
 mod positioned;
+#[cfg(feature = "cli")]
 mod private_files;
 #[cfg(feature = "cli")]
 pub(crate) use positioned::node;

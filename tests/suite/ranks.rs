@@ -18,6 +18,7 @@ use entropysum::ranks::{LocalRanks, Ranks};
 use entropysum::store;
 use entropysum::{Executor, Scalar, inference};
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -372,4 +373,25 @@ fn a_rank_that_fails_alone_ends_all() {
         Sweeper::new(&source, executor).sweep(&model).unwrap_err().to_string()
     });
     assert!(told.iter().all(|text| text.contains("the disk is gone")), "{told:?}");
+}
+
+#[test]
+fn a_rank_that_panics_ends_all() {
+    let values = clusters(30_000, 2, 3, 2.0, 8);
+    let points = Points::from_rows(&values, 2).unwrap();
+    let model = example_mixture("gaussian-full", 2, 3);
+    let ends = on_ranks(3, |executor| {
+        let panics = executor.ranks().is_some_and(|ranks| ranks.rank() == 1);
+        let before = move |_| {
+            assert!(!panics, "a fault of the program");
+            Ok(())
+        };
+        let source = OnRead { points: &points, before };
+        let sweep = || Sweeper::new(&source, executor).sweep(&model).map(|_| ()).unwrap_err();
+        std::panic::catch_unwind(AssertUnwindSafe(sweep)).map(|fault| fault.to_string()).ok()
+    });
+    // Its connections close with it.
+    assert_eq!(ends[1], None);
+    assert!(ends[0].as_ref().is_some_and(|text| text.contains("rank 1 has ended")), "{ends:?}");
+    assert!(ends[2].is_some(), "{ends:?}");
 }

@@ -796,7 +796,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
         (2, &format!("{fit} --model GMM"), "tip: for 'GMM' use '--model gaussian-full'"),
         (2, &format!("{fit} --model poison"), "tip: a similar value exists: 'poisson'"),
         (2, &format!("{fit} --monitor loss"), "possible values: entropy-sum"),
-        (2, &format!("{fit} --posterior soft"), "possible values: exact, hard"),
+        (2, &format!("{fit} --posterior soft"), "possible values: auto, exact, hard"),
         (2, &format!("{fit} --precision f16"), "possible values: f32, f64"),
         (2, &format!("{fit} --dtype f32"), "--dim <D>"),
         (2, &format!("{fit} --dtype f99 --dim 2"), "f99"),

@@ -201,10 +201,12 @@ impl Model {
                 inference::most_probable_states(network, points, executor, |_, states| sink(states))
             }),
             (PerPoint::State, _) => without("states"),
-            (_, _) => match self.latents() {
-                Some(latents) => latents.map(numbers, source, executor, sink),
-                None => without("latents"),
-            },
+            (PerPoint::Transform | PerPoint::Draws(_) | PerPoint::Reconstruct, _) => {
+                match self.latents() {
+                    Some(latents) => latents.map(numbers, source, executor, sink),
+                    None => without("latents"),
+                }
+            }
         }
     }
 
@@ -247,7 +249,7 @@ impl Model {
     }
 }
 
-/// Returns the mixture if a search for the components of so many points pays.
+/// Returns the mixture if searching its components is faster than going through all of them.
 pub(crate) fn searched<'m>(model: &'m Mixture, source: Source<'_>) -> Option<&'m Mixture> {
     ComponentSearch::<f64>::pays(model, source.len()).then_some(model)
 }

@@ -245,7 +245,7 @@ fn annealing_the_prior_ends_at_the_bound() {
     let fault = small_mlp().prior_weight(2.0);
     let fault = em::fit(&fault, &points, &one_thread(), &config, &mut Silent).unwrap_err();
     assert!(fault.to_string().contains("needs a linear decoder"), "{fault}");
-    // A resumed fit anneals as one that was never stopped.
+    // A resumed fit has the prior weights of a fit without a stop.
     let config = Config::default().max_iter(30).tol(0.0);
     let spec = spec.prior_weight(1.5);
     let whole = em::fit(&spec, &points, &one_thread(), &config, &mut Silent).unwrap();

@@ -454,6 +454,14 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
         Ok(Phase { schedule, accumulator: Box::new(replace), notice: None })
     }
 
+    /// Finds what M-steps of mixtures need to know of all points: their rounding, and for minibatches under a prior their weight.
+    pub(crate) fn find_scales(&mut self) {
+        self.config.find_resolution(self.points);
+        if self.stream.is_some() {
+            self.config.find_total_weight(self.points);
+        }
+    }
+
     /// Fits a model with an E-step over points, from starts that `start` makes.
     pub(crate) fn fit_model(
         mut self,
@@ -463,10 +471,7 @@ impl<'a, T: Scalar, M: Clone> Fitting<'a, T, M> {
     where
         M: EStep<T>,
     {
-        self.config.find_resolution(self.points);
-        if self.stream.is_some() {
-            self.config.find_total_weight(self.points);
-        }
+        self.find_scales();
         // Minibatches need points here, which is refused below.
         let elsewhere = self.elsewhere.take_if(|_| self.stream.is_none());
         let make = |fitting: &Self, run, saved| {

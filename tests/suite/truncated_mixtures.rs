@@ -7,7 +7,7 @@ use common::{
     rounded,
 };
 use entropysum::data::Points;
-use entropysum::em::{self, Config, Init, MixtureSpec, StreamConfig};
+use entropysum::em::{self, Config, Fitting, Init, MixtureSpec, StreamConfig};
 use entropysum::family::{Parameters, registry};
 use entropysum::model::{Mixture, Posterior, TruncatedSearch};
 use entropysum::monitor::{Event, IterRecord, Silent};
@@ -347,5 +347,24 @@ fn a_point_that_is_no_number_is_named() {
         };
         let text = fault.to_string();
         assert!(text.contains("row 123") && text.contains("column 1"), "{text}");
+    }
+}
+
+/// Points that share a rounded value must not draw a component onto it, whatever the posteriors are.
+#[test]
+fn variances_of_rounded_values_stay_above_their_rounding() {
+    let (n, dim) = (600, 2);
+    let rounded: Vec<f64> = clusters(n, dim, 6, 2.0, 3).into_iter().map(f64::round).collect();
+    let points = Points::from_rows(&rounded, dim).unwrap();
+    let executor = Executor::new(Some(1)).unwrap();
+    let config = Config::default().max_iter(20).tol(0.0);
+    let search = TruncatedSearch::default().states(2).neighbours(8);
+    let spec = MixtureSpec::new(registry::build("gaussian-diag", dim).unwrap(), 60)
+        .with_posterior(Posterior::Truncated(search));
+    let fit = Fitting::new(&points, &executor).config(&config).fit(&spec).unwrap();
+    assert!(!fit.floored.is_empty());
+    for c in 0..60 {
+        let variances = &fit.model.theta(c).component[dim..];
+        assert!(variances.iter().all(|&v| v >= (1.0 - 1e-9) / 12.0), "{c}: {variances:?}");
     }
 }

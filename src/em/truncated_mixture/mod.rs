@@ -485,7 +485,7 @@ type Start<'f, T> = dyn Fn(&Fitting<'_, T, Mixture>, u64) -> Started<Mixture> + 
 /// # Errors
 /// If a size is 0, there are more components than sets can name, or the sets have no room.
 pub(in crate::em) fn fit_truncated<T: Scalar>(
-    fitting: Fitting<'_, T, Mixture>,
+    mut fitting: Fitting<'_, T, Mixture>,
     settings: TruncatedSearch,
     is_given: bool,
     start: &Start<'_, T>,
@@ -530,5 +530,6 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
         let learner = TruncatedMixtureLearner::new(model, settings, regularization, sets, seed);
         Ok((learner, event))
     };
+    fitting.find_scales();
     fitting.best_of(is_given, &words, &make, &|fitting, learner| fitting.phases_by_rows(learner))
 }

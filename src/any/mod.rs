@@ -46,7 +46,4 @@ pub use run::{CheckpointFile, Run};
 pub use source::{InSource, OwnedSource, Precision, Source, sparse_families, table_options};
 pub use spec::AnySpec;
 #[cfg(feature = "cli")]
-pub(crate) use {
-    model::{scores, search_labels, search_loss, search_score, search_scores, searched},
-    source::with_points,
-};
+pub(crate) use {model::with_model, source::with_points};

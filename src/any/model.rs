@@ -87,7 +87,7 @@ macro_rules! with_model {
     };
 }
 
-pub(super) use with_model;
+pub(crate) use with_model;
 
 /// What every kind of model is used for, as in [`inference`].
 impl Model {
@@ -104,6 +104,11 @@ impl Model {
     /// Returns the number of components; 0 for a model without components.
     pub fn n_components(&self) -> usize {
         with_model!(self, it => Density::<f64>::n_components(it))
+    }
+
+    /// Tells whether the model takes sparse points.
+    pub fn takes_sparse(&self) -> bool {
+        with_model!(self, it => GenerativeModel::takes_sparse(it))
     }
 
     /// Returns the same model for points with missing values, which are NaN.
@@ -131,8 +136,7 @@ impl Model {
     /// If their dimension differs, or they are sparse and the model takes dense points.
     pub fn check(&self, source: Source<'_>) -> Result<()> {
         with_points!(source, points => crate::data::check_dim(points, self.dim()))?;
-        let takes = with_model!(self, it => GenerativeModel::takes_sparse(it));
-        source.check_sparse(takes, &self.name())
+        source.check_sparse(self.takes_sparse(), &self.name())
     }
 
     /// Returns the same model, whose densities and posteriors are exact: they go through all components of a mixture.
@@ -250,28 +254,20 @@ impl Model {
 }
 
 /// Returns the mixture if searching its components is faster than going through all of them.
-pub(crate) fn searched<'m>(model: &'m Mixture, source: Source<'_>) -> Option<&'m Mixture> {
+fn searched<'m>(model: &'m Mixture, source: Source<'_>) -> Option<&'m Mixture> {
     ComponentSearch::<f64>::pays(model, source.len()).then_some(model)
 }
 
 /// The loss, score, numbers and labels of points by a search.
-pub(crate) fn search_loss(
-    model: &Mixture,
-    source: Source<'_>,
-    executor: &Executor,
-) -> Result<TruncationLoss> {
+fn search_loss(model: &Mixture, source: Source<'_>, executor: &Executor) -> Result<TruncationLoss> {
     with_points!(source, points => ComponentSearch::new(model, executor)?.loss(points, executor))
 }
 
-pub(crate) fn search_score(
-    model: &Mixture,
-    source: Source<'_>,
-    executor: &Executor,
-) -> Result<Score> {
+fn search_score(model: &Mixture, source: Source<'_>, executor: &Executor) -> Result<Score> {
     with_points!(source, points => ComponentSearch::new(model, executor)?.score(points, executor))
 }
 
-pub(crate) fn search_scores(
+fn search_scores(
     model: &Mixture,
     numbers: PerPoint,
     source: Source<'_>,
@@ -287,7 +283,7 @@ pub(crate) fn search_scores(
     })
 }
 
-pub(crate) fn search_labels(
+fn search_labels(
     model: &Mixture,
     source: Source<'_>,
     executor: &Executor,
@@ -299,7 +295,7 @@ pub(crate) fn search_labels(
 }
 
 /// Hands on log-densities or posterior probabilities.
-pub(crate) fn scores<T: Scalar, M: Density<T>>(
+fn scores<T: Scalar, M: Density<T>>(
     model: &M,
     numbers: PerPoint,
     points: &dyn DataSource<T>,

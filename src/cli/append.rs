@@ -1,18 +1,20 @@
 //! `predict --append`: the lines of a text, each with its label.
 
+use crate::any::PerPoint;
 use crate::cli::args::PredictArgs;
-use crate::cli::kinds::{AnyModel, PerPoint, leading_component};
+use crate::cli::kinds::leading_component;
 use crate::cli::progress::check_interrupt;
 use crate::cli::source::Opened;
 use crate::data::{Lines, Schema, TableOptions, expand};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::expert::AtomicFile;
+use crate::store::Model;
 
 /// Writes the lines of all files, with the label of each point, its posterior probability, and the name of the component if it has one.
 pub fn run(
     args: &PredictArgs,
-    model: &dyn AnyModel,
+    model: &Model,
     points: &Opened,
     schema: Option<Schema>,
     executor: &Executor,

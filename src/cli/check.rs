@@ -1,7 +1,7 @@
 //! `check`: the parameterisation criterion of a model, and the gap on points.
 
 use crate::cli::args::{CheckArgs, Precision};
-use crate::cli::kinds::{self, AnyModel};
+use crate::cli::kinds::{self, described};
 use crate::cli::output;
 use crate::cli::run::{executor, json_line, size};
 use crate::cli::source::{InSource, Opened};
@@ -9,6 +9,7 @@ use crate::criterion::{CertifiedGap, FactorModel};
 use crate::data::{OpenOptions, Schema};
 use crate::error::{Error, Result};
 use crate::expert::{Sizes, built_in};
+use crate::store::Model;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,7 +21,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
         Some(name) => (named(name, args)?, None),
         None => {
             let (model, schema) = kinds::load(path)?;
-            (model.factors(), gap(&*model, schema, args)?)
+            (described(&model).factors(), gap(&model, schema, args)?)
         }
     };
     let report = model.check(size(args.draws)?, args.seed);
@@ -60,11 +61,7 @@ fn named(name: &str, args: &CheckArgs) -> Result<FactorModel> {
     )
 }
 
-fn gap(
-    model: &dyn AnyModel,
-    schema: Option<Schema>,
-    args: &CheckArgs,
-) -> Result<Option<CertifiedGap>> {
+fn gap(model: &Model, schema: Option<Schema>, args: &CheckArgs) -> Result<Option<CertifiedGap>> {
     let Some(path) = &args.data else {
         return Ok(None);
     };
@@ -73,5 +70,5 @@ fn gap(
     opened.tell();
     let source = opened.source.borrow();
     source.check_for(model)?;
-    model.certify(f64::points(source), &executor(&args.threads)?).map(Some)
+    described(model).certify(f64::points(source), &executor(&args.threads)?).map(Some)
 }

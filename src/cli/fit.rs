@@ -4,7 +4,7 @@ use crate::any::{self, Run};
 use crate::cli::args::{ALL_COVARIANCES, DEFAULT_MODEL, FitArgs, Prior, Start};
 use crate::cli::checkpoint;
 use crate::cli::guard::{Target, check_files};
-use crate::cli::kinds::{self, AnyModel, Given, Outcome, kind_of};
+use crate::cli::kinds::{self, Given, Outcome, described, kind_of};
 use crate::cli::labels::{self, Labels};
 use crate::cli::output::{self, FitReport};
 use crate::cli::plot as clusters;
@@ -22,7 +22,7 @@ use crate::family::{ConjugatePrior, KnownParameters, Regularization};
 use crate::model::Mixture;
 use crate::monitor::{StopReason, plot};
 use crate::picture::write_tiles;
-use crate::store::Stored;
+use crate::store::{Model, Stored};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -53,13 +53,13 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     let kind = kind_of(name);
     let args = &kinds::with_minibatches(kind, args);
     kinds::check_arguments(kind, name, args)?;
-    (kind.check)(args, given.as_ref().map(|(path, model)| Given { path, model: &**model }))?;
+    (kind.check)(args, given.as_ref().map(|(path, model)| Given { path, model }))?;
     let stream = stream::settings(args)?;
     let checkpoint = checkpoint::typed(args)?;
     labels::check(args)?;
     let given = given.map(|(_, model)| model);
     let points =
-        Points::open(args, name, given.as_deref().zip(Some(schema.clone())), stream.as_ref())?;
+        Points::open(args, name, given.as_ref().zip(Some(schema.clone())), stream.as_ref())?;
     let source = points.source.borrow();
     let config = &config(args)?;
 
@@ -95,7 +95,7 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     // Labels are for learning: the model that is kept does without them, the score is that of points and labels.
     let (mut columns, mut labelled, mut fit) = (points.columns.clone(), None, fit);
     if let Some(labels) = &points.labels {
-        let (model, names) = labels.strip(&*fit.model)?;
+        let (model, names) = labels.strip(&fit.model)?;
         columns.iter_mut().for_each(|columns| columns.components.clone_from(&names));
         labelled = Some(std::mem::replace(&mut fit.model, model));
     }
@@ -104,11 +104,11 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     // A closing pass over a stream would double the cost of a single epoch; 'score' does it.
     // So would a pass over all components where each point has seen few.
     let is_scored = stream.is_none() && fit.truncation_loss.is_none();
-    let scored = labelled.as_deref().unwrap_or(&*fit.model);
+    let scored = labelled.as_ref().unwrap_or(&fit.model);
     let score = is_scored.then(|| prepared.score(scored, executor)).transpose();
     let unlabelled = points.labels.as_ref().map(|labels| labels.points(source));
     let drawn = unlabelled.as_ref().map_or(source, OwnedSource::borrow);
-    failures.extend(draw_clusters(args, &*fit.model, drawn, schema.as_ref(), executor).err());
+    failures.extend(draw_clusters(args, &fit.model, drawn, schema.as_ref(), executor).err());
     match score {
         Err(error) => failures.push(error),
         Ok(_) if fit.last().is_none() => {
@@ -146,7 +146,7 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
 /// Draws the points in the colours of their components, if that was asked for.
 pub fn draw_clusters(
     args: &FitArgs,
-    model: &dyn AnyModel,
+    model: &Model,
     source: Source<'_>,
     schema: Option<&Schema>,
     executor: &Executor,
@@ -177,7 +177,7 @@ pub fn files(args: &FitArgs) -> (Vec<&Path>, Vec<Target<'_>>) {
 }
 
 /// Loads the model that `--init FILE` names. What else is said of the model must agree with it.
-fn given_start(path: &Path, args: &FitArgs) -> Result<(Box<dyn AnyModel>, Option<Schema>)> {
+fn given_start(path: &Path, args: &FitArgs) -> Result<(Model, Option<Schema>)> {
     if !path.exists() {
         return Err(Error::Config(format!(
             "--init {}: expected {}, or a file with a model, and there is no such file",
@@ -188,7 +188,7 @@ fn given_start(path: &Path, args: &FitArgs) -> Result<(Box<dyn AnyModel>, Option
     let (model, schema) = kinds::load(path)?;
     match &args.model {
         Some(asked) if *asked != model.name() => {
-            Given { path, model: &*model }.disagrees(&format!("--model {asked}"), &model.name())
+            Given { path, model: &model }.disagrees(&format!("--model {asked}"), &model.name())
         }
         _ if args.n_init > 1 => Err(Error::Config(format!(
             "--n-init {} asks for fresh starts, and --init {} is a given one",
@@ -220,7 +220,7 @@ impl Points {
     pub fn open(
         args: &FitArgs,
         name: &str,
-        given: Option<(&dyn AnyModel, Option<Schema>)>,
+        given: Option<(&Model, Option<Schema>)>,
         stream: Option<&StreamConfig>,
     ) -> Result<Self> {
         let mut options = open_options(&args.data, args.weights.weights.as_deref())?;
@@ -303,19 +303,20 @@ pub fn config(args: &FitArgs) -> Result<Config> {
 
 /// Writes all files of a fit, each whether or not the others could be written.
 pub fn save(args: &FitArgs, fit: &Outcome, schema: Option<&Schema>) -> Vec<Error> {
-    let model = args.output.as_ref().map(|path| fit.model.save(path, schema));
+    let model = args.output.as_ref().map(|path| kinds::save(path, &fit.model, schema));
     let history = args
         .history
         .as_ref()
         .map(|path| write_atomically(path, |file| fit.history.write_csv(file)));
-    let title = fit.model.title();
+    let title = described(&fit.model).title();
     let plot = args.plot.as_ref().map(|path| plot::write_svg(path, &fit.history, &title));
-    let features = args.plot_features.as_ref().zip(args.image).zip(fit.model.features()).map(
-        |((path, (width, height)), (features, columns))| match columns {
-            None => write_features(path, &features, width, height),
-            Some(columns) => write_tiles(path, &features, columns, [width, height]),
-        },
-    );
+    let features =
+        args.plot_features.as_ref().zip(args.image).zip(described(&fit.model).features()).map(
+            |((path, (width, height)), (features, columns))| match columns {
+                None => write_features(path, &features, width, height),
+                Some(columns) => write_tiles(path, &features, columns, [width, height]),
+            },
+        );
     let failures = [model, history, plot, features].into_iter().flatten().filter_map(Result::err);
     let unkept = fit.checkpoint_fault.as_ref().map(|fault| {
         Error::Config(format!(

@@ -1,11 +1,11 @@
 //! Points whose component is known: a column of labels beside the dimensions.
 
 use crate::cli::args::{FitArgs, Missing, Start};
-use crate::cli::kinds::AnyModel;
 use crate::cli::source::{OwnedSource, Source};
 use crate::data::{self, Columns, Role};
 use crate::error::{Error, Result};
 use crate::expert::{is_product, name_of_product};
+use crate::store::Model;
 
 /// The column of labels among the dimensions of the points, and the texts of the labels, if they are texts.
 pub struct Labels {
@@ -81,12 +81,15 @@ impl Labels {
     }
 
     /// Returns the model without labels, and the names of its components.
-    pub fn strip(&self, model: &dyn AnyModel) -> Result<(Box<dyn AnyModel>, Vec<String>)> {
-        let (model, labels) =
-            model.without_labels().expect("mixtures with labels can be had without them")?;
+    pub fn strip(&self, model: &Model) -> Result<(Model, Vec<String>)> {
+        let without = match model {
+            Model::Mixture(mixture) => mixture.without_labels(),
+            _ => None,
+        };
+        let (model, labels) = without.expect("mixtures with labels can be had without them")?;
         let text = |label: Option<usize>| label.and_then(|label| self.texts.get(label)).cloned();
         let names = labels.into_iter().map(|label| text(label).unwrap_or_default()).collect();
-        Ok((model, if self.texts.is_empty() { Vec::new() } else { names }))
+        Ok((model.into(), if self.texts.is_empty() { Vec::new() } else { names }))
     }
 
     /// Returns the points without their labels.

@@ -1,7 +1,7 @@
 //! Prints reports, and writes tables of results.
 
 use crate::cli::columns::{columns_json, columns_text};
-use crate::cli::kinds::{AnyModel, Outcome};
+use crate::cli::kinds::{self, Outcome, described};
 use crate::cli::ranks;
 use crate::data::{Columns, Schema};
 use crate::error::{Error, Result};
@@ -9,6 +9,7 @@ use crate::exec::Executor;
 use crate::expert::{is_product, parse_product};
 use crate::inference::Score;
 use crate::monitor::{Minibatch, Monitor, StopReason, TruncationLoss};
+use crate::store::{Model, Stored};
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -95,7 +96,7 @@ impl FitReport<'_> {
 
     /// Returns the report as a JSON object. Numbers that are not finite become null.
     pub fn json(&self) -> Value {
-        let (model, score) = (&*self.fit.model, self.score);
+        let (model, score) = (&self.fit.model, self.score);
         let last = self.fit.last().expect("a fit has at least one iteration");
         let sum = &last.entropy_sum;
         let mut report = Map::new();
@@ -149,14 +150,14 @@ impl FitReport<'_> {
         if let Some(loss) = &self.fit.truncation_loss {
             tell("truncation", truncation_json(loss));
         }
-        if model.scores_are_bounds() {
+        if described(model).scores_are_bounds() {
             tell("log_likelihood_is_lower_bound", true.into());
         }
         tell("bic", score.map(Score::bic).into());
         tell("aic", score.map(Score::aic).into());
         tell("icl", score.map(Score::icl).into());
         tell("n_parameters", model.n_parameters().into());
-        for (key, value) in model.details() {
+        for (key, value) in described(model).details() {
             tell(key, value);
         }
         tell("seconds", self.fit.seconds.into());
@@ -188,7 +189,7 @@ impl FitReport<'_> {
 
     /// Returns the report as text.
     pub fn text(&self) -> String {
-        let (model, score) = (&*self.fit.model, self.score);
+        let (model, score) = (&self.fit.model, self.score);
         let last = self.fit.last().expect("a fit has at least one iteration");
         let iterations = self.iterations();
         let why = match self.stop_reason {
@@ -262,7 +263,7 @@ impl FitReport<'_> {
         lines.push(("time", time));
         let columns =
             self.columns.map_or(String::new(), |columns| "\n".to_owned() + &columns_text(columns));
-        aligned(&lines) + "\n" + &model.table(schema.as_ref()) + &columns
+        aligned(&lines) + "\n" + &described(model).table(schema.as_ref()) + &columns
     }
 
     fn points(&self) -> String {
@@ -275,8 +276,8 @@ impl FitReport<'_> {
 }
 
 /// Returns the title of a model; a product of families has columns by name, if they have names.
-fn title(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
-    let (title, name) = (model.title(), model.name());
+fn title(model: &Model, schema: Option<&Schema>) -> String {
+    let (title, name) = (described(model).title(), model.name());
     match schema.filter(|_| is_product(&name)).zip(parse_product(&name, &[]).ok()) {
         None => title,
         Some((schema, blocks)) => {
@@ -300,7 +301,7 @@ pub fn shortened(name: &str) -> String {
 }
 
 /// Returns a score as a JSON object.
-pub fn score_json(model: &dyn AnyModel, score: &Score, search: Option<&TruncationLoss>) -> Value {
+pub fn score_json(model: &Model, score: &Score, search: Option<&TruncationLoss>) -> Value {
     let mut value = json!({
         "n_points": score.n_points,
         "total_weight": score.total_weight,
@@ -310,25 +311,25 @@ pub fn score_json(model: &dyn AnyModel, score: &Score, search: Option<&Truncatio
         "icl": score.icl(),
         "n_parameters": score.n_parameters,
     });
-    if model.scores_are_bounds() || search.is_some() {
+    if described(model).scores_are_bounds() || search.is_some() {
         value["log_likelihood_is_lower_bound"] = true.into();
     }
     if let Some(loss) = search {
         value["truncation"] = truncation_json(loss);
     }
-    if model.importance_samples() > 0 {
-        value["importance_samples"] = model.importance_samples().into();
+    if described(model).importance_samples() > 0 {
+        value["importance_samples"] = described(model).importance_samples().into();
     }
     value
 }
 
 /// Returns a score as text.
-pub fn score_text(model: &dyn AnyModel, score: &Score, search: Option<&TruncationLoss>) -> String {
+pub fn score_text(model: &Model, score: &Score, search: Option<&TruncationLoss>) -> String {
     let points = match score.total_weight {
         weight if weight == score.n_points as f64 => score.n_points.to_string(),
         weight => format!("{}, total weight {}", score.n_points, significant(weight, 6)),
     };
-    let mut lines = vec![("model", model.title()), ("points", points)];
+    let mut lines = vec![("model", described(model).title()), ("points", points)];
     lines.extend(score_lines(model, score));
     lines.extend(search.map(|loss| ("search", search_text(loss))));
     aligned(&lines)
@@ -352,9 +353,10 @@ fn truncation_json(loss: &TruncationLoss) -> Value {
     })
 }
 
-fn score_lines(model: &dyn AnyModel, score: &Score) -> [(&'static str, String); 2] {
+fn score_lines(model: &Model, score: &Score) -> [(&'static str, String); 2] {
     let criteria = format!("{:.2}, AIC {:.2}, ICL {:.2}", score.bic(), score.aic(), score.icl());
-    let bound = match (model.scores_are_bounds(), model.importance_samples()) {
+    let bound = match (described(model).scores_are_bounds(), described(model).importance_samples())
+    {
         (false, _) => String::new(),
         (true, 0) => " or more (lower bound)".to_owned(),
         (true, n) => format!(" or more (mean of lower bounds from {n} importance samples)"),
@@ -364,10 +366,10 @@ fn score_lines(model: &dyn AnyModel, score: &Score) -> [(&'static str, String); 
 }
 
 /// Returns a model as a JSON object, which [`load`](crate::cli::kinds::load) reads.
-pub fn model_json(model: &dyn AnyModel, schema: Option<&Schema>) -> Value {
-    let mut value = model.to_json(schema);
+pub fn model_json(model: &Model, schema: Option<&Schema>) -> Value {
+    let mut value = kinds::to_json(model, schema);
     value["n_parameters"] = model.n_parameters().into();
-    for (key, detail) in model.details() {
+    for (key, detail) in described(model).details() {
         if value.get(key).is_none() {
             value[key] = detail;
         }
@@ -376,7 +378,7 @@ pub fn model_json(model: &dyn AnyModel, schema: Option<&Schema>) -> Value {
 }
 
 /// Returns a model as text.
-pub fn model_text(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
+pub fn model_text(model: &Model, schema: Option<&Schema>) -> String {
     let mut lines = vec![
         ("model", title(model, schema)),
         ("dimension", model.dim().to_string()),
@@ -390,7 +392,7 @@ pub fn model_text(model: &dyn AnyModel, schema: Option<&Schema>) -> String {
     {
         lines.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
     }
-    aligned(&lines) + "\n" + &model.table(schema)
+    aligned(&lines) + "\n" + &described(model).table(schema)
 }
 
 /// Lists the components that labels named, if there are such.

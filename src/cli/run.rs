@@ -1,11 +1,12 @@
 //! From what was typed to objects of the library, and from these to results.
 
+use crate::any::PerPoint;
 use crate::cli::args::{
     Command, DataArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs, ReconstructArgs,
     SampleArgs, ScoreArgs, ThreadsArgs,
 };
 use crate::cli::guard::{Target, check_files};
-use crate::cli::kinds::{self, AnyModel, PerPoint};
+use crate::cli::kinds;
 use crate::cli::output;
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::ranks;
@@ -15,7 +16,7 @@ use crate::cli::{append, bench, check, fit, plot, select};
 use crate::data::Dtype;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::model::Posterior;
+use crate::store::{Model, Stored};
 use serde_json::Value;
 use std::process::ExitCode;
 
@@ -46,10 +47,10 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
     check_files(&args.data.files_and(&args.model), &[Target::table(&args.output)])?;
     let (mut model, schema) = kinds::load(&args.model)?;
     if args.exact {
-        model = exact(&*model)?;
+        model = exact(model)?;
     }
     let executor = executor(&args.compute.threads)?;
-    let by_state = model.network().is_some() && !args.proba;
+    let by_state = matches!(model, Model::SigmoidBeliefNet(_)) && !args.proba;
     if by_state && args.append {
         let message = format!("--append: {} has no components to label by", model.name());
         return Err(Error::Config(message));
@@ -64,18 +65,18 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
     }
     let points = source::open(&args.data, None, args.compute.precision, schema.as_ref())?;
     let (source, gaps) = (points.source.borrow(), &points.incomplete[..]);
-    source.check_for(&*model)?;
+    source.check_for(&model)?;
     progress::catch_interrupts()?;
     if by_state {
         let width = model.latents().map_or(0, |latents| latents.n_latents());
         let table = Table::matrix(&args.output, Dtype::F64, &numbered("z", width), gaps)?;
-        write(table, &*model, PerPoint::State, source, &executor)?;
+        write(table, &model, PerPoint::State, source, &executor)?;
     } else if args.proba {
         let names = numbered("p", model.n_components());
         let table = Table::matrix(&args.output, Dtype::F64, &names, gaps)?;
-        write(table, &*model, PerPoint::Posterior, source, &executor)?;
+        write(table, &model, PerPoint::Posterior, source, &executor)?;
     } else if args.append {
-        append::run(args, &*model, &points, schema, &executor)?;
+        append::run(args, &model, &points, schema, &executor)?;
     } else {
         let mut table = Table::vector(&args.output, Dtype::I64, "label", gaps)?;
         model.labels(source, &executor, &mut |labels| {
@@ -91,14 +92,26 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
 }
 
 /// Returns the model with exact posteriors of all components.
-fn exact(model: &dyn AnyModel) -> Result<Box<dyn AnyModel>> {
-    match model.as_mixture() {
-        Some(mixture) => Ok(Box::new(mixture.clone().with_posterior(Posterior::Exact))),
-        None => Err(Error::Config(format!(
+fn exact(model: Model) -> Result<Model> {
+    match &model {
+        Model::Mixture(_) => Ok(model.exact()),
+        _ => Err(Error::Config(format!(
             "--exact is for mixtures, whose components may be searched; {} is {}",
             model.name(),
             model.kind()
         ))),
+    }
+}
+
+/// Returns the model with so many importance samples of each point for its scores.
+fn with_importance_samples(model: Model, samples: usize) -> Result<Model> {
+    match model {
+        Model::VariationalAutoencoder(it) => Ok(it.with_importance_samples(samples).into()),
+        _ => {
+            let message =
+                "--samples: scores of this model are exact or search states, and draw no samples";
+            Err(Error::Config(message.to_owned()))
+        }
     }
 }
 
@@ -132,7 +145,7 @@ fn map(args: &MapArgs, numbers: PerPoint, all: bool) -> Result<ExitCode> {
     let model = prepared(model, &args.data)?;
     let points = source::open(&args.data, None, args.compute.precision, schema.as_ref())?;
     let source = points.source.borrow();
-    source.check_for(&*model)?;
+    source.check_for(&model)?;
     progress::catch_interrupts()?;
     let mut table = Table::matrix(&args.output, Dtype::F64, &names, &points.incomplete)?;
     let (mut next, dim) = (0, model.dim());
@@ -157,27 +170,27 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
     check_files(&inputs, &targets)?;
     let (model, schema) = kinds::load(&args.model)?;
     let executor = executor(&args.compute.threads)?;
-    let model = if args.exact { exact(&*model)? } else { model };
+    let model = if args.exact { exact(model)? } else { model };
     let model = prepared(model, &args.data)?;
     let model = match args.samples {
         None => model,
-        Some(samples) => model.with_importance_samples(size(samples)?)?,
+        Some(samples) => with_importance_samples(model, size(samples)?)?,
     };
     let weights = args.weights.weights.as_deref();
     let points = source::open(&args.data, weights, args.compute.precision, schema.as_ref())?;
     let source = points.source.borrow();
-    source.check_for(&*model)?;
+    source.check_for(&model)?;
     let score = model.score(source, &executor)?;
     if let Some(path) = &args.output {
         progress::catch_interrupts()?;
         let table = Table::vector(path, Dtype::F64, "log_density", &points.incomplete)?;
-        write(table, &*model, PerPoint::LogDensity, source, &executor)?;
+        write(table, &model, PerPoint::LogDensity, source, &executor)?;
     }
     let search = model.search_loss(source, &executor)?;
     output::print(&if args.json {
-        json_line(&output::score_json(&*model, &score, search.as_ref()))
+        json_line(&output::score_json(&model, &score, search.as_ref()))
     } else {
-        output::score_text(&*model, &score, search.as_ref())
+        output::score_text(&model, &score, search.as_ref())
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -233,9 +246,9 @@ fn narrowed(values: &[f64]) -> Result<Vec<f64>> {
 fn info(args: &InfoArgs) -> Result<ExitCode> {
     let (model, schema) = kinds::load(&args.model)?;
     output::print(&if args.json {
-        json_line(&output::model_json(&*model, schema.as_ref()))
+        json_line(&output::model_json(&model, schema.as_ref()))
     } else {
-        output::model_text(&*model, schema.as_ref())
+        output::model_text(&model, schema.as_ref())
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -243,7 +256,7 @@ fn info(args: &InfoArgs) -> Result<ExitCode> {
 /// Fills a table with numbers of each point, unless the user interrupts the command.
 fn write(
     mut table: Table,
-    model: &dyn AnyModel,
+    model: &Model,
     numbers: PerPoint,
     source: Source<'_>,
     executor: &Executor,
@@ -256,7 +269,7 @@ fn write(
 }
 
 /// Returns a model as it looks at these data.
-pub fn prepared(model: Box<dyn AnyModel>, args: &DataArgs) -> Result<Box<dyn AnyModel>> {
+pub fn prepared(model: Model, args: &DataArgs) -> Result<Model> {
     match args.missing {
         Missing::Refuse | Missing::Drop => Ok(model),
         Missing::Ignore => model.ignoring_missing(),

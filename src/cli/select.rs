@@ -4,7 +4,7 @@ use crate::any::Run;
 use crate::cli::args::{ALL_COVARIANCES, Counts, DEFAULT_MODEL, FitArgs, SelectCommand, Start};
 use crate::cli::fit::{self, Points};
 use crate::cli::guard::check_files;
-use crate::cli::kinds::{self, AnyModel, Scree, kind_of};
+use crate::cli::kinds::{self, Scree, kind_of};
 use crate::cli::output::{self, FitReport};
 use crate::cli::progress::{self, Counter};
 use crate::cli::run::{executor, exit_code, json_line};
@@ -12,13 +12,14 @@ use crate::error::{Error, Result};
 use crate::family::Covariance;
 use crate::monitor::{IterRecord, Observer, StopReason, plot};
 use crate::selection::{self, Criterion};
+use crate::store::Model;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Instant;
 
-type Candidate = selection::Candidate<Box<dyn AnyModel>>;
+type Candidate = selection::Candidate<Model>;
 
 /// Model and size of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +122,7 @@ fn select(command: &SelectCommand, typed: &str, all_names: &[String]) -> Result<
         }
         let (prepared, i) = of(i);
         let fit = prepared.fit(i, Run::new(executor, &config, &mut UntilInterrupt))?;
-        let score = prepared.score(&*fit.model, executor)?;
+        let score = prepared.score(&fit.model, executor)?;
         let held_out = held_out.map(|points| fit.model.score(points, executor)).transpose()?;
         counter.count();
         Ok((!progress::interrupted()).then_some(Candidate { fit, score, held_out }))
@@ -145,7 +146,7 @@ fn select(command: &SelectCommand, typed: &str, all_names: &[String]) -> Result<
         &finished[best].fit,
         schema.as_ref(),
     );
-    let best_model = &*finished[best].fit.model;
+    let best_model = &finished[best].fit.model;
     let drawn = fit::draw_clusters(&command.fit, best_model, all, schema.as_ref(), &executor);
     failures.extend(drawn.err());
     if let Some(path) = &command.fit.plot {

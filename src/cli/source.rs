@@ -4,18 +4,18 @@ pub(in crate::cli) use crate::any::with_points;
 pub use crate::any::{InSource, OwnedSource, Source};
 use crate::block::BlockBuf;
 use crate::cli::args::{DataArgs, Missing, Precision};
-use crate::cli::kinds::AnyModel;
 use crate::cli::output;
 use crate::cli::ranks;
 use crate::cli::run::size;
 use crate::data::{self, Columns, DataSource, OpenOptions, PartlyLoaded, Schema};
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
+use crate::store::{Model, Stored};
 use std::path::Path;
 
 impl Source<'_> {
     /// Refuses points of another dimension than that of a model, and sparse points that the model does not take.
-    pub(in crate::cli) fn check_for(self, model: &dyn AnyModel) -> Result<()> {
+    pub(in crate::cli) fn check_for(self, model: &Model) -> Result<()> {
         if self.dim() != model.dim() {
             return Err(Error::Config(format!(
                 "{} has points of {} dimension(s), the model is for {}",

@@ -235,6 +235,13 @@ macro_rules! kinds {
         })*
 
         impl Model {
+            /// Returns what messages call the kind of this model: "a mixture".
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => $kind::KIND,)*
+                }
+            }
+
             /// What messages call the kind of models of this name, if there is one.
             pub fn kind_of(name: &str) -> Option<&'static str> {
                 $(if $kind::answers_to(name) {

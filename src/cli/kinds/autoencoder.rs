@@ -1,6 +1,6 @@
 //! Variational autoencoders and sparse coding on the command line.
 
-use super::{AnyModel, Described, Given, Kind, Latents};
+use super::{Described, Given, Kind};
 use crate::cli::args::{FitArgs, Missing, Prior};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -243,10 +243,6 @@ impl Described for VariationalAutoencoder {
         true
     }
 
-    fn with_importance_samples(&self, samples: usize) -> Result<Box<dyn AnyModel>> {
-        Ok(Box::new(self.clone().with_importance_samples(samples)))
-    }
-
     fn importance_samples(&self) -> usize {
         self.importance_samples()
     }
@@ -257,9 +253,5 @@ impl Described for VariationalAutoencoder {
             Some(dictionary) => (dictionary, None),
             None => (self.traversals(&STEPS_OF_TRAVERSALS), Some(STEPS_OF_TRAVERSALS.len())),
         })
-    }
-
-    fn latents(&self) -> Option<&dyn Latents> {
-        Some(self)
     }
 }

@@ -1,6 +1,6 @@
 //! Fits of any kind of model. Only the call of [`Fitting::fit`] knows kind and precision.
 
-use super::{AnyModel, Given, Kind};
+use super::{Given, Kind, described};
 use crate::any::Run;
 use crate::cli::args::FitArgs;
 use crate::cli::source::{InSource, Source};
@@ -15,7 +15,7 @@ use crate::store::Model;
 use std::any::Any;
 
 /// The result of a fit.
-pub type Outcome = Fit<Box<dyn AnyModel>>;
+pub type Outcome = Fit<Model>;
 
 /// Values that tell how many latents points need, in descending order, and their name.
 pub type Scree = (&'static str, Vec<f64>);
@@ -28,18 +28,16 @@ pub struct AnyKind {
     pub minibatches: Option<(u64, u64)>,
     pub answers_to: fn(&str) -> bool,
     pub check: Check,
-    /// Boxes a model of this kind.
-    pub model: fn(Model) -> Result<Box<dyn AnyModel>>,
     prepare: PrepareFn,
 }
 
 /// Refuses arguments that a kind has no use for, or that do not agree with the model of `--init`.
-type Check = fn(&FitArgs, Option<Given<'_, dyn AnyModel>>) -> Result<()>;
+type Check = fn(&FitArgs, Option<Given<'_, Model>>) -> Result<()>;
 
 type PrepareFn = for<'a> fn(
     &str,
     &[FitArgs],
-    Option<Box<dyn AnyModel>>,
+    Option<Model>,
     Source<'a>,
     &'a Executor,
 ) -> Result<Box<dyn AnyPrepared + 'a>>;
@@ -56,7 +54,6 @@ impl AnyKind {
                 let given = given.map(|Given { path, model }| Given { path, model: own(model) });
                 M::check(args, given)
             },
-            model: |model| Ok(Box::new(M::try_from(model)?)),
             prepare: prepare::<M>,
         }
     }
@@ -66,7 +63,7 @@ impl AnyKind {
         &self,
         name: &str,
         args: &[FitArgs],
-        given: Option<Box<dyn AnyModel>>,
+        given: Option<Model>,
         source: Source<'a>,
         executor: &'a Executor,
     ) -> Result<Box<dyn AnyPrepared + 'a>> {
@@ -77,11 +74,11 @@ impl AnyKind {
 fn prepare<'a, M: Kind>(
     name: &str,
     args: &[FitArgs],
-    given: Option<Box<dyn AnyModel>>,
+    given: Option<Model>,
     source: Source<'a>,
     executor: &'a Executor,
 ) -> Result<Box<dyn AnyPrepared + 'a>> {
-    let mut given: Option<M> = given.map(|model| *(model as Box<dyn Any>).downcast().expect(OWN));
+    let mut given = given.map(M::try_from).transpose()?;
     let spec = |args: &FitArgs| {
         // Fits of several sizes have no given start.
         let mut spec = M::spec(name, args, given.take(), source.dim())?;
@@ -115,7 +112,7 @@ pub trait AnyPrepared: Sync {
     fn fit(&self, i: usize, run: Run<'_>) -> Result<Outcome>;
 
     /// Returns how well a fitted model describes the points.
-    fn score(&self, model: &dyn AnyModel, executor: &Executor) -> Result<Score>;
+    fn score(&self, model: &Model, executor: &Executor) -> Result<Score>;
 
     /// Returns what the points tell of the number of latents.
     fn scree(&self, i: usize) -> Option<Scree>;
@@ -174,10 +171,10 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
         let config = &config.clone().label(M::label(spec));
         let run = Run { executor, config, observer, stream, held_out, checkpoint, elsewhere };
         let fit = run.fit(self.points, |fitting| self.prepared.fit(spec, fitting))?;
-        Ok(fit.map_model(|model| Box::new(model) as Box<dyn AnyModel>))
+        Ok(fit.map_model(M::into))
     }
 
-    fn score(&self, model: &dyn AnyModel, executor: &Executor) -> Result<Score> {
+    fn score(&self, model: &Model, executor: &Executor) -> Result<Score> {
         self.prepared.score(own(model), executor)
     }
 
@@ -186,8 +183,6 @@ impl<T: InSource, M: Kind> AnyPrepared for InPrecision<'_, T, M> {
     }
 }
 
-const OWN: &str = "the name of a model says its kind";
-
-fn own<M: Kind>(model: &dyn AnyModel) -> &M {
-    (model as &dyn Any).downcast_ref().expect(OWN)
+fn own<M: Kind>(model: &Model) -> &M {
+    (described(model) as &dyn Any).downcast_ref().expect("the name of a model says its kind")
 }

@@ -1,6 +1,6 @@
 //! Probabilistic PCA and factor analysis on the command line.
 
-use super::{Described, Given, Kind, Latents, Prepared, Scree};
+use super::{Described, Given, Kind, Prepared, Scree};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -122,10 +122,6 @@ impl Described for LinearGaussian {
 
     fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
         criterion::certify_linear_gaussian(self, points, executor)
-    }
-
-    fn latents(&self) -> Option<&dyn Latents> {
-        Some(self)
     }
 
     /// The first loadings of the first dimensions, and their noise.

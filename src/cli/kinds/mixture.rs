@@ -1,6 +1,6 @@
 //! Mixtures on the command line.
 
-use super::{AnyModel, Described, Given, Kind};
+use super::{Described, Given, Kind};
 use crate::cli::args::{FitArgs, Missing, Prior, Start};
 use crate::cli::output;
 use crate::cli::run::size;
@@ -152,15 +152,6 @@ impl Kind for Mixture {
 }
 
 impl Described for Mixture {
-    fn as_mixture(&self) -> Option<&Mixture> {
-        Some(self)
-    }
-
-    fn without_labels(&self) -> Option<Result<(Box<dyn AnyModel>, Vec<Option<usize>>)>> {
-        let without = Mixture::without_labels(self)?;
-        Some(without.map(|(model, labels)| (Box::new(model) as Box<dyn AnyModel>, labels)))
-    }
-
     fn title(&self) -> String {
         let components = self.n_components();
         let plural = if components == 1 { "" } else { "s" };

@@ -1,7 +1,7 @@
 //! Mixtures of factor analysers on the command line.
 
 use super::mixture::{Values, check_components, check_memory, component_table, fresh_start};
-use super::{Described, Given, Kind, Latents};
+use super::{Described, Given, Kind};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
@@ -108,9 +108,5 @@ impl Described for MixtureOfFactorAnalyzers {
 
     fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
         criterion::certify_factor_analyzers(self, points, executor)
-    }
-
-    fn latents(&self) -> Option<&dyn Latents> {
-        Some(self)
     }
 }

@@ -1,10 +1,8 @@
 //! What the command line needs to know of each kind of model, one file a kind.
 //!
 //! A new kind implements [`Kind`] and [`Described`] in a file here and gets a line in [`KINDS`]. Commands see models of all
-//! kinds as [`AnyModel`], and points of a fit as
-//! [`learning::AnyPrepared`]; so commands are compiled once.
+//! kinds as [`Model`], told by [`described`], and points of a fit as [`learning::AnyPrepared`]; so commands are compiled once.
 
-mod any;
 mod autoencoder;
 mod learning;
 mod linear_gaussian;
@@ -12,9 +10,9 @@ mod mixture;
 mod mixture_of_factor_analyzers;
 mod sbn;
 
-pub use any::{AnyModel, Latents, PerPoint, leading_component, load};
 pub use learning::{AnyKind, Outcome, Prepared, Scree};
 
+use crate::any::with_model;
 use crate::cli::args::FitArgs;
 use crate::criterion::{CertifiedGap, FactorModel};
 use crate::data::{DataSource, Schema};
@@ -27,8 +25,9 @@ use crate::model::{
     SigmoidBeliefNet, VariationalAutoencoder,
 };
 use crate::scalar::Scalar;
-use crate::store::{Model, Stored};
+use crate::store::{self, Model, Stored, WithSchema};
 use serde_json::Value;
+use std::any::Any;
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -51,7 +50,7 @@ pub fn kind_of(name: &str) -> &'static AnyKind {
 }
 
 /// What a model tells of itself, as each kind says it.
-pub trait Described {
+pub trait Described: Any {
     /// Returns the model in one line: `gaussian-full, 3 components`.
     fn title(&self) -> String;
 
@@ -60,12 +59,6 @@ pub trait Described {
 
     /// Returns the parameters as a table for people, with the names of dimensions where they have names.
     fn table(&self, schema: Option<&Schema>) -> String;
-
-    /// Returns the model without the labels of its points, and the label of each component, if points have labels.
-    #[allow(clippy::type_complexity)]
-    fn without_labels(&self) -> Option<Result<(Box<dyn AnyModel>, Vec<Option<usize>>)>> {
-        None
-    }
 
     /// Returns the model that `check` tests: one of this kind, size and parameters.
     fn factors(&self) -> FactorModel;
@@ -78,16 +71,6 @@ pub trait Described {
         false
     }
 
-    /// Returns the model with so many importance samples of each point for its scores.
-    ///
-    /// # Errors
-    /// If scores need no samples.
-    fn with_importance_samples(&self, _samples: usize) -> Result<Box<dyn AnyModel>> {
-        let message =
-            "--samples: scores of this model are exact or search states, and draw no samples";
-        Err(Error::Config(message.to_owned()))
-    }
-
     /// Returns the number of importance samples of each point in scores; 0 where there are none.
     fn importance_samples(&self) -> usize {
         0
@@ -97,21 +80,34 @@ pub trait Described {
     fn features(&self) -> Option<(Vec<Vec<f64>>, Option<usize>)> {
         None
     }
+}
 
-    /// Returns the model as a mixture whose components can be searched, if it is one.
-    fn as_mixture(&self) -> Option<&Mixture> {
-        None
-    }
+/// Returns a model of any kind as its kind tells of it.
+pub fn described(model: &Model) -> &dyn Described {
+    with_model!(model, it => it)
+}
 
-    /// Returns the model as one with a vector of latents, if it has latents.
-    fn latents(&self) -> Option<&dyn Latents> {
-        None
-    }
+/// Loads a model of any kind, with the names of its dimensions if it has names.
+pub fn load(path: &Path) -> Result<(Model, Option<Schema>)> {
+    let WithSchema { model, schema } = store::load(path)?;
+    Ok((model, schema))
+}
 
-    /// Returns the model as a network, whose latents have a most probable state, if it is a network.
-    fn network(&self) -> Option<&SigmoidBeliefNet> {
-        None
-    }
+/// Returns a model as JSON, with the names of its dimensions if it has names.
+pub fn to_json(model: &Model, schema: Option<&Schema>) -> Value {
+    store::to_json(&WithSchema { model: model.clone(), schema: schema.cloned() })
+}
+
+/// Writes a model, with the names of its dimensions if it has names.
+pub fn save(path: &Path, model: &Model, schema: Option<&Schema>) -> Result<()> {
+    store::save(path, &WithSchema { model: model.clone(), schema: schema.cloned() })
+}
+
+/// Returns the most probable component of a point, the first of equals, and its probability.
+pub fn leading_component(posterior: &[f64]) -> (usize, f64) {
+    let better = |best: usize, c: usize| if posterior[c] > posterior[best] { c } else { best };
+    let best = (0..posterior.len()).fold(0, better);
+    (best, posterior[best])
 }
 
 /// A kind of model on the command line: how it is learned, and from which arguments.
@@ -123,6 +119,7 @@ pub trait Kind:
     + Density<f32>
     + Density<f64>
     + TryFrom<Model, Error = Error>
+    + Into<Model>
     + Debug
     + 'static
 {

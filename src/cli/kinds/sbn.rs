@@ -1,6 +1,6 @@
 //! Sigmoid belief networks and binary sparse coding on the command line.
 
-use super::{Described, Given, Kind, Latents, algorithm};
+use super::{Described, Given, Kind, algorithm};
 use crate::cli::args::FitArgs;
 use crate::cli::output;
 use crate::cli::run::size;
@@ -240,13 +240,5 @@ impl Described for SigmoidBeliefNet {
 
     fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {
         criterion::certify_sigmoid_belief_net(self, points, executor)
-    }
-
-    fn latents(&self) -> Option<&dyn Latents> {
-        Some(self)
-    }
-
-    fn network(&self) -> Option<&SigmoidBeliefNet> {
-        Some(self)
     }
 }

@@ -3,9 +3,10 @@
 mod draw;
 mod project;
 
+use crate::any::PerPoint;
 use crate::cli::args::PlotArgs;
 use crate::cli::guard::{Target, check_files};
-use crate::cli::kinds::{self, AnyModel, PerPoint, leading_component};
+use crate::cli::kinds::{self, described, leading_component};
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::run::{executor, prepared};
 use crate::cli::source::{self, Source};
@@ -14,6 +15,7 @@ use crate::data::{Points, Schema};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
 use crate::picture::write_figure;
+use crate::store::{Model, Stored};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,14 +41,14 @@ pub fn run(args: &PlotArgs) -> Result<ExitCode> {
     let points = source::open(&args.data, None, args.compute.precision, schema.as_ref())?;
     progress::catch_interrupts()?;
     let schema = schema.or(points.columns.and_then(|columns| columns.schema()));
-    write(&args.output, &*model, points.source.borrow(), schema.as_ref(), &executor)?;
+    write(&args.output, &model, points.source.borrow(), schema.as_ref(), &executor)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Draws some of the points, with the components of a model.
 pub fn write(
     path: &Path,
-    model: &dyn AnyModel,
+    model: &Model,
     source: Source<'_>,
     schema: Option<&Schema>,
     executor: &Executor,
@@ -60,7 +62,7 @@ pub fn write(
         )));
     }
     let cloud = Cloud::of(model, source, schema, executor)?;
-    let title = format!("{}, {} of {} points", model.title(), cloud.len(), source.len());
+    let title = format!("{}, {} of {} points", described(model).title(), cloud.len(), source.len());
     let figure = match cloud.names.len() {
         1 => draw::histogram(&title, &cloud, &densities(model, &cloud, executor)?),
         _ if COUNTS.contains(&model.name().as_str()) => draw::rates(&title, &cloud),
@@ -81,7 +83,7 @@ pub(super) struct Cloud {
 impl Cloud {
     /// Takes points that are evenly apart.
     fn of(
-        model: &dyn AnyModel,
+        model: &Model,
         source: Source<'_>,
         schema: Option<&Schema>,
         executor: &Executor,
@@ -157,7 +159,7 @@ pub(super) struct Densities {
 
 /// Evaluates the densities of components at values between the least and the largest of one dimension: whole numbers of
 /// counts, else values that are evenly apart.
-fn densities(model: &dyn AnyModel, cloud: &Cloud, executor: &Executor) -> Result<Densities> {
+fn densities(model: &Model, cloud: &Cloud, executor: &Executor) -> Result<Densities> {
     const VALUES: usize = 400;
     let known = || cloud.points.iter().copied().filter(|value| value.is_finite());
     let (least, largest) = (known().fold(f64::MAX, f64::min), known().fold(f64::MIN, f64::max));

@@ -8,12 +8,14 @@ use super::config::Config;
 use super::driver::Fit;
 use super::fitting::{Fitting, Spec};
 use super::init::{Init, Labelling, Sample, Wanted, labellings, most_promising};
+use super::truncated_mixture::fit_truncated;
 use crate::data::DataSource;
 use crate::data::shuffle::BadRows;
 use crate::error::{DataError, Error, Result};
 use crate::exec::Executor;
 use crate::family::{Covariance, Gaussian, Regularization, floor};
 use crate::linalg::{orthonormalize, product, symmetric_eigen};
+use crate::model::Posterior;
 use crate::model::mixture_of_factor_analyzers::{
     MixtureOfFactorAnalyzers, NoiseStructure, check_latents,
 };
@@ -36,6 +38,8 @@ pub struct FactorAnalyzersSpec {
     pub n_components: usize,
     /// Number of latents H of each component.
     pub n_latents: usize,
+    /// The variational family: exact or truncated posteriors of the components.
+    pub posterior: Posterior,
     /// Whether the M-step is that of the expanded model: as costly, seldom slower, and without a gap.
     pub parameter_expansion: bool,
     /// How to start.
@@ -51,6 +55,7 @@ impl FactorAnalyzersSpec {
             noise,
             n_components,
             n_latents,
+            posterior: Posterior::Exact,
             parameter_expansion: true,
             init: Init::default(),
             bad_rows: BadRows::Error,
@@ -60,9 +65,15 @@ impl FactorAnalyzersSpec {
     /// A fit that goes on from a model.
     pub fn from_model(model: MixtureOfFactorAnalyzers) -> Self {
         Self {
+            posterior: model.posterior(),
             init: Init::Model(Box::new(model.clone())),
             ..Self::new(model.noise(), model.n_components(), model.n_latents())
         }
+    }
+
+    /// The same with another variational family.
+    pub fn with_posterior(self, posterior: Posterior) -> Self {
+        Self { posterior, ..self }
     }
 }
 
@@ -100,7 +111,8 @@ impl<T: Scalar> Spec<T> for FactorAnalyzersSpec {
         &self,
         fitting: Fitting<'_, T, MixtureOfFactorAnalyzers>,
     ) -> Result<Fit<MixtureOfFactorAnalyzers>> {
-        fitting.fit_model(matches!(self.init, Init::Model(_)), &|fitting, run| {
+        let is_given = matches!(self.init, Init::Model(_));
+        let start = |fitting: &Fitting<'_, T, MixtureOfFactorAnalyzers>, run| {
             let (model, event) = match &self.init {
                 Init::Model(model) => ((**model).clone(), None),
                 _ => {
@@ -109,8 +121,13 @@ impl<T: Scalar> Spec<T> for FactorAnalyzersSpec {
                     start_factor_analyzers(self, points, executor, config, run)?
                 }
             };
+            let model = model.with_posterior(self.posterior);
             Ok((model.with_parameter_expansion(self.parameter_expansion), event))
-        })
+        };
+        match self.posterior {
+            Posterior::Truncated(search) => fit_truncated(fitting, search, is_given, &start),
+            _ => fitting.fit_model(is_given, &start),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use super::Score;
 use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource, Points};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Executor;
-use crate::model::mixture::truncated::{ComponentTable, PointPosteriors};
-use crate::model::{GenerativeModel, Mixture, Posterior, TruncatedSearch, can_truncate};
+use crate::model::component_table::{ComponentTable, PointPosteriors, SearchableMixture};
+use crate::model::{Density, Mixture, TruncatedSearch};
 use crate::monitor::TruncationLoss;
 use crate::point_faults::{check_points, first_fault};
 use crate::rng;
@@ -77,8 +77,8 @@ const SEED: u64 = 0x6e65_6172_6573_7420;
 /// # Ok::<(), entropysum::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct ComponentSearch<'m, T> {
-    model: &'m Mixture,
+pub struct ComponentSearch<'m, T, M = Mixture> {
+    model: &'m M,
     settings: TruncatedSearch,
     table: ComponentTable<T>,
     cells: Cells,
@@ -93,12 +93,12 @@ struct Found<'a, T> {
     posteriors: PointPosteriors<T>,
 }
 
-impl<'m, T: Scalar> ComponentSearch<'m, T> {
+impl<'m, T: Scalar, M: SearchableMixture + Density<T>> ComponentSearch<'m, T, M> {
     /// Tells whether a mixture was fitted with truncated posteriors, and components and points are so many that a search pays.
-    pub fn pays(model: &Mixture, n_points: u64) -> bool {
-        let is_truncated = matches!(model.posterior(), Posterior::Truncated(_));
-        let are_many = model.n_components() >= COMPONENTS && n_points >= POINTS;
-        is_truncated && are_many && can_truncate(model.family())
+    pub fn pays(model: &M, n_points: u64) -> bool {
+        let are_many = model.weights().len() >= COMPONENTS && n_points >= POINTS;
+        let can = |search: TruncatedSearch| model.check_search(search.neighbours).is_ok();
+        are_many && model.search().is_some_and(can)
     }
 
     /// Finds neighbours and cells of the components. This costs as much as some dozens of points a component.
@@ -107,18 +107,9 @@ impl<'m, T: Scalar> ComponentSearch<'m, T> {
     ///
     /// # Errors
     /// If points have labels or missing values that the family fills.
-    pub fn new(model: &'m Mixture, executor: &Executor) -> Result<Self> {
-        if !can_truncate(model.family()) {
-            return Err(Error::Model(format!(
-                "{}: points with labels, or with missing values that are filled, need all components",
-                model.family().name()
-            )));
-        }
-        let settings = match model.posterior() {
-            Posterior::Truncated(settings) => settings,
-            _ => TruncatedSearch::default(),
-        };
-        let settings = settings.at_most(model.n_components());
+    pub fn new(model: &'m M, executor: &Executor) -> Result<Self> {
+        let settings = model.search().unwrap_or_default().at_most(model.weights().len());
+        model.check_search(settings.neighbours)?;
         let table = model.component_table(executor.simd(), executor);
         let means = model.mean_statistics(&table, executor);
         let alive: Vec<bool> = model.weights().iter().map(|&weight| weight > 0.0).collect();
@@ -290,7 +281,7 @@ impl<'m, T: Scalar> ComponentSearch<'m, T> {
             };
             visit(executor, &self.table, shares, &points, &sets, wanted)?;
         }
-        let measure = self.model.family().log_base_measure();
+        let measure = self.model.log_base_measure();
         if !measure.is_one() {
             for_each_base_measure(&measure, executor.simd(), block, |i, value| {
                 posteriors.log_evidence[i] += value;
@@ -321,7 +312,7 @@ pub(crate) fn read_rows<T: Scalar>(source: &dyn DataSource<T>, rows: &[u64]) -> 
 
 /// Compares the log-densities of points on their sets with the exact ones.
 pub(crate) fn loss_of<T: Scalar>(
-    model: &Mixture,
+    model: &impl Density<T>,
     values: &[T],
     on_sets: &[f64],
     executor: &Executor,

@@ -6,6 +6,7 @@
 pub mod accumulate;
 pub mod affine;
 pub mod blocking;
+pub mod candidate_factors;
 pub mod candidates;
 pub mod dense;
 pub mod dispatch;

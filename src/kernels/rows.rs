@@ -428,7 +428,7 @@ impl<T: Scalar> Kernel for EvaluateAfterValues<'_, T> {
 /// Returns `Σ_k a_k b_k`. Lanes of sums, so that additions need not wait for each other; a loop and no closure, since these would be
 /// compiled without the instructions of the kernel.
 #[inline(always)]
-fn dot<T: Scalar, M: MulAdd>(a: &[T], b: &[T]) -> T {
+pub(super) fn dot<T: Scalar, M: MulAdd>(a: &[T], b: &[T]) -> T {
     const LANES: usize = 16;
     let mut lanes = [T::ZERO; LANES];
     let (pieces, others) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

@@ -1,12 +1,14 @@
 //! Generative models, and their parameters. Their traits are in [`crate::expert::model`].
 
 pub(crate) mod autoencoder;
+pub(crate) mod component_table;
 mod fitted;
 pub(crate) mod gaussian_observable;
 mod generative_model;
 pub(crate) mod linear_gaussian;
 pub(crate) mod mixture;
 pub(crate) mod mixture_of_factor_analyzers;
+mod posterior;
 mod repair;
 pub(crate) mod sbn;
 
@@ -15,9 +17,9 @@ pub use autoencoder::{
     Activation, LatentPrior, VariationalAutoencoder, VariationalAutoencoderParts,
 };
 pub use linear_gaussian::{LinearGaussian, Noise, Rotation};
-pub(crate) use mixture::can_truncate;
-pub use mixture::{Mixture, Posterior, TruncatedSearch};
+pub use mixture::Mixture;
 pub use mixture_of_factor_analyzers::{MixtureOfFactorAnalyzers, NoiseStructure};
+pub use posterior::{Posterior, TruncatedSearch};
 pub use sbn::{LatentPosterior, Layer, SigmoidBeliefNet};
 
 /// What [`crate::expert`] names.

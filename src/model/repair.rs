@@ -12,6 +12,10 @@ use std::collections::{BTreeSet, BinaryHeap};
 /// A component with a smaller mass, in points, is dead: its statistics define no parameters.
 pub(super) const DEAD_POINTS: f64 = 1e-2;
 
+/// How far the halves of a component move apart at first where points keep sets of components, as a part of the way between the halves of
+/// its points.
+pub(super) const STEP_APART: f64 = 1e-2;
+
 /// A mixture whose components can be split and discarded.
 pub(super) trait Repairable {
     /// Returns the mixing weights; 0 for discarded components.

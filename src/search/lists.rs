@@ -9,7 +9,7 @@ use super::order::{order_by, starts_of};
 use super::visits::for_each_group;
 use crate::error::Result;
 use crate::exec::Executor;
-use crate::model::mixture::truncated::ComponentTable;
+use crate::model::component_table::ComponentTable;
 use crate::rng;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
@@ -231,7 +231,7 @@ fn nearest_pivots<T: Scalar>(
     pivots: &Lists,
 ) -> Result<Vec<u32>> {
     let members = pivots.members(0);
-    let (n, len) = (members.len(), table.n_statistics());
+    let (n, len) = (members.len(), table.mean_len());
     let mut rows = vec![0_u32; n * n];
     let mut pieces: Vec<_> = rows.chunks_mut(n).collect();
     executor.for_each(&mut pieces, |cell, row| {
@@ -301,7 +301,7 @@ pub(crate) fn improve<T: Scalar>(
     width: usize,
     seed: u64,
 ) -> Result<Lists> {
-    let (n_components, len) = (old.len(), table.n_statistics());
+    let (n_components, len) = (old.len(), table.mean_len());
     let (starts, reverse) = reversed(old, NEAREST);
     let mut sets = vec![0; n_components * width];
     let mut pieces: Vec<_> = sets.chunks_mut(PIECE * width).collect();

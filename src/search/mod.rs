@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::exec::{Executor, Simd};
 use crate::family::BaseMeasure;
 use crate::kernels::statistics::{self, Tile};
-use crate::model::mixture::truncated::ComponentTable;
+use crate::model::component_table::ComponentTable;
 use crate::scalar::Scalar;
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use super::sets::Sets;
 use crate::block::Block;
 use crate::error::Result;
 use crate::exec::Executor;
-use crate::model::mixture::truncated::{
+use crate::model::component_table::{
     ComponentTable, GroupWorkspace, PointPosteriors, SetSums, Visit, Wanted,
 };
 use crate::rng;

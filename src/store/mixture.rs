@@ -27,12 +27,7 @@ impl Stored for Mixture {
 
     /// A product has columns that its blocks need not name: so its dimension is no matter of its arrays.
     fn settings(&self) -> Vec<(&'static str, Value)> {
-        let mut settings = vec![("posterior", self.posterior().name().into())];
-        if let Posterior::Truncated(search) = self.posterior() {
-            settings.push(("n_states", search.states.into()));
-            settings.push(("n_neighbours", search.neighbours.into()));
-            settings.push(("n_random", search.random.into()));
-        }
+        let mut settings = settings_of(self.posterior());
         let blocks = self.family().blocks();
         if !blocks.is_empty() {
             let block = |it: &ProductBlock| json!({ "family": it.family.name(), "columns": it.columns, "parameters": {} });
@@ -71,10 +66,7 @@ impl Stored for Mixture {
     }
 
     fn build(name: &str, file: &File<'_>) -> Result<Self> {
-        let posterior = match file.text("posterior")? {
-            Some(name) => posterior_called(&name, file)?,
-            None => Posterior::default(),
-        };
+        let posterior = posterior_of(file)?;
         let weights = file.array("weights")?;
         let n_components = match weights.shape[..] {
             [n] if n > 0 => n,
@@ -194,7 +186,20 @@ fn shape_of(spec: &ParameterSpec, n_components: usize) -> Vec<usize> {
     components.into_iter().chain(spec.shape.iter().copied()).collect()
 }
 
-fn posterior_called(name: &str, file: &File<'_>) -> Result<Posterior> {
+/// Says which posteriors a mixture was learned with.
+pub(super) fn settings_of(posterior: Posterior) -> Vec<(&'static str, Value)> {
+    let mut settings = vec![("posterior", posterior.name().into())];
+    if let Posterior::Truncated(search) = posterior {
+        settings.push(("n_states", search.states.into()));
+        settings.push(("n_neighbours", search.neighbours.into()));
+        settings.push(("n_random", search.random.into()));
+    }
+    settings
+}
+
+/// The posteriors that a file names; exact ones if it names no others.
+pub(super) fn posterior_of(file: &File<'_>) -> Result<Posterior> {
+    let Some(name) = file.text("posterior")? else { return Ok(Posterior::default()) };
     let known =
         [Posterior::Exact, Posterior::Hard, Posterior::Truncated(TruncatedSearch::default())];
     let Some(posterior) = known.into_iter().find(|it| it.name() == name) else {

@@ -1,9 +1,11 @@
 //! Mixtures of factor analysers in files.
 
 use super::invalid;
+use super::mixture::{posterior_of, settings_of};
 use super::stored::{File, NamedArray, Stored, shape_text};
 use crate::error::Result;
-use crate::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure};
+use crate::model::{GenerativeModel, MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
+use serde_json::Value;
 
 impl Stored for MixtureOfFactorAnalyzers {
     const KIND: &'static str = "a mixture of factor analysers";
@@ -14,6 +16,14 @@ impl Stored for MixtureOfFactorAnalyzers {
 
     fn name(&self) -> String {
         self.noise().model_name().into()
+    }
+
+    /// Exact posteriors need no word.
+    fn settings(&self) -> Vec<(&'static str, Value)> {
+        match self.posterior() {
+            Posterior::Exact => Vec::new(),
+            posterior => settings_of(posterior),
+        }
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
@@ -66,6 +76,7 @@ impl Stored for MixtureOfFactorAnalyzers {
             noise != NoiseStructure::Diagonal && file.array("noise_variances")?.shape == own;
         let shape: &[usize] = if may_be_short { own } else { &[components, dim] };
         let variances = file.values("noise_variances", shape)?;
-        Self::new(noise, dim, weights, &means, &loadings.values, &variances)
+        let model = Self::new(noise, dim, weights, &means, &loadings.values, &variances)?;
+        Ok(model.with_posterior(posterior_of(file)?))
     }
 }

@@ -44,5 +44,6 @@ mod special_functions;
 mod store;
 mod streaming;
 mod tables;
+mod truncated_factor_analyzers;
 mod truncated_mixtures;
 mod vector_families;

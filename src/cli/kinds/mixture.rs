@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 /// The variational family that was asked for, if any; sizes that were not are those of the model that is given.
-fn posterior(args: &FitArgs, given: Option<Posterior>) -> Result<Option<Posterior>> {
+pub(super) fn posterior(args: &FitArgs, given: Option<Posterior>) -> Result<Option<Posterior>> {
     let sizes = [
         ("--states", args.states),
         ("--neighbours", args.neighbours),
@@ -47,6 +47,17 @@ fn posterior(args: &FitArgs, given: Option<Posterior>) -> Result<Option<Posterio
         "hard" => Posterior::Hard,
         _ => Posterior::Exact,
     }))
+}
+
+/// Returns posteriors in words.
+pub(super) fn posterior_text(posterior: Posterior) -> String {
+    let sizes = match posterior {
+        Posterior::Truncated(TruncatedSearch { states, neighbours, .. }) => {
+            format!(" of {states} states among {neighbours} neighbours")
+        }
+        _ => String::new(),
+    };
+    format!("{} posteriors{sizes}", posterior.name())
 }
 
 /// The posteriors that were typed, unless they are to be chosen.
@@ -140,14 +151,8 @@ impl Kind for Mixture {
     }
 
     fn label(spec: &MixtureSpec) -> String {
-        let (family, posterior) = (spec.family.name(), spec.posterior.name());
-        let sizes = match spec.posterior {
-            Posterior::Truncated(TruncatedSearch { states, neighbours, .. }) => {
-                format!(" of {states} states among {neighbours} neighbours")
-            }
-            _ => String::new(),
-        };
-        format!("{} components of {family}, {posterior} posteriors{sizes}", spec.n_components)
+        let (family, posterior) = (spec.family.name(), posterior_text(spec.posterior));
+        format!("{} components of {family}, {posterior}", spec.n_components)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Mixtures of factor analysers on the command line.
 
-use super::mixture::{Values, check_components, check_memory, component_table, fresh_start};
+use super::mixture::{
+    Values, check_components, check_memory, component_table, fresh_start, posterior, posterior_text,
+};
 use super::{Described, Given, Kind};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
@@ -9,7 +11,7 @@ use crate::data::{DataSource, Schema};
 use crate::em::FactorAnalyzersSpec;
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::model::{MixtureOfFactorAnalyzers, NoiseStructure};
+use crate::model::{MixtureOfFactorAnalyzers, NoiseStructure, Posterior};
 use serde_json::Value;
 
 const PARAMETER_EXPANDED: &str = "px-em";
@@ -17,12 +19,26 @@ const PARAMETER_EXPANDED: &str = "px-em";
 impl Kind for MixtureOfFactorAnalyzers {
     type Spec = FactorAnalyzersSpec;
 
-    const ARGUMENTS: &'static [&'static str] = &["--components", "--latent", "--reg-covar"];
+    const ARGUMENTS: &'static [&'static str] = &[
+        "--components",
+        "--latent",
+        "--posterior",
+        "--states",
+        "--neighbours",
+        "--random-candidates",
+        "--reg-covar",
+    ];
 
     const ALGORITHMS: &'static [&'static str] =
         &[PARAMETER_EXPANDED, "em", "stepwise", "incremental"];
 
     fn check(args: &FitArgs, given: Option<Given<'_, Self>>) -> Result<()> {
+        if posterior(args, given.as_ref().map(|it| it.model.posterior()))? == Some(Posterior::Hard)
+        {
+            return Err(Error::Config(
+                "factor analysers learn by labels with --posterior truncated --states 1".into(),
+            ));
+        }
         let found = given.as_ref().map_or(0, |given| given.model.n_components());
         check_components(args, given.as_ref(), found)?;
         match (&given, &args.latent[..]) {
@@ -62,16 +78,23 @@ impl Kind for MixtureOfFactorAnalyzers {
         // By minibatches too: their monitor is the bound after exact M-steps only.
         spec.parameter_expansion = args.algorithm.as_deref() != Some("em");
         spec.bad_rows = args.stream.on_bad_row.unwrap_or_default();
-        Ok(spec)
+        Ok(match posterior(args, Some(spec.posterior))? {
+            Some(posterior) => spec.with_posterior(posterior),
+            None => spec,
+        })
     }
 
     fn label(spec: &FactorAnalyzersSpec) -> String {
         format!(
-            "{} components of {} with {} latents{}",
+            "{} components of {} with {} latents{}{}",
             spec.n_components,
             spec.noise.model_name(),
             spec.n_latents,
-            if spec.parameter_expansion { ", expanded" } else { "" }
+            if spec.parameter_expansion { ", expanded" } else { "" },
+            match spec.posterior {
+                Posterior::Exact => String::new(),
+                other => format!(", {}", posterior_text(other)),
+            }
         )
     }
 }

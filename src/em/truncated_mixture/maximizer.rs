@@ -5,7 +5,8 @@ use crate::em::learner::Maximizer;
 use crate::em::model_learner::ModelMaximizer;
 use crate::error::Result;
 use crate::family::Regularization;
-use crate::model::{EntropySum, Mixture};
+use crate::model::component_table::SearchableMixture;
+use crate::model::{EntropySum, GenerativeModel};
 use crate::monitor::Event;
 use crate::search::{Cells, Lists};
 use crate::stats::SuffStats;
@@ -15,8 +16,8 @@ use std::collections::BTreeMap;
 
 /// A mixture with truncated posteriors, and the settings of its M-step.
 #[derive(Clone, Debug)]
-pub struct TruncatedMixtureMaximizer {
-    mixture: ModelMaximizer<Mixture>,
+pub struct TruncatedMixtureMaximizer<M> {
+    mixture: ModelMaximizer<M>,
     pub(super) search: Search,
 }
 
@@ -45,22 +46,22 @@ struct Saved {
     search: Search,
 }
 
-impl TruncatedMixtureMaximizer {
-    pub(super) fn new(model: Mixture, regularization: Regularization) -> Self {
+impl<M: GenerativeModel> TruncatedMixtureMaximizer<M> {
+    pub(super) fn new(model: M, regularization: Regularization) -> Self {
         let mixture = ModelMaximizer::new(model, regularization);
         Self { mixture, search: Search::default() }
     }
 }
 
-impl Maximizer for TruncatedMixtureMaximizer {
-    type Model = Mixture;
+impl<M: SearchableMixture> Maximizer for TruncatedMixtureMaximizer<M> {
+    type Model = M;
     type Statistics = SuffStats;
 
-    fn model(&self) -> &Mixture {
+    fn model(&self) -> &M {
         self.mixture.model()
     }
 
-    fn model_mut(&mut self) -> &mut Mixture {
+    fn model_mut(&mut self) -> &mut M {
         self.mixture.model_mut()
     }
 
@@ -122,7 +123,7 @@ impl Maximizer for TruncatedMixtureMaximizer {
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let Saved { mixture, search } = decode(bytes)?;
         self.mixture.restore(&mixture)?;
-        let n_components = self.model().n_components();
+        let n_components = self.model().weights().len();
         let exist = |component: &u32| (*component as usize) < n_components;
         let lists = &search.neighbours;
         let is_valid = (lists.is_empty() || lists.are_neighbours_of(n_components))

@@ -26,11 +26,10 @@ use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::family::label::LabelBlock;
 use crate::family::{Domain, Regularization};
 use crate::inference;
-use crate::model::mixture::truncated::{ComponentTable, Visit, Wanted};
-use crate::model::{GenerativeModel, Mixture, TruncatedSearch};
+use crate::model::component_table::{ComponentTable, SearchableMixture, Visit, Wanted};
+use crate::model::{Density, TruncatedSearch};
 use crate::monitor::TruncationLoss;
 use crate::point_faults::{check_points, first_fault};
 use crate::rng;
@@ -72,8 +71,8 @@ const CELLS: u64 = 0x6365_6c6c_7320_2020;
 
 /// Learns a mixture with truncated posteriors; remembers the sets of components of all points.
 #[derive(Debug)]
-pub struct TruncatedMixtureLearner<T: Scalar> {
-    maximizer: TruncatedMixtureMaximizer,
+pub struct TruncatedMixtureLearner<T: Scalar, M> {
+    maximizer: TruncatedMixtureMaximizer<M>,
     settings: TruncatedSearch,
     seed: u64,
     sets: WindowRows,
@@ -86,10 +85,10 @@ pub struct TruncatedMixtureLearner<T: Scalar> {
     is_torn: bool,
 }
 
-impl<T: Scalar> TruncatedMixtureLearner<T> {
+impl<T: Scalar, M: SearchableMixture + Density<T>> TruncatedMixtureLearner<T, M> {
     /// Makes a learner of the points of a source from where a mixture stands.
     pub(crate) fn new(
-        model: Mixture,
+        model: M,
         settings: TruncatedSearch,
         regularization: Regularization,
         sets: RowMemory,
@@ -216,7 +215,7 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
 
     /// Cuts points into windows, each of which is visited on all threads. Ranks share windows.
     fn cut(&self, n_points: u64, dim: usize) -> Cut {
-        let n_components = self.maximizer.model().n_components() as u64;
+        let n_components = self.maximizer.model().weights().len() as u64;
         let most = (WINDOW_BYTES / (size_of::<T>() * dim)).max(1) as u64;
         Cut::by(n_points, (POINTS_PER_COMPONENT * n_components).max(MIN_WINDOW).min(most))
     }
@@ -301,7 +300,7 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
 
     /// Returns the sum of the log base measure over the points of a source.
     fn sum_of_base_measure(&self, source: &dyn DataSource<T>, executor: &Executor) -> Result<f64> {
-        let measure = self.maximizer.model().family().log_base_measure();
+        let measure = self.maximizer.model().log_base_measure();
         if measure.is_one() {
             return Ok(0.0);
         }
@@ -317,14 +316,14 @@ impl<T: Scalar> TruncatedMixtureLearner<T> {
     }
 }
 
-impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
-    type Maximizer = TruncatedMixtureMaximizer;
+impl<T: Scalar, M: SearchableMixture + Density<T>> Learner<T> for TruncatedMixtureLearner<T, M> {
+    type Maximizer = TruncatedMixtureMaximizer<M>;
 
-    fn maximizer(&self) -> &TruncatedMixtureMaximizer {
+    fn maximizer(&self) -> &TruncatedMixtureMaximizer<M> {
         &self.maximizer
     }
 
-    fn maximizer_mut(&mut self) -> &mut TruncatedMixtureMaximizer {
+    fn maximizer_mut(&mut self) -> &mut TruncatedMixtureMaximizer<M> {
         &mut self.maximizer
     }
 
@@ -345,6 +344,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
             None => self.visit_all(executor, &table, batch)?,
         };
         check_sums(batch, &total)?;
+        self.maximizer.model().complete(&mut total, executor);
         let log_base_measure = match self.log_base_measure.filter(|_| batch.is_whole()) {
             Some(known) => known,
             None => self.sum_of_base_measure(batch, executor)?,
@@ -384,12 +384,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
     }
 
     /// Returns the bound of a search from the cells, which is below the log-likelihood.
-    fn audit(
-        &self,
-        model: &Mixture,
-        points: &dyn DataSource<T>,
-        executor: &Executor,
-    ) -> Result<f64> {
+    fn audit(&self, model: &M, points: &dyn DataSource<T>, executor: &Executor) -> Result<f64> {
         let bound = search(model, self.settings, points, executor, self.seed)?;
         Ok(bound.log_evidence() / bound.total_weight())
     }
@@ -427,7 +422,7 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
             table.visit(visit, &|_| None, &mut workspace, Wanted::Sums(&mut sums));
             among_sets.push(sums.log_evidence);
         }
-        let measure = self.maximizer.model().family().log_base_measure();
+        let measure = self.maximizer.model().log_base_measure();
         if !measure.is_one() {
             let sample = Block::from_rows(&values, points.dim())?;
             for_each_base_measure(&measure, executor.simd(), sample, |i, value| {
@@ -447,14 +442,14 @@ impl<T: Scalar> Learner<T> for TruncatedMixtureLearner<T> {
 }
 
 /// Returns the statistics of points under truncated posteriors of a model, each after a search of its own.
-pub(crate) fn search<T: Scalar>(
-    model: &Mixture,
+pub(crate) fn search<T: Scalar, M: SearchableMixture + Density<T>>(
+    model: &M,
     settings: TruncatedSearch,
     points: &dyn DataSource<T>,
     executor: &Executor,
     seed: u64,
 ) -> Result<SuffStats> {
-    let settings = settings.at_most(model.n_components());
+    let settings = settings.at_most(model.weights().len());
     let (width, folder) = (words_of_a_set(settings.states), std::env::temp_dir());
     let sets = RowMemory::new(points.len(), width, u64::MAX, &folder)?;
     let regularization = Regularization::default();
@@ -478,18 +473,18 @@ fn gathered<T: Scalar>(block: Block<'_, T>, rows: &[u32]) -> (Vec<T>, Option<Vec
 }
 
 /// Makes the mixture of a run.
-type Start<'f, T> = dyn Fn(&Fitting<'_, T, Mixture>, u64) -> Started<Mixture> + 'f;
+type Start<'f, T, M> = dyn Fn(&Fitting<'_, T, M>, u64) -> Started<M> + 'f;
 
 /// Learns a mixture with truncated posteriors as `fitting` says, from starts that `start` makes.
 ///
 /// # Errors
 /// If a size is 0, there are more components than sets can name, or the sets have no room.
-pub(in crate::em) fn fit_truncated<T: Scalar>(
-    mut fitting: Fitting<'_, T, Mixture>,
+pub(in crate::em) fn fit_truncated<T: Scalar, M: SearchableMixture + Density<T>>(
+    mut fitting: Fitting<'_, T, M>,
     settings: TruncatedSearch,
     is_given: bool,
-    start: &Start<'_, T>,
-) -> Result<Fit<Mixture>> {
+    start: &Start<'_, T, M>,
+) -> Result<Fit<M>> {
     for (name, value) in [("states", settings.states), ("neighbours", settings.neighbours)] {
         if value == 0 {
             return Err(Error::Config(format!(
@@ -501,27 +496,15 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
     let words = format!(
         "truncated posteriors of {states} states, {neighbours} neighbours and {random} random components"
     );
-    let make = |fitting: &Fitting<'_, T, Mixture>, run: u64, saved: Option<Mixture>| {
+    let make = |fitting: &Fitting<'_, T, M>, run: u64, saved: Option<M>| {
         let (model, event) = match saved {
             Some(model) => (model, None),
             None => start(fitting, run)?,
         };
-        if model.family().fills_missing() {
-            return Err(Error::Config(format!(
-                "truncated posteriors fill no missing values of {}: leave out these points (--missing drop), or take exact posteriors",
-                model.family().name()
-            )));
-        }
         let points = fitting.points();
         data::check_source(points, model.dim())?;
-        let settings = settings.at_most(model.n_components());
-        // Those of a list may all have other labels than a point.
-        if settings.neighbours < model.n_components() && LabelBlock::of(model.family()).is_some() {
-            return Err(Error::Config(format!(
-                "truncated posteriors of points with labels need all components as neighbours: take {} neighbours, or exact posteriors",
-                model.n_components()
-            )));
-        }
+        let settings = settings.at_most(model.weights().len());
+        model.check_search(settings.neighbours)?;
         let width = words_of_a_set(settings.states);
         let memory = fitting.stream().map_or(u64::MAX, |stream| stream.memory / 2);
         let sets = RowMemory::new(points.len(), width, memory, &fitting.folder())?;

@@ -14,15 +14,12 @@
 
 mod e_step;
 mod m_step;
-mod posterior;
-pub(crate) mod truncated;
+mod table;
 
 pub(super) use e_step::cancellation_tolerance;
-pub(crate) use posterior::can_truncate;
-pub use posterior::{Posterior, TruncatedSearch};
 
-use super::repair::{self, Repairable};
-use super::{BlockSampler, EntropySum, GenerativeModel, Sample};
+use super::repair::{self, Repairable, STEP_APART};
+use super::{BlockSampler, EntropySum, GenerativeModel, Posterior, Sample};
 use crate::error::{Error, Result};
 use crate::family::label::LabelBlock;
 use crate::family::{
@@ -33,9 +30,6 @@ use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
 use crate::work::{Alone, Workers};
 use std::sync::Arc;
-
-/// How far the halves of a component move apart at first, as a part of the way between the halves of its points.
-const STEP_APART: f64 = 1e-2;
 
 /// A mixture of C distributions of one exponential family.
 #[derive(Clone, Debug)]

@@ -5,16 +5,18 @@ mod pack;
 mod score;
 
 use super::MixtureOfFactorAnalyzers;
+use super::component::{Component, Factorized};
 use super::m_step::Layout;
 use crate::aligned::Aligned;
 use crate::block::Block;
+use crate::error::{Error, Result};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::factors;
 use crate::kernels::softmax::softmax;
 use crate::kernels::statistics::{self, Tile};
 use crate::linalg::{product, row_major};
 use crate::model::mixture::cancellation_tolerance;
-use crate::model::{Constants, EStep, GenerativeModel, HalvedEStep};
+use crate::model::{Constants, EStep, GenerativeModel, HalvedEStep, Posterior};
 use crate::scalar::Scalar;
 use crate::stats::{DataConstants, StatsShape, SuffStats};
 use crate::work::Workers;
@@ -78,12 +80,57 @@ struct Residual<T> {
 
 /// `z | x, c ~ N(a + K u, K K')`: what completes statistics in `f64`.
 #[derive(Clone, Debug)]
-struct ComponentPosterior {
+pub(super) struct ComponentPosterior {
     mean: Vec<f64>,
     /// `K = R L'⁻¹`, H × H.
     factor: Mat<f64>,
     /// `ln det(2πe K K')`, halved.
-    entropy: f64,
+    pub(super) entropy: f64,
+}
+
+impl ComponentPosterior {
+    pub(super) fn new(component: &Component, form: &Factorized) -> Self {
+        let one = (std::f64::consts::TAU * std::f64::consts::E).ln();
+        Self {
+            mean: component.latent_mean.clone(),
+            factor: product(component.latent_factor.as_ref(), form.inverse.transpose()),
+            entropy: 0.5 * component.latents() as f64 * one + form.half_log_det_posterior,
+        }
+    }
+
+    /// From sums of a component in whitened latents, `u`, to the statistics of `z`.
+    pub(super) fn complete(&self, mass: f64, sums: &mut [f64], layout: &Layout) {
+        let Self { mean, factor, .. } = self;
+        let (dim, latents) = (layout.first.len(), layout.latent.len());
+        let first = sums[layout.first.clone()].to_vec();
+        let white = sums[layout.latent.clone()].to_vec();
+        // Σ K u, then Σ (x - k) (a + K u)' and Σ (a + K u) (a + K u)' + mass K K'.
+        let linear = product(factor.as_ref(), columns(&white, latents, 1, latents));
+        let cross = columns(&sums[layout.cross.clone()], dim, latents, dim);
+        let mut cross = product(cross, factor.transpose());
+        let mut second =
+            columns(&sums[layout.latent_second.clone()], latents, latents, latents).to_owned();
+        for h in 0..latents {
+            second[(h, h)] += mass;
+            for d in 0..dim {
+                cross[(d, h)] += first[d] * mean[h];
+            }
+        }
+        let second = product(factor.as_ref(), second.as_ref());
+        let mut second = product(second.as_ref(), factor.transpose());
+        for g in 0..latents {
+            for h in 0..latents {
+                second[(g, h)] +=
+                    mass * mean[g] * mean[h] + mean[g] * linear[(h, 0)] + linear[(g, 0)] * mean[h];
+            }
+        }
+        for h in 0..latents {
+            sums[layout.latent.start + h] = mass * mean[h] + linear[(h, 0)];
+        }
+        let column_major: Vec<f64> = column_major(&cross).collect();
+        sums[layout.cross.clone()].copy_from_slice(&column_major);
+        sums[layout.latent_second.clone()].copy_from_slice(&row_major(second.as_ref()));
+    }
 }
 
 /// Scratch memory of one thread.
@@ -122,7 +169,7 @@ fn rounded<T: Scalar>(values: impl IntoIterator<Item = f64>) -> Vec<T> {
     values.into_iter().map(T::from_f64).collect()
 }
 
-fn column_major(matrix: &Mat<f64>) -> impl Iterator<Item = f64> + '_ {
+pub(super) fn column_major(matrix: &Mat<f64>) -> impl Iterator<Item = f64> + '_ {
     matrix.col_iter().flat_map(|column| column.iter().copied())
 }
 
@@ -371,47 +418,20 @@ impl<T: Scalar> Packed<T> {
 
     /// From sums about the centre of the tiles and in whitened latents, `u`, to the statistics of `z` about their own centre.
     fn complete(&self, stats: &mut SuffStats) {
-        let (dim, latents) = (self.shape.centre, self.latents);
-        let layout = Layout::new(dim, latents);
-        for (c, ComponentPosterior { mean, factor, entropy }) in self.posteriors.iter().enumerate()
-        {
+        let dim = self.shape.centre;
+        let layout = Layout::new(dim, self.latents);
+        for (c, posterior) in self.posteriors.iter().enumerate() {
             let mass = stats.mass()[c];
-            *stats.posterior_entropy_mut() += mass * entropy;
+            *stats.posterior_entropy_mut() += mass * posterior.entropy;
             let sums = stats.sums_mut(c);
-            let first = sums[layout.first.clone()].to_vec();
-            let white = sums[layout.latent.clone()].to_vec();
-            // Σ K u, then Σ (x - k) (a + K u)' and Σ (a + K u) (a + K u)' + mass K K'.
-            let linear = product(factor.as_ref(), columns(&white, latents, 1, latents));
-            let mut cross = columns(&sums[layout.cross.clone()], dim, latents, dim).to_owned();
-            for h in 0..latents {
+            for h in 0..self.latents {
+                let white = sums[layout.latent.start + h];
                 for d in 0..dim {
-                    cross[(d, h)] -= self.centres[c * dim + d].to_f64() * white[h];
+                    sums[layout.cross.start + h * dim + d] -=
+                        self.centres[c * dim + d].to_f64() * white;
                 }
             }
-            let mut cross = product(cross.as_ref(), factor.transpose());
-            let mut second =
-                columns(&sums[layout.latent_second.clone()], latents, latents, latents).to_owned();
-            for h in 0..latents {
-                second[(h, h)] += mass;
-                for d in 0..dim {
-                    cross[(d, h)] += first[d] * mean[h];
-                }
-            }
-            let second = product(factor.as_ref(), second.as_ref());
-            let mut second = product(second.as_ref(), factor.transpose());
-            for g in 0..latents {
-                for h in 0..latents {
-                    second[(g, h)] += mass * mean[g] * mean[h]
-                        + mean[g] * linear[(h, 0)]
-                        + linear[(g, 0)] * mean[h];
-                }
-            }
-            for h in 0..latents {
-                sums[layout.latent.start + h] = mass * mean[h] + linear[(h, 0)];
-            }
-            let column_major: Vec<f64> = column_major(&cross).collect();
-            sums[layout.cross.clone()].copy_from_slice(&column_major);
-            sums[layout.latent_second.clone()].copy_from_slice(&row_major(second.as_ref()));
+            posterior.complete(mass, sums, &layout);
         }
     }
 }
@@ -421,6 +441,19 @@ fn add<T: Scalar>(totals: &mut [f64], sums: &[T]) {
 }
 
 impl<T: Scalar> EStep<T> for MixtureOfFactorAnalyzers {
+    fn check_e_step(&self) -> Result<()> {
+        match self.posterior {
+            Posterior::Exact => Ok(()),
+            Posterior::Hard => Err(Error::Config(format!(
+                "{}: a label for each point is a truncated posterior of one state",
+                self.noise.model_name()
+            ))),
+            Posterior::Truncated(_) => Err(Error::Config(
+                "truncated posteriors depend on the sets of the points: fit FactorAnalyzersSpec::from_model(model), or take exact posteriors".to_owned()
+            )),
+        }
+    }
+
     fn pack(&self, simd: Simd, n_points: u64, _: Constants, _: &dyn Workers) -> Packed<T> {
         self.pack_for(simd, cancellation_tolerance::<T>(self.dim(), n_points))
     }

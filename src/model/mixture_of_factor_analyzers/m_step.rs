@@ -5,6 +5,7 @@ use crate::family::{Outcome, Regularization, floor};
 use crate::linalg::{Cholesky, product, row_major};
 use crate::model::GenerativeModel;
 use crate::stats::SuffStats;
+use crate::work::{self, Workers};
 use faer::{Mat, MatRef};
 use std::f64::consts::TAU;
 use std::ops::Range;
@@ -207,33 +208,36 @@ impl MixtureOfFactorAnalyzers {
         stats: &SuffStats,
         update: &[bool],
         regularization: &Regularization,
+        workers: &dyn Workers,
     ) -> Vec<Outcome> {
-        let moments: Vec<Option<Moments>> =
-            (0..self.n_components()).map(|c| self.moments(stats, c)).collect();
+        let (n_components, per_piece) = (self.n_components(), self.per_piece());
+        let moments = work::map(workers, n_components, per_piece, |c| self.moments(stats, c));
         let found = self.find_floors(stats, &moments, regularization);
         floor::hold(&mut self.floors, found);
         let floors = floor::above_rounding(&self.floors, &regularization.resolution);
-        let mut found: Vec<Option<Component>> = Vec::with_capacity(self.n_components());
-        for (c, moments) in moments.iter().enumerate() {
-            let moments = moments.as_ref().filter(|_| update[c]);
-            found.push(moments.and_then(|moments| self.regression(c, moments)));
-        }
+        let mut found = work::map(workers, n_components, per_piece, |c| {
+            let moments = moments[c].as_ref().filter(|_| update[c]);
+            moments.and_then(|moments| self.regression(c, moments))
+        });
         if self.noise == NoiseStructure::Tied {
             self.tie(stats.mass(), &mut found);
         }
-        let mut outcomes = vec![Outcome::Maximized; self.n_components()];
-        for (c, component) in found.iter_mut().enumerate() {
-            let floored = component.as_mut().and_then(|component| {
-                self.noise.regularize(&mut component.noise, &floors, regularization)
-            });
-            // Statistics on the verge of overflow define no density.
-            if component.as_ref().is_none_or(|component| component.factorize().is_none()) {
-                *component = None;
-                outcomes[c] = if update[c] { Outcome::Degenerate } else { Outcome::Maximized };
-            } else if let Some(column) = floored.filter(|_| update[c]) {
-                outcomes[c] = Outcome::Floored(column);
+        let mut outcomes = vec![Outcome::Maximized; n_components];
+        let mut each: Vec<_> = found.iter_mut().zip(&mut outcomes).zip(update).collect();
+        work::for_pieces(workers, &mut each, per_piece, |_, each| {
+            for ((component, outcome), update) in each {
+                let floored = component.as_mut().and_then(|component| {
+                    self.noise.regularize(&mut component.noise, &floors, regularization)
+                });
+                // Statistics on the verge of overflow define no density.
+                if component.as_ref().is_none_or(|component| component.factorize().is_none()) {
+                    **component = None;
+                    **outcome = if **update { Outcome::Degenerate } else { Outcome::Maximized };
+                } else if let Some(column) = floored.filter(|_| **update) {
+                    **outcome = Outcome::Floored(column);
+                }
             }
-        }
+        });
         // What is tied changes for all components or for none.
         if self.noise != NoiseStructure::Tied || found.iter().all(Option::is_some) {
             for (old, new) in self.components.iter_mut().zip(found) {

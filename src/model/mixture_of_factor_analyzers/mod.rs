@@ -38,15 +38,17 @@
 mod component;
 mod e_step;
 mod m_step;
+mod table;
 
-use super::repair::{self, Repairable};
-use super::{BlockSampler, EntropySum, GenerativeModel, Sample, entropy_of_weights};
+use super::repair::{self, Repairable, STEP_APART};
+use super::{BlockSampler, EntropySum, GenerativeModel, Posterior, Sample, entropy_of_weights};
 use crate::error::{Error, Result};
 use crate::family::Regularization;
 use crate::linalg::row_major;
 use crate::monitor::Event;
 use crate::rng;
 use crate::stats::{StatsShape, SuffStats};
+use crate::work::{self, Alone, Workers};
 use component::{Component, factorized};
 use faer::{Mat, MatRef};
 use m_step::Moments;
@@ -85,6 +87,7 @@ impl NoiseStructure {
 #[derive(Clone, Debug)]
 pub struct MixtureOfFactorAnalyzers {
     noise: NoiseStructure,
+    posterior: Posterior,
     expands: bool,
     weights: Vec<f64>,
     components: Vec<Component>,
@@ -219,6 +222,7 @@ impl MixtureOfFactorAnalyzers {
         let total = if is_rounding { 1.0 } else { total };
         let mut model = Self {
             noise,
+            posterior: Posterior::Exact,
             expands: true,
             weights: weights.iter().map(|w| w / total).collect(),
             discarded: vec![false; n_components],
@@ -235,6 +239,17 @@ impl MixtureOfFactorAnalyzers {
     pub fn with_parameter_expansion(mut self, expands: bool) -> Self {
         self.expands = expands;
         self
+    }
+
+    /// Returns the same mixture with another variational family: exact or truncated posteriors of the components.
+    pub fn with_posterior(mut self, posterior: Posterior) -> Self {
+        self.posterior = posterior;
+        self
+    }
+
+    /// Returns the variational family.
+    pub fn posterior(&self) -> Posterior {
+        self.posterior
     }
 
     /// Returns the structure of the noise.
@@ -304,6 +319,28 @@ impl MixtureOfFactorAnalyzers {
         }
     }
 
+    fn bound_by(&self, stats: &SuffStats, workers: &dyn Workers) -> f64 {
+        let part = |c: usize| match (stats.mass()[c], self.moments(stats, c)) {
+            (mass, Some(moments)) => mass * moments.log_likelihood(&self.components[c]),
+            (mass, None) => {
+                if mass > 0.0 {
+                    f64::NAN
+                } else {
+                    0.0
+                }
+            }
+        };
+        let parts = work::map(workers, self.n_components(), self.per_piece(), part);
+        let mut sum = stats.posterior_entropy();
+        for ((part, mass), weight) in parts.iter().zip(stats.mass()).zip(&self.weights) {
+            if *mass > 0.0 {
+                sum += mass * weight.ln();
+                sum += part;
+            }
+        }
+        sum / stats.total_weight()
+    }
+
     fn moments(&self, stats: &SuffStats, component: usize) -> Option<Moments> {
         Moments::new(stats, component, self.n_latents())
     }
@@ -329,12 +366,21 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     }
 
     fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {
+        self.m_step_by(stats, regularization, &Alone)
+    }
+
+    fn m_step_by(
+        &mut self,
+        stats: &SuffStats,
+        regularization: &Regularization,
+        workers: &dyn Workers,
+    ) -> Vec<Event> {
         let total: f64 = stats.mass().iter().sum();
         for (weight, mass) in self.weights.iter_mut().zip(stats.mass()) {
             *weight = mass / total;
         }
         let update = repair::have_enough_points(stats);
-        repair::events_of(&self.maximize(stats, &update, regularization))
+        repair::events_of(&self.maximize(stats, &update, regularization, workers))
     }
 
     fn repair(&mut self, stats: &SuffStats, splits_left: &mut usize) -> Vec<Event> {
@@ -454,19 +500,15 @@ impl GenerativeModel for MixtureOfFactorAnalyzers {
     }
 
     fn lower_bound(&self, stats: &SuffStats) -> f64 {
-        let mut sum = stats.posterior_entropy();
-        for c in 0..self.n_components() {
-            let mass = stats.mass()[c];
-            if mass > 0.0 {
-                let component = &self.components[c];
-                sum += mass * self.weights[c].ln();
-                sum += match self.moments(stats, c) {
-                    Some(moments) => mass * moments.log_likelihood(component),
-                    None => f64::NAN,
-                };
-            }
-        }
-        sum / stats.total_weight()
+        self.bound_by(stats, &Alone)
+    }
+
+    fn bound_and_entropies_by(
+        &self,
+        stats: &SuffStats,
+        workers: &dyn Workers,
+    ) -> (f64, EntropySum) {
+        (self.bound_by(stats, workers), self.entropy_sum(stats))
     }
 
     /// Returns the number of free parameters: C - 1 weights, and for each component D means, D H loadings less the H (H - 1) / 2 of a
@@ -514,13 +556,17 @@ impl Repairable for MixtureOfFactorAnalyzers {
         repair::entropy_contributions(weight, &[entropy(&self.components[component])])[0]
     }
 
-    /// Puts the halves at the means of the two halves of the donor, cut across its longest axis.
+    /// Puts the halves at the means of the two halves of the donor, cut across its longest axis; where points keep sets, near each other.
     fn split(&mut self, donor: usize, component: usize) -> bool {
+        let step = match self.posterior {
+            Posterior::Truncated(search) if search.states > 1 => STEP_APART,
+            _ => 1.0,
+        };
         let axis = self.components[donor].longest_axis();
         for (c, sign) in [(component, -1.0), (donor, 1.0)] {
             let mut half = self.components[donor].clone();
-            for (mean, step) in half.mean.iter_mut().zip(&axis) {
-                *mean += sign * FRAC_2_PI.sqrt() * step;
+            for (mean, along) in half.mean.iter_mut().zip(&axis) {
+                *mean += step * sign * FRAC_2_PI.sqrt() * along;
             }
             self.centres[c].clone_from(&half.mean);
             self.components[c] = half;

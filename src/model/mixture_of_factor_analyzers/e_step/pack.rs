@@ -79,13 +79,7 @@ impl MixtureOfFactorAnalyzers {
                     mean,
                 });
             }
-            let factor = product(component.latent_factor.as_ref(), form.inverse.transpose());
-            let one = (std::f64::consts::TAU * std::f64::consts::E).ln();
-            packed.posteriors.push(ComponentPosterior {
-                mean: component.latent_mean.clone(),
-                factor,
-                entropy: 0.5 * latents as f64 * one + form.half_log_det_posterior,
-            });
+            packed.posteriors.push(ComponentPosterior::new(component, &form));
         }
         packed
     }

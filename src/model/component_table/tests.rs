@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::family::{Parameters, Regularization, registry};
-use crate::model::GenerativeModel;
+use crate::model::{GenerativeModel, Mixture, MixtureOfFactorAnalyzers, NoiseStructure};
 use crate::work::Alone;
 use faer::MatRef;
 use serde_json::Value;
@@ -79,7 +79,7 @@ fn evidence(
 /// Each component, and the others with the least divergence from it: the expected logits but for the weights tell.
 fn neighbours_of(mixture: &Mixture, width: usize) -> Vec<Vec<u32>> {
     let table: ComponentTable<f64> = mixture.component_table(Simd::detect(), &Alone);
-    let (means, len) = (mixture.mean_statistics(&table, &Alone), table.n_statistics());
+    let (means, len) = (mixture.mean_statistics(&table, &Alone), table.mean_len());
     let all: Vec<u32> = (0..table.n_components() as u32).collect();
     let neighbours = |&c: &u32| {
         let mut logits = vec![0.0; all.len()];
@@ -210,4 +210,91 @@ fn spherical_gaussians_follow_the_golden_trajectory() {
 #[test]
 fn poisson_distributions_follow_the_golden_trajectory() {
     follows_the_golden_trajectory("trunc_mix_poisson_nmes", "poisson", &["lambda"]);
+}
+
+/// Components with latents are Gaussians: their logits and neighbours are those of full covariances.
+#[test]
+fn factors_give_the_logits_of_their_covariances() {
+    let (dim, latents, n_components) = (5, 2, 12);
+    let number = |k: usize| ((k * 37 % 101) as f64 - 50.0) / 40.0;
+    let means: Vec<f64> = (0..n_components * dim).map(|k| 1e3 + 2.0 * number(k)).collect();
+    let loadings: Vec<f64> = (0..n_components * dim * latents).map(|k| number(3 * k + 1)).collect();
+    let noise: Vec<f64> =
+        (0..n_components * dim).map(|k| 0.3 + number(5 * k + 2).powi(2)).collect();
+    let weights: Vec<f64> = (1..=n_components).map(|c| c as f64 / 78.0).collect();
+    let factors = MixtureOfFactorAnalyzers::new(
+        NoiseStructure::Diagonal,
+        dim,
+        weights.clone(),
+        &means,
+        &loadings,
+        &noise,
+    )
+    .unwrap();
+    let row = |c: usize, d: usize| &loadings[(c * dim + d) * latents..][..latents];
+    let covariance = |c: usize, i: usize, j: usize| {
+        let shared: f64 = row(c, i).iter().zip(row(c, j)).map(|(a, b)| a * b).sum();
+        shared + if i == j { noise[c * dim + i] } else { 0.0 }
+    };
+    let covariances: Vec<f64> = (0..n_components * dim * dim)
+        .map(|k| covariance(k / (dim * dim), k / dim % dim, k % dim))
+        .collect();
+    let family = registry::build("gaussian-full", dim).unwrap();
+    let array = |name: &str| Some(if name == "means" { &means[..] } else { &covariances[..] });
+    let full = Mixture::from_arrays(family, weights, array).unwrap();
+    let x: Vec<f64> = (0..30 * dim).map(|k| 1e3 + 3.0 * number(7 * k + 3)).collect();
+    logits_agree::<f64>(&factors, &full, &x, 1e-10);
+    logits_agree::<f32>(&factors, &full, &x, 2e-2);
+}
+
+fn logits_agree<T: Scalar>(
+    factors: &MixtureOfFactorAnalyzers,
+    full: &Mixture,
+    x: &[f64],
+    tolerance: f64,
+) {
+    let simd = Simd::detect();
+    let tables: [ComponentTable<T>; 2] =
+        [factors.component_table(simd, &Alone), full.component_table(simd, &Alone)];
+    let means =
+        [factors.mean_statistics(&tables[0], &Alone), full.mean_statistics(&tables[1], &Alone)];
+    let all: Vec<u32> = (0..tables[0].n_components() as u32).collect();
+    for &c in &all {
+        let [found, expected] = [0, 1].map(|k| {
+            let (table, len) = (&tables[k], tables[k].mean_len());
+            let mut logits = vec![0.0; all.len()];
+            table.expected_logits(c, &means[k][c as usize * len..][..len], &all, &mut logits);
+            logits
+        });
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() <= tolerance * expected.abs(), "{found} {expected}");
+        }
+    }
+    // Ranks by panels are those of single logits.
+    let [ranks, expected] = [0, 1].map(|k| {
+        let (mut workspace, mut sets) = (tables[k].workspace(), vec![0; all.len() * 4]);
+        tables[k].begin_group(3, all.iter().copied(), &mut workspace);
+        tables[k].visit_means(&means[k], &all, &mut sets, 4, &mut workspace);
+        sets
+    });
+    assert_eq!(ranks, expected);
+
+    let x: Vec<T> = x.iter().map(|&x| T::from_f64(x)).collect();
+    let n = x.len() / tables[0].dim;
+    let block = Block::dense(MatRef::from_row_major_slice(&x, n, tables[0].dim));
+    let rows: Vec<u32> = (0..n as u32).collect();
+    let [found, expected] = [0, 1].map(|k| {
+        let (mut workspace, mut sets) = (tables[k].workspace(), vec![0; n * 3]);
+        let mut all_posteriors = PointPosteriors::default();
+        // Others join the panel as members of sets.
+        tables[k].begin_group(5, all[..4].iter().copied(), &mut workspace);
+        sets.iter_mut().enumerate().for_each(|(k, member)| *member = (k * 5 % 12) as u32 + 1);
+        let visit = Visit { block, rows: &rows, sets: &mut sets, states: 3 };
+        let wanted = Wanted::Posteriors(&mut all_posteriors);
+        tables[k].visit(visit, &|_| None, &mut workspace, wanted);
+        all_posteriors.log_evidence
+    });
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() <= tolerance * expected.abs(), "{found} {expected}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Truncated posteriors of a mixture: each point has a set of few components, and its posterior is zero elsewhere.
+//! Truncated posteriors of mixtures: each point has a set of few components, and its posterior is zero elsewhere.
 //!
 //! Points that share a list of candidates are a *group*. Their logits under all candidates are one product; the S largest logits of a
 //! point become its set. Old members of the sets are always candidates, so no set gets worse: the log-evidence
@@ -7,20 +7,25 @@
 //! Statistics of a group are taken about the mean of its leading component. Components that matter to the group lie near by, so their
 //! logits do not cancel, in `f32` either.
 
+mod factors;
 mod sums;
-mod table;
 
-pub(crate) use sums::{PointPosteriors, SetSums, Wanted};
+pub use factors::Factors;
+pub use sums::{PointPosteriors, SetSums, Wanted};
 
-use super::Mixture;
+use super::{GenerativeModel, TruncatedSearch};
 use crate::aligned::Aligned;
 use crate::block::Block;
+use crate::error::Result;
+use crate::family::BaseMeasure;
 use crate::kernels::candidates::{self, ABSENT, padded_width};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::prefetch::fetch_values;
 use crate::kernels::rows::{ParameterTable, RowStatistics};
 use crate::scalar::Scalar;
 use crate::stats::{StatsShape, SuffStats};
+use crate::work::Workers;
+use factors::FactorWorkspace;
 
 /// Points whose logits are computed together. A multiple of six, the rows of a block of registers.
 const TILE: usize = 48;
@@ -34,26 +39,64 @@ const AHEAD: usize = 8;
 /// Columns of a panel that are kept for old members that a list does not hold.
 const SPARE: usize = 16;
 
+/// A mixture whose components can be found by a search: what truncated posteriors need to know of a model.
+pub trait SearchableMixture: GenerativeModel {
+    /// Returns the mixing weights `π`; C values.
+    fn weights(&self) -> &[f64];
+
+    /// Returns the sizes of sets and lists, if the mixture was learned with truncated posteriors.
+    fn search(&self) -> Option<TruncatedSearch>;
+
+    /// Refuses a search among so many neighbours that would not find what a point needs.
+    ///
+    /// # Errors
+    /// Says what to take instead.
+    fn check_search(&self, _neighbours: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns the base measure that all components share.
+    fn log_base_measure(&self) -> BaseMeasure {
+        BaseMeasure::default()
+    }
+
+    /// Puts the parameters of all components into a table.
+    fn component_table<T: Scalar>(&self, simd: Simd, workers: &dyn Workers) -> ComponentTable<T>;
+
+    /// Returns each component as a point: what [`ComponentTable::expected_logits`] needs of it, in rows of
+    /// [`ComponentTable::mean_len`].
+    fn mean_statistics<T: Scalar>(
+        &self,
+        table: &ComponentTable<T>,
+        workers: &dyn Workers,
+    ) -> Vec<T>;
+
+    /// Turns the sums of visits into the statistics that the M-step takes.
+    fn complete(&self, _stats: &mut SuffStats, _workers: &dyn Workers) {}
+}
+
 /// Parameters of all components, each about its own centre, in rows.
 #[derive(Debug)]
-pub(crate) struct ComponentTable<T> {
-    simd: Simd,
-    dim: usize,
-    rows: RowStatistics,
-    /// Own statistics of a component; those that all components share follow in each row.
-    n_own: usize,
-    natural: Vec<T>,
+pub struct ComponentTable<T> {
+    pub(super) simd: Simd,
+    pub(super) dim: usize,
+    pub(super) rows: RowStatistics,
+    /// Own statistics of a component in a row; those that all components share follow.
+    pub(super) n_own: usize,
+    pub(super) natural: Vec<T>,
     /// `ln π_c - A_c`.
-    bias: Vec<f64>,
+    pub(super) bias: Vec<f64>,
     /// Centres, C × D; empty if statistics have none.
-    centres: Vec<T>,
+    pub(super) centres: Vec<T>,
+    /// What logits have besides a row.
+    pub(super) factors: Factors<T>,
     /// Members of a set that lie so far below the best are dropped, in nats: they are lost in rounding.
-    cut: f64,
+    pub(super) cut: f64,
 }
 
 /// Scratch memory for the points of a group.
 #[derive(Debug)]
-pub(crate) struct GroupWorkspace<T> {
+pub struct GroupWorkspace<T> {
     /// The leading component, about whose centre statistics are taken.
     leader: u32,
     candidates: Vec<u32>,
@@ -73,6 +116,7 @@ pub(crate) struct GroupWorkspace<T> {
     entropy: Vec<f64>,
     /// Sums of the candidates since the last flush.
     sums: Vec<T>,
+    factors: FactorWorkspace<T>,
     mass: Vec<f64>,
     touched: Vec<u32>,
     shift: Vec<f64>,
@@ -82,7 +126,8 @@ pub(crate) struct GroupWorkspace<T> {
 }
 
 /// The points that a visit sees, and their sets.
-pub(crate) struct Visit<'a, 'b, T> {
+#[derive(Debug)]
+pub struct Visit<'a, 'b, T> {
     pub block: Block<'a, T>,
     /// Rows of the block.
     pub rows: &'b [u32],
@@ -93,18 +138,28 @@ pub(crate) struct Visit<'a, 'b, T> {
 }
 
 impl<T: Scalar> ComponentTable<T> {
+    /// Returns how far below the best a member of a set may lie.
+    pub(super) fn cut() -> f64 {
+        -1.25 * T::EPSILON.ln()
+    }
+
     /// Returns the number of components C.
     pub fn n_components(&self) -> usize {
         self.bias.len()
     }
 
-    /// Returns the number of statistics in a row.
+    /// Returns the number of statistics of a component, with those that all components share.
     pub fn n_statistics(&self) -> usize {
-        self.rows.len()
+        self.rows.len() + self.factors.n_sums(self.dim)
+    }
+
+    /// Returns how many numbers describe a component as a point.
+    pub fn mean_len(&self) -> usize {
+        self.rows.len() + self.factors.mean_len(self.dim)
     }
 
     /// Returns the centre of a component; empty if statistics have none.
-    fn centre(&self, component: u32) -> &[T] {
+    pub(super) fn centre(&self, component: u32) -> &[T] {
         match self.centres.is_empty() {
             true => &[],
             false => &self.centres[component as usize * self.dim..][..self.dim],
@@ -115,16 +170,16 @@ impl<T: Scalar> ComponentTable<T> {
     pub fn new_stats(&self) -> SuffStats {
         let shape = StatsShape {
             components: self.n_components(),
-            statistics: self.n_own,
-            shared: self.rows.len() - self.n_own,
+            statistics: self.n_own(),
+            shared: self.n_statistics() - self.n_own(),
             centre: if self.centres.is_empty() { 0 } else { self.dim },
         };
         SuffStats::zeros(shape, self.centres.iter().map(|v| v.to_f64()).collect())
     }
 
-    /// Returns the number of own statistics of a component, the first of a row.
+    /// Returns the number of own statistics of a component, the first of all.
     pub fn n_own(&self) -> usize {
-        self.n_own
+        self.n_own + self.factors.n_sums(self.dim)
     }
 
     pub fn workspace(&self) -> GroupWorkspace<T> {
@@ -145,6 +200,7 @@ impl<T: Scalar> ComponentTable<T> {
             log_evidence: vec![0.0; TILE],
             entropy: vec![0.0; TILE],
             sums: Vec::new(),
+            factors: FactorWorkspace::default(),
             mass: Vec::new(),
             touched: Vec::new(),
             shift: Vec::new(),
@@ -185,6 +241,7 @@ impl<T: Scalar> ComponentTable<T> {
         let columns = [&mut workspace.panel[..], &mut workspace.bias];
         let centre = self.centre(workspace.leader);
         self.rows.pack(self.simd, self.parameters(), &workspace.candidates, centre, columns, begin);
+        self.pack_factors(begin, workspace);
     }
 
     fn parameters(&self) -> ParameterTable<'_, T> {
@@ -226,6 +283,7 @@ impl<T: Scalar> ComponentTable<T> {
                     .for_each(|&row| fetch_values(points.row(row as usize).as_slice()));
                 later = next;
             }
+            self.logits(rows.len(), workspace);
             self.choose(sets, states, self.cut, workspace);
             if matches!(wanted, Wanted::Sets) {
                 continue;
@@ -288,6 +346,7 @@ impl<T: Scalar> ComponentTable<T> {
                 values,
                 &mut workspace.sums,
             );
+            self.accumulate_factors(n, states, workspace);
             workspace.pending += n;
             if workspace.pending >= POINTS_PER_FLUSH {
                 self.flush(workspace, sums);
@@ -358,10 +417,12 @@ impl<T: Scalar> ComponentTable<T> {
             self.write_shift(workspace.leader, component, &mut workspace.shift);
             let from = &mut workspace.sums[place as usize * len..][..len];
             let mass = std::mem::take(&mut workspace.mass[place as usize]);
-            let row = sums.row(component, 1 + len);
+            let row = sums.row(component, 1 + self.n_statistics());
             row[0] += mass;
-            self.rows.add_moved(self.simd, from, mass, &workspace.shift, &mut row[1..]);
+            let (row, of_factors) = row[1..].split_at_mut(len);
+            self.rows.add_moved(self.simd, from, mass, &workspace.shift, row);
             from.fill(T::ZERO);
+            workspace.factors.flush(&self.factors, place, &workspace.shift, of_factors);
         }
         workspace.touched.clear();
         workspace.pending = 0;
@@ -370,7 +431,9 @@ impl<T: Scalar> ComponentTable<T> {
     /// Ranks components as candidates for the points of another by the expected logits of these points, whose statistics are `mean`.
     pub fn expected_logits(&self, of: u32, mean: &[T], candidates: &[u32], out: &mut [f64]) {
         let centre = self.centre(of);
-        self.rows.logits_of(self.simd, self.parameters(), candidates, centre, mean, out);
+        let (row, of_factors) = mean.split_at(self.rows.len());
+        self.rows.logits_of(self.simd, self.parameters(), candidates, centre, row, out);
+        self.add_expected_squares(of, row, of_factors, candidates, out);
     }
 
     /// Visits components as if each were a point with the statistics of its mean: the `states` components of the list of the group
@@ -383,32 +446,45 @@ impl<T: Scalar> ComponentTable<T> {
         states: usize,
         workspace: &mut GroupWorkspace<T>,
     ) {
-        let len = self.rows.len();
+        let (len, mean_len) = (self.rows.len(), self.mean_len());
         let mut moved = vec![0.0; len];
         for (components, sets) in components.chunks(TILE).zip(sets.chunks_mut(TILE * states)) {
             for (&c, row) in components.iter().zip(workspace.statistics.chunks_exact_mut(len)) {
                 self.write_shift(c, workspace.leader, &mut workspace.shift);
                 moved.fill(0.0);
-                let mean = &means[c as usize * len..][..len];
+                let mean = &means[c as usize * mean_len..][..len];
                 self.rows.add_moved(self.simd, mean, 1.0, &workspace.shift, &mut moved);
                 row.iter_mut().zip(&moved).for_each(|(to, &from)| *to = T::from_f64(from));
             }
+            self.logits_of_rows(components.len(), workspace);
+            self.add_squares_of_means(means, components, workspace);
             self.choose(sets, states, f64::INFINITY, workspace);
         }
     }
 
-    /// Makes the largest logits of a tile, whose statistics are in the workspace, the sets of its points. Their places among the
-    /// candidates and their values stay in the workspace.
-    fn choose(&self, sets: &mut [u32], states: usize, cut: f64, workspace: &mut GroupWorkspace<T>) {
+    /// Computes the logits of a tile, whose statistics are in the workspace.
+    fn logits(&self, n: usize, workspace: &mut GroupWorkspace<T>) {
+        self.logits_of_rows(n, workspace);
+        self.add_squares(n, workspace);
+    }
+
+    /// Computes what the rows of statistics give of the logits of a tile.
+    fn logits_of_rows(&self, n: usize, workspace: &mut GroupWorkspace<T>) {
         let (len, width) = (self.rows.len(), workspace.bias.len());
-        let n = sets.len() / states;
         workspace.evaluations += (n * workspace.candidates.len()) as u64;
-        workspace.chosen.resize(TILE * states, ABSENT);
-        workspace.values.resize(TILE * states, T::ZERO);
         let statistics = &workspace.statistics[..n * len];
         let logits = &mut workspace.logits[..n * width];
         let (panel, bias) = (&workspace.panel, &workspace.bias);
         candidates::logits(self.simd, statistics, len, panel, bias, logits);
+    }
+
+    /// Makes the largest logits of a tile the sets of its points. Their places among the candidates and their values stay in the
+    /// workspace.
+    fn choose(&self, sets: &mut [u32], states: usize, cut: f64, workspace: &mut GroupWorkspace<T>) {
+        let (n, width) = (sets.len() / states, workspace.bias.len());
+        workspace.chosen.resize(TILE * states, ABSENT);
+        workspace.values.resize(TILE * states, T::ZERO);
+        let logits = &workspace.logits[..n * width];
         let chosen = &mut workspace.chosen[..n * states];
         let values = &mut workspace.values[..n * states];
         candidates::select(self.simd, logits, width, states, cut, chosen, values);

@@ -1,19 +1,51 @@
 //! The parameters and mean statistics of all components, in rows.
 
-use super::{ComponentTable, Mixture};
+use super::Mixture;
+use crate::error::{Error, Result};
+use crate::family::BaseMeasure;
+use crate::family::label::LabelBlock;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::rows::RowStatistics;
+use crate::model::component_table::{ComponentTable, Factors, SearchableMixture};
+use crate::model::{Posterior, TruncatedSearch};
 use crate::scalar::Scalar;
 use crate::work::{self, Workers};
 use std::ops::Range;
 
-impl Mixture {
-    /// Puts the parameters of all components into a table.
-    pub(crate) fn component_table<T: Scalar>(
-        &self,
-        simd: Simd,
-        workers: &dyn Workers,
-    ) -> ComponentTable<T> {
+impl SearchableMixture for Mixture {
+    fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    fn search(&self) -> Option<TruncatedSearch> {
+        match self.posterior {
+            Posterior::Truncated(search) => Some(search),
+            _ => None,
+        }
+    }
+
+    fn check_search(&self, neighbours: usize) -> Result<()> {
+        if self.family.fills_missing() {
+            return Err(Error::Config(format!(
+                "truncated posteriors fill no missing values of {}: leave out these points (--missing drop), or take exact posteriors",
+                self.family.name()
+            )));
+        }
+        // Those of a list may all have other labels than a point.
+        if neighbours < self.n_components() && LabelBlock::of(&*self.family).is_some() {
+            return Err(Error::Config(format!(
+                "truncated posteriors of points with labels need all components as neighbours: take {} neighbours, or exact posteriors",
+                self.n_components()
+            )));
+        }
+        Ok(())
+    }
+
+    fn log_base_measure(&self) -> BaseMeasure {
+        self.family.log_base_measure()
+    }
+
+    fn component_table<T: Scalar>(&self, simd: Simd, workers: &dyn Workers) -> ComponentTable<T> {
         let (dim, n_components) = (self.family.dim(), self.n_components());
         let (own, shared) = (self.family.statistics(), self.family.shared_statistics());
         let (n_own, len) = (own.len(), own.len() + shared.len());
@@ -40,10 +72,31 @@ impl Mixture {
             }
         });
         let rows = RowStatistics::new([own, shared].concat(), dim);
-        let cut = -1.25 * T::EPSILON.ln();
-        ComponentTable { simd, dim, rows, n_own, natural, bias, centres, cut }
+        let (factors, cut) = (Factors::default(), ComponentTable::<T>::cut());
+        ComponentTable { simd, dim, rows, n_own, natural, bias, centres, factors, cut }
     }
 
+    /// Returns the expected statistics of each component about its own centre.
+    fn mean_statistics<T: Scalar>(
+        &self,
+        table: &ComponentTable<T>,
+        workers: &dyn Workers,
+    ) -> Vec<T> {
+        let (len, per_piece) = (table.rows.len(), self.per_piece());
+        let mut all = vec![T::ZERO; self.n_components() * len];
+        work::for_pieces(workers, &mut all, per_piece * len.max(1), |first, rows| {
+            let mut mean = vec![0.0; len];
+            for (c, row) in (first / len..).zip(rows.chunks_exact_mut(len)) {
+                let centre: Vec<f64> = table.centre(c as u32).iter().map(|v| v.to_f64()).collect();
+                self.family.mean(self.theta(c), &centre, &mut mean);
+                row.iter_mut().zip(&mean).for_each(|(to, &value)| *to = T::from_f64(value));
+            }
+        });
+        all
+    }
+}
+
+impl Mixture {
     /// Writes the rows of some components.
     fn write_rows<T: Scalar>(
         &self,
@@ -75,25 +128,5 @@ impl Mixture {
         for ((bias, weight), it) in bias.iter_mut().zip(weights).zip(&packings) {
             *bias = weight.ln() - it.log_partition;
         }
-    }
-
-    /// Returns the expected statistics of each component about its own centre, in the rows of its table: as a point, a component
-    /// is near those under which its logit is large.
-    pub(crate) fn mean_statistics<T: Scalar>(
-        &self,
-        table: &ComponentTable<T>,
-        workers: &dyn Workers,
-    ) -> Vec<T> {
-        let (len, per_piece) = (table.rows.len(), self.per_piece());
-        let mut all = vec![T::ZERO; self.n_components() * len];
-        work::for_pieces(workers, &mut all, per_piece * len.max(1), |first, rows| {
-            let mut mean = vec![0.0; len];
-            for (c, row) in (first / len..).zip(rows.chunks_exact_mut(len)) {
-                let centre: Vec<f64> = table.centre(c as u32).iter().map(|v| v.to_f64()).collect();
-                self.family.mean(self.theta(c), &centre, &mut mean);
-                row.iter_mut().zip(&mean).for_each(|(to, &value)| *to = T::from_f64(value));
-            }
-        });
-        all
     }
 }

@@ -2,7 +2,7 @@
 
 /// What a visit of points adds up.
 #[derive(Debug, Default)]
-pub(crate) struct SetSums {
+pub struct SetSums {
     pub total_weight: f64,
     pub n_points: f64,
     pub log_evidence: f64,
@@ -86,7 +86,7 @@ impl SetSums {
 
 /// The posteriors of points, in the order in which they were visited.
 #[derive(Debug)]
-pub(crate) struct PointPosteriors<T> {
+pub struct PointPosteriors<T> {
     /// `ln Σ_{c ∈ K_n} p(x_n, c)` but for the base measure; NaN for a point without it.
     pub log_evidence: Vec<f64>,
     /// Entropy of each posterior.
@@ -113,7 +113,7 @@ impl<T> PointPosteriors<T> {
 
 /// What is wanted of a visit besides better sets.
 #[derive(Debug)]
-pub(crate) enum Wanted<'a, T> {
+pub enum Wanted<'a, T> {
     /// Nothing.
     Sets,
     /// Sums of statistics.

@@ -73,6 +73,6 @@ fn main() -> Result<()> {
     let (_, score, _) = fit("network", &network)?;
     assert!(score > ppca_held_out + 1.0, "{score} {ppca_held_out}");
     fit("Laplace prior", &network.clone().prior(LatentPrior::Laplace))?;
-    fit("sparse coding", &AutoencoderSpec::sparse_coding(2 * LATENTS).learning_rate(0.005))?;
+    fit("sparse coding", &AutoencoderSpec::sparse_coding(2 * LATENTS))?;
     Ok(())
 }

@@ -280,6 +280,7 @@ pub mod expert;
 pub mod family;
 pub mod inference;
 mod kernels;
+mod lbfgs;
 mod linalg;
 pub mod model;
 pub mod monitor;

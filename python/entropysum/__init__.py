@@ -6,7 +6,7 @@ points.
 
 import os
 
-from ._autoencoder import SparseCoding, VariationalAutoencoder
+from ._autoencoder import BinarySparseCoding, SparseCoding, VariationalAutoencoder
 from ._base import FitWarning
 from ._entropysum import Model, __version__, families, known_parameters
 from ._latent import PPCA, FactorAnalysis, SigmoidBeliefNet
@@ -14,6 +14,7 @@ from ._mixture import GaussianMixture, Mixture, MixtureOfFactorAnalyzers
 from ._plot import plot_selection
 
 __all__ = [
+    "BinarySparseCoding",
     "FactorAnalysis",
     "FitWarning",
     "GaussianMixture",
@@ -39,6 +40,7 @@ _ESTIMATORS = [
     SigmoidBeliefNet,
     VariationalAutoencoder,
     SparseCoding,
+    BinarySparseCoding,
     Mixture,
 ]
 

@@ -1,4 +1,4 @@
-"""Models whose latents go through networks: variational autoencoders and sparse codes."""
+"""Models whose latents go through networks: variational autoencoders and sparse codes, also of binary latents."""
 
 import json
 
@@ -14,6 +14,21 @@ _ACTIVATIONS = {
     "softplus": lambda a: np.logaddexp(0.0, a),
     "gelu": lambda a: 0.5 * a * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (a + 0.044715 * a**3))),
 }
+
+
+def _outputs_of(layers, values, activation):
+    """Return what layers of weights and biases make of values, with a function between two of them."""
+    for i, (weights, biases) in enumerate(layers):
+        values = values @ weights.T + biases
+        if i + 1 < len(layers):
+            values = _ACTIVATIONS[activation](values)
+    return values
+
+
+def _layers(arrays, network):
+    """Return weights and biases of the layers of a network, from its input on."""
+    count = sum(name.startswith(f"{network}.") and name.endswith(".weight") for name in arrays)
+    return [(arrays[f"{network}.{i}.weight"], arrays[f"{network}.{i}.bias"]) for i in range(count)]
 
 
 class _Autoencoder(_Latents):
@@ -40,12 +55,6 @@ class _Autoencoder(_Latents):
             "patience": int(self.n_iter_no_change),
         }
 
-    def _layers(self, network):
-        """Return weights and biases of the layers of a network, from its input on."""
-        arrays = self.parameters_
-        count = sum(name.startswith(f"{network}.") and name.endswith(".weight") for name in arrays)
-        return [(arrays[f"{network}.{i}.weight"], arrays[f"{network}.{i}.bias"]) for i in range(count)]
-
     def inverse_transform(self, Z):
         """Return the means of points given their latents: the output of the decoder.
 
@@ -59,14 +68,8 @@ class _Autoencoder(_Latents):
         X : ndarray of shape (n_samples, n_features)
             Means of the points.
         """
-        values = self._latents_of(Z)
-        activate = _ACTIVATIONS[json.loads(self.model_.settings)["activation"]]
-        layers = self._layers("decoder")
-        for i, (weights, biases) in enumerate(layers):
-            values = values @ weights.T + biases
-            if i + 1 < len(layers):
-                values = activate(values)
-        return self.centre_ + self.scale_ * values
+        values, activation = self._latents_of(Z), json.loads(self.model_.settings)["activation"]
+        return self.centre_ + self.scale_ * _outputs_of(_layers(self.parameters_, "decoder"), values, activation)
 
     @classmethod
     def _is_for(cls, name):
@@ -208,7 +211,8 @@ class SparseCoding(_Autoencoder):
     n_components : int, default=1
         Number of dictionary elements; there may be more than features.
     hidden_layer_sizes, activation, noise, learning_rate_init, learning_rate, n_iter_no_change, batch_size, epochs
-        As for :class:`VariationalAutoencoder`; the layers are those of the encoder.
+        As for :class:`VariationalAutoencoder`; the layers are those of the encoder, which is linear without. Defaults are (), "tanh" and
+        0.01.
     tol, max_iter, n_init, bad_rows, dtype, random_state, warm_start, n_threads, verbose, callback
         As for :class:`Mixture`.
 
@@ -232,10 +236,10 @@ class SparseCoding(_Autoencoder):
         self,
         n_components=1,
         *,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes=(),
+        activation="tanh",
         noise="scalar",
-        learning_rate_init=1e-3,
+        learning_rate_init=1e-2,
         learning_rate="cosine",
         n_iter_no_change=10,
         batch_size=200,
@@ -282,3 +286,171 @@ class SparseCoding(_Autoencoder):
         """The point whose latents are zero."""
         check_is_fitted(self)
         return self.centre_ + self.scale_ * self.parameters_["decoder.0.bias"]
+
+
+class BinarySparseCoding(_Latents):
+    """Binary sparse coding: points are sums of causes that are on or off, and noise.
+
+    Each point keeps a few states of the latents, which a search improves: nothing is sampled, and there is no encoder. The M-step has a
+    closed form, so the entropy sum is the lower bound. ``score`` and ``score_samples`` return a lower bound of the log-density.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of binary latents.
+    hidden_layer_sizes : array-like of int, default=()
+        Units of hidden layers between latents and features, from the latents on; causes need not add up then.
+    activation : {"tanh", "relu", "softplus", "gelu"}, default="tanh"
+        Function between layers.
+    noise : {"scalar", "diagonal"}, default="scalar"
+        Whether features share a noise variance.
+    n_states : int, default=None
+        Number of states that each point keeps; 32 by default.
+    algorithm : {"em", "stepwise"}, default=None
+        How to learn: by minibatches if there is a ``batch_size``.
+    missing : {"error", "ignore"}, default="error"
+        Whether values may be missing (NaN): these are left out of the bound.
+    tol, max_iter, n_init, batch_size, epochs, bad_rows, dtype, random_state, warm_start, n_threads, verbose, callback
+        As for :class:`Mixture`.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        What each latent adds to a point where it alone is on.
+    mean_ : ndarray of shape (n_features,)
+        The mean of a point whose latents are off.
+    prior_ : ndarray of shape (n_components,)
+        Probabilities that latents are on.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Variances of the noise.
+    parameters_ : dict
+        All parameters by name; ``decoder.0.weight`` and others are those of hidden layers.
+    converged_, n_iter_, stop_reason_, lower_bound_, lower_bounds_, entropy_sums_, history_, warnings_, model_
+        As for :class:`Mixture`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from entropysum import BinarySparseCoding
+    >>> rng = np.random.default_rng(0)
+    >>> on = rng.random((500, 2)) < 0.4
+    >>> X = on @ [[3.0, 3.0, 0.0], [0.0, 2.0, 4.0]] + 0.1 * rng.normal(size=(500, 3))
+    >>> code = BinarySparseCoding(2, n_states=4, random_state=0).fit(X)
+    >>> bool(code.noise_variance_ < 0.02)
+    True
+    """
+
+    _NAME = "binary-sparse-coding"
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        hidden_layer_sizes=(),
+        activation="tanh",
+        noise="scalar",
+        n_states=None,
+        algorithm=None,
+        missing="error",
+        tol=1e-5,
+        max_iter=200,
+        n_init=1,
+        batch_size=None,
+        epochs=5,
+        bad_rows="error",
+        dtype="float64",
+        random_state=None,
+        warm_start=False,
+        n_threads=None,
+        verbose=0,
+        callback=None,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.noise = noise
+        self.n_states = n_states
+        self.algorithm = algorithm
+        self.missing = missing
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.bad_rows = bad_rows
+        self.dtype = dtype
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.n_threads = n_threads
+        self.verbose = verbose
+        self.callback = callback
+
+    def _sizes(self):
+        return 1, [self.n_components]
+
+    def _model_name(self, X):
+        return self._NAME
+
+    def _settings(self, X):
+        hidden = [int(units) for units in np.atleast_1d(self.hidden_layer_sizes)]
+        code = {"hidden": hidden, "activation": self.activation, "noise": self.noise}
+        return super()._settings(X) | {"code": code}
+
+    def most_probable_states(self, X):
+        """Return the most probable state of the latents for each point.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points.
+
+        Returns
+        -------
+        states : ndarray of shape (n_samples, n_components)
+            Zeros and ones.
+        """
+        return self.model_numbers("state", X)
+
+    def inverse_transform(self, Z):
+        """Return the means of points given their latents.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Latents.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Means of the points.
+        """
+        values, activation = self._latents_of(Z), json.loads(self.model_.settings).get("activation")
+        layers = _layers(self.parameters_, "decoder") + [(self.weights_, self.biases_)]
+        return self.centre_ + _outputs_of(layers, values, activation)
+
+    @property
+    def mean_(self):
+        """The mean of a point whose latents are off."""
+        check_is_fitted(self)
+        return self.inverse_transform(np.zeros((1, self.model_.n_latents)))[0]
+
+    @property
+    def components_(self):
+        """What each latent adds to a point where it alone is on."""
+        check_is_fitted(self)
+        return self.inverse_transform(np.eye(self.model_.n_latents)) - self.mean_
+
+    @classmethod
+    def _is_for(cls, name):
+        return name == cls._NAME
+
+    @classmethod
+    def _parameters_of(cls, model):
+        settings, arrays = json.loads(model.settings), model.arrays()
+        return {
+            "n_components": model.n_latents,
+            "hidden_layer_sizes": tuple(len(biases) for _, biases in _layers(arrays, "decoder")),
+            "activation": settings.get("activation", "tanh"),
+            "noise": settings["noise"],
+            "n_states": settings["n_states"],
+        }

@@ -40,6 +40,7 @@ _SETTINGS = {
     "epochs": 5,
     "polish": 0,
     "network": None,
+    "code": None,
 }
 
 #: Records between two looks at held-out points: an epoch has twenty, or one a minibatch if there are fewer.

@@ -55,6 +55,27 @@ pub struct Settings {
     epochs: usize,
     polish: usize,
     network: Option<Network>,
+    code: Option<Code>,
+}
+
+/// The part of the settings that binary sparse codes have.
+#[derive(Debug, FromPyObject)]
+#[pyo3(from_item_all)]
+struct Code {
+    hidden: Vec<usize>,
+    activation: String,
+    noise: String,
+}
+
+impl Code {
+    fn spec(&self, latents: usize) -> Result<SbnSpec> {
+        let noises = [Noise::Isotropic, Noise::Diagonal];
+        let activation = named("activation", &self.activation, &Activation::ALL, Activation::name)?;
+        let hidden = self.hidden.iter().copied().filter(|&units| units > 0).collect();
+        Ok(SbnSpec::binary_sparse_coding(latents)
+            .with_noise(named("noise", &self.noise, &noises, noise_name)?)
+            .with_hidden_units(hidden, activation))
+    }
 }
 
 /// The part of the settings that autoencoders have.
@@ -202,7 +223,7 @@ impl Settings {
     /// Returns what is fitted, in words: a checkpoint goes on under the same words only.
     fn label(&self) -> String {
         format!(
-            "{} {} {:?}, known {:?}, {}, {:?} posteriors {:?}, ridge {}, rotation {:?}, missing {}, {:?}",
+            "{} {} {:?}, known {:?}, {}, {:?} posteriors {:?}, ridge {}, rotation {:?}, missing {}, {:?}{:?}",
             self.model,
             self.n_components,
             self.latents,
@@ -213,7 +234,8 @@ impl Settings {
             self.ridge,
             self.rotation,
             self.ignore_missing,
-            self.network
+            self.network,
+            self.code
         )
     }
 
@@ -293,6 +315,15 @@ impl Settings {
                 }
             };
             return Ok(SbnSpec { ridge: self.ridge, ..spec.with_posterior(posterior) }.into());
+        }
+        if let Some(code) = &self.code {
+            let spec = match self.start(|model| model.try_into())? {
+                Some(model) => SbnSpec::from_model(model),
+                None => code.spec(self.n_latents())?,
+            };
+            let states = self.n_states.unwrap_or(LatentPosterior::DEFAULT_STATES);
+            let spec = spec.with_posterior(LatentPosterior::Truncated { states });
+            return Ok(if self.ignore_missing { spec.ignoring_missing() } else { spec }.into());
         }
         if let Some(network) = &self.network {
             let spec = match self.start(|model| model.try_into())? {

@@ -9,6 +9,7 @@ import pytest
 import entropysum
 from entropysum import (
     PPCA,
+    BinarySparseCoding,
     FactorAnalysis,
     GaussianMixture,
     Mixture,
@@ -61,6 +62,11 @@ def run(program, *arguments):
             "wine.csv",
             SparseCoding(5, hidden_layer_sizes=8, epochs=3, batch_size=50, random_state=7),
             ["--model", "sparse-coding", "--latent", 5, "--hidden", 8, "--epochs", 3, "--batch-size", 50],
+        ),
+        (
+            "wine.csv",
+            BinarySparseCoding(4, hidden_layer_sizes=6, n_states=8, max_iter=4, random_state=8),
+            ["--model", "binary-sparse-coding", "--latent", 4, "--hidden", 6, "--states", 8, "--max-iter", 4],
         ),
     ],
     ids=lambda it: it if isinstance(it, str) else type(it).__name__,

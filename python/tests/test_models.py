@@ -8,6 +8,7 @@ import pytest
 import entropysum
 from entropysum import (
     PPCA,
+    BinarySparseCoding,
     FactorAnalysis,
     GaussianMixture,
     Mixture,
@@ -237,6 +238,8 @@ def test_networks_find_causes():
         FactorAnalysis(1),
         VariationalAutoencoder(2, hidden_layer_sizes=4, epochs=1, random_state=0),
         SparseCoding(3, hidden_layer_sizes=4, epochs=1, random_state=0),
+        BinarySparseCoding(3, n_states=4, noise="diagonal", max_iter=5, random_state=0),
+        BinarySparseCoding(2, hidden_layer_sizes=3, activation="gelu", n_states=4, max_iter=5, random_state=0),
     ],
     ids=lambda it: f"{type(it).__name__}",
 )
@@ -250,6 +253,28 @@ def test_models_come_back_from_files_with_the_same_bits(clusters, tmp_path, esti
     assert np.array_equal(loaded.score_samples(points), estimator.score_samples(points))
     assert loaded.n_features_in_ == 4
     assert type(estimator).load(tmp_path / name).get_params()["n_threads"] is None
+
+
+@pytest.mark.parametrize("hidden", [(), 4])
+def test_binary_codes_find_causes_in_points_that_lack_values(hidden):
+    rng = np.random.default_rng(0)
+    states = rng.random((600, 2)) < 0.4
+    planted = np.array([[3.0, 3.0, 0.0, 0.0, 1.0], [0.0, 0.0, 2.0, 4.0, 1.0]])
+    points = states @ planted + 0.1 * rng.normal(size=(600, 5))
+    holes = points.copy()
+    holes[rng.random(points.shape) < 0.1] = np.nan
+    code = BinarySparseCoding(2, hidden_layer_sizes=hidden, n_states=4, missing="ignore", n_init=3, random_state=0).fit(holes)
+    assert abs(code.entropy_sums_[-1] - code.lower_bound_) < 1e-9
+    assert abs(code.noise_variance_ - 0.01) < 0.002
+    np.testing.assert_allclose(code.score(holes), code.lower_bound_, atol=0.01)
+    # States that are found name those that were drawn, up to their order, and to what is on and off.
+    found = code.most_probable_states(holes)
+    assert len({tuple(row) for row in np.hstack([found, states]).astype(int)}) < 16
+    np.testing.assert_allclose(code.reconstruct(holes), states @ planted, atol=0.2)
+    np.testing.assert_allclose(code.inverse_transform(code.transform(holes)), code.reconstruct(holes), atol=0.2)
+    assert code.components_.shape == (2, 5)
+    with pytest.raises(ValueError, match="NaN"):
+        BinarySparseCoding(2).fit(holes)
 
 
 def test_files_of_other_models_are_refused(clusters, tmp_path):

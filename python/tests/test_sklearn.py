@@ -11,6 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from entropysum import (
     PPCA,
+    BinarySparseCoding,
     FactorAnalysis,
     GaussianMixture,
     Mixture,
@@ -39,6 +40,7 @@ ESTIMATORS = [
     Thresholded(random_state=0),
     VariationalAutoencoder(hidden_layer_sizes=4, epochs=2, random_state=0),
     SparseCoding(hidden_layer_sizes=4, epochs=2, random_state=0),
+    BinarySparseCoding(n_states=2, random_state=0),
 ]
 
 

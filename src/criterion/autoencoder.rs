@@ -1,13 +1,16 @@
 //! Autoencoders as factors, and their gap identity on data.
 
-use super::shapes::{array, normals, variances};
+use super::shapes::{BernoulliPrior, array, normals, variances};
 use super::solve::derivative;
 use super::{CertifiedGap, Factor, FactorModel, Statement};
 use crate::data::DataSource;
 use crate::em::autoencoder::statistics;
 use crate::error::Result;
 use crate::exec::Executor;
-use crate::model::{GenerativeModel, LatentPrior, Noise, VariationalAutoencoder};
+use crate::model::{
+    GenerativeModel, LatentPrior, Layer, Noise, SigmoidBeliefNet, VariationalAutoencoder,
+    VariationalAutoencoderParts,
+};
 use crate::scalar::Scalar;
 
 /// Steps of the derivatives of the bound along α and β, which scale the model by themselves: see `solve::STEP`.
@@ -52,6 +55,41 @@ impl FactorModel {
                 (true, Noise::Diagonal) => Statement::DiagonalCovariance,
             })
             .with_parameters(vec![scales, own])
+    }
+}
+
+impl FactorModel {
+    /// Makes factors of binary sparse coding with hidden layers in its decoder. A check begins with its own parameters.
+    pub(super) fn of_binary_autoencoder(code: &SigmoidBeliefNet) -> Self {
+        let (dim, n_latents) = (code.dim(), code.prior().len());
+        let array = |name| code.parameter(name).expect("a name of this model");
+        let noise = code.noise().unwrap_or(Noise::Isotropic);
+        let (mut decoder, activation) = code.hidden_layers();
+        decoder.push(code.observables().clone());
+        // Points and latents of a check are given, so that no encoder is asked.
+        let encoder = Layer::new(dim, &vec![0.0; 2 * n_latents * dim], &vec![0.0; 2 * n_latents]);
+        let network = encoder.and_then(|encoder| {
+            VariationalAutoencoder::new(VariationalAutoencoderParts {
+                encoder: vec![encoder],
+                decoder,
+                activation,
+                prior: LatentPrior::Standard,
+                prior_scales: vec![1.0; n_latents],
+                noise,
+                noise_variances: array("noise_variance"),
+                centre: array("centre"),
+                scale: vec![1.0; dim],
+            })
+        });
+        let model = network.expect("sizes of the model agree");
+        let own = [model.decoder_parameters(), &array("noise_variance")].concat();
+        let prior = BernoulliPrior { n_latents };
+        Self::new("binary-sparse-coding", vec![Box::new(prior), Box::new(Observable { model })])
+            .stated_by(match noise {
+                Noise::Isotropic => Statement::ScalarVariance,
+                Noise::Diagonal => Statement::DiagonalCovariance,
+            })
+            .with_parameters(vec![code.prior().to_vec(), own])
     }
 }
 

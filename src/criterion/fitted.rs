@@ -53,6 +53,9 @@ impl FactorModel {
 
     /// Makes factors of a sigmoid belief net, or of binary sparse coding. A check begins with its own parameters.
     pub fn of_sigmoid_belief_net(model: &SigmoidBeliefNet) -> Self {
+        if !model.hidden_units().is_empty() {
+            return Self::of_binary_autoencoder(model);
+        }
         let layers: Vec<_> = model.hidden().into_iter().chain([model.observables()]).collect();
         let mut units = vec![model.prior().len()];
         units.extend(layers.iter().map(|layer| layer.outputs()));

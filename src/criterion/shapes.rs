@@ -384,8 +384,8 @@ impl Factor for FixedVariance {
 }
 
 /// Independent latents that are 0 or 1.
-struct BernoulliPrior {
-    n_latents: usize,
+pub(super) struct BernoulliPrior {
+    pub n_latents: usize,
 }
 
 impl Factor for BernoulliPrior {

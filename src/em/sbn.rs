@@ -9,8 +9,8 @@ use crate::data::shuffle::BadRows;
 use crate::data::{self, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::family::support::{Domain, Support};
-use crate::model::Noise;
 use crate::model::sbn::{LatentPosterior, Layer, SigmoidBeliefNet, check_posterior, is_binary};
+use crate::model::{Activation, GenerativeModel, Noise};
 use crate::point_faults::check_domains;
 use crate::rng;
 use crate::scalar::Scalar;
@@ -32,6 +32,12 @@ pub struct SbnSpec {
     pub ridge: f64,
     /// Noise of the observables, for binary sparse coding; `None` for zeros and ones.
     pub noise: Option<Noise>,
+    /// Units of the hidden layers of the decoder of binary sparse coding, from the latents on; none for a linear one.
+    pub hidden_units: Vec<usize>,
+    /// The function between these layers.
+    pub activation: Activation,
+    /// Whether values of points may be missing (NaN), for binary sparse coding: these are left out of the bound. Else they are errors.
+    pub ignores_missing: bool,
     /// A network to go on from, in place of a random start.
     pub init: Option<SigmoidBeliefNet>,
     /// Whether the weights of `init` are random. Truncated posteriors then hold the prior where it is for some iterations, as after
@@ -48,6 +54,9 @@ impl SbnSpec {
             posterior: LatentPosterior::Exact,
             ridge: 0.0,
             noise: None,
+            hidden_units: Vec::new(),
+            activation: Activation::Tanh,
+            ignores_missing: false,
             init: None,
             init_is_random: false,
         }
@@ -68,6 +77,9 @@ impl SbnSpec {
             posterior: model.posterior(),
             ridge: model.ridge(),
             noise: model.noise(),
+            hidden_units: model.hidden_units(),
+            activation: model.hidden_layers().1,
+            ignores_missing: false,
             init: Some(model),
             init_is_random: false,
         }
@@ -86,6 +98,16 @@ impl SbnSpec {
     /// The same with other noise of the observables, for binary sparse coding.
     pub fn with_noise(self, noise: Noise) -> Self {
         Self { noise: Some(noise), ..self }
+    }
+
+    /// The same with hidden layers in the decoder, for binary sparse coding: a truncated variational autoencoder.
+    pub fn with_hidden_units(self, hidden_units: Vec<usize>, activation: Activation) -> Self {
+        Self { hidden_units, activation, ..self }
+    }
+
+    /// The same for points with missing values, for binary sparse coding.
+    pub fn ignoring_missing(self) -> Self {
+        Self { ignores_missing: true, ..self }
     }
 
     /// The same with another variational family.
@@ -118,6 +140,11 @@ impl<T: Scalar> Spec<T> for SbnSpec {
 
     fn fit(&self, fitting: Fitting<'_, T, SigmoidBeliefNet>) -> Result<Fit<SigmoidBeliefNet>> {
         let is_given = self.init.is_some();
+        if self.noise.is_none() && (self.ignores_missing || !self.hidden_units.is_empty()) {
+            let message =
+                "missing values and hidden layers of a decoder are for binary sparse coding";
+            return Err(Error::Config(message.to_owned()));
+        }
         let start = |fitting: &Fitting<'_, T, SigmoidBeliefNet>, run| match &self.init {
             Some(model) => model
                 .clone()
@@ -128,9 +155,15 @@ impl<T: Scalar> Spec<T> for SbnSpec {
                 random_start(self, fitting.points(), fitting.settings().seed, run, bad_rows)
             }
         };
+
         match self.posterior {
             LatentPosterior::Truncated { .. } => {
-                fit_truncated(fitting, is_given, self.init_is_random || !is_given, &start)
+                let adopt = |model: SigmoidBeliefNet| match self.ignores_missing {
+                    true => model.ignoring_missing(),
+                    false => Ok(model),
+                };
+                let is_random = self.init_is_random || !is_given;
+                fit_truncated(fitting, is_given, is_random, &start, &adopt)
             }
             _ => fitting.fit_model(is_given, &|fitting, run| Ok((start(fitting, run)?, None))),
         }
@@ -159,8 +192,8 @@ fn random_start<T: Scalar>(
 ) -> Result<SigmoidBeliefNet> {
     let total = spec.latents + spec.hidden.unwrap_or(0);
     check_posterior(spec.posterior, total)?;
-    if spec.latents == 0 || spec.hidden == Some(0) {
-        return Err(Error::Config("sbn: every layer needs at least one latent".into()));
+    if spec.latents == 0 || spec.hidden == Some(0) || spec.hidden_units.contains(&0) {
+        return Err(Error::Config("sbn: every layer needs at least one latent or unit".into()));
     }
     let mut rng = rng::stream(seed, run);
     if let Some(noise) = spec.noise {
@@ -200,6 +233,7 @@ fn random_code<T: Scalar>(
         return Err(Error::Config(message.to_owned()));
     }
     let bad_values = match bad_rows {
+        _ if spec.ignores_missing => BadValues::Missing,
         BadRows::Skip => BadValues::SkipRow,
         BadRows::Error => BadValues::Refuse,
     };
@@ -208,19 +242,31 @@ fn random_code<T: Scalar>(
     let shared = variances.iter().sum::<f64>() / dim as f64;
     let of_all = if shared > 0.0 { shared } else { 1.0 };
     let unit = |variance: f64| if variance > 0.0 { variance } else { of_all };
+    let mut sizes = vec![spec.latents];
+    sizes.extend(&spec.hidden_units);
+    let mut decoder = start::layers(&sizes, rng)?;
+    let width = sizes[sizes.len() - 1];
     let weights = variances.iter().flat_map(|&variance| {
         let scale = START_CODE * unit(variance).sqrt();
-        (0..spec.latents).map(|_| scale * normal(rng)).collect::<Vec<_>>()
+        (0..width).map(|_| scale * normal(rng)).collect::<Vec<_>>()
     });
     let weights: Vec<f64> = weights.collect();
-    let dictionary = Layer::new(spec.latents, &weights, &vec![0.0; dim])?;
+    decoder.push(Layer::new(width, &weights, &vec![0.0; dim])?);
     let noise_variances = match noise {
         Noise::Isotropic => vec![of_all],
         Noise::Diagonal => variances.iter().map(|&variance| unit(variance)).collect(),
     };
     let prior = vec![(START_CAUSES / spec.latents as f64).min(0.5); spec.latents];
-    SigmoidBeliefNet::binary_sparse_coding(prior, dictionary, noise, noise_variances, centre)?
-        .with_posterior(spec.posterior)
+    let activation = spec.activation;
+    SigmoidBeliefNet::binary_autoencoder(
+        prior,
+        decoder,
+        activation,
+        noise,
+        noise_variances,
+        centre,
+    )?
+    .with_posterior(spec.posterior)
 }
 
 fn normal(rng: &mut rng::Rng) -> f64 {

@@ -42,7 +42,7 @@ pub trait GenerativeModel: Clone + Send + Sync {
     /// # Errors
     /// If the dimensions are not independent given the latents.
     fn ignoring_missing(self) -> Result<Self> {
-        let message = "missing values can be ignored by ppca, factor-analysis, autoencoders and mixtures of independent dimensions only";
+        let message = "missing values can be ignored by ppca, factor-analysis, autoencoders, binary sparse codes and mixtures of independent dimensions only";
         Err(Error::Model(message.to_owned()))
     }
 

@@ -59,10 +59,7 @@ impl Stored for VariationalAutoencoder {
         ];
         for (network, layers) in [("encoder", &parts.encoder), ("decoder", &parts.decoder)] {
             for (i, layer) in layers.iter().enumerate() {
-                let shape = vec![layer.outputs(), layer.inputs()];
-                arrays.push(NamedArray::new(weights(network, i), shape, layer.weights()));
-                let shape = vec![layer.outputs()];
-                arrays.push(NamedArray::new(biases(network, i), shape, layer.biases()));
+                arrays.extend(arrays_of_layer(network, i, layer));
             }
         }
         arrays
@@ -115,8 +112,17 @@ fn biases(network: &str, layer: usize) -> String {
     format!("{network}.{layer}.bias")
 }
 
+/// Returns weights and biases of a layer.
+pub(super) fn arrays_of_layer(network: &str, i: usize, layer: &Layer) -> [NamedArray; 2] {
+    let shape = vec![layer.outputs(), layer.inputs()];
+    [
+        NamedArray::new(weights(network, i), shape, layer.weights()),
+        NamedArray::new(biases(network, i), vec![layer.outputs()], layer.biases()),
+    ]
+}
+
 /// Reads layers until there is no further one.
-fn layers(network: &str, file: &File<'_>) -> Result<Vec<Layer>> {
+pub(super) fn layers(network: &str, file: &File<'_>) -> Result<Vec<Layer>> {
     let mut layers = Vec::new();
     while let Some(array) = file.optional(&weights(network, layers.len()))? {
         let name = weights(network, layers.len());

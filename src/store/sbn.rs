@@ -1,11 +1,11 @@
 //! Sigmoid belief networks and binary sparse codes in files.
 
-use super::autoencoder::{NOISES, named, noise_name};
+use super::autoencoder::{NOISES, arrays_of_layer, layers, named, noise_name};
 use super::invalid;
 use super::stored::{Array, File, NamedArray, Stored};
 use crate::error::Result;
 use crate::model::sbn::{LatentPosterior, Layer};
-use crate::model::{Noise, SigmoidBeliefNet};
+use crate::model::{Activation, Noise, SigmoidBeliefNet};
 use serde_json::Value;
 
 const TWO_LAYERS: &str = "sbn";
@@ -36,6 +36,11 @@ impl Stored for SigmoidBeliefNet {
         if let Some(noise) = self.noise() {
             settings.push(("noise", noise_name(noise).into()));
         }
+        if let (layers, activation) = self.hidden_layers()
+            && !layers.is_empty()
+        {
+            settings.push(("activation", activation.name().into()));
+        }
         settings
     }
 
@@ -47,7 +52,8 @@ impl Stored for SigmoidBeliefNet {
     }
 
     /// `prior` (H), `weights` (D, H), `biases` (D); of three layers `weights` (D, I), `hidden_weights` (I, H), `hidden_biases` (I).
-    /// Binary sparse codes also have `noise_variance`, one number or D, and `centre` (D), which is added to all.
+    /// Binary sparse codes also have `noise_variance`, one number or D, and `centre` (D), which is added to all; with hidden layers
+    /// `decoder.0.weight` (outputs, inputs), `decoder.0.bias` (outputs) and so on, and `weights` (D, outputs of the last of them).
     /// `ridge`, a number, where the M-step has one: a fit that goes on from the file has it then.
     fn arrays(&self) -> Vec<NamedArray> {
         let array = |name: &'static str, shape: Vec<usize>| {
@@ -68,6 +74,9 @@ impl Stored for SigmoidBeliefNet {
                 if noise == Noise::Isotropic { vec![] } else { vec![layer.outputs()] };
             arrays.push(array("noise_variance", n_variances));
             arrays.push(array("centre", vec![layer.outputs()]));
+            for (i, layer) in self.hidden_layers().0.iter().enumerate() {
+                arrays.extend(arrays_of_layer("decoder", i, layer));
+            }
         }
         if self.ridge() > 0.0 {
             arrays.push(NamedArray::new("ridge", vec![], vec![self.ridge()]));
@@ -91,6 +100,11 @@ impl Stored for SigmoidBeliefNet {
         } else {
             None
         };
+        let decoder = match name == BINARY_SPARSE_CODING {
+            true => layers("decoder", file)?,
+            false => Vec::new(),
+        };
+        width = decoder.last().map_or(width, Layer::outputs);
         let dim = biases.values.len();
         let biases = file.values("biases", &[dim])?;
         let layer = Layer::new(width, &file.values("weights", &[dim, width])?, &biases)?;
@@ -106,7 +120,11 @@ impl Stored for SigmoidBeliefNet {
                 None => vec![0.0; dim],
                 Some(_) => file.values("centre", &[dim])?,
             };
-            let code = Self::binary_sparse_coding(prior, layer, noise, variances, centre)?;
+            let activation = named(file, "activation", Activation::ALL.map(|it| (it.name(), it)))?;
+            let activation = activation.unwrap_or_default();
+            let decoder = decoder.into_iter().chain([layer]).collect();
+            let code =
+                Self::binary_autoencoder(prior, decoder, activation, noise, variances, centre)?;
             named(file, "posterior", [("truncated", ())])?;
             return code.with_posterior(truncated);
         }

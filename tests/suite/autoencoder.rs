@@ -402,7 +402,7 @@ fn sparse_coding_finds_a_planted_dictionary() {
         }
     }
     let points = Points::from_rows(&x, DIM).unwrap();
-    let spec = AutoencoderSpec::sparse_coding(LATENTS).hidden(vec![32]).learning_rate(0.01);
+    let spec = AutoencoderSpec::sparse_coding(LATENTS);
     let stream = StreamConfig::default().batch_size(200).epochs(60);
     let executor = Executor::new(Some(2)).unwrap();
     let fit = fit_minibatches(&spec, &points, &executor, &Config::default(), &stream).unwrap();

@@ -79,6 +79,48 @@ fn a_binary_sparse_code_is_fitted_saved_used_and_drawn() {
 }
 
 #[test]
+fn a_code_with_hidden_layers_is_fitted_to_points_that_lack_values_and_used() {
+    let place = Place::new();
+    let holes = |(i, line): (usize, &str)| {
+        let cells = line.split(',').enumerate();
+        let cells = cells.map(|(d, cell)| if (i + 2 * d) % 9 == 0 { "" } else { cell });
+        cells.collect::<Vec<_>>().join(",") + "\n"
+    };
+    let text: String = causes(200).lines().enumerate().map(holes).collect();
+    fs::write(place.path("x.csv"), text).unwrap();
+    for file in ["m.json", "m.safetensors"] {
+        let report = place.json(&format!(
+            "fit x.csv --model binary-sparse-coding --latent 2 --states 4 --hidden 5 --missing ignore -o {file} \
+             --plot-features w.png --image 3x2"
+        ));
+        assert_eq!(report["hidden_of_decoder"], serde_json::json!([5]));
+        assert!(report["gap"].as_f64().unwrap().abs() < 1e-10, "{report}");
+        assert_eq!(report["n_parameters"], 2 + 15 + 36 + 1);
+        let info = place.succeed(&format!("info {file}"));
+        assert!(info.contains("decoder: 2 - 5 - 6") && info.contains("effects"), "{info}");
+        let score = place.json(&format!("score {file} x.csv --missing ignore"));
+        let bound = report["lower_bound"].as_f64().unwrap();
+        assert!((score["log_likelihood"].as_f64().unwrap() - bound).abs() < 0.01, "{score}");
+        place.succeed(&format!("reconstruct {file} x.csv --missing ignore -o out.npy"));
+        let (values, _) = numbers(&place, "out.npy");
+        // The first value is missing; both causes are off in the first point, and the first is on in the second.
+        assert!(values[0].abs() < 0.3 && (values[6] - 3.0).abs() < 0.3, "{:?}", &values[..12]);
+        let again =
+            place.json(&format!("fit x.csv --init {file} --missing ignore --max-iter 1 -o n.json"));
+        assert!(again["lower_bound"].as_f64().unwrap() > bound - 0.01, "{again}");
+    }
+    assert_eq!(place.json("check m.json --draws 2")["fulfilled"], true);
+    for (arguments, expected) in [
+        ("score m.json x.csv", "missing"),
+        ("fit x.csv --init m.json --missing ignore --hidden 3", "decoder of its own"),
+        ("fit x.csv --model sbn --latent 2 --hidden 3", "--latent H,I"),
+        ("fit x.csv --model sbn --latent 2 --missing ignore", "may not be missing"),
+    ] {
+        place.refuse(arguments, expected);
+    }
+}
+
+#[test]
 fn what_does_not_agree_is_refused_with_a_remedy() {
     let place = Place::new();
     fs::write(place.path("x.csv"), causes(20)).unwrap();

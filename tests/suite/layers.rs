@@ -53,7 +53,10 @@ const LAYERS: [&[&str]; 17] = [
     &["pairwise"],
     // A number knows its vectorised functions, kernels are generic over numbers, and a block is a view of them.
     &["scalar", "kernels", "block"],
-    &["aligned", "atomic", "entropy", "linalg", "picture", "rng", "setters", "special", "stats"],
+    &[
+        "aligned", "atomic", "entropy", "lbfgs", "linalg", "picture", "rng", "setters", "special",
+        "stats",
+    ],
     &["family"],
     &["monitor"],
     &["model"],

@@ -5,6 +5,7 @@ mod common;
 mod autoencoder;
 mod autoencoder_cli;
 mod autoencoder_missing;
+mod binary_autoencoder;
 mod binary_sparse_coding;
 mod binary_sparse_coding_cli;
 mod checkpoints;

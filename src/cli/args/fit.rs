@@ -236,10 +236,11 @@ impl Prior {
 /// Networks of autoencoders, and how they learn.
 #[derive(Clone, Debug, Default, Args)]
 pub struct NetworkArgs {
-    /// Units of the hidden layers of an autoencoder, from the points to the latents; 0 for no hidden layer [default: 100]
+    /// Units of the hidden layers: of an autoencoder from the points to the latents, of the decoder of binary-sparse-coding from the
+    /// latents on; 0 for no hidden layer [default: 100 for vae, else 0]
     #[arg(long, value_name = "U,...", help_heading = MODEL, value_delimiter = ',')]
     pub hidden: Option<Vec<u64>>,
-    /// Function between the layers [default: relu]
+    /// Function between the layers [default: relu for vae, else tanh]
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Activation::ALL, Activation::name))]
     pub activation: Option<Activation>,
     /// Decoder of vae: mlp, with the hidden layers of the encoder, or linear [default: mlp]
@@ -252,7 +253,7 @@ pub struct NetworkArgs {
     /// Noise of vae, sparse-coding and binary-sparse-coding: one variance, or one for each dimension [default: scalar]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(NOISES.map(|it| it.0)).map(noise))]
     pub noise: Option<Noise>,
-    /// Step size of Adam, by which networks learn [default: 0.001]
+    /// Step size of Adam, by which networks learn [default: 0.01 for sparse-coding, else 0.001]
     #[arg(long, value_name = "RATE", help_heading = MODEL, value_parser = not_negative)]
     pub learning_rate: Option<f64>,
     /// Course of that step size: constant, or falling to 0 as half a cosine [default: cosine]

@@ -1,7 +1,7 @@
 //! Sigmoid belief networks and binary sparse coding on the command line.
 
 use super::{Described, Given, Kind, algorithm};
-use crate::cli::args::FitArgs;
+use crate::cli::args::{FitArgs, Missing};
 use crate::cli::output;
 use crate::cli::run::size;
 use crate::criterion::{self, CertifiedGap, FactorModel};
@@ -56,8 +56,17 @@ fn posterior(args: &FitArgs, given: Option<LatentPosterior>) -> Result<LatentPos
 impl Kind for SigmoidBeliefNet {
     type Spec = SbnSpec;
 
-    const ARGUMENTS: &'static [&'static str] =
-        &["--latent", "--posterior", "--states", "--ridge", "--noise", "--plot-features"];
+    const ARGUMENTS: &'static [&'static str] = &[
+        "--latent",
+        "--hidden",
+        "--activation",
+        "--posterior",
+        "--states",
+        "--ridge",
+        "--noise",
+        "--plot-features",
+        "--missing ignore",
+    ];
 
     const ALGORITHMS: &'static [&'static str] = &["em", "stepwise", "incremental"];
 
@@ -113,6 +122,21 @@ impl Kind for SigmoidBeliefNet {
                         .into(),
                 );
             }
+            Some(given) if args.network.hidden.is_some() || args.network.activation.is_some() => {
+                return given.disagrees("--hidden", "a decoder of its own");
+            }
+            _ if !is_code
+                && (args.network.hidden.is_some() || args.network.activation.is_some()) =>
+            {
+                return refuse(format!(
+                    "--hidden and --activation are for networks of units; {name} has layers of latents: --latent H,I"
+                ));
+            }
+            _ if !is_code && args.data.missing == Missing::Ignore => {
+                return refuse(format!(
+                    "--missing ignore: zeros and ones of {name} may not be missing"
+                ));
+            }
             _ if args.ridge.is_some() && is_code => {
                 return refuse("--ridge is for weights of logits; binary-sparse-coding has an exact M-step without".into());
             }
@@ -147,15 +171,22 @@ impl Kind for SigmoidBeliefNet {
             None => {
                 let sizes = args.latent.iter().map(|&n| size(n)).collect::<Result<Vec<_>>>()?;
                 let spec = match name == BINARY_SPARSE_CODING {
-                    true => SbnSpec::binary_sparse_coding(sizes[0])
-                        .with_noise(args.network.noise.unwrap_or(Noise::Isotropic)),
+                    true => {
+                        let hidden = args.network.hidden.iter().flatten().filter(|&&n| n > 0);
+                        let hidden = hidden.map(|&n| size(n)).collect::<Result<_>>()?;
+                        let spec = SbnSpec::binary_sparse_coding(sizes[0]);
+                        let activation = args.network.activation.unwrap_or(spec.activation);
+                        spec.with_noise(args.network.noise.unwrap_or(Noise::Isotropic))
+                            .with_hidden_units(hidden, activation)
+                    }
                     false => SbnSpec::new(sizes[0]),
                 };
                 if let [_, hidden] = sizes[..] { spec.with_hidden(hidden) } else { spec }
             }
         };
         let ridge = args.ridge.unwrap_or(spec.ridge);
-        Ok(SbnSpec { ridge, ..spec.with_posterior(posterior) })
+        let ignores_missing = args.data.missing == Missing::Ignore;
+        Ok(SbnSpec { ridge, ignores_missing, ..spec.with_posterior(posterior) })
     }
 
     fn label(spec: &SbnSpec) -> String {
@@ -169,7 +200,11 @@ impl Kind for SigmoidBeliefNet {
             Some(noise) => format!("{} noise", noise_name(noise)),
             None => format!("ridge {}", spec.ridge),
         };
-        format!("{latents}{hidden} latents, {posterior} posteriors{states}, {last}")
+        let decoder = match &spec.hidden_units[..] {
+            [] => String::new(),
+            units => format!(", hidden {units:?}, {}", spec.activation.name()),
+        };
+        format!("{latents}{hidden} latents{decoder}, {posterior} posteriors{states}, {last}")
     }
 }
 
@@ -188,6 +223,9 @@ impl Described for SigmoidBeliefNet {
             (_, Some(all)) => details.push(("noise_variance", all.into())),
             _ => {}
         }
+        if !self.hidden_units().is_empty() {
+            details.push(("hidden_of_decoder", self.hidden_units().into()));
+        }
         details
     }
 
@@ -195,9 +233,14 @@ impl Described for SigmoidBeliefNet {
     fn table(&self, _: Option<&Schema>) -> String {
         const ROWS: usize = 50;
         const VALUES: usize = 6;
-        let layer = self.hidden().unwrap_or(self.observables());
-        let weights = layer.weights();
-        let column = |h: usize| weights.iter().skip(h).step_by(layer.inputs());
+        let columns: Vec<Vec<f64>> = match self.hidden() {
+            None => self.effects(),
+            Some(hidden) => {
+                let weights = hidden.weights();
+                let column = |h: usize| weights.iter().skip(h).step_by(hidden.inputs()).copied();
+                (0..hidden.inputs()).map(|h| column(h).collect()).collect()
+            }
+        };
         let mut order: Vec<usize> = (0..self.prior().len()).collect();
         order.sort_by(|&a, &b| self.prior()[b].total_cmp(&self.prior()[a]));
         let mut text = String::new();
@@ -206,14 +249,21 @@ impl Described for SigmoidBeliefNet {
             let more = if variances.len() > VALUES { " ..." } else { "" };
             let _ = writeln!(text, "noise variance: {}{more}", shown.collect::<Vec<_>>().join(" "));
         }
-        text += "   latent     prior  size of weights  weights\n";
+        let units = self.hidden_units();
+        let what = if units.is_empty() { "weights" } else { "effects" };
+        if !units.is_empty() {
+            let units: Vec<String> = units.iter().map(usize::to_string).collect();
+            let (from, to) = (self.prior().len(), columns[0].len());
+            let _ = writeln!(text, "decoder: {from} - {} - {to}", units.join(" - "));
+        }
+        let _ = writeln!(text, "   latent     prior  size of {what}  {what}");
         for &h in order.iter().take(ROWS) {
-            let norm = column(h).map(|w| w * w).sum::<f64>().sqrt();
+            let norm = columns[h].iter().map(|w| w * w).sum::<f64>().sqrt();
             let _ = write!(text, "{h:>9}  {:>8.6}  {norm:>15.6} ", self.prior()[h]);
-            for value in column(h).take(VALUES) {
+            for value in columns[h].iter().take(VALUES) {
                 let _ = write!(text, " {:>11}", output::significant(*value, 6));
             }
-            text += if layer.outputs() > VALUES { " ...\n" } else { "\n" };
+            text += if columns[h].len() > VALUES { " ...\n" } else { "\n" };
         }
         if order.len() > ROWS {
             let _ = writeln!(text, "          and {} that are on less often", order.len() - ROWS);
@@ -229,13 +279,9 @@ impl Described for SigmoidBeliefNet {
         self.scores_are_bounds()
     }
 
-    /// Weights of each latent that the observables see.
+    /// Weights of each latent that the observables see; with hidden layers, what it adds where it alone is on.
     fn features(&self) -> Option<(Vec<Vec<f64>>, Option<usize>)> {
-        let layer = self.observables();
-        let weights = layer.weights();
-        let column =
-            |h: usize| weights.iter().skip(h).step_by(layer.inputs()).copied().collect::<Vec<_>>();
-        Some(((0..layer.inputs()).map(column).collect(), None))
+        Some((self.effects(), None))
     }
 
     fn certify(&self, points: &dyn DataSource<f64>, executor: &Executor) -> Result<CertifiedGap> {

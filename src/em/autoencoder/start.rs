@@ -102,7 +102,7 @@ fn check_room(spec: &AutoencoderSpec, dim: usize) -> Result<()> {
 }
 
 /// Returns layers between these sizes, without biases.
-fn layers(sizes: &[usize], rng: &mut Rng) -> Result<Vec<Layer>> {
+pub(in crate::em) fn layers(sizes: &[usize], rng: &mut Rng) -> Result<Vec<Layer>> {
     let layer = |sizes: &[usize]| {
         let weights = glorot(sizes[0], sizes[1], rng);
         Layer::new(sizes[0], &weights, &vec![0.0; sizes[1]])

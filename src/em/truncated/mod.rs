@@ -39,7 +39,7 @@ use crate::exec::Executor;
 use crate::family::Domain;
 use crate::inference;
 use crate::model::sbn::{
-    LatentPosterior, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, TruncatedStates,
+    LatentPosterior, SEARCH_SWEEPS, SearchWorkspace, SigmoidBeliefNet, SumsShape, TruncatedStates,
     TruncatedSums,
 };
 use crate::model::{EntropySum, GenerativeModel};
@@ -185,18 +185,11 @@ impl<T> Lane<T> {
     }
 
     /// Becomes what the lane of another rank came to; nothing if the message does not fit.
-    fn take(
-        &mut self,
-        message: &[u8],
-        latents: usize,
-        targets: usize,
-        states: usize,
-    ) -> Option<()> {
+    fn take(&mut self, message: &[u8], shape: SumsShape, states: usize) -> Option<()> {
         let (n_weighted, keys, numbers, sets) = codec::decode::<LaneMessage>(message)?;
         self.n_weighted = n_weighted as usize;
-        self.workspace.sums_of_states =
-            TruncatedSums::from_parts(latents, targets, &keys, &numbers)?;
-        self.sets = TruncatedStates::from_packed(self.points.len(), states, latents, sets);
+        self.workspace.sums_of_states = TruncatedSums::from_parts(shape, &keys, &numbers)?;
+        self.sets = TruncatedStates::from_packed(self.points.len(), states, shape.latents, sets);
         self.sets.as_ref().map(|_| ())
     }
 }
@@ -393,12 +386,10 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
             }
             Ok(())
         };
-        let (latents, targets) = (model.n_latents(), model.n_sums());
-        let read = |lane: &mut Lane<T>, message: &[u8]| {
-            lane.take(message, latents, targets, states).is_some()
-        };
+        let shape = model.sums_shape();
+        let read = |lane: &mut Lane<T>, message: &[u8]| lane.take(message, shape, states).is_some();
         executor.for_each_of_ranks(&mut self.lanes[..n_lanes], visit, Lane::message, read)?;
-        let mut total = TruncatedSums::new(latents, targets);
+        let mut total = TruncatedSums::new(shape);
         self.lanes[..n_lanes].iter().for_each(|it| total.add(1.0, &it.workspace.sums_of_states));
         if !(total.total_weight > 0.0) {
             let message = "the weights of all points are zero";
@@ -413,12 +404,11 @@ impl<T: Scalar> Learner<T> for TruncatedLearner<T> {
         }
         self.maximizer.steps += 1;
         let n_points = self.lanes[..n_lanes].iter().map(|lane| lane.n_weighted).sum::<usize>();
-        Ok(TruncatedStatistics::new(latents, targets, total, n_points as f64))
+        Ok(TruncatedStatistics::new(total, n_points as f64))
     }
 
     fn takes(&self, statistics: &TruncatedStatistics, _: &Executor) -> bool {
-        let model = &self.maximizer.model;
-        statistics.has_shape(model.n_latents(), model.n_sums())
+        statistics.shape() == self.maximizer.model.sums_shape()
     }
 
     fn domains(&self) -> Vec<Domain> {
@@ -499,8 +489,8 @@ fn check_room(points: u64, latents: usize, states: usize) -> Result<()> {
 /// A fit of a network.
 type NetworkFitting<'a, T> = Fitting<'a, T, SigmoidBeliefNet>;
 
-/// Learns a network with truncated posteriors as `fitting` says, from starts that `start` makes; `is_random` says that their weights are
-/// random.
+/// Learns a network with truncated posteriors as `fitting` says, from starts that `start` makes, or from a checkpoint, after `adopt`;
+/// `is_random` says that weights of starts are random.
 ///
 /// # Errors
 /// If a value is neither 0 nor 1: then its row and column are named; if sets of states cannot be written.
@@ -509,6 +499,7 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
     is_given: bool,
     is_random: bool,
     start: &dyn Fn(&NetworkFitting<'_, T>, u64) -> Result<SigmoidBeliefNet>,
+    adopt: &dyn Fn(SigmoidBeliefNet) -> Result<SigmoidBeliefNet>,
 ) -> Result<Fit<SigmoidBeliefNet>> {
     let words = if is_random { "EM from a random start" } else { "EM from a given network" };
     let make = |fitting: &NetworkFitting<'_, T>, run, saved| {
@@ -516,7 +507,7 @@ pub(in crate::em) fn fit_truncated<T: Scalar>(
             Some(model) => model,
             None => start(fitting, run)?,
         };
-        Ok((TruncatedLearner::new(model, is_random, fitting, run)?, None))
+        Ok((TruncatedLearner::new(adopt(model)?, is_random, fitting, run)?, None))
     };
     fitting.best_of(is_given, words, &make, &|fitting, learner| {
         let Some(stream) = fitting.stream() else {

@@ -4,7 +4,7 @@ use crate::em::checkpoint::damaged;
 use crate::em::learner::Mergeable;
 use crate::error::{Error, Result};
 use crate::model::SigmoidBeliefNet;
-use crate::model::sbn::{LatentStats, TruncatedStates, TruncatedSums};
+use crate::model::sbn::{LatentStats, SumsShape, TruncatedStates, TruncatedSums};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
@@ -12,8 +12,6 @@ use std::sync::OnceLock;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct TruncatedStatistics {
-    latents: usize,
-    targets: usize,
     sums: TruncatedSums,
     n_points: f64,
     moments: OnceLock<LatentStats>,
@@ -24,6 +22,7 @@ pub struct TruncatedStatistics {
 struct Parts {
     latents: usize,
     targets: usize,
+    outputs: usize,
     n_points: f64,
     states: Vec<u64>,
     numbers: Vec<f64>,
@@ -31,9 +30,11 @@ struct Parts {
 
 impl From<TruncatedStatistics> for Parts {
     fn from(statistics: TruncatedStatistics) -> Self {
-        let TruncatedStatistics { latents, targets, sums, n_points, .. } = statistics;
+        let TruncatedStatistics { sums, n_points, .. } = statistics;
+        let SumsShape { latents, targets, outputs } = sums.shape();
         let (states, numbers) = sums.parts();
-        Self { latents, targets, n_points, states: states.to_vec(), numbers: numbers.collect() }
+        let (states, numbers) = (states.to_vec(), numbers.collect());
+        Self { latents, targets, outputs, n_points, states, numbers }
     }
 }
 
@@ -41,26 +42,27 @@ impl TryFrom<Parts> for TruncatedStatistics {
     type Error = Error;
 
     fn try_from(parts: Parts) -> Result<Self> {
-        let Parts { latents, targets, n_points, states, numbers } = parts;
+        let Parts { latents, targets, outputs, n_points, states, numbers } = parts;
         // Before memory is asked for: a damaged size may be anything.
         let sizes = latents > 0 && targets <= numbers.len();
         let is_finite = numbers.iter().all(|number| number.is_finite());
         if !sizes || !is_finite || TruncatedStates::are_beyond(&states, latents) {
             return Err(damaged());
         }
-        let sums = TruncatedSums::from_parts(latents, targets, &states, &numbers);
-        Ok(Self::new(latents, targets, sums.ok_or_else(damaged)?, n_points))
+        let shape = SumsShape { latents, targets, outputs };
+        let sums = TruncatedSums::from_parts(shape, &states, &numbers);
+        Ok(Self::new(sums.ok_or_else(damaged)?, n_points))
     }
 }
 
 impl TruncatedStatistics {
-    pub(super) fn new(latents: usize, targets: usize, sums: TruncatedSums, n_points: f64) -> Self {
-        Self { latents, targets, sums, n_points, moments: OnceLock::new() }
+    pub(super) fn new(sums: TruncatedSums, n_points: f64) -> Self {
+        Self { sums, n_points, moments: OnceLock::new() }
     }
 
-    /// Tells whether other statistics are of a network of as many latents and outputs.
-    pub(super) fn has_shape(&self, latents: usize, targets: usize) -> bool {
-        (self.latents, self.targets) == (latents, targets)
+    /// Returns the sizes of the sums.
+    pub(super) fn shape(&self) -> SumsShape {
+        self.sums.shape()
     }
 
     /// Returns what an M-step needs of the points.
@@ -93,9 +95,9 @@ impl Mergeable for TruncatedStatistics {
     }
 
     fn scale(&mut self, factor: f64) {
-        let mut scaled = TruncatedSums::new(self.latents, self.targets);
+        let mut scaled = TruncatedSums::new(self.shape());
         scaled.add(factor, &self.sums);
-        *self = Self::new(self.latents, self.targets, scaled, factor * self.n_points);
+        *self = Self::new(scaled, factor * self.n_points);
     }
 
     fn blend(&mut self, step: f64, other: &Self) {

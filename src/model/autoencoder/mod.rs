@@ -27,7 +27,7 @@ mod prior;
 pub(crate) mod tests;
 
 pub(crate) use fitted::fill_normal;
-use network::Network;
+pub(crate) use network::{Network, Tape};
 pub(crate) use pass::{Lane, Packed, TILE_POINTS};
 pub use prior::LatentPrior;
 

@@ -14,7 +14,7 @@ pub(crate) struct Network {
 
 /// Values of a tile on their way through a network, for the way back.
 #[derive(Debug)]
-pub(super) struct Tape<T> {
+pub(crate) struct Tape<T> {
     /// Outputs of each layer, B × outputs.
     outputs: Vec<Vec<T>>,
     /// Slopes of the activations after each layer but the last.
@@ -53,7 +53,7 @@ impl Network {
     }
 
     /// Makes memory for tiles of up to `points` points.
-    pub(super) fn tape<T: Scalar>(&self, points: usize) -> Tape<T> {
+    pub fn tape<T: Scalar>(&self, points: usize) -> Tape<T> {
         let width = |layer: &Dense| layer.inputs.max(layer.outputs);
         let widest = self.layers.iter().map(width).max().unwrap_or(0);
         let zeros = |layer: &Dense| vec![T::ZERO; points * layer.outputs];
@@ -65,15 +65,37 @@ impl Network {
     }
 
     /// Computes the outputs of a tile: [`Tape::output`].
-    pub(super) fn forward<T: Scalar>(
+    pub fn forward<T: Scalar>(
         &self,
         simd: Simd,
         parameters: &[T],
         x: MatRef<'_, T>,
         tape: &mut Tape<T>,
     ) {
+        self.forward_through(self.layers.len(), simd, parameters, x, tape);
+    }
+
+    /// Computes the units of a tile before the last layer: [`Tape::units`].
+    pub fn forward_to_units<T: Scalar>(
+        &self,
+        simd: Simd,
+        parameters: &[T],
+        x: MatRef<'_, T>,
+        tape: &mut Tape<T>,
+    ) {
+        self.forward_through(self.layers.len() - 1, simd, parameters, x, tape);
+    }
+
+    fn forward_through<T: Scalar>(
+        &self,
+        n_layers: usize,
+        simd: Simd,
+        parameters: &[T],
+        x: MatRef<'_, T>,
+        tape: &mut Tape<T>,
+    ) {
         let n = x.nrows();
-        for (i, layer) in self.layers.iter().enumerate() {
+        for (i, layer) in self.layers[..n_layers].iter().enumerate() {
             let (before, rest) = tape.outputs.split_at_mut(i);
             let outputs = &mut rest[0][..n * layer.outputs];
             layer.forward(parameters, self.input(i, x, before), outputs);
@@ -85,7 +107,7 @@ impl Network {
 
     /// Adds the gradient with respect to the parameters, from the gradient at the outputs that stands in [`Tape::delta`]. If
     /// `to_inputs`, the gradient at the inputs stands there afterwards.
-    pub(super) fn backward<T: Scalar>(
+    pub fn backward<T: Scalar>(
         &self,
         parameters: &[T],
         x: MatRef<'_, T>,
@@ -125,6 +147,11 @@ impl<T> Tape<T> {
     /// Returns the outputs of the network, row-major.
     pub fn output(&self) -> &[T] {
         self.outputs.last().expect("a network has a layer")
+    }
+
+    /// Returns the inputs of the last layer of a network that has more than one, row-major.
+    pub fn units(&self) -> &[T] {
+        &self.outputs[self.outputs.len() - 2]
     }
 
     /// Returns the outputs for use as scratch memory.

@@ -16,7 +16,7 @@
 //! shared out among the `z` by `p(z | y)`, which is the same for all points.
 
 use super::regression::Design;
-use super::{LatentPosterior, LatentStats, LayerStats, Packed, SigmoidBeliefNet};
+use super::{LatentPosterior, LatentStats, Layer, LayerStats, Packed, SigmoidBeliefNet};
 use crate::aligned::Aligned;
 use crate::block::Block;
 use crate::error::{Error, Result};
@@ -103,8 +103,8 @@ pub(super) struct PosteriorTile<'a, T> {
 
 impl SigmoidBeliefNet {
     /// Returns the number of latents that the observables see.
-    fn visible_latents(&self) -> usize {
-        self.observables().inputs()
+    pub(super) fn visible_latents(&self) -> usize {
+        self.hidden().map_or(self.prior().len(), Layer::outputs)
     }
 
     /// Computes `ln p(s)` of all states of the latents, `z` the leading digits.
@@ -204,6 +204,7 @@ impl SigmoidBeliefNet {
         };
         LatentStats {
             squares: Vec::new(),
+            outputs: Vec::new(),
             posterior_entropy: stats.posterior_entropy() * scale,
             marginals: top.marginals(simd),
             layers,

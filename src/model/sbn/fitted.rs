@@ -235,7 +235,7 @@ impl<T: Scalar> LatentSpace<T> for SigmoidBeliefNet {
 
     /// Computes the posterior probabilities `q_n(z_h = 1)` of all latents, top layer first.
     fn transform(&self, packed: &Packed<T>, block: Block<'_, T>, latents: &mut [f64]) {
-        let (n, visible) = (self.n_latents(), self.observables().inputs());
+        let (n, visible) = (self.n_latents(), self.visible_latents());
         if !self.accepts(block) {
             return latents.fill(f64::NAN);
         }

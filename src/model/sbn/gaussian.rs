@@ -8,17 +8,23 @@
 //! F - ES = Σ_h (⟨z_h⟩ - π_h) logit π_h + ½ Σ_d (1 - R_d / σ_d²)
 //! ```
 //!
-//! so entropy sum and bound are one after it. Points are taken about a centre that is fixed, so that no digits cancel in `R_d`.
+//! so entropy sum and bound are one after it. Points are taken about a centre that is fixed, so that no digits cancel in `R_d`. With hidden
+//! layers (`decoder.rs`) their units take the place of `z`.
 
+use super::decoder::Decoder;
+use super::regression::Design;
 use super::{LatentPosterior, LatentStats, Layer, OUTPUTS_PER_PIECE, SigmoidBeliefNet};
 use crate::error::{Error, Result};
+use crate::kernels::dense::Activation;
 use crate::linalg::Cholesky;
 use crate::model::Noise;
 use crate::model::autoencoder::NOISE_FLOOR;
 use crate::monitor::Event;
 use crate::rng::Rng;
-use crate::work::{Piece, Workers};
+use crate::scalar::Scalar;
+use crate::work::{Alone, Piece, Workers};
 use rand_distr::{Distribution, StandardNormal};
+use std::borrow::Cow;
 use std::f64::consts::PI;
 
 /// Part of the diagonal that is added to second moments, so that latents which are never on, or always together, leave them regular.
@@ -27,9 +33,13 @@ const DAMPING: f64 = 1e-13;
 /// Solutions of the normal equations, each for what the last one left: damping then costs nothing.
 const REFINEMENTS: usize = 3;
 
-/// Noise of the observables, and the centre about which points are taken.
+/// Noise of the observables, the centre about which points are taken, and hidden layers of the decoder.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct GaussianObservables {
+    /// Layers between states and observables; none of a linear decoder.
+    pub decoder: Option<Decoder>,
+    /// Whether values of points may be missing (NaN).
+    pub ignores_missing: bool,
     pub noise: Noise,
     /// D values, all equal if the noise is isotropic.
     pub variances: Vec<f64>,
@@ -63,8 +73,52 @@ impl SigmoidBeliefNet {
         noise_variances: Vec<f64>,
         centre: Vec<f64>,
     ) -> Result<Self> {
+        let activation = Activation::default();
+        Self::binary_autoencoder(
+            prior,
+            vec![dictionary],
+            activation,
+            noise,
+            noise_variances,
+            centre,
+        )
+    }
+
+    /// Makes the same model with a network as decoder, a truncated variational autoencoder: `x = centre + μ(z) + noise`, where the layers
+    /// of `decoder`, from the latents on, make the means `μ`. A single layer is binary sparse coding.
+    ///
+    /// # Errors
+    /// As [`binary_sparse_coding`](Self::binary_sparse_coding); also if the inputs of a layer are not the outputs of the layer before it.
+    ///
+    /// ```
+    /// use entropysum::model::{Activation, Layer, Noise, SigmoidBeliefNet};
+    ///
+    /// // The second cause makes a difference only where the first is off.
+    /// let decoder = vec![
+    ///     Layer::new(2, &[1.0, 0.0, -1.0, 1.0], &[0.0, 0.0])?,
+    ///     Layer::new(2, &[2.0, 5.0], &[0.0])?,
+    /// ];
+    /// let prior = vec![0.25, 0.5];
+    /// let code = SigmoidBeliefNet::binary_autoencoder(
+    ///     prior, decoder, Activation::Relu, Noise::Isotropic, vec![0.1], vec![0.0],
+    /// )?;
+    /// assert_eq!(code.hidden_units(), [2]);
+    /// assert_eq!(code.effects(), [[2.0], [5.0]]);
+    /// # Ok::<(), entropysum::Error>(())
+    /// ```
+    pub fn binary_autoencoder(
+        prior: Vec<f64>,
+        mut decoder: Vec<Layer>,
+        activation: Activation,
+        noise: Noise,
+        noise_variances: Vec<f64>,
+        centre: Vec<f64>,
+    ) -> Result<Self> {
         let invalid =
             |message: String| Err(Error::Model(format!("binary sparse coding: {message}")));
+        let Some(dictionary) = decoder.pop() else {
+            return invalid("the decoder has no layer".to_owned());
+        };
         let dim = dictionary.outputs();
         let n_variances = if noise == Noise::Isotropic { 1 } else { dim };
         for (name, found, expected) in [
@@ -83,8 +137,22 @@ impl SigmoidBeliefNet {
         }
         let mut variances = noise_variances;
         variances.resize(dim, variances[0]);
-        let mut model = Self::new(prior, None, dictionary)?;
-        model.gaussian = Some(GaussianObservables { noise, variances, centre });
+        let latents = prior.len();
+        // The first layer, since there may be no other, is that of a network of zeros and ones.
+        let mut model = Self::new(prior, None, decoder.first().unwrap_or(&dictionary).clone())?;
+        let hidden = match decoder.is_empty() {
+            true => None,
+            false => Some(Decoder::new(latents, &decoder, activation, &dictionary)?),
+        };
+        model.layers = vec![dictionary];
+        let ignores_missing = false;
+        model.gaussian = Some(GaussianObservables {
+            decoder: hidden,
+            ignores_missing,
+            noise,
+            variances,
+            centre,
+        });
         model.with_posterior(LatentPosterior::Truncated { states: LatentPosterior::DEFAULT_STATES })
     }
 
@@ -98,6 +166,37 @@ impl SigmoidBeliefNet {
         self.gaussian.as_ref().map(|gaussian| gaussian.noise)
     }
 
+    /// Returns the hidden layers of the decoder of Gaussian observables, from the latents on, and the function between layers; none of a
+    /// linear decoder.
+    pub fn hidden_layers(&self) -> (Vec<Layer>, Activation) {
+        let decoder = self.gaussian.as_ref().and_then(|gaussian| gaussian.decoder.as_ref());
+        decoder.map_or_else(Default::default, |decoder| (decoder.layers(), decoder.activation()))
+    }
+
+    /// Returns the numbers of units of these layers.
+    pub fn hidden_units(&self) -> Vec<usize> {
+        self.hidden_layers().0.iter().map(Layer::outputs).collect()
+    }
+
+    /// Returns what each latent that the observables see adds to them, or to their logits, where it alone is on: rows of D values.
+    pub fn effects(&self) -> Vec<Vec<f64>> {
+        let layer = self.observables();
+        let decoder = self.gaussian.as_ref().and_then(|gaussian| gaussian.decoder.as_ref());
+        let Some(decoder) = decoder else {
+            let column = |h: usize| layer.rows().map(|row| row[h]).collect();
+            return (0..layer.inputs()).map(column).collect();
+        };
+        let mut state = vec![0.0; self.prior.len()];
+        let none = decoder.means_of(layer, &state);
+        let effect = |h: usize| {
+            state[h] = 1.0;
+            let means = decoder.means_of(layer, &state);
+            state[h] = 0.0;
+            means.iter().zip(&none).map(|(mean, none)| mean - none).collect()
+        };
+        (0..self.prior.len()).map(effect).collect()
+    }
+
     /// Returns the same model with noise variances times this number.
     pub(crate) fn with_scaled_noise(&self, factor: f64) -> Self {
         let mut scaled = self.clone();
@@ -108,9 +207,19 @@ impl SigmoidBeliefNet {
 }
 
 impl GaussianObservables {
+    /// Tells whether a value is one that the observables can take.
+    pub fn accepts<T: Scalar>(&self, value: T) -> bool {
+        value.is_finite() || self.ignores_missing && value.to_f64().is_nan()
+    }
+
     /// Returns the number of variances that are parameters.
     pub fn n_variances(&self) -> usize {
         if self.noise == Noise::Isotropic { 1 } else { self.variances.len() }
+    }
+
+    /// Returns the number of parameters besides those of the last layer.
+    pub fn n_parameters(&self) -> usize {
+        self.n_variances() + self.decoder.as_ref().map_or(0, Decoder::n_parameters)
     }
 
     /// Returns the mean of the observables less the centre, from their natural parameters `μ_d / σ_d²`.
@@ -129,93 +238,153 @@ impl GaussianObservables {
         terms.map(|(x, v)| -0.5 * ((2.0 * PI * v).ln() + x * x / v)).sum()
     }
 
+    /// Returns the same of the values that a point has.
+    pub fn log_base_measure_of_present(&self, x: &[f64], present: &[bool]) -> f64 {
+        let terms = x.iter().zip(&self.variances).zip(present).filter(|(_, present)| **present);
+        terms.map(|((x, v), _)| -0.5 * ((2.0 * PI * v).ln() + x * x / v)).sum()
+    }
+
     /// Draws a point given a state of the latents.
     pub fn draw(&self, dictionary: &Layer, state: &[f64], rng: &mut Rng, point: &mut [f64]) {
-        let means = dictionary.outputs_of(state).zip(&self.centre).zip(&self.variances);
+        let means = match &self.decoder {
+            None => dictionary.outputs_of(state).collect(),
+            Some(decoder) => decoder.means_of(dictionary, state),
+        };
+        let means = means.into_iter().zip(&self.centre).zip(&self.variances);
         for (x, ((mean, centre), variance)) in point.iter_mut().zip(means) {
             let normal: f64 = StandardNormal.sample(rng);
             *x = centre + mean + variance.sqrt() * normal;
         }
     }
 
-    /// Sets dictionary and noise to their maximum.
+    /// Sets dictionary and noise to their maximum, and moves hidden layers towards it.
     pub fn maximize(
         &mut self,
         layer: &mut Layer,
         stats: &LatentStats,
         workers: &dyn Workers,
     ) -> Vec<Event> {
-        let gram = stats.layers[0].design.second_moments_of_mass();
-        if let Some(equations) = NormalEquations::new(&gram) {
-            let part = (layer.inputs + 1) * OUTPUTS_PER_PIECE;
-            let equations = &equations;
-            let mut pieces: Vec<Piece<'_>> = Vec::new();
-            let targets = stats.layers[0].targets.chunks(part);
-            for (rows, targets) in layer.rows.chunks_mut(part).zip(targets) {
-                pieces.push(Box::new(move || equations.solve(rows, targets)));
-            }
-            workers.work(pieces);
+        if let Some(decoder) = &mut self.decoder {
+            decoder.maximize(layer, stats, self.noise, workers);
         }
-        let residuals = residuals(layer, stats, &gram);
-        let n = layer.inputs + 1;
-        let means = stats.layers[0].targets.chunks(n).map(|target| target[n - 1]);
-        let spread = stats.squares.iter().zip(means).map(|(square, mean)| square - mean * mean);
-        let spread: Vec<f64> = spread.map(|variance| variance.max(0.0)).collect();
-        let dim = residuals.len();
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / dim as f64;
-        let (shared, of_all) = (mean(&residuals), mean(&spread));
-        let mut variables = Vec::new();
-        for d in 0..dim {
-            let (value, spread) = match self.noise {
-                Noise::Isotropic => (shared, of_all),
-                Noise::Diagonal if spread[d] > 0.0 => (residuals[d], spread[d]),
-                Noise::Diagonal => (residuals[d], of_all),
-            };
-            // Constant points have no unit of their own.
-            let floor = NOISE_FLOOR * if spread > 0.0 { spread } else { 1.0 };
-            self.variances[d] = value.max(floor);
-            if value <= floor {
-                variables.push(d);
-            }
-        }
+        let moments = self.moments(stats, workers);
+        moments.solve(layer, workers);
+        let residuals = moments.residuals(layer, &stats.squares);
+        let (variances, variables) =
+            variances_of(self.noise, &residuals, &moments.spread(&stats.squares));
+        self.variances = variances;
         if variables.is_empty() { Vec::new() } else { vec![Event::NoiseFloored { variables }] }
     }
 
-    /// Returns `R_d` of all outputs.
-    pub fn residuals(&self, layer: &Layer, stats: &LatentStats) -> Vec<f64> {
-        residuals(layer, stats, &stats.layers[0].design.second_moments_of_mass())
+    /// Returns what the last layer sees of the points.
+    fn moments<'a>(&self, stats: &'a LatentStats, workers: &dyn Workers) -> Moments<'a> {
+        match &self.decoder {
+            None => Moments {
+                gram: stats.design().second_moments_of_mass(),
+                targets: Cow::Borrowed(&stats.layers[0].targets),
+            },
+            Some(decoder) => decoder.moments(stats, workers),
+        }
     }
 
-    /// Returns `∂F/∂w̃_d = (⟨x_d z̃⟩ - ⟨z̃ z̃'⟩ w̃_d) / σ_d²` of all outputs.
-    pub fn gradient(&self, layer: &Layer, stats: &LatentStats) -> Vec<f64> {
-        let gram = stats.layers[0].design.second_moments_of_mass();
+    /// Returns `R_d` of all outputs.
+    pub fn residuals(&self, layer: &Layer, stats: &LatentStats, workers: &dyn Workers) -> Vec<f64> {
+        self.moments(stats, workers).residuals(layer, &stats.squares)
+    }
+
+    /// Returns `∂F/∂(weights, biases)` of all layers from the latents on; `∂F/∂w̃_d = (⟨x_d ũ⟩ - ⟨ũ ũ'⟩ w̃_d) / σ_d²` of the last.
+    pub fn gradient(&self, layer: &Layer, stats: &LatentStats) -> Vec<Layer> {
+        let moments = self.moments(stats, &Alone);
         let n = layer.inputs + 1;
-        let rows = layer.rows().zip(stats.layers[0].targets.chunks(n)).zip(&self.variances);
-        rows.flat_map(|((row, target), variance)| {
-            let left = left(&gram, row, target);
+        let rows = layer.rows().zip(moments.targets.chunks(n)).zip(&self.variances);
+        let rows = rows.flat_map(|((row, target), variance)| {
+            let left = left(&moments.gram, row, target);
             left.map(|value| value / variance).collect::<Vec<_>>()
+        });
+        let last = Layer { inputs: layer.inputs, rows: rows.collect() };
+        let hidden = self.decoder.as_ref().map(|it| it.gradient(layer, stats, &self.variances));
+        hidden.into_iter().flatten().chain([last]).collect()
+    }
+}
+
+impl LatentStats {
+    /// Returns the states of the top latents.
+    pub(super) fn design(&self) -> &Design {
+        &self.layers[0].design
+    }
+}
+
+/// Second moments of what the last layer sees: `⟨ũ ũ'⟩` and `⟨x_d ũ⟩` with `ũ = (u, 1)`, where `u` are hidden units, or the states.
+#[derive(Debug)]
+pub(super) struct Moments<'a> {
+    pub gram: Vec<f64>,
+    pub targets: Cow<'a, [f64]>,
+}
+
+impl Moments<'_> {
+    /// Sets the last layer to its maximum.
+    pub fn solve(&self, layer: &mut Layer, workers: &dyn Workers) {
+        let Some(equations) = NormalEquations::new(&self.gram) else { return };
+        let part = (layer.inputs + 1) * OUTPUTS_PER_PIECE;
+        let equations = &equations;
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
+        for (rows, targets) in layer.rows.chunks_mut(part).zip(self.targets.chunks(part)) {
+            pieces.push(Box::new(move || equations.solve(rows, targets)));
+        }
+        workers.work(pieces);
+    }
+
+    /// Returns `⟨x_d²⟩ - w̃_d · (⟨x_d ũ⟩ + (⟨x_d ũ⟩ - ⟨ũ ũ'⟩ w̃_d))` of all outputs.
+    pub fn residuals(&self, layer: &Layer, squares: &[f64]) -> Vec<f64> {
+        let n = layer.inputs + 1;
+        let rows = layer.rows().zip(self.targets.chunks(n)).zip(squares);
+        rows.map(|((row, target), square)| {
+            let left = left(&self.gram, row, target);
+            let explained: f64 =
+                row.iter().zip(target).zip(left).map(|((w, t), left)| w * (t + left)).sum();
+            (square - explained).max(0.0)
         })
         .collect()
     }
+
+    /// Returns the variances of the points.
+    pub fn spread(&self, squares: &[f64]) -> Vec<f64> {
+        let n = self.gram.len().isqrt();
+        let means = self.targets.chunks(n).map(|target| target[n - 1]);
+        squares.iter().zip(means).map(|(square, mean)| (square - mean * mean).max(0.0)).collect()
+    }
 }
 
-/// Returns `⟨x z̃⟩ - ⟨z̃ z̃'⟩ w̃`.
+/// Returns the noise variances of these residuals, D values above a part of the variances of the points, and the dimensions at that floor.
+pub(super) fn variances_of(
+    noise: Noise,
+    residuals: &[f64],
+    spread: &[f64],
+) -> (Vec<f64>, Vec<usize>) {
+    let dim = residuals.len();
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / dim as f64;
+    let (shared, of_all) = (mean(residuals), mean(spread));
+    let (mut variances, mut variables) = (Vec::new(), Vec::new());
+    for d in 0..dim {
+        let (value, spread) = match noise {
+            Noise::Isotropic => (shared, of_all),
+            Noise::Diagonal if spread[d] > 0.0 => (residuals[d], spread[d]),
+            Noise::Diagonal => (residuals[d], of_all),
+        };
+        // Constant points have no unit of their own.
+        let floor = NOISE_FLOOR * if spread > 0.0 { spread } else { 1.0 };
+        variances.push(value.max(floor));
+        if value <= floor {
+            variables.push(d);
+        }
+    }
+    (variances, variables)
+}
+
+/// Returns `⟨x ũ⟩ - ⟨ũ ũ'⟩ w̃`.
 fn left<'a>(gram: &'a [f64], row: &'a [f64], target: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
     let dot = move |a: &[f64]| a.iter().zip(row).map(|(g, w)| g * w).sum::<f64>();
     gram.chunks(row.len()).zip(target).map(move |(column, target)| target - dot(column))
-}
-
-/// Returns `⟨x_d²⟩ - w̃_d · (⟨x_d z̃⟩ + (⟨x_d z̃⟩ - ⟨z̃ z̃'⟩ w̃_d))` of all outputs.
-fn residuals(layer: &Layer, stats: &LatentStats, gram: &[f64]) -> Vec<f64> {
-    let n = layer.inputs + 1;
-    let rows = layer.rows().zip(stats.layers[0].targets.chunks(n)).zip(&stats.squares);
-    rows.map(|((row, target), square)| {
-        let left = left(gram, row, target);
-        let explained: f64 =
-            row.iter().zip(target).zip(left).map(|((w, t), left)| w * (t + left)).sum();
-        (square - explained).max(0.0)
-    })
-    .collect()
 }
 
 /// Second moments `⟨z̃ z̃'⟩`, factorised for a unit diagonal, so that latents that are rarely on lose no digits.

@@ -18,9 +18,11 @@
 //! | `regression.rs` | Newton's method for one output |
 //! | `exact.rs` | E-step over all states: exact posteriors |
 //! | `gaussian.rs` | observables with Gaussian noise: binary sparse coding |
+//! | `decoder.rs` | hidden layers between binary states and such observables |
 //! | `fitted.rs` | scores, latents, reconstructions and samples |
 //! | `truncated.rs` | E-step over a few states a point, improved by evolutionary search |
 
+mod decoder;
 mod exact;
 mod fitted;
 mod gaussian;
@@ -47,7 +49,7 @@ pub use fitted::{Packed, SEARCH_SWEEPS};
 use gaussian::GaussianObservables;
 use regression::{Design, Measure, NewtonRule, Regression};
 pub use truncated::TruncatedStates;
-pub(crate) use truncated::{SearchWorkspace, TruncatedSums};
+pub(crate) use truncated::{SearchWorkspace, SumsShape, TruncatedSums};
 
 /// Prior probabilities stay this far from 0 and 1: their logits then are numbers, and the gap that it leaves is below
 /// 1e-13 a latent.
@@ -213,7 +215,7 @@ pub struct SigmoidBeliefNet {
 pub struct Gradient {
     /// `∂F/∂π_h`.
     pub prior: Vec<f64>,
-    /// `∂F/∂(weights, biases)` of each layer from the top down.
+    /// `∂F/∂(weights, biases)` of each layer from the top down, hidden layers of a decoder too.
     pub layers: Vec<Layer>,
 }
 
@@ -228,6 +230,8 @@ pub struct LatentStats {
     pub(crate) layers: Vec<LayerStats>,
     /// `⟨x_d²⟩` about the centre, of Gaussian observables.
     pub(crate) squares: Vec<f64>,
+    /// `⟨q(z) x⟩` of each state of the first design, D values each, for a decoder with hidden layers.
+    pub(crate) outputs: Vec<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -293,7 +297,9 @@ impl SigmoidBeliefNet {
     pub(crate) fn accepts<T: Scalar>(&self, block: Block<'_, T>) -> bool {
         match self.gaussian {
             None => is_binary(block),
-            Some(_) => block.points.row_iter().all(|row| row.iter().all(|it| it.is_finite())),
+            Some(ref gaussian) => {
+                block.points.row_iter().all(|row| row.iter().all(|&it| gaussian.accepts(it)))
+            }
         }
     }
 
@@ -417,7 +423,7 @@ impl SigmoidBeliefNet {
         let of_prior = || self.prior.iter().map(|&p| -p * p.ln() - (1.0 - p) * (-p).ln_1p());
         if let Some(gaussian) = &self.gaussian {
             let observable = diagonal_entropy(&gaussian.variances);
-            let residuals = gaussian.residuals(&self.layers[0], stats);
+            let residuals = gaussian.residuals(&self.layers[0], stats, workers);
             // The likelihood is minus the entropy, but for the half of the gap.
             bound += noise_gap(&residuals, &gaussian.variances) - observable;
             let (posterior, prior) = (stats.posterior_entropy, of_prior().sum());
@@ -452,23 +458,21 @@ impl SigmoidBeliefNet {
     pub fn gradient_of(&self, stats: &LatentStats) -> Gradient {
         let simd = Simd::detect();
         let prior = stats.marginals.iter().zip(&self.prior);
-        let layers = self.layers.iter().zip(&stats.layers).map(|(layer, own)| {
-            let inputs = layer.inputs;
-            if let Some(gaussian) = &self.gaussian {
-                return Layer { inputs, rows: gaussian.gradient(layer, stats) };
-            }
-            let stats = own;
+        let layers = self.layers.iter().zip(&stats.layers).map(|(layer, stats)| {
             let mut scratch = stats.design.scratch();
             let targets = stats.targets.chunks(layer.inputs + 1);
             let rows = layer
                 .rows()
                 .zip(targets)
                 .flat_map(|(row, target)| stats.design.gradient(simd, target, row, &mut scratch));
-            Layer { inputs, rows: rows.collect() }
+            Layer { inputs: layer.inputs, rows: rows.collect() }
         });
         Gradient {
             prior: prior.map(|(q, p)| (q - p) / (p * (1.0 - p))).collect(),
-            layers: layers.collect(),
+            layers: match &self.gaussian {
+                None => layers.collect(),
+                Some(gaussian) => gaussian.gradient(&self.layers[0], stats),
+            },
         }
     }
 
@@ -534,13 +538,21 @@ impl GenerativeModel for SigmoidBeliefNet {
 
     fn domains(&self) -> Vec<Domain> {
         let support = if self.gaussian.is_some() { Support::Real } else { Support::Binary };
-        vec![Domain::new(0..self.dim(), support)]
+        let missing = self.gaussian.as_ref().is_some_and(|gaussian| gaussian.ignores_missing);
+        vec![Domain { missing, ..Domain::new(0..self.dim(), support) }]
+    }
+
+    /// Returns the same model of binary sparse coding for points with missing values (NaN): these are left out of the bound.
+    fn ignoring_missing(mut self) -> Result<Self> {
+        let refusal = Error::Model("sbn: zeros and ones may not be missing".into());
+        self.gaussian.as_mut().ok_or(refusal)?.ignores_missing = true;
+        Ok(self)
     }
 
     fn n_parameters(&self) -> usize {
-        let noise = self.gaussian.as_ref().map_or(0, GaussianObservables::n_variances);
+        let of_gaussian = self.gaussian.as_ref().map_or(0, GaussianObservables::n_parameters);
         let layers = self.layers.iter().map(|layer| layer.rows.len());
-        self.prior.len() + layers.sum::<usize>() + noise
+        self.prior.len() + layers.sum::<usize>() + of_gaussian
     }
 
     fn m_step(&mut self, stats: &SuffStats, regularization: &Regularization) -> Vec<Event> {

@@ -84,6 +84,32 @@ impl Design {
         Self { latents, patterns: Patterns::Listed { starts, active }, mass }
     }
 
+    /// Returns the number of states.
+    pub(crate) fn len(&self) -> usize {
+        self.mass.len()
+    }
+
+    /// Returns the mass of a state.
+    pub(crate) fn mass(&self, state: usize) -> f64 {
+        self.mass[state]
+    }
+
+    /// Writes a state as zeros and ones.
+    pub(crate) fn write_state(&self, state: usize, row: &mut [f64]) {
+        match &self.patterns {
+            Patterns::All => {
+                let bits = row.iter_mut().rev().enumerate();
+                bits.for_each(|(bit, value)| *value = ((state >> bit) & 1) as f64);
+            }
+            Patterns::Listed { starts, active } => {
+                row.fill(0.0);
+                active[starts[state]..starts[state + 1]]
+                    .iter()
+                    .for_each(|&h| row[h as usize] = 1.0);
+            }
+        }
+    }
+
     /// Returns the scratch memory for this design.
     pub(crate) fn scratch(&self) -> Scratch {
         let n = self.mass.len();

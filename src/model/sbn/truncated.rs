@@ -13,15 +13,18 @@
 //! What a point adds to it is `x · (W z + μ)`, a few additions once `W'x` is known.
 //!
 //! Gaussian observables are no other case: their natural parameters `(W z + μ) / σ²` are linear in the states too, with log-partition
-//! `½ σ² η²`. All is `f64`, whatever the points are: products with small noise variances would lose digits in `f32`.
+//! `½ σ² η²`. Where hidden layers stand between states and observables, or points lack values, the natural parameters of each state are
+//! kept, and a point adds `x · η` over the values that it has. All is `f64`, whatever the points are: products with small noise variances would lose digits in `f32`.
 
+mod naturals;
 mod proposals;
 mod states;
 mod sums;
 
+use naturals::set_apart;
 pub use states::TruncatedStates;
-pub(crate) use sums::TruncatedSums;
 use sums::design;
+pub(crate) use sums::{SumsShape, TruncatedSums};
 
 use super::gaussian::GaussianObservables;
 use super::table::{StateTable, for_each_on, words};
@@ -30,6 +33,7 @@ use crate::block::Block;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::logistic;
 use crate::model::GenerativeModel;
+use crate::model::autoencoder::Network;
 use crate::scalar::Scalar;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -40,6 +44,9 @@ const TILE: usize = 256;
 
 /// States whose own part is remembered at most, in each lane.
 const MAX_REMEMBERED: usize = 1 << 17;
+
+/// Of each of these states so many natural parameters at most, on the average.
+const MAX_NATURALS_PER_STATE: usize = 32;
 
 /// Posterior probabilities below this are zero: the rounding of a sum to which 1 belongs.
 const NEGLIGIBLE: f64 = 1e-16;
@@ -52,6 +59,7 @@ pub(crate) struct Searcher {
     /// The first latent that the observables see.
     first_visible: usize,
     dim: usize,
+    sums_shape: SumsShape,
     candidates: usize,
     /// `ln p(z = 0)`, and log-odds of each top latent.
     log_none: f64,
@@ -61,7 +69,9 @@ pub(crate) struct Searcher {
     /// Natural parameters of the observables.
     observables: Columns,
     gaussian: Option<GaussianObservables>,
-    /// `D × (J + 1)`, column-major; biases last.
+    /// Network and parameters that make natural parameters of a state, if the decoder has hidden layers.
+    network: Option<(Network, Vec<f64>)>,
+    /// `D × (J + 1)`, column-major; biases last, or zeros where natural parameters are kept state by state.
     weights: Vec<f64>,
     /// Change of the joint, besides `W'x`, if one visible latent alone is turned on.
     alone: Vec<f64>,
@@ -97,6 +107,10 @@ pub(crate) struct SearchWorkspace {
     hidden_logits: Vec<f64>,
     remembered: StateTable,
     own_parts: Vec<f64>,
+    /// Natural parameters of the states that are remembered, D each, where these are kept.
+    naturals: Vec<f64>,
+    /// Whether a point of the tile has a value, B × D, where it may lack some.
+    present: Vec<bool>,
     /// The last point that tried a state.
     tried: Vec<u32>,
     n_tried: u32,
@@ -145,25 +159,35 @@ impl SigmoidBeliefNet {
             }
         };
         let posterior_entropy = sums.posterior_entropy * scale;
-        LatentStats { posterior_entropy, marginals, layers, squares }
+        let outputs = of_weight(&sums.outputs);
+        LatentStats { posterior_entropy, marginals, layers, squares, outputs }
     }
 
     /// Returns the length of `⟨x (z, 1)'⟩`.
     fn n_targets(&self) -> usize {
-        self.dim() * (self.observables().inputs() + 1)
+        self.dim() * (self.visible_latents() + 1)
     }
 
-    /// Returns the number of sums over points besides masses of states: `⟨x (z, 1)'⟩`, and `⟨x_d²⟩` of Gaussian observables.
-    pub(crate) fn n_sums(&self) -> usize {
-        self.n_targets() + if self.gaussian.is_some() { self.dim() } else { 0 }
+    /// Returns the sizes of the sums over points: `⟨x (z, 1)'⟩`, and `⟨x_d²⟩` of Gaussian observables; for each state D sums if the decoder
+    /// has hidden layers.
+    pub(crate) fn sums_shape(&self) -> SumsShape {
+        let dim = self.dim();
+        let has_layers = self.gaussian.as_ref().is_some_and(|it| it.decoder.is_some());
+        SumsShape {
+            latents: self.n_latents(),
+            targets: self.n_targets() + if self.gaussian.is_some() { dim } else { 0 },
+            outputs: if has_layers { dim } else { 0 },
+        }
     }
 
     /// Packs the parameters for a sweep in which each point tries `candidates` new states.
     pub(crate) fn searcher(&self, simd: Simd, candidates: usize) -> Searcher {
-        let (dim, visible) = (self.dim(), self.observables().inputs());
-        let observables = Columns::new(self.observables(), self.noise_variances());
-        let weights = observables.inputs.iter().chain([&observables.bias]).flatten().copied();
-        let weights = weights.collect();
+        let (dim, visible) = (self.dim(), self.visible_latents());
+        let network = self.natural_network();
+        let observables = match &network {
+            None => Columns::new(self.observables(), self.noise_variances()),
+            Some(network) => Columns::alone(network, visible),
+        };
         let mut rates = self.prior().to_vec();
         let h = rates.len();
         if let Some(hidden) = self.hidden() {
@@ -179,6 +203,7 @@ impl SigmoidBeliefNet {
             latents: self.n_latents(),
             first_visible: self.n_latents() - visible,
             dim,
+            sums_shape: self.sums_shape(),
             candidates,
             log_none: self.prior().iter().map(|p| (-p).ln_1p()).sum(),
             log_odds: self.prior().iter().map(|p| p.ln() - (-p).ln_1p()).collect(),
@@ -186,9 +211,16 @@ impl SigmoidBeliefNet {
             hidden: self.hidden().map(|layer| Columns::new(layer, None)),
             observables,
             gaussian: self.gaussian.clone(),
-            weights,
+            network,
+            weights: Vec::new(),
             alone: Vec::new(),
         };
+        let Columns { inputs, bias } = &searcher.observables;
+        searcher.weights = inputs.concat();
+        match searcher.keeps_naturals() {
+            true => searcher.weights.resize(dim * (visible + 1), 0.0),
+            false => searcher.weights.extend_from_slice(bias),
+        }
         let mut logits = vec![0.0; dim];
         let none = searcher.log_partition(&searcher.observables.bias);
         searcher.alone = (0..visible)
@@ -221,7 +253,7 @@ impl Searcher {
 
     pub(crate) fn workspace(&self) -> SearchWorkspace {
         let n = self.latents - self.first_visible + 1;
-        let squares = if self.gaussian.is_some() { self.dim } else { 0 };
+        let present = if self.may_miss() { TILE * self.dim } else { 0 };
         SearchWorkspace {
             points: vec![0.0; TILE * self.dim],
             inputs: vec![0.0; n * TILE],
@@ -232,6 +264,8 @@ impl Searcher {
             hidden_logits: vec![0.0; self.latents - self.first_visible],
             remembered: StateTable::new(words(self.latents)),
             own_parts: Vec::new(),
+            naturals: Vec::new(),
+            present: vec![true; present],
             tried: Vec::new(),
             n_tried: 0,
             entries: Vec::new(),
@@ -239,15 +273,13 @@ impl Searcher {
             q: Vec::new(),
             proposal: vec![0; words(self.latents)],
             marginals: vec![0.0; self.latents],
-            sums_of_states: TruncatedSums::new(self.latents, n * self.dim + squares),
+            sums_of_states: TruncatedSums::new(self.sums_shape),
         }
     }
 
     /// Forgets what belongs to other parameters, and all sums.
     pub(crate) fn reset(&self, workspace: &mut SearchWorkspace) {
-        workspace.remembered.clear();
-        workspace.own_parts.clear();
-        workspace.tried.clear();
+        workspace.forget_states();
         workspace.sums_of_states.clear();
     }
 
@@ -278,6 +310,9 @@ impl Searcher {
 
     /// Returns the natural parameters of the observables in a state.
     fn observable_logits(&self, state: &[u64], logits: &mut [f64]) {
+        if let Some(network) = &self.network {
+            return self.network_outputs(network, state, logits);
+        }
         logits.copy_from_slice(&self.observables.bias);
         for_each_on(state, |bit| {
             if bit >= self.first_visible {
@@ -309,7 +344,8 @@ impl Searcher {
             });
             sum -= logistic::softplus_sum(self.simd, hidden_logits);
         }
-        sum - self.log_partition(logits)
+        // Points that lack values have log-partitions of their own.
+        if self.may_miss() { sum } else { sum - self.log_partition(logits) }
     }
 
     /// Improves the sets of a block of points, and adds up their sums, times the weights of the points. `visit` gets the
@@ -373,7 +409,12 @@ impl Searcher {
         for (i, (to, from)) in rows.enumerate() {
             to.iter_mut().zip(from.iter()).for_each(|(to, value)| *to = value.to_f64());
             match &self.gaussian {
-                Some(gaussian) => to.iter_mut().zip(&gaussian.centre).for_each(|(x, c)| *x -= c),
+                Some(gaussian) => {
+                    to.iter_mut().zip(&gaussian.centre).for_each(|(x, c)| *x -= c);
+                    if self.may_miss() {
+                        set_apart(to, &mut workspace.present[i * self.dim..]);
+                    }
+                }
                 None => {
                     let bits = &mut workspace.bits[i * per_point..][..per_point];
                     for (d, &value) in to.iter().enumerate() {
@@ -387,12 +428,17 @@ impl Searcher {
     /// Adds to the joints of a tile what Gaussian observables owe to the points alone, and sums up their squares.
     fn add_base_measure<T: Scalar>(&self, tile: Block<'_, T>, workspace: &mut SearchWorkspace) {
         let Some(gaussian) = &self.gaussian else { return };
-        let SearchWorkspace { points, inputs, sums_of_states, .. } = workspace;
+        let SearchWorkspace { points, inputs, sums_of_states, present, .. } = workspace;
         let first = sums_of_states.targets.len() - self.dim;
         let squares = &mut sums_of_states.targets[first..];
         let biases = inputs.chunks_mut(TILE).last().expect("biases are the last column");
         for (i, point) in points.chunks_exact(self.dim).take(tile.len()).enumerate() {
-            biases[i] += gaussian.log_base_measure(point);
+            biases[i] += match present.get(i * self.dim..) {
+                Some(present) if !present.is_empty() => {
+                    gaussian.log_base_measure_of_present(point, present)
+                }
+                _ => gaussian.log_base_measure(point),
+            };
             let weight = tile.weights.map_or(1.0, |weights| weights[i]);
             squares.iter_mut().zip(point).for_each(|(sum, x)| *sum += weight * x * x);
         }
@@ -414,21 +460,21 @@ impl Searcher {
         for (u, column) in workspace.u.iter_mut().zip(workspace.inputs.chunks(TILE)) {
             *u = column[i];
         }
-        if workspace.remembered.len() > MAX_REMEMBERED {
-            workspace.remembered.clear();
-            workspace.own_parts.clear();
-            workspace.tried.clear();
+        if workspace.remembered.len().max(workspace.naturals.len() / MAX_NATURALS_PER_STATE)
+            > MAX_REMEMBERED
+        {
+            workspace.forget_states();
         }
         workspace.n_tried = workspace.n_tried.wrapping_add(1).max(1);
         workspace.entries.clear();
         for state in sets.of(first_set + i).chunks(words) {
-            self.try_state(state, workspace);
+            self.try_state(i, state, workspace);
         }
         let n_known = workspace.entries.len();
         let mut proposal = std::mem::take(&mut workspace.proposal);
         for _ in 0..self.candidates {
             self.propose(&mut proposal, i, n_tile, sets, first_set, rng, workspace);
-            self.try_state(&proposal, workspace);
+            self.try_state(i, &proposal, workspace);
         }
         workspace.proposal = proposal;
         // The order of trial breaks ties.
@@ -458,11 +504,13 @@ impl Searcher {
         let marginals = &mut workspace.marginals;
         marginals.fill(0.0);
         let sums = &mut workspace.sums_of_states;
+        let x = &workspace.points[i * self.dim..][..self.dim];
         for (state, &q) in sets.of(first_set + i).chunks(words).zip(&*q) {
             if q > 0.0 {
                 for_each_on(state, |bit| marginals[bit] += q);
                 if weight > 0.0 {
-                    sums.add_mass(state, weight * q);
+                    let outputs = sums.add_mass(state, weight * q);
+                    outputs.iter_mut().zip(x).for_each(|(sum, x)| *sum += weight * q * x);
                 }
             }
         }
@@ -473,16 +521,22 @@ impl Searcher {
         sums.total_weight += weight;
         sums.posterior_entropy += weight * entropy;
         sums.log_evidence += weight * log_evidence;
+        if self.may_miss() && weight > 0.0 {
+            self.add_missing(i, weight, sets.of(first_set + i), &order, workspace);
+        }
         log_evidence
     }
 
-    /// Adds a state to the entries of the current point, unless it is there.
-    fn try_state(&self, state: &[u64], workspace: &mut SearchWorkspace) {
+    /// Adds a state to the entries of the `i`-th point of the tile, unless it is there.
+    fn try_state(&self, i: usize, state: &[u64], workspace: &mut SearchWorkspace) {
         let index = workspace.remembered.intern(state);
         if index == workspace.own_parts.len() {
             let part = self.own_part(state, &mut workspace.logits, &mut workspace.hidden_logits);
             workspace.own_parts.push(part);
             workspace.tried.push(0);
+            if self.keeps_naturals() {
+                workspace.naturals.extend_from_slice(&workspace.logits);
+            }
         }
         if workspace.tried[index] == workspace.n_tried {
             return;
@@ -490,11 +544,15 @@ impl Searcher {
         workspace.tried[index] = workspace.n_tried;
         let u = &workspace.u;
         let mut log_joint = workspace.own_parts[index] + u[u.len() - 1];
-        for_each_on(state, |bit| {
-            if bit >= self.first_visible {
-                log_joint += u[bit - self.first_visible];
-            }
-        });
+        if self.keeps_naturals() {
+            log_joint += self.part_of_point(i, index, workspace);
+        } else {
+            for_each_on(state, |bit| {
+                if bit >= self.first_visible {
+                    log_joint += u[bit - self.first_visible];
+                }
+            });
+        }
         workspace.entries.push((log_joint, index as u32));
     }
 }

@@ -11,7 +11,7 @@ use entropysum::expert::em::Stepwise;
 use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::store::Stored;
 use entropysum::family::{Regularization, registry};
-use entropysum::model::{LatentPosterior, Mixture, NoiseStructure};
+use entropysum::model::{Activation, LatentPosterior, Mixture, NoiseStructure};
 use entropysum::store::{self, Model, WithSchema};
 use entropysum::{Executor, inference};
 use std::fs;
@@ -271,6 +271,8 @@ pub fn models() -> Vec<Case> {
     add_model("sbn", &SbnSpec::new(2), &bits, 4, &mut cases);
     add_model("sbn", &truncated(), &bits, 4, &mut cases);
     let code = SbnSpec::binary_sparse_coding(3);
+    add_model("binary-sparse-coding", &code, &x, 3, &mut cases);
+    let code = code.with_hidden_units(vec![2], Activation::Tanh);
     add_model("binary-sparse-coding", &code, &x, 3, &mut cases);
     cases
 }

@@ -7,7 +7,7 @@
 use crate::codec;
 use crate::error::{Error, Result};
 pub use crate::kernels::dispatch::Simd;
-use crate::pairwise::{InOrder, Sums, Tree, share};
+use crate::pairwise::{AnySums, InOrder, Sums, Tree, into_type, of_type_mut, share};
 use crate::ranks::{Ranks, out_of_step};
 use crate::work::{Piece, Workers};
 use bytemuck::Pod;
@@ -126,10 +126,10 @@ impl Executor {
         said: Result<Vec<V>>,
     ) -> Result<Vec<V>> {
         let Some(ranks) = self.ranks() else { return said };
-        let empty = InOrder(Vec::new());
+        let empty = InOrder::<V>(Vec::new());
         let tree = Tree::new(ranks.size() as u64, &empty);
-        let fault = said.map(|said| tree.put(ranks.rank() as u64, InOrder(said))).err();
-        Ok(self.total(tree, fault)?.0)
+        let fault = said.map(|said| tree.put(ranks.rank() as u64, Box::new(InOrder(said)))).err();
+        Ok(into_type::<InOrder<V>>(self.total(tree, fault)?).0)
     }
 
     /// Returns the number of threads.
@@ -212,9 +212,25 @@ impl Executor {
         new: impl Fn() -> W + Sync,
         work: impl Fn(&mut W, &mut S, u64) -> Result<()> + Sync,
     ) -> Result<S> {
+        let memory = Mutex::new(memory);
+        let total = self.sum_any(n_lanes, empty, &|sums, lane| {
+            let spare = memory.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut scratch = spare.unwrap_or_else(&new);
+            let result = work(&mut scratch, of_type_mut(sums), lane);
+            memory.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+            result
+        })?;
+        Ok(into_type(total))
+    }
+
+    fn sum_any(
+        &self,
+        n_lanes: u64,
+        empty: &dyn AnySums,
+        work: &(dyn Fn(&mut dyn AnySums, u64) -> Result<()> + Sync),
+    ) -> Result<Box<dyn AnySums>> {
         let lanes = self.own_lanes(n_lanes);
         let (count, queue) = ((lanes.end - lanes.start) as usize, Mutex::new(lanes));
-        let memory = Mutex::new(memory);
         let tree = Tree::new(n_lanes, empty);
         let has_failed = AtomicBool::new(false);
         let done = self.drain(count, &|| {
@@ -223,10 +239,8 @@ impl Executor {
                 return None;
             }
             let lane = queue.lock().unwrap_or_else(PoisonError::into_inner).next()?;
-            let spare = memory.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let (mut scratch, mut sums) = (spare.unwrap_or_else(&new), tree.leaf());
-            let result = work(&mut scratch, &mut sums, lane);
-            memory.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+            let mut sums = tree.leaf();
+            let result = work(&mut *sums, lane);
             match &result {
                 Ok(()) => tree.put(lane, sums),
                 Err(_) => has_failed.store(true, Ordering::Relaxed),
@@ -249,14 +263,14 @@ impl Executor {
         let tree = Tree::new(n_lanes, empty);
         let done = self.own_lanes(n_lanes).try_for_each(|lane| {
             let mut sums = tree.leaf();
-            work(&mut sums, lane)?;
+            work(of_type_mut(&mut *sums), lane)?;
             tree.put(lane, sums);
             Ok(())
         });
-        self.total(tree, done.err())
+        Ok(into_type(self.total(tree, done.err())?))
     }
 
-    fn total<S: Sums>(&self, tree: Tree<'_, S>, fault: Option<Error>) -> Result<S> {
+    fn total(&self, tree: Tree<'_>, fault: Option<Error>) -> Result<Box<dyn AnySums>> {
         match (self.ranks(), fault) {
             (None, None) => Ok(tree.into_total()),
             (None, Some(fault)) => Err(fault),

@@ -6,12 +6,13 @@
 
 use crate::error::{Error, Result};
 use crate::ranks::{Ranks, decode_error, encode_error, out_of_step};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Results of lanes that can be put together in pairs, and sent to another process.
-pub trait Sums: Clone + Send + Sync {
+pub trait Sums: Clone + Send + Sync + 'static {
     /// Adds the sums of the lanes that follow.
     fn add(&mut self, next: &Self);
 
@@ -25,6 +26,63 @@ pub trait Sums: Clone + Send + Sync {
 
     /// Takes the sums of a message; these are of no points, and of the shape of those. Tells whether the message fits.
     fn read(&mut self, message: &[u8]) -> bool;
+}
+
+/// [`Sums`] whose type only those know who made them. The tree is compiled once, not for each type.
+pub trait AnySums: Any + Send + Sync {
+    /// As [`Sums::add`]; both are of one type.
+    fn add_any(&mut self, next: &dyn AnySums);
+
+    /// As [`Sums::restart`].
+    fn restart_any(&mut self, empty: &dyn AnySums);
+
+    /// As [`Sums::write`].
+    fn write_any(&self, message: &mut Vec<u8>);
+
+    /// As [`Sums::read`].
+    fn read_any(&mut self, message: &[u8]) -> bool;
+
+    /// Returns a copy.
+    fn copy(&self) -> Box<dyn AnySums>;
+}
+
+const ONE_TYPE: &str = "the sums of a tree are of one type";
+
+/// Returns sums as those of their type.
+fn of_type<S: Sums>(sums: &dyn AnySums) -> &S {
+    (sums as &dyn Any).downcast_ref().expect(ONE_TYPE)
+}
+
+/// The same, to change them.
+pub fn of_type_mut<S: Sums>(sums: &mut dyn AnySums) -> &mut S {
+    (sums as &mut dyn Any).downcast_mut().expect(ONE_TYPE)
+}
+
+/// The same, to keep them.
+pub fn into_type<S: Sums>(sums: Box<dyn AnySums>) -> S {
+    *(sums as Box<dyn Any>).downcast().expect(ONE_TYPE)
+}
+
+impl<S: Sums> AnySums for S {
+    fn add_any(&mut self, next: &dyn AnySums) {
+        self.add(of_type(next));
+    }
+
+    fn restart_any(&mut self, empty: &dyn AnySums) {
+        self.restart(of_type(empty));
+    }
+
+    fn write_any(&self, message: &mut Vec<u8>) {
+        self.write(message);
+    }
+
+    fn read_any(&mut self, message: &[u8]) -> bool {
+        self.read(message)
+    }
+
+    fn copy(&self) -> Box<dyn AnySums> {
+        Box::new(self.clone())
+    }
 }
 
 /// Numbers that add up entry by entry.
@@ -101,39 +159,38 @@ fn owner(ranks: &dyn Ranks, n_lanes: u64, lane: u64) -> usize {
 type Place = (u32, u64);
 
 /// Nodes that wait for their siblings.
-#[derive(Debug)]
-pub struct Tree<'a, S> {
+pub struct Tree<'a> {
     n_lanes: u64,
-    empty: &'a S,
-    nodes: Mutex<BTreeMap<Place, S>>,
+    empty: &'a dyn AnySums,
+    nodes: Mutex<BTreeMap<Place, Box<dyn AnySums>>>,
     /// Sums that were added to others: memory for the next lanes.
-    spare: Mutex<Vec<S>>,
+    spare: Mutex<Vec<Box<dyn AnySums>>>,
 }
 
-impl<'a, S: Sums> Tree<'a, S> {
+impl<'a> Tree<'a> {
     /// Returns a tree of so many lanes, of which nothing is known yet. `empty` are sums of no points.
-    pub fn new(n_lanes: u64, empty: &'a S) -> Self {
+    pub fn new(n_lanes: u64, empty: &'a dyn AnySums) -> Self {
         let (nodes, spare) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
         Self { n_lanes, empty, nodes, spare }
     }
 
     /// Returns sums of no points.
-    pub fn leaf(&self) -> S {
+    pub fn leaf(&self) -> Box<dyn AnySums> {
         match locked(&self.spare).pop() {
-            None => self.empty.clone(),
+            None => self.empty.copy(),
             Some(mut sums) => {
-                sums.restart(self.empty);
+                sums.restart_any(self.empty);
                 sums
             }
         }
     }
 
     /// Takes the sums of a lane, and adds up all pairs that are complete by it.
-    pub fn put(&self, lane: u64, sums: S) {
+    pub fn put(&self, lane: u64, sums: Box<dyn AnySums>) {
         self.put_node((0, lane), sums);
     }
 
-    fn put_node(&self, place: Place, mut sums: S) {
+    fn put_node(&self, place: Place, mut sums: Box<dyn AnySums>) {
         let (mut level, mut index) = place;
         loop {
             let is_last = self.is_last((level, index));
@@ -156,7 +213,7 @@ impl<'a, S: Sums> Tree<'a, S> {
                 0 => [sums, sibling],
                 _ => [sibling, sums],
             };
-            left.add(&right);
+            left.add_any(&*right);
             locked(&self.spare).push(right);
             sums = left;
             (level, index) = (level + 1, index / 2);
@@ -169,10 +226,10 @@ impl<'a, S: Sums> Tree<'a, S> {
     }
 
     /// Returns the sum of all lanes, once each was put.
-    pub fn into_total(self) -> S {
+    pub fn into_total(self) -> Box<dyn AnySums> {
         let nodes = self.nodes.into_inner().unwrap_or_else(PoisonError::into_inner);
         debug_assert!(nodes.len() <= 1, "lanes are missing");
-        nodes.into_values().next().unwrap_or_else(|| self.empty.clone())
+        nodes.into_values().next().unwrap_or_else(|| self.empty.copy())
     }
 
     /// Returns the sum of the lanes of all ranks, to all of them, or the first fault in the order of lanes. `fault` is the first of
@@ -185,11 +242,11 @@ impl<'a, S: Sums> Tree<'a, S> {
         ranks: &dyn Ranks,
         number: u64,
         fault: Option<Error>,
-    ) -> Result<S> {
+    ) -> Result<Box<dyn AnySums>> {
         let fault = fault.map(|fault| encode_error(&fault));
         let (n_lanes, empty) = (self.n_lanes, self.empty);
         let holder = |(level, index): Place| owner(ranks, n_lanes, index << level);
-        let mut nodes: BTreeMap<Place, Node<S>> = match &fault {
+        let mut nodes: BTreeMap<Place, Node> = match &fault {
             None => std::mem::take(&mut *locked(&self.nodes))
                 .into_iter()
                 .map(|(place, sums)| (place, Node::Sums(sums)))
@@ -229,7 +286,7 @@ impl<'a, S: Sums> Tree<'a, S> {
         }
         let root = nodes.into_values().next();
         if ranks.rank() == 0 {
-            root.unwrap_or_else(|| Node::Sums(empty.clone())).write(number, &mut message);
+            root.unwrap_or_else(|| Node::Sums(empty.copy())).write(number, &mut message);
         }
         ranks.broadcast(&mut message)?;
         match Node::read(number, &message, empty)? {
@@ -241,7 +298,7 @@ impl<'a, S: Sums> Tree<'a, S> {
     /// Returns the places of the nodes that are left if all lanes of a range were put.
     fn places_of(&self, lanes: Range<u64>) -> Vec<Place> {
         let places = Tree::new(self.n_lanes, &NoSums);
-        lanes.for_each(|lane| places.put(lane, NoSums));
+        lanes.for_each(|lane| places.put(lane, Box::new(NoSums)));
         let nodes = places.nodes.into_inner().unwrap_or_else(PoisonError::into_inner);
         nodes.into_keys().collect()
     }
@@ -262,19 +319,19 @@ impl Sums for NoSums {
 }
 
 /// A node between ranks: sums, or the first fault of its lanes.
-enum Node<S> {
-    Sums(S),
+enum Node {
+    Sums(Box<dyn AnySums>),
     Fault(Vec<u8>),
 }
 
 /// Bytes of a message before its content: the number of the sum, and whether it is a fault.
 const HEADER: usize = 9;
 
-impl<S: Sums> Node<S> {
+impl Node {
     fn plus(self, right: Self) -> Self {
         match (self, right) {
             (Self::Sums(mut left), Self::Sums(right)) => {
-                left.add(&right);
+                left.add_any(&*right);
                 Self::Sums(left)
             }
             (Self::Fault(first), _) | (_, Self::Fault(first)) => Self::Fault(first),
@@ -286,12 +343,12 @@ impl<S: Sums> Node<S> {
         message.extend_from_slice(&number.to_le_bytes());
         message.push(u8::from(matches!(self, Self::Fault(_))));
         match self {
-            Self::Sums(sums) => sums.write(message),
+            Self::Sums(sums) => sums.write_any(message),
             Self::Fault(bytes) => message.extend_from_slice(bytes),
         }
     }
 
-    fn read(number: u64, message: &[u8], empty: &S) -> Result<Self> {
+    fn read(number: u64, message: &[u8], empty: &dyn AnySums) -> Result<Self> {
         let (header, content) = message.split_at_checked(HEADER).ok_or_else(out_of_step)?;
         if header[..8] != number.to_le_bytes() {
             return Err(out_of_step());
@@ -299,8 +356,8 @@ impl<S: Sums> Node<S> {
         if header[8] != 0 {
             return Ok(Self::Fault(content.to_vec()));
         }
-        let mut sums = empty.clone();
-        if sums.read(content) { Ok(Self::Sums(sums)) } else { Err(out_of_step()) }
+        let mut sums = empty.copy();
+        if sums.read_any(content) { Ok(Self::Sums(sums)) } else { Err(out_of_step()) }
     }
 }
 
@@ -323,10 +380,10 @@ mod tests {
         let tree = Tree::new(n_lanes, &empty);
         for lane in order {
             let mut sums = tree.leaf();
-            sums.add(&leaf(lane));
+            sums.add_any(&leaf(lane));
             tree.put(lane, sums);
         }
-        tree.into_total()
+        into_type(tree.into_total())
     }
 
     #[test]
@@ -371,9 +428,9 @@ mod tests {
                     let tree = Tree::new(n, &empty);
                     for lane in share(Some(&ranks), n) {
                         assert_eq!(owner(&ranks, n, lane), ranks.rank());
-                        tree.put(lane, leaf(lane));
+                        tree.put(lane, Box::new(leaf(lane)));
                     }
-                    tree.into_total_of_ranks(&ranks, 5, None).unwrap()
+                    into_type::<Vec<f64>>(tree.into_total_of_ranks(&ranks, 5, None).unwrap())
                 });
                 assert_eq!(totals, vec![expected.clone(); size], "{n} lanes, {size} ranks");
             }
@@ -385,8 +442,9 @@ mod tests {
         let totals = on_ranks(3, |ranks| {
             let empty = InOrder::<u64>(Vec::new());
             let tree = Tree::new(11, &empty);
-            share(Some(&ranks), 11).for_each(|lane| tree.put(lane, InOrder(vec![lane, 10 * lane])));
-            tree.into_total_of_ranks(&ranks, 0, None).unwrap().0
+            share(Some(&ranks), 11)
+                .for_each(|lane| tree.put(lane, Box::new(InOrder(vec![lane, 10 * lane]))));
+            into_type::<InOrder<u64>>(tree.into_total_of_ranks(&ranks, 0, None).unwrap()).0
         });
         let expected: Vec<u64> = (0..11).flat_map(|lane| [lane, 10 * lane]).collect();
         assert_eq!(totals, vec![expected; 3]);
@@ -402,9 +460,9 @@ mod tests {
                 let fault = (!mine.is_empty() && mine.end > n / 2)
                     .then(|| Error::Model(format!("rank {}", ranks.rank())));
                 if fault.is_none() {
-                    mine.for_each(|lane| tree.put(lane, vec![1.0]));
+                    mine.for_each(|lane| tree.put(lane, Box::new(vec![1.0])));
                 }
-                tree.into_total_of_ranks(&ranks, 0, fault).unwrap_err().to_string()
+                tree.into_total_of_ranks(&ranks, 0, fault).err().unwrap().to_string()
             });
             assert!(
                 told.iter().all(|text| text.starts_with("rank ") && *text == told[0]),
@@ -418,8 +476,9 @@ mod tests {
         let told = on_ranks(2, |ranks| {
             let empty = vec![0.0];
             let tree = Tree::new(2, &empty);
-            tree.put(ranks.rank() as u64, vec![1.0]);
-            tree.into_total_of_ranks(&ranks, ranks.rank() as u64, None).unwrap_err().to_string()
+            tree.put(ranks.rank() as u64, Box::new(vec![1.0]));
+            let number = ranks.rank() as u64;
+            tree.into_total_of_ranks(&ranks, number, None).err().unwrap().to_string()
         });
         assert!(told[0].contains("out of step"), "{told:?}");
     }

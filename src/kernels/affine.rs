@@ -164,7 +164,7 @@ impl<T: Scalar> Affine<'_, T> {
 
 /// Finds the largest of the logits `Z = T H + b` of each point, without writing them.
 ///
-/// The first of equals counts. If a logit is NaN, the largest is NaN.
+/// The first of equals counts. A logit that is NaN is not the largest. If all are NaN or -∞, the largest is NaN.
 ///
 /// # Shapes
 /// `statistics:` columns of all statistics, `stride` apart; `largest, component:` a column. The number of the component is exact
@@ -200,11 +200,10 @@ struct Argmax<'a, T> {
     component: &'a mut [T],
 }
 
-/// The largest logits of V vectors of points so far, their components, and the sums of all, which show a NaN.
+/// The largest logits of V vectors of points so far, and their components.
 struct Running<V, const N: usize> {
     largest: [V; N],
     component: [V; N],
-    sum: [V; N],
 }
 
 impl<T: Scalar> VectorKernel<T> for Argmax<'_, T> {
@@ -230,7 +229,7 @@ impl<T: Scalar> Argmax<'_, T> {
     fn points<S: Vectors<Element = T>, const V: usize>(&mut self, simd: S, start: usize) -> usize {
         let width = V * S::COUNT;
         let (low, zero) = (simd.splat(T::NEG_INFINITY), simd.splat(T::ZERO));
-        let mut running = Running { largest: [low; V], component: [zero; V], sum: [zero; V] };
+        let mut running = Running { largest: [low; V], component: [zero; V] };
         for first in (0..self.map.n_components).step_by(GROUP) {
             let exist = self.map.n_components - first;
             if S::REGISTERS >= 32 && exist >= GROUP {
@@ -242,12 +241,10 @@ impl<T: Scalar> Argmax<'_, T> {
                 }
             }
         }
-        // The sum minus itself is 0, or NaN. Components of weight 0 make it -∞, which is no fault.
-        let (one, lowest) = (simd.splat(T::ONE), simd.splat(T::from_f64(-3e38)));
+        // A point that is NaN has no logit above -∞, and -∞ minus itself is NaN. Components of weight 0 are -∞ for all points.
         for v in 0..V {
-            let sum = simd.select_greater(lowest, running.sum[v], zero, running.sum[v]);
-            let fault = simd.sub(sum, sum);
-            running.largest[v] = simd.mul_add(fault, one, running.largest[v]);
+            let fault = simd.sub(running.largest[v], running.largest[v]);
+            running.largest[v] = simd.add(running.largest[v], fault);
         }
         let largest = &mut self.largest[start..start + width];
         S::vectors_mut(largest)[..V].copy_from_slice(&running.largest);
@@ -290,7 +287,6 @@ impl<T: Scalar> Argmax<'_, T> {
                 let (z, largest) = (logits[v], running.largest[v]);
                 running.component[v] = simd.select_greater(z, largest, index, running.component[v]);
                 running.largest[v] = simd.select_greater(z, largest, z, largest);
-                running.sum[v] = simd.add(running.sum[v], z);
             }
         }
     }

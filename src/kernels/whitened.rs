@@ -198,6 +198,36 @@ impl<T: Scalar> WhitenedMap<T> {
         T::run_on_vectors(simd, Sums { map: self, k, tile, weights, scratch, first, second });
     }
 
+    /// Returns the logit of one point under the `k`-th component, `bias - ½ |F (x - mean)|²`, in `f64`.
+    ///
+    /// `differences` becomes as long as the point.
+    pub fn logit(&self, k: usize, value: impl Fn(usize) -> f64, differences: &mut Vec<f64>) -> f64 {
+        let dim = self.dim;
+        differences.clear();
+        differences.extend(self.centre(k).iter().enumerate().map(|(d, c)| value(d) - c.to_f64()));
+        let each = self.coefficients.len() / self.len();
+        let mut coefficients = self.coefficients[k * each..][..each].iter();
+        let offsets = &self.offsets[k * dim..][..dim];
+        let mut squares = 0.0;
+        let mut i = 0;
+        while i < dim {
+            let (end, first) = match self.shape {
+                Shape::Scale | Shape::Diagonal => (i + 1, i),
+                Shape::Triangle => (i + rows_from(i, dim), 0),
+            };
+            let mut rows = [0.0; ROWS + 1];
+            rows.iter_mut().zip(&offsets[i..end]).for_each(|(row, offset)| *row = offset.to_f64());
+            for y in &differences[first..end] {
+                for (row, factor) in rows[..end - i].iter_mut().zip(&mut coefficients) {
+                    *row += factor.to_f64() * y;
+                }
+            }
+            squares += rows.iter().map(|row| row * row).sum::<f64>();
+            i = end;
+        }
+        self.bias[k].to_f64() - 0.5 * squares
+    }
+
     /// Adds one point to the sums of the `k`-th component about its centre, in `f64`.
     ///
     /// # Shapes

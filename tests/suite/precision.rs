@@ -10,7 +10,7 @@ use entropysum::em::{self, Config, Init, MixtureSpec};
 use entropysum::expert::start_mixture;
 use entropysum::family::registry;
 use entropysum::inference;
-use entropysum::model::Mixture;
+use entropysum::model::{Mixture, Posterior};
 use entropysum::monitor::Silent;
 
 /// Points that both precisions can hold, so that only arithmetic differs.
@@ -71,6 +71,30 @@ fn f32_probabilities_of_one_leave_no_gap() {
     assert!(probabilities.contains(&1.0) && probabilities.contains(&0.0));
     for record in &fit.history.records {
         assert!(record.gap().abs() < 2e-7, "{}: {:e}", record.iteration, record.gap());
+    }
+}
+
+/// Labels of clusters 30 widths apart come from packed logits in `f32`, the logits of the labels from differences.
+#[test]
+fn f32_hard_trajectories_follow_f64_on_the_fast_path() {
+    let (n, dim, components) = (20_000, 6, 5);
+    let x = single_points(n, dim, components, 40.0, 9);
+    let wide = widened(&x);
+    let executor = Executor::new(Some(2)).unwrap();
+    let config = Config::default().tol(0.0).max_iter(6);
+    for name in ["gaussian-full", "gaussian-diag", "gaussian-spherical"] {
+        let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
+        let points = Points::from_rows(&wide, dim).unwrap();
+        let (start, _) = start_mixture(&spec, &points, &executor, &config, 0).unwrap();
+        let spec = MixtureSpec::from_model(start).with_posterior(Posterior::Hard);
+        let double = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
+        let points = Points::from_rows(&x, dim).unwrap();
+        let single = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
+        assert_eq!(single.whitened_share, Some(0.0), "{name}");
+        for (a, b) in double.history.records.iter().zip(&single.history.records) {
+            let error = (a.lower_bound - b.lower_bound).abs() / b.lower_bound.abs();
+            assert!(error < 1e-6, "{name} iteration {}: {error:e}", a.iteration);
+        }
     }
 }
 

@@ -51,6 +51,9 @@ fn matches_the_definition<T: Scalar>(tolerance: f64, far: f64) {
                         let error = (logits[c * stride + i].to_f64() - expected).abs();
                         let scale = 1.0 + expected.abs();
                         assert!(error <= tolerance * scale, "{level:?} {dim} {n} kind {kind}");
+                        let alone = map.logit(c, |d| at(d, i), &mut Vec::new());
+                        let error = (alone - expected).abs();
+                        assert!(error <= tolerance * scale, "{dim} kind {kind}, alone: {error:e}");
                     }
                     let part = map.slice(1..3);
                     assert_eq!((part.len(), part.centre(0)), (2, map.centre(1)));

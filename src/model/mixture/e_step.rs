@@ -39,6 +39,11 @@ pub(in crate::model) fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: 
     if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).min(1e-5) }
 }
 
+/// Error of packed logits, in nats, up to which they say in `f32` which component of hard posteriors a point has. The logit of
+/// that component then comes from whitened differences. Only points this near to a boundary may go to the second best, which costs the mean
+/// log-evidence about the square of it, times the density of points in nats from boundaries. Trajectories in `f64` are to be exact.
+const LABEL_TOLERANCE: f64 = 1e-2;
+
 /// Parameters of a mixture in the layout of the kernels.
 #[derive(Debug)]
 pub struct Packed<T> {
@@ -70,6 +75,8 @@ pub struct Packed<T> {
     /// The products, where few components make it cheaper not to evaluate them.
     products: Option<ProductGroups>,
     product_coefficients: Vec<T>,
+    /// All components as packed ones, if they may cancel and yet tell the labels of points.
+    labels: Option<AffineMap<T>>,
     /// Components that take whitened differences.
     centred: WhitenedMap<T>,
     /// All components in coordinates that their shared covariance whitens, if packed logits would cancel in `f32` and not in `f64`.
@@ -328,19 +335,31 @@ impl<T: Scalar> Packed<T> {
     /// Tells whether labels of a tile come from a single product, and logits need no memory.
     fn labels_directly(&self, tile: Block<'_, T>) -> bool {
         let one_panel = self.n_direct <= self.tiling.panel;
-        let packed = self.centred.is_empty() && self.tied.is_none() && self.observed.is_none();
+        let packed = self.labels.is_some() || self.centred.is_empty();
+        let packed = packed && self.tied.is_none() && self.observed.is_none();
         tile.sparse.is_none() && packed && self.products.is_none() && one_panel
     }
 
     /// Labels the points of a tile without writing logits. `workspace.points` and `workspace.statistics` then hold the tile.
     fn label(&self, tile: Block<'_, T>, workspace: &mut Workspace<T>) -> softmax::Totals {
         let (n_points, dim, stride) = (tile.len(), tile.dim(), self.tiling.stride);
-        self.load(tile.points, &self.centre, &mut workspace.points);
+        self.load_tile(tile.points, workspace);
         let points = Tile { values: &workspace.points, dim, n_points, stride };
         self.evaluate(&self.statistics, points, &mut workspace.statistics);
         let (largest, component) = workspace.logits.split_at_mut(stride);
-        let (map, statistics) = (&self.natural, &workspace.statistics);
+        let (map, statistics) = (self.labels.as_ref(), &workspace.statistics);
+        let map = map.unwrap_or(&self.natural);
         affine_argmax(self.simd, map, statistics, n_points, stride, largest, component);
+        if self.labels.is_some() {
+            let plain = &workspace.plain;
+            for (i, (largest, k)) in largest.iter_mut().zip(&*component).enumerate().take(n_points)
+            {
+                if let Some(k) = (k.to_f64() as usize).checked_sub(self.n_packed) {
+                    let value = |d: usize| plain[d * stride + i].to_f64();
+                    *largest = T::from_f64(self.centred.logit(k, value, &mut workspace.wide));
+                }
+            }
+        }
         let labels = &mut workspace.labels[..n_points];
         softmax::labelled(largest, component, tile.weights, labels, &mut workspace.mass)
     }
@@ -506,7 +525,8 @@ impl<T: Scalar> EStep<T> for Mixture {
 
     fn paths(&self, packed: &Packed<T>) -> [usize; 2] {
         let all = if self.family.is_location() { packed.order.len() } else { 0 };
-        [if packed.tied.is_some() { all } else { packed.centred.len() }, all]
+        let whitened = if packed.labels.is_some() { 0 } else { packed.centred.len() };
+        [if packed.tied.is_some() { all } else { whitened }, all]
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {

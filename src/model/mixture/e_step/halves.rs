@@ -35,6 +35,7 @@ impl<T: Scalar> Packed<T> {
             natural: AffineMap::default(),
             products,
             product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
+            labels: None,
             centred: self.centred.slice(centred),
             tied: None,
             observed: None,

@@ -3,7 +3,7 @@
 use super::super::{Mixture, Posterior};
 use super::observed::Observed;
 use super::tied::Tied;
-use super::{Packed, Workspace, cancellation_tolerance};
+use super::{LABEL_TOLERANCE, Packed, Workspace, cancellation_tolerance};
 use crate::aligned::Aligned;
 use crate::family::{CentredForm, Packing, Parameters};
 use crate::kernels::affine::AffineMap;
@@ -74,8 +74,9 @@ impl Mixture {
             .iter()
             .map(|&c| T::from_f64(self.weights[c].ln() - packings[c].log_partition))
             .collect();
+        let all_natural = natural;
         let natural = AffineMap::new(n_direct, &bias, |l, k| {
-            T::from_f64(natural[order[k] * n_statistics + l])
+            T::from_f64(all_natural[order[k] * n_statistics + l])
         });
         let mut centred = WhitenedMap::new(self.family.dim());
         for (&c, form) in order[n_packed..].iter().zip(self.centred_by(workers, &order[n_packed..]))
@@ -83,6 +84,21 @@ impl Mixture {
             let form = form.expect("only location families cancel");
             centred.push(&form.mean, &form.whitening, self.weights[c].ln() + form.bias);
         }
+
+        let may_label = |c: &usize| T::EPSILON * packings[*c].cancellation <= LABEL_TOLERANCE;
+        let labels = self.posterior == Posterior::Hard
+            && T::EPSILON > 1e-10
+            && !scoring
+            && shape.shared == 0
+            && !centred.is_empty()
+            && order[n_packed..].iter().all(may_label);
+        let labels = labels.then(|| {
+            let bias = |&c: &usize| T::from_f64(self.weights[c].ln() - packings[c].log_partition);
+            let bias: Vec<T> = order.iter().map(bias).collect();
+            AffineMap::new(n_statistics, &bias, |l, k| {
+                T::from_f64(all_natural[order[k] * n_statistics + l])
+            })
+        });
 
         let tied = shape.shared > 0 && n_packed > 0 && !whitens_all;
         let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
@@ -119,6 +135,7 @@ impl Mixture {
             natural,
             products,
             product_coefficients,
+            labels,
             centred,
             observed,
             tied: whitens_all.then(|| Tied::new(self, &order, &exact_centre)),

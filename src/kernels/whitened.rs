@@ -206,26 +206,37 @@ impl<T: Scalar> WhitenedMap<T> {
         differences.clear();
         differences.extend(self.centre(k).iter().enumerate().map(|(d, c)| value(d) - c.to_f64()));
         let each = self.coefficients.len() / self.len();
-        let mut coefficients = self.coefficients[k * each..][..each].iter();
+        let coefficients = &self.coefficients[k * each..][..each];
         let offsets = &self.offsets[k * dim..][..dim];
-        let mut squares = 0.0;
-        let mut i = 0;
+        let squares = match self.shape {
+            Shape::Scale | Shape::Diagonal => {
+                let factors = coefficients.iter().zip(offsets).zip(&*differences);
+                factors.map(|((f, o), y)| (f.to_f64() * y + o.to_f64()).powi(2)).sum::<f64>()
+            }
+            Shape::Triangle => self.squares_of_rows(coefficients, offsets, differences),
+        };
+        self.bias[k].to_f64() - 0.5 * squares
+    }
+
+    /// Returns `|F y + offset|²` for a triangle.
+    fn squares_of_rows(&self, coefficients: &[T], offsets: &[T], differences: &[f64]) -> f64 {
+        let (dim, mut rest) = (self.dim, coefficients);
+        let (mut squares, mut i) = (0.0, 0);
         while i < dim {
-            let (end, first) = match self.shape {
-                Shape::Scale | Shape::Diagonal => (i + 1, i),
-                Shape::Triangle => (i + rows_from(i, dim), 0),
-            };
+            let n_rows = rows_from(i, dim);
             let mut rows = [0.0; ROWS + 1];
-            rows.iter_mut().zip(&offsets[i..end]).for_each(|(row, offset)| *row = offset.to_f64());
-            for y in &differences[first..end] {
-                for (row, factor) in rows[..end - i].iter_mut().zip(&mut coefficients) {
+            let rows = &mut rows[..n_rows];
+            rows.iter_mut().zip(&offsets[i..]).for_each(|(row, offset)| *row = offset.to_f64());
+            let (block, after) = rest.split_at((i + n_rows) * n_rows);
+            for (factors, y) in block.chunks_exact(n_rows).zip(differences) {
+                for (row, factor) in rows.iter_mut().zip(factors) {
                     *row += factor.to_f64() * y;
                 }
             }
             squares += rows.iter().map(|row| row * row).sum::<f64>();
-            i = end;
+            (rest, i) = (after, i + n_rows);
         }
-        self.bias[k].to_f64() - 0.5 * squares
+        squares
     }
 
     /// Adds one point to the sums of the `k`-th component about its centre, in `f64`.

@@ -82,7 +82,7 @@ fn f32_hard_trajectories_follow_f64_on_the_fast_path() {
     let wide = widened(&x);
     let executor = Executor::new(Some(2)).unwrap();
     let config = Config::default().tol(0.0).max_iter(6);
-    for name in ["gaussian-full", "gaussian-diag", "gaussian-spherical"] {
+    for name in gaussians() {
         let spec = MixtureSpec::new(registry::build(name, dim).unwrap(), components);
         let points = Points::from_rows(&wide, dim).unwrap();
         let (start, _) = start_mixture(&spec, &points, &executor, &config, 0).unwrap();

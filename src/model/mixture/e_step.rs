@@ -1,6 +1,7 @@
 //! E-steps of a mixture on blocks of points.
 
 mod halves;
+mod labels;
 mod observed;
 mod pack;
 mod score;
@@ -13,7 +14,7 @@ use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::family::{BaseMeasure, Statistic};
 use crate::kernels::accumulate::weighted_sums;
-use crate::kernels::affine::{AffineMap, affine, affine_argmax};
+use crate::kernels::affine::{AffineMap, affine};
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
@@ -38,11 +39,6 @@ use std::sync::OnceLock;
 pub(in crate::model) fn cancellation_tolerance<T: Scalar>(dim: usize, n_points: u64) -> f64 {
     if T::EPSILON < 1e-10 { 1e-10 } else { dim as f64 * (2e-9 * n_points as f64).min(1e-5) }
 }
-
-/// Error of packed logits, in nats, up to which they say in `f32` which component of hard posteriors a point has. The logit of
-/// that component then comes from whitened differences. Only points this near to a boundary may go to the second best, which costs the mean
-/// log-evidence about the square of it, times the density of points in nats from boundaries. Trajectories in `f64` are to be exact.
-const LABEL_TOLERANCE: f64 = 1e-2;
 
 /// Parameters of a mixture in the layout of the kernels.
 #[derive(Debug)]
@@ -332,38 +328,6 @@ impl<T: Scalar> Packed<T> {
             .map(move |start| block.slice(start, points.min(block.len() - start)))
     }
 
-    /// Tells whether labels of a tile come from a single product, and logits need no memory.
-    fn labels_directly(&self, tile: Block<'_, T>) -> bool {
-        let one_panel = self.n_direct <= self.tiling.panel;
-        let packed = self.labels.is_some() || self.centred.is_empty();
-        let packed = packed && self.tied.is_none() && self.observed.is_none();
-        tile.sparse.is_none() && packed && self.products.is_none() && one_panel
-    }
-
-    /// Labels the points of a tile without writing logits. `workspace.points` and `workspace.statistics` then hold the tile.
-    fn label(&self, tile: Block<'_, T>, workspace: &mut Workspace<T>) -> softmax::Totals {
-        let (n_points, dim, stride) = (tile.len(), tile.dim(), self.tiling.stride);
-        self.load_tile(tile.points, workspace);
-        let points = Tile { values: &workspace.points, dim, n_points, stride };
-        self.evaluate(&self.statistics, points, &mut workspace.statistics);
-        let (largest, component) = workspace.logits.split_at_mut(stride);
-        let (map, statistics) = (self.labels.as_ref(), &workspace.statistics);
-        let map = map.unwrap_or(&self.natural);
-        affine_argmax(self.simd, map, statistics, n_points, stride, largest, component);
-        if self.labels.is_some() {
-            let plain = &workspace.plain;
-            for (i, (largest, k)) in largest.iter_mut().zip(&*component).enumerate().take(n_points)
-            {
-                if let Some(k) = (k.to_f64() as usize).checked_sub(self.n_packed) {
-                    let value = |d: usize| plain[d * stride + i].to_f64();
-                    *largest = T::from_f64(self.centred.logit(k, value, &mut workspace.wide));
-                }
-            }
-        }
-        let labels = &mut workspace.labels[..n_points];
-        softmax::labelled(largest, component, tile.weights, labels, &mut workspace.mass)
-    }
-
     /// Turns the logits of a tile into posteriors: weighted responsibilities in `workspace.logits`, or
     /// `workspace.labels`. Adds all statistics but the sums.
     fn posteriors(&self, tile: Block<'_, T>, stats: &mut SuffStats, workspace: &mut Workspace<T>) {
@@ -443,55 +407,6 @@ impl<T: Scalar> Packed<T> {
             workspace.product_sums.fill(T::ZERO);
         }
     }
-
-    /// Adds the statistics of labelled points: the sums of hard posteriors.
-    fn accumulate_labels(
-        &self,
-        block: Block<'_, T>,
-        stats: &mut SuffStats,
-        workspace: &mut Workspace<T>,
-    ) {
-        if let Some(rows) = block.sparse {
-            return self.sparse_labels(rows, block.weights, stats, workspace);
-        }
-        let (n, dim, stride) = (block.len(), block.dim(), self.tiling.stride);
-        let one_panel = self.n_direct <= self.tiling.panel;
-        let labels = &workspace.labels[..n];
-        if let Some(observed) = &self.observed {
-            let weight = |row: usize, c: usize| match labels[row] as usize == c {
-                true => block.weights.map_or(1.0, |weights| weights[row]),
-                false => 0.0,
-            };
-            return observed.accumulate(block.points, &workspace.groups, weight, stats);
-        }
-        if self.n_packed > 0 {
-            for (first, panel) in self.panels() {
-                if !one_panel {
-                    let tile = Tile { values: &workspace.points, dim, n_points: n, stride };
-                    self.evaluate(panel, tile, &mut workspace.statistics);
-                }
-                // A point at a time: its sums stand side by side.
-                for (i, &label) in labels.iter().enumerate() {
-                    if (label as usize) < self.n_packed {
-                        let weight = block.weights.map_or(1.0, |weights| weights[i]);
-                        let sums = stats.sums_mut(self.order[label as usize]);
-                        let values = workspace.statistics[i..].iter().step_by(stride);
-                        for (sum, value) in sums[first..][..panel.len()].iter_mut().zip(values) {
-                            *sum += weight * value.to_f64();
-                        }
-                    }
-                }
-            }
-        }
-        for (i, &label) in labels.iter().enumerate() {
-            if let Some(k) = (label as usize).checked_sub(self.n_packed) {
-                let weight = block.weights.map_or(1.0, |weights| weights[i]);
-                let (first, second) = self.moments_mut(k, dim, stats);
-                let value = |d: usize| workspace.plain[d * stride + i].to_f64();
-                self.centred.add_point(k, value, weight, &mut workspace.wide, first, second);
-            }
-        }
-    }
 }
 
 impl Mixture {
@@ -525,8 +440,11 @@ impl<T: Scalar> EStep<T> for Mixture {
 
     fn paths(&self, packed: &Packed<T>) -> [usize; 2] {
         let all = if self.family.is_location() { packed.order.len() } else { 0 };
-        let whitened = if packed.labels.is_some() { 0 } else { packed.centred.len() };
-        [if packed.tied.is_some() { all } else { whitened }, all]
+        match packed {
+            Packed { labels: Some(_), .. } => [0, all],
+            Packed { tied: Some(_), .. } => [all, all],
+            _ => [packed.centred.len(), all],
+        }
     }
 
     fn new_stats(&self, packed: &Packed<T>) -> SuffStats {

@@ -1,9 +1,10 @@
 //! Packs the parameters of a mixture for the kernels.
 
 use super::super::{Mixture, Posterior};
+use super::labels::LABEL_TOLERANCE;
 use super::observed::Observed;
 use super::tied::Tied;
-use super::{LABEL_TOLERANCE, Packed, Workspace, cancellation_tolerance};
+use super::{Packed, Workspace, cancellation_tolerance};
 use crate::aligned::Aligned;
 use crate::family::{CentredForm, Packing, Parameters};
 use crate::kernels::affine::AffineMap;
@@ -89,9 +90,8 @@ impl Mixture {
         let labels = self.posterior == Posterior::Hard
             && T::EPSILON > 1e-10
             && !scoring
-            && shape.shared == 0
-            && !centred.is_empty()
-            && order[n_packed..].iter().all(may_label);
+            && (whitens_all || (shape.shared == 0 && !centred.is_empty()))
+            && order[if whitens_all { 0 } else { n_packed }..].iter().all(may_label);
         let labels = labels.then(|| {
             let bias = |&c: &usize| T::from_f64(self.weights[c].ln() - packings[c].log_partition);
             let bias: Vec<T> = order.iter().map(bias).collect();

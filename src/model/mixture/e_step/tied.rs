@@ -59,15 +59,25 @@ impl<T: Scalar> Tied<T> {
         scratch: &mut [T],
         logits: &mut [T],
     ) {
+        let (memory, scratch) = scratch.split_at_mut(tile.dim * tile.stride);
+        self.components.logits(simd, self.whiten(tile, memory), scratch, logits);
+    }
+
+    /// Returns the logit of one point of a whitened tile under the `k`-th component, in `f64`.
+    pub(super) fn logit(&self, k: usize, value: impl Fn(usize) -> f64, room: &mut Vec<f64>) -> f64 {
+        self.components.logit(k, value, room)
+    }
+
+    /// Returns a tile about the centre in the coordinates of the components.
+    pub(super) fn whiten<'t>(&self, tile: Tile<'t, T>, memory: &'t mut [T]) -> Tile<'t, T> {
         let Tile { values, dim, n_points, stride } = tile;
-        let (memory, scratch) = scratch.split_at_mut(dim * stride);
         if self.factor.is_empty() {
-            return self.components.logits(simd, tile, scratch, logits);
+            return tile;
         }
         let values = MatRef::from_column_major_slice_with_stride(values, n_points, dim, stride);
         let factor = MatRef::from_row_major_slice(&self.factor, dim, dim);
         let mut whitened =
-            MatMut::from_column_major_slice_with_stride_mut(memory, n_points, dim, stride);
+            MatMut::from_column_major_slice_with_stride_mut(&mut *memory, n_points, dim, stride);
         // A block of rows of the triangle ends with its last row: zeros behind that would be most of half the work.
         for start in (0..dim).step_by(ROWS) {
             let rows = ROWS.min(dim - start);
@@ -81,7 +91,6 @@ impl<T: Scalar> Tied<T> {
                 Par::Seq,
             );
         }
-        let tile = Tile { values: memory, dim, n_points, stride };
-        self.components.logits(simd, tile, scratch, logits);
+        Tile { values: memory, dim, n_points, stride }
     }
 }

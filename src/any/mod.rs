@@ -7,6 +7,7 @@
 //! | [`AnySpec`] | what to fit, and how to start |
 //! | [`Run`] | how: settings, threads, who watches, where it is kept |
 //! | [`Model`] | a model of any kind; its methods here are those of [`inference`](crate::inference) |
+//! | [`Applied`] | a model with points and, where that pays, a search of its components |
 //! | [`AnyOnline`] | a learner that is fed points |
 //! | [`Parameters`], [`Statistics`] | the E-step of a part of the points, for fits to points that lie elsewhere |
 //!
@@ -31,6 +32,7 @@
 //! # Ok::<(), entropysum::Error>(())
 //! ```
 
+mod applied;
 mod elsewhere;
 mod model;
 mod online;
@@ -39,6 +41,7 @@ mod source;
 mod spec;
 
 pub use crate::store::Model;
+pub use applied::Applied;
 pub use elsewhere::{Parameters, Statistics, SumElsewhere};
 pub use model::{Latents, PerPoint, SampleSink, Sink};
 pub use online::AnyOnline;

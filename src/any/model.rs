@@ -3,11 +3,10 @@
 use super::Source;
 use super::source::with_points;
 use crate::data::DataSource;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Executor;
-use crate::inference::{self, ComponentSearch, Score};
-use crate::model::{Density, GenerativeModel, LatentSpace, Mixture, Posterior};
-use crate::monitor::TruncationLoss;
+use crate::inference::{self, Score};
+use crate::model::{Density, GenerativeModel, LatentSpace, Posterior};
 use crate::scalar::Scalar;
 use crate::store::{Model, Stored};
 
@@ -142,43 +141,27 @@ impl Model {
     /// Returns the same model, whose densities and posteriors are exact: they go through all components of a mixture.
     pub fn exact(self) -> Self {
         match self {
-            Self::Mixture(it) => Self::Mixture(it.with_posterior(Posterior::Exact)),
+            Self::Mixture(it) => it.with_posterior(Posterior::Exact).into(),
+            Self::MixtureOfFactorAnalyzers(it) => it.with_posterior(Posterior::Exact).into(),
             other => other,
         }
     }
 
-    /// Returns how far the numbers of [`score`](Self::score) and [`per_point`](Self::per_point) are from those of all components, if they
-    /// come from a [`ComponentSearch`]: they do if it [pays](ComponentSearch::pays).
-    ///
-    /// # Errors
-    /// As [`ComponentSearch::loss`].
-    pub fn search_loss(
-        &self,
-        source: Source<'_>,
-        executor: &Executor,
-    ) -> Result<Option<TruncationLoss>> {
-        let Self::Mixture(model) = self else { return Ok(None) };
-        searched(model, source).map(|model| search_loss(model, source, executor)).transpose()
-    }
-
     /// Computes the mean log-density of points and the terms of information criteria.
+    ///
+    /// This and the next two methods prepare a search of the components if it [pays](crate::inference::ComponentSearch::pays);
+    /// [`applied`](Self::applied) prepares it once for all that is asked.
     ///
     /// # Errors
     /// As [`inference::score`].
     pub fn score(&self, source: Source<'_>, executor: &Executor) -> Result<Score> {
-        self.check(source)?;
-        if let Self::Mixture(model) = self
-            && let Some(model) = searched(model, source)
-        {
-            return search_score(model, source, executor);
-        }
-        with_model!(self, it => with_points!(source, points => inference::score(it, points, executor)))
+        self.applied(source, executor)?.score()
     }
 
     /// Hands on numbers of each point, in order.
     ///
     /// # Errors
-    /// As [`inference::score_samples`]; [`Error::Model`] if the model has no such numbers.
+    /// As [`inference::score_samples`]; [`Error::Model`](crate::Error::Model) if the model has no such numbers.
     pub fn per_point(
         &self,
         numbers: PerPoint,
@@ -186,56 +169,20 @@ impl Model {
         executor: &Executor,
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        self.check(source)?;
-        let without = |what: &str| Err(Error::Model(format!("{} has no {what}", self.name())));
-        if let Self::Mixture(model) = self
-            && let (Some(model), PerPoint::LogDensity | PerPoint::Posterior) =
-                (searched(model, source), numbers)
-        {
-            return search_scores(model, numbers, source, executor, sink);
-        }
-        match (numbers, self) {
-            (PerPoint::Posterior, _) if self.n_components() == 0 => without("components"),
-            (PerPoint::LogDensity | PerPoint::Posterior, _) => {
-                with_model!(self, it => with_points!(source, points => {
-                    scores(it, numbers, points, executor, sink)
-                }))
-            }
-            (PerPoint::State, Self::SigmoidBeliefNet(network)) => with_points!(source, points => {
-                inference::most_probable_states(network, points, executor, |_, states| sink(states))
-            }),
-            (PerPoint::State, _) => without("states"),
-            (PerPoint::Transform | PerPoint::Draws(_) | PerPoint::Reconstruct, _) => {
-                match self.latents() {
-                    Some(latents) => latents.map(numbers, source, executor, sink),
-                    None => without("latents"),
-                }
-            }
-        }
+        self.applied(source, executor)?.per_point(numbers, sink)
     }
 
     /// Hands on the most probable component of each point, in order.
     ///
     /// # Errors
-    /// As [`inference::predict`]; [`Error::Model`] if the model has no components.
+    /// As [`inference::predict`]; [`Error::Model`](crate::Error::Model) if the model has no components.
     pub fn labels(
         &self,
         source: Source<'_>,
         executor: &Executor,
         sink: &mut dyn FnMut(&[u32]) -> Result<()>,
     ) -> Result<()> {
-        self.check(source)?;
-        if self.n_components() == 0 {
-            return Err(Error::Model(format!("{} has no components", self.name())));
-        }
-        if let Self::Mixture(model) = self
-            && let Some(model) = searched(model, source)
-        {
-            return search_labels(model, source, executor, sink);
-        }
-        with_model!(self, it => with_points!(source, points => {
-            inference::predict(it, points, executor, |_, labels| sink(labels))
-        }))
+        self.applied(source, executor)?.labels(sink)
     }
 
     /// Hands on `n` points that are drawn from the model, and their components if there are components.
@@ -253,49 +200,8 @@ impl Model {
     }
 }
 
-/// Returns the mixture if searching its components is faster than going through all of them.
-fn searched<'m>(model: &'m Mixture, source: Source<'_>) -> Option<&'m Mixture> {
-    ComponentSearch::<f64>::pays(model, source.len()).then_some(model)
-}
-
-/// The loss, score, numbers and labels of points by a search.
-fn search_loss(model: &Mixture, source: Source<'_>, executor: &Executor) -> Result<TruncationLoss> {
-    with_points!(source, points => ComponentSearch::new(model, executor)?.loss(points, executor))
-}
-
-fn search_score(model: &Mixture, source: Source<'_>, executor: &Executor) -> Result<Score> {
-    with_points!(source, points => ComponentSearch::new(model, executor)?.score(points, executor))
-}
-
-fn search_scores(
-    model: &Mixture,
-    numbers: PerPoint,
-    source: Source<'_>,
-    executor: &Executor,
-    sink: &mut Sink<'_>,
-) -> Result<()> {
-    with_points!(source, points => {
-        let search = ComponentSearch::new(model, executor)?;
-        match numbers {
-            PerPoint::Posterior => search.predict_proba(points, executor, |_, values| sink(values)),
-            _ => search.score_samples(points, executor, |_, values| sink(values)),
-        }
-    })
-}
-
-fn search_labels(
-    model: &Mixture,
-    source: Source<'_>,
-    executor: &Executor,
-    sink: &mut dyn FnMut(&[u32]) -> Result<()>,
-) -> Result<()> {
-    with_points!(source, points => {
-        ComponentSearch::new(model, executor)?.predict(points, executor, |_, labels| sink(labels))
-    })
-}
-
 /// Hands on log-densities or posterior probabilities.
-fn scores<T: Scalar, M: Density<T>>(
+pub(super) fn scores<T: Scalar, M: Density<T>>(
     model: &M,
     numbers: PerPoint,
     points: &dyn DataSource<T>,

@@ -1,23 +1,19 @@
 //! `predict --append`: the lines of a text, each with its label.
 
-use crate::any::PerPoint;
+use crate::any::{Applied, PerPoint};
 use crate::cli::args::PredictArgs;
 use crate::cli::kinds::leading_component;
 use crate::cli::progress::check_interrupt;
-use crate::cli::source::Opened;
 use crate::data::{Lines, Schema, TableOptions, expand};
 use crate::error::{Error, Result};
-use crate::exec::Executor;
 use crate::expert::AtomicFile;
-use crate::store::Model;
 
 /// Writes the lines of all files, with the label of each point, its posterior probability, and the name of the component if it has one.
 pub fn run(
     args: &PredictArgs,
-    model: &Model,
-    points: &Opened,
+    applied: &Applied<'_>,
+    incomplete: &[u64],
     schema: Option<Schema>,
-    executor: &Executor,
 ) -> Result<()> {
     let mut files = Vec::new();
     for file in args.data.files() {
@@ -30,11 +26,11 @@ pub fn run(
         options: args.data.table.options().schema(schema),
         file: AtomicFile::create(&args.output)?,
         has_header: false,
-        gaps: &points.incomplete,
+        gaps: incomplete,
         next: 0,
     };
-    let n_components = model.n_components();
-    model.per_point(PerPoint::Posterior, points.source.borrow(), executor, &mut |values| {
+    let n_components = applied.model().n_components();
+    applied.per_point(PerPoint::Posterior, &mut |values| {
         check_interrupt()?;
         for posteriors in values.chunks(n_components) {
             rows.write(leading_component(posteriors))?;

@@ -1,6 +1,6 @@
 //! From what was typed to objects of the library, and from these to results.
 
-use crate::any::PerPoint;
+use crate::any::{Applied, PerPoint};
 use crate::cli::args::{
     Command, DataArgs, InfoArgs, MapArgs, Missing, Precision, PredictArgs, ReconstructArgs,
     SampleArgs, ScoreArgs, ThreadsArgs,
@@ -10,7 +10,7 @@ use crate::cli::kinds;
 use crate::cli::output;
 use crate::cli::progress::{self, check_interrupt};
 use crate::cli::ranks;
-use crate::cli::source::{self, Source};
+use crate::cli::source;
 use crate::cli::table::{Table, names_of_points, numbered};
 use crate::cli::{append, bench, check, fit, plot, select};
 use crate::data::Dtype;
@@ -66,26 +66,27 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
     let points = source::open(&args.data, None, args.compute.precision, schema.as_ref())?;
     let (source, gaps) = (points.source.borrow(), &points.incomplete[..]);
     source.check_for(&model)?;
+    let applied = model.applied(source, &executor)?;
     progress::catch_interrupts()?;
     if by_state {
         let width = model.latents().map_or(0, |latents| latents.n_latents());
         let table = Table::matrix(&args.output, Dtype::F64, &numbered("z", width), gaps)?;
-        write(table, &model, PerPoint::State, source, &executor)?;
+        write(table, &applied, PerPoint::State)?;
     } else if args.proba {
         let names = numbered("p", model.n_components());
         let table = Table::matrix(&args.output, Dtype::F64, &names, gaps)?;
-        write(table, &model, PerPoint::Posterior, source, &executor)?;
+        write(table, &applied, PerPoint::Posterior)?;
     } else if args.append {
-        append::run(args, &model, &points, schema, &executor)?;
+        append::run(args, &applied, &points.incomplete, schema)?;
     } else {
         let mut table = Table::vector(&args.output, Dtype::I64, "label", gaps)?;
-        model.labels(source, &executor, &mut |labels| {
+        applied.labels(&mut |labels| {
             check_interrupt()?;
             table.write_labels(labels)
         })?;
         table.finish()?;
     }
-    if let Some(loss) = model.search_loss(source, &executor)? {
+    if let Some(loss) = applied.search_loss()? {
         output::complain("note", &output::search_text(&loss));
     }
     Ok(ExitCode::SUCCESS)
@@ -94,7 +95,7 @@ fn predict(args: &PredictArgs) -> Result<ExitCode> {
 /// Returns the model with exact posteriors of all components.
 fn exact(model: Model) -> Result<Model> {
     match &model {
-        Model::Mixture(_) => Ok(model.exact()),
+        Model::Mixture(_) | Model::MixtureOfFactorAnalyzers(_) => Ok(model.exact()),
         _ => Err(Error::Config(format!(
             "--exact is for mixtures, whose components may be searched; {} is {}",
             model.name(),
@@ -180,13 +181,14 @@ fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let points = source::open(&args.data, weights, args.compute.precision, schema.as_ref())?;
     let source = points.source.borrow();
     source.check_for(&model)?;
-    let score = model.score(source, &executor)?;
+    let applied = model.applied(source, &executor)?;
+    let score = applied.score()?;
     if let Some(path) = &args.output {
         progress::catch_interrupts()?;
         let table = Table::vector(path, Dtype::F64, "log_density", &points.incomplete)?;
-        write(table, &model, PerPoint::LogDensity, source, &executor)?;
+        write(table, &applied, PerPoint::LogDensity)?;
     }
-    let search = model.search_loss(source, &executor)?;
+    let search = applied.search_loss()?;
     output::print(&if args.json {
         json_line(&output::score_json(&model, &score, search.as_ref()))
     } else {
@@ -254,14 +256,8 @@ fn info(args: &InfoArgs) -> Result<ExitCode> {
 }
 
 /// Fills a table with numbers of each point, unless the user interrupts the command.
-fn write(
-    mut table: Table,
-    model: &Model,
-    numbers: PerPoint,
-    source: Source<'_>,
-    executor: &Executor,
-) -> Result<()> {
-    model.per_point(numbers, source, executor, &mut |values| {
+fn write(mut table: Table, applied: &Applied<'_>, numbers: PerPoint) -> Result<()> {
+    applied.per_point(numbers, &mut |values| {
         check_interrupt()?;
         table.write(values)
     })?;

@@ -134,7 +134,9 @@ fn models_of_any_kind_search_where_that_pays() {
     let likelihood = inference::score(&mixture, &points, &executor).unwrap().log_likelihood;
     let model = any::Model::from(mixture);
     let source = Source::F64(&points);
-    let loss = model.search_loss(source, &executor).unwrap().unwrap();
+    let applied = model.applied(source, &executor).unwrap();
+    let loss = applied.search_loss().unwrap().unwrap();
+    assert_eq!(applied.score().unwrap(), model.score(source, &executor).unwrap());
     let score = model.score(source, &executor).unwrap();
     // The sample holds all points.
     assert!((score.log_likelihood + loss.loss - likelihood).abs() < 1e-9);
@@ -153,9 +155,11 @@ fn models_of_any_kind_search_where_that_pays() {
     };
     model.labels(source, &executor, &mut sink).unwrap();
     assert_eq!(labels, 1200);
-    assert!(model.search_loss(Source::F64(&few), &executor).unwrap().is_none());
-    let exact = model.exact();
-    assert!(exact.search_loss(source, &executor).unwrap().is_none());
+    let few = model.applied(Source::F64(&few), &executor).unwrap();
+    assert!(few.search_loss().unwrap().is_none());
+    let exact = model.clone().exact();
+    let none = exact.applied(source, &executor).unwrap().search_loss().unwrap();
+    assert!(none.is_none());
     assert_eq!(exact.score(source, &executor).unwrap().log_likelihood, likelihood);
 }
 

@@ -360,7 +360,7 @@ mod tests {
                 table.pack(simd, first, &centre, [&mut panel, &mut bias], 0);
                 table.pack(simd, &components, &centre, [&mut panel, &mut bias], first.len());
                 let mut found = vec![T::ZERO; n * latents * width];
-                logits(simd, &points, dim, &panel, &bias, &mut found);
+                logits(simd, &points, dim, &panel, &bias, latents * width, &mut found);
                 let mut squares = vec![T::ONE; n * width];
                 add_half_squares(simd, &found, latents, width, &mut squares);
                 let expected_u = |i: usize, g: usize, h: usize| {

@@ -17,11 +17,11 @@ pub fn padded_width<T>(n_candidates: usize) -> usize {
     n_candidates.next_multiple_of(64 / size_of::<T>())
 }
 
-/// Computes the logits `bias_g + Σ_l t_l h_lg` of points under each candidate.
+/// Computes the logits `bias_g + Σ_l t_l h_lg` of points under each of the first `n_candidates` candidates.
 ///
 /// # Shapes
 /// `statistics: B × L`, `panel: L × G`, `bias: G`, `out: B × G`, with G from [`padded_width`]. Columns without a candidate have a
-/// bias of -∞ and zeros.
+/// bias of -∞ and zeros. Columns beyond [`padded_width`] of the candidates stay as they are.
 ///
 /// # Panics
 /// If shapes do not agree.
@@ -31,13 +31,16 @@ pub fn logits<T: Scalar>(
     n_statistics: usize,
     panel: &[T],
     bias: &[T],
+    n_candidates: usize,
     out: &mut [T],
 ) {
     let width = bias.len();
     assert_eq!(width, padded_width::<T>(width), "whole vectors of candidates");
+    let columns = padded_width::<T>(n_candidates);
+    assert!(columns <= width, "one column a candidate");
     assert_eq!(panel.len(), n_statistics * width, "one row a statistic");
     assert_eq!(out.len() * n_statistics, statistics.len() * width, "one row a point");
-    T::run_on_vectors(simd, Logits { statistics, n_statistics, panel, bias, out });
+    T::run_on_vectors(simd, Logits { statistics, n_statistics, panel, bias, columns, out });
 }
 
 struct Logits<'a, T> {
@@ -45,6 +48,7 @@ struct Logits<'a, T> {
     n_statistics: usize,
     panel: &'a [T],
     bias: &'a [T],
+    columns: usize,
     out: &'a mut [T],
 }
 
@@ -54,8 +58,8 @@ impl<T: Scalar> VectorKernel<T> for Logits<'_, T> {
     #[inline(always)]
     fn run<S: Vectors<Element = T>>(mut self, simd: S) {
         let mut first = 0;
-        while first < self.bias.len() {
-            let left = (self.bias.len() - first) / S::COUNT;
+        while first < self.columns {
+            let left = (self.columns - first) / S::COUNT;
             first += S::COUNT
                 * match left {
                     4.. if S::REGISTERS >= 32 => self.columns::<S, 4>(simd, first),
@@ -119,7 +123,7 @@ impl<T: Scalar> Logits<'_, T> {
     }
 }
 
-/// Finds the largest logits of each point, in falling order; of equals the first comes first.
+/// Finds the largest of the first `n_candidates` logits of each point, in falling order; of equals the first comes first.
 ///
 /// Logits that lie `cut` or more below the largest are left out.
 ///
@@ -133,6 +137,7 @@ pub fn select<T: Scalar>(
     simd: Simd,
     logits: &[T],
     width: usize,
+    n_candidates: usize,
     states: usize,
     cut: f64,
     places: &mut [u32],
@@ -141,12 +146,15 @@ pub fn select<T: Scalar>(
     assert!(width.is_multiple_of(GROUP) && states > 0, "whole groups of logits");
     assert_eq!(places.len(), values.len(), "one value a place");
     assert_eq!(logits.len() * states, places.len() * width, "one set a point");
-    simd.run(Select { logits, width, states, cut: T::from_f64(cut), places, values });
+    let (columns, cut) = (n_candidates.next_multiple_of(GROUP), T::from_f64(cut));
+    assert!(columns <= width, "one column a candidate");
+    simd.run(Select { logits, width, columns, states, cut, places, values });
 }
 
 struct Select<'a, T> {
     logits: &'a [T],
     width: usize,
+    columns: usize,
     states: usize,
     cut: T,
     places: &'a mut [u32],
@@ -161,6 +169,7 @@ impl<T: Scalar> Kernel for Select<'_, T> {
         let sets = self.places.chunks_exact_mut(self.states);
         let sets = sets.zip(self.values.chunks_exact_mut(self.states));
         for (logits, (places, values)) in self.logits.chunks_exact(self.width).zip(sets) {
+            let logits = &logits[..self.columns];
             let mut lanes = [T::NEG_INFINITY; GROUP];
             for group in logits.chunks_exact(GROUP) {
                 for (largest, &value) in lanes.iter_mut().zip(group) {
@@ -334,7 +343,8 @@ mod tests {
                 (13, 5, 70, 8),
                 (64, 2, 33, 5),
             ] {
-                let width = padded_width::<T>(n_candidates);
+                // Some columns are kept for more.
+                let width = padded_width::<T>(n_candidates + 9);
                 let t: Vec<T> = (0..n * n_statistics).map(|k| T::from_f64(value(7 * k))).collect();
                 let natural = |l: usize, g: usize| value(3 * l + 5 * g) * 6.0;
                 let panel: Vec<T> = (0..n_statistics * width)
@@ -346,11 +356,11 @@ mod tests {
                 let bias: Vec<T> = (0..width)
                     .map(|g| if g < n_candidates { T::from_f64(value(g)) } else { T::NEG_INFINITY })
                     .collect();
-                let mut z = vec![T::ZERO; n * width];
-                logits(simd, &t, n_statistics, &panel, &bias, &mut z);
+                let mut z = vec![T::from_f64(f64::INFINITY); n * width];
+                logits(simd, &t, n_statistics, &panel, &bias, n_candidates, &mut z);
                 let mut places = vec![0; n * states];
                 let mut q = vec![T::ZERO; n * states];
-                select(simd, &z, width, states, 30.0, &mut places, &mut q);
+                select(simd, &z, width, n_candidates, states, 30.0, &mut places, &mut q);
                 let [mut evidence, mut entropy] = [vec![0.0; n], vec![0.0; n]];
                 let mut scratch = q.clone();
                 posteriors(simd, states, &mut q, &mut scratch, &mut evidence, &mut entropy);
@@ -419,7 +429,7 @@ mod tests {
             for (_, simd) in Simd::available() {
                 let logits = [vec![bad; 8], vec![0.0; 8]].concat();
                 let (mut places, mut values) = (vec![0; 4], vec![0.0; 4]);
-                select(simd, &logits, 8, 2, 36.0, &mut places, &mut values);
+                select(simd, &logits, 8, 8, 2, 36.0, &mut places, &mut values);
                 assert_eq!(places, [ABSENT, ABSENT, 0, 1]);
                 let [mut evidence, mut entropy] = [vec![0.0; 2], vec![0.0; 2]];
                 posteriors(simd, 2, &mut values, &mut [0.0; 4], &mut evidence, &mut entropy);
@@ -432,6 +442,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "whole vectors")]
     fn odd_widths_are_refused() {
-        logits(Simd::detect(), &[0.0; 2], 1, &[0.0; 3], &[0.0; 3], &mut [0.0; 6]);
+        logits(Simd::detect(), &[0.0; 2], 1, &[0.0; 3], &[0.0; 3], 3, &mut [0.0; 6]);
     }
 }

@@ -481,8 +481,10 @@ impl<T: Scalar> Kernel for Pack<'_, T> {
                 }
             }
         }
+        // As far as logits are computed.
+        let end = padded_width::<T>(column);
         for l in 0..len {
-            self.panel[l * width + column..][..width - column].fill(T::ZERO);
+            self.panel[l * width + column..l * width + end].fill(T::ZERO);
         }
         self.panel_bias[column..].fill(T::NEG_INFINITY);
     }

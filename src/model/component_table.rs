@@ -475,7 +475,8 @@ impl<T: Scalar> ComponentTable<T> {
         let statistics = &workspace.statistics[..n * len];
         let logits = &mut workspace.logits[..n * width];
         let (panel, bias) = (&workspace.panel, &workspace.bias);
-        candidates::logits(self.simd, statistics, len, panel, bias, logits);
+        let n_candidates = workspace.candidates.len();
+        candidates::logits(self.simd, statistics, len, panel, bias, n_candidates, logits);
     }
 
     /// Makes the largest logits of a tile the sets of its points. Their places among the candidates and their values stay in the
@@ -487,7 +488,8 @@ impl<T: Scalar> ComponentTable<T> {
         let logits = &workspace.logits[..n * width];
         let chosen = &mut workspace.chosen[..n * states];
         let values = &mut workspace.values[..n * states];
-        candidates::select(self.simd, logits, width, states, cut, chosen, values);
+        let n_candidates = workspace.candidates.len();
+        candidates::select(self.simd, logits, width, n_candidates, states, cut, chosen, values);
         for (member, &place) in sets.iter_mut().zip(&*chosen) {
             *member = match place {
                 ABSENT => 0,

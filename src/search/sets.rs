@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::exec::Executor;
+use crate::kernels::prefetch::fetch_values;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows that a thread looks at together.
@@ -45,6 +46,11 @@ impl Sets {
     fn words(&self, point: usize) -> &[AtomicU64] {
         let width = words_of_a_set(self.states);
         &self.words[point * width..][..width]
+    }
+
+    /// Asks for the set of a point that will be read soon: rows of a group lie anywhere.
+    pub fn fetch(&self, point: usize) {
+        fetch_values(self.words(point));
     }
 
     /// Reads the set of a point.

@@ -26,6 +26,9 @@ const STATISTICS_PER_SHARE: usize = 1 << 17;
 /// Points of a share.
 const POINTS_PER_SHARE: std::ops::RangeInclusive<usize> = 256..=2048;
 
+/// Sets that are asked for before they are read.
+const AHEAD: usize = 16;
+
 /// A share of the points, with memory that outlives it.
 #[derive(Debug)]
 pub(crate) struct Share<T> {
@@ -99,7 +102,10 @@ pub(crate) fn visit<T: Scalar>(
             sums.clear();
             posteriors.clear();
             sets.resize(rows.len() * states, 0);
-            for (&row, set) in rows.iter().zip(sets.chunks_exact_mut(states)) {
+            for (k, (&row, set)) in rows.iter().zip(sets.chunks_exact_mut(states)).enumerate() {
+                if let Some(&later) = rows.get(k + AHEAD) {
+                    all_sets.fetch(later as usize);
+                }
                 all_sets.read(row as usize, set);
             }
             for_each_group(rows, points.keys, sets, |list, rows, sets| {

@@ -110,6 +110,7 @@ impl<T: Scalar> ComponentTable<T> {
             dim,
             panel,
             of_panel,
+            latents * width,
             projections,
         );
         let logits = &mut logits[..n * width];

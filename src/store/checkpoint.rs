@@ -2,7 +2,7 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | `entropysum-checkpoint 3\n` | 24; the number is the version of the format |
+//! | `entropysum-checkpoint 4\n` | 24; the number is the version of the format |
 //! | length of the header | 8, little-endian, as all numbers here |
 //! | header | JSON: settings of the fit, lengths of the parts below, their checksums |
 //! | checksum of the header | 4, CRC-32 |
@@ -25,7 +25,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// What every checkpoint begins with, version included: states of other versions would not end with the same bits.
-const MAGIC: &[u8; 24] = b"entropysum-checkpoint 3\n";
+const MAGIC: &[u8; 24] = b"entropysum-checkpoint 4\n";
 
 /// Bytes of a header at most.
 const LONGEST_HEADER: u64 = 1 << 20;

@@ -35,7 +35,7 @@ pub struct Packed<T> {
 #[derive(Debug)]
 enum Encoder<T> {
     States(PackedStates<T>),
-    Search(Searcher, usize),
+    Search(Box<Searcher>, usize),
 }
 
 impl SigmoidBeliefNet {
@@ -171,7 +171,7 @@ impl<T: Scalar> Density<T> for SigmoidBeliefNet {
         let posterior = match self.posterior() {
             LatentPosterior::Truncated { states } => {
                 let states = TruncatedStates::largest(self.n_latents(), states);
-                Encoder::Search(self.searcher(simd, states), states)
+                Encoder::Search(Box::new(self.searcher(simd, states)), states)
             }
             LatentPosterior::Exact => Encoder::States(self.pack_states(simd)),
         };

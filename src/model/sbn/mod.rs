@@ -67,7 +67,7 @@ const MAX_TRUNCATED: usize = 4096;
 /// States of a set at most: as many as [`MAX_ENUMERATED`] latents have, where exact posteriors cost less.
 const MAX_STATES: usize = 1 << MAX_ENUMERATED;
 
-/// The variational family of a sigmoid belief network. [`mixture::Posterior`](super::mixture::Posterior) is that of a mixture.
+/// The variational family of a sigmoid belief network. [`Posterior`](super::Posterior) is that of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LatentPosterior {
     /// All distributions: `q_n` is the exact posterior, by enumeration of all states.

@@ -133,6 +133,7 @@ impl<T: Scalar> Logits<'_, T> {
 ///
 /// # Panics
 /// If shapes do not agree.
+#[allow(clippy::too_many_arguments, reason = "a kernel's operands")]
 pub fn select<T: Scalar>(
     simd: Simd,
     logits: &[T],

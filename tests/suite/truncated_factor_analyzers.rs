@@ -172,7 +172,7 @@ fn few_candidates_find_what_all_find_and_scores_are_certified() {
     let found = search.score(&points, &executor(2)).unwrap().log_likelihood;
     let lack = score(&few.model) - found;
     let told = search.loss(&points, &executor(2)).unwrap();
-    assert!(lack >= -1e-9 && lack < 0.1, "{lack}");
+    assert!((-1e-9..0.1).contains(&lack), "{lack}");
     assert!((told.loss - lack).abs() < 6.0 * told.standard_error + 1e-9, "{told:?} {lack}");
 }
 

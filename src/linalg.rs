@@ -4,65 +4,63 @@
 //! faer's global parallelism: that setting belongs to the host program.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::matmul::matmul;
 use faer::linalg::{cholesky, evd, svd, triangular_inverse};
-use faer::{Auto, Mat, MatRef, Par};
+use faer::{Accum, Auto, Mat, MatMut, MatRef, Par};
+
+/// Largest dimension of matrices that plain loops factorise. A library sets up blocks, memory and a choice of instructions on each call,
+/// which takes longer than the arithmetic of a small matrix: at D = 13, 1.1 µs against 4.
+const SMALL: usize = 24;
 
 /// Lower Cholesky factor `L` of a symmetric positive definite matrix `A = L L'`.
 #[derive(Clone, Debug)]
 pub(crate) struct Cholesky {
-    factor: Mat<f64>,
+    dim: usize,
+    /// Row-major, with zeros above the diagonal.
+    factor: Vec<f64>,
 }
 
 impl Cholesky {
     /// Factorises a symmetric `dim × dim` matrix; `None` where it is not positive definite in `f64`.
     pub(crate) fn new(matrix: &[f64], dim: usize) -> Option<Self> {
         debug_assert_eq!(matrix.len(), dim * dim);
-        let mut factor = MatRef::from_row_major_slice(matrix, dim, dim).to_owned();
-        let params = <cholesky::llt::factor::LltParams as Auto<f64>>::auto().into();
-        let scratch =
-            cholesky::llt::factor::cholesky_in_place_scratch::<f64>(dim, Par::Seq, params);
-        cholesky::llt::factor::cholesky_in_place(
-            factor.as_mut(),
-            Default::default(),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-            params,
-        )
-        .ok()?;
-        // A pivot that is NaN, or so small that its inverse overflows, passes faer's test.
-        (0..dim)
-            .all(|i| factor[(i, i)].is_normal() && factor[(i, i)].recip().is_finite())
-            .then_some(())?;
-        for column in 1..dim {
-            factor.col_mut(column).subrows_mut(0, column).fill(0.0);
-        }
-        Some(Self { factor })
+        let factor = if dim <= SMALL { small_factor(matrix, dim) } else { factor(matrix, dim) }?;
+        // A pivot that is NaN, or so small that its inverse overflows, is none.
+        let pivots = factor.iter().step_by(dim + 1);
+        let is_sound = |pivot: &f64| pivot.is_normal() && pivot.recip().is_finite();
+        pivots.into_iter().all(is_sound).then_some(Self { dim, factor })
     }
 
     /// `ln det A`.
     pub(crate) fn log_det(&self) -> f64 {
-        2.0 * (0..self.factor.nrows()).map(|i| self.factor[(i, i)].ln()).sum::<f64>()
+        2.0 * self.factor.iter().step_by(self.dim + 1).map(|pivot| pivot.ln()).sum::<f64>()
     }
 
     /// The lower factor `L`.
     pub(crate) fn factor(&self) -> MatRef<'_, f64> {
-        self.factor.as_ref()
+        MatRef::from_row_major_slice(&self.factor, self.dim, self.dim)
+    }
+
+    fn row(&self, i: usize) -> &[f64] {
+        &self.factor[i * self.dim..][..self.dim]
     }
 
     /// `A⁻¹ b`.
     pub(crate) fn solve(&self, right: &[f64]) -> Vec<f64> {
-        let dim = self.factor.nrows();
+        let dim = self.dim;
         let mut x = right.to_vec();
         for i in 0..dim {
+            let row = self.row(i);
             for j in 0..i {
-                x[i] -= self.factor[(i, j)] * x[j];
+                x[i] -= row[j] * x[j];
             }
-            x[i] /= self.factor[(i, i)];
+            x[i] /= row[i];
         }
         for i in (0..dim).rev() {
-            x[i] /= self.factor[(i, i)];
+            let row = self.row(i);
+            x[i] /= row[i];
             for j in 0..i {
-                x[j] -= self.factor[(i, j)] * x[i];
+                x[j] -= row[j] * x[i];
             }
         }
         x
@@ -70,37 +68,104 @@ impl Cholesky {
 
     /// `L⁻¹`, lower triangular with zeros above the diagonal.
     pub(crate) fn inverse_factor(&self) -> Mat<f64> {
-        let dim = self.factor.nrows();
-        let mut inverse = Mat::zeros(dim, dim);
-        triangular_inverse::invert_lower_triangular(
-            inverse.as_mut(),
-            self.factor.as_ref(),
-            Par::Seq,
-        );
+        MatRef::from_row_major_slice(&self.inverse_rows(), self.dim, self.dim).to_owned()
+    }
+
+    /// `L⁻¹`, row-major.
+    pub(crate) fn inverse_rows(&self) -> Vec<f64> {
+        let dim = self.dim;
+        let mut inverse = vec![0.0; dim * dim];
+        if dim > SMALL {
+            triangular_inverse::invert_lower_triangular(
+                MatMut::from_row_major_slice_mut(&mut inverse, dim, dim),
+                self.factor(),
+                Par::Seq,
+            );
+            return inverse;
+        }
+        for i in 0..dim {
+            let (before, rest) = inverse.split_at_mut(i * dim);
+            let (row, out) = (self.row(i), &mut rest[..dim]);
+            let scale = row[i].recip();
+            for (k, above) in before.chunks_exact(dim).enumerate() {
+                let factor = row[k] * scale;
+                out[..=k].iter_mut().zip(above).for_each(|(out, value)| *out -= factor * value);
+            }
+            out[i] = scale;
+        }
         inverse
     }
 
     /// `A⁻¹`, row-major.
     pub(crate) fn inverse(&self) -> Vec<f64> {
-        let dim = self.factor.nrows();
-        let whitening = self.inverse_factor();
+        let dim = self.dim;
+        let whitening = self.inverse_rows();
         let mut inverse = vec![0.0; dim * dim];
-        faer::linalg::matmul::matmul(
-            faer::MatMut::from_row_major_slice_mut(&mut inverse, dim, dim),
-            faer::Accum::Replace,
-            whitening.transpose(),
-            &whitening,
-            1.0,
-            Par::Seq,
-        );
+        if dim > SMALL {
+            let whitening = MatRef::from_row_major_slice(&whitening, dim, dim);
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut inverse, dim, dim),
+                Accum::Replace,
+                whitening.transpose(),
+                whitening,
+                1.0,
+                Par::Seq,
+            );
+            return inverse;
+        }
+        for (k, row) in whitening.chunks_exact(dim).enumerate() {
+            for (out, factor) in inverse.chunks_exact_mut(dim).zip(&row[..=k]) {
+                let sums = out[..=k].iter_mut().zip(row);
+                sums.for_each(|(sum, value)| *sum += factor * value);
+            }
+        }
         inverse
     }
+}
+
+/// Factorises row by row, by products of rows. `None` if a pivot is not positive.
+fn small_factor(matrix: &[f64], dim: usize) -> Option<Vec<f64>> {
+    let mut factor = vec![0.0; dim * dim];
+    let mut scales = [0.0; SMALL];
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for i in 0..dim {
+        let (before, rest) = factor.split_at_mut(i * dim);
+        let row = &mut rest[..dim];
+        for (j, above) in before.chunks_exact(dim).enumerate() {
+            row[j] = (matrix[i * dim + j] - dot(&row[..j], &above[..j])) * scales[j];
+        }
+        let square = matrix[i * dim + i] - dot(&row[..i], &row[..i]);
+        if !(square > 0.0) {
+            return None;
+        }
+        row[i] = square.sqrt();
+        scales[i] = row[i].recip();
+    }
+    Some(factor)
+}
+
+fn factor(matrix: &[f64], dim: usize) -> Option<Vec<f64>> {
+    let mut factor = MatRef::from_row_major_slice(matrix, dim, dim).to_owned();
+    let params = <cholesky::llt::factor::LltParams as Auto<f64>>::auto().into();
+    let scratch = cholesky::llt::factor::cholesky_in_place_scratch::<f64>(dim, Par::Seq, params);
+    cholesky::llt::factor::cholesky_in_place(
+        factor.as_mut(),
+        Default::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        params,
+    )
+    .ok()?;
+    for column in 1..dim {
+        factor.col_mut(column).subrows_mut(0, column).fill(0.0);
+    }
+    Some(row_major(factor.as_ref()))
 }
 
 /// `A B`, on this thread.
 pub(crate) fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     let mut out = Mat::zeros(a.nrows(), b.ncols());
-    faer::linalg::matmul::matmul(out.as_mut(), faer::Accum::Replace, a, b, 1.0, Par::Seq);
+    matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
     out
 }
 
@@ -119,14 +184,7 @@ pub(crate) fn orthonormalize(matrix: &mut Mat<f64>) {
         let before = column.norm_l2();
         for _ in 0..2 {
             let along = product(done.transpose(), column.as_ref());
-            faer::linalg::matmul::matmul(
-                column.as_mut(),
-                faer::Accum::Add,
-                done,
-                along.as_ref(),
-                -1.0,
-                Par::Seq,
-            );
+            matmul(column.as_mut(), Accum::Add, done, along.as_ref(), -1.0, Par::Seq);
         }
         let norm = column.norm_l2();
         // What is left of a dependent column is rounding.
@@ -212,6 +270,32 @@ mod tests {
         }
         let determinant = 4.0 * (4.5 - 0.16) - 2.0 * (3.0 - 0.24) + 0.6 * (0.8 - 1.8);
         assert!((cholesky.log_det() - f64::ln(determinant)).abs() < 1e-14);
+    }
+
+    /// Plain loops and the library agree with the definition on both sides of the limit.
+    #[test]
+    fn factors_of_all_sizes_invert_the_matrix() {
+        for dim in [1, 2, 5, 13, SMALL, SMALL + 1, 40] {
+            let value = |i: usize, j: usize| ((7 * i + 3 * j) % 11) as f64 / 11.0 - 0.4;
+            let rows = Mat::from_fn(dim, dim, value);
+            let mut gram = product(rows.as_ref(), rows.transpose());
+            (0..dim).for_each(|i| gram[(i, i)] += 1.0 + i as f64);
+            let gram = row_major(gram.as_ref());
+            let cholesky = Cholesky::new(&gram, dim).unwrap();
+            let matrix = MatRef::from_row_major_slice(&gram, dim, dim);
+            let factor = cholesky.factor();
+            let size = 1e-14 * gram.iter().fold(1.0, |most: f64, v| most.max(v.abs())) * dim as f64;
+            assert!((product(factor, factor.transpose()) - matrix).norm_max() < size, "{dim}");
+            let unit = Mat::<f64>::identity(dim, dim);
+            let inverse = cholesky.inverse_factor();
+            assert!((product(inverse.as_ref(), factor) - &unit).norm_max() < size, "{dim}");
+            let inverse = cholesky.inverse();
+            let inverse = MatRef::from_row_major_slice(&inverse, dim, dim);
+            assert!((product(inverse, matrix) - &unit).norm_max() < size, "{dim}");
+            for (i, j) in (0..dim).flat_map(|j| (0..j).map(move |i| (i, j))) {
+                assert_eq!(factor[(i, j)], 0.0);
+            }
+        }
     }
 
     #[test]

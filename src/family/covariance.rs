@@ -374,9 +374,8 @@ impl Precision {
     pub(super) fn whitening(&self) -> Whitening<f64> {
         match self.shape {
             Shape::Full => {
-                let inverse_factor = self.cholesky.as_ref().expect("full shape").inverse_factor();
-                let rows = (0..self.dim).flat_map(|i| (0..self.dim).map(move |j| (i, j)));
-                Whitening::Triangle(rows.map(|at| inverse_factor[at]).collect())
+                let cholesky = self.cholesky.as_ref().expect("full shape");
+                Whitening::Triangle(cholesky.inverse_rows())
             }
             Shape::Diagonal => {
                 Whitening::Diagonal(self.natural.iter().map(|v| (-2.0 * v).sqrt()).collect())

@@ -449,6 +449,8 @@ class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
         component (a mixture of probabilistic PCAs).
     algorithm : {"px-em", "em", "stepwise", "incremental"}, default=None
         How to learn; parameter-expanded EM by default.
+    posterior : {"exact", "truncated"}, default="exact"
+        Posteriors of the components. Truncated ones take few components a point, found by a search, for very many components.
     tol, reg_covar, max_iter, n_init, init_params, batch_size, epochs, polish, bad_rows, dtype
         As for :class:`Mixture`.
     random_state, warm_start, n_threads, verbose, callback
@@ -477,6 +479,7 @@ class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
         *,
         noise="diagonal",
         algorithm=None,
+        posterior="exact",
         tol=1e-5,
         reg_covar=None,
         max_iter=200,
@@ -497,6 +500,7 @@ class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
         self.n_latents = n_latents
         self.noise = noise
         self.algorithm = algorithm
+        self.posterior = posterior
         self.tol = tol
         self.reg_covar = reg_covar
         self.max_iter = max_iter
@@ -528,4 +532,5 @@ class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
     @classmethod
     def _parameters_of(cls, model):
         noise = next(noise for noise, name in _NOISE.items() if name == model.name)
-        return {"n_components": model.n_components, "n_latents": model.n_latents, "noise": noise}
+        posterior = json.loads(model.settings).get("posterior", "exact")
+        return {"n_components": model.n_components, "n_latents": model.n_latents, "noise": noise, "posterior": posterior}

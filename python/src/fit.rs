@@ -276,7 +276,11 @@ impl Settings {
             };
             spec.parameter_expansion = self.algorithm.as_deref() != Some("em");
             spec.bad_rows = self.bad_rows();
-            return Ok(spec.into());
+            let asked = self.posterior.as_deref().unwrap_or("exact");
+            let truncated = Posterior::Truncated(TruncatedSearch::default());
+            let all = [Posterior::Exact, truncated];
+            let posterior = named("posterior", asked, &all, Posterior::name)?;
+            return Ok(spec.with_posterior(posterior).into());
         }
         if [Noise::Isotropic, Noise::Diagonal].iter().any(|noise| noise.model_name() == name) {
             let latents = self.n_latents();

@@ -297,3 +297,10 @@ def test_truncated_posteriors_bound_the_likelihood():
     assert mixture.score(points) > exact.score(points) - 0.05
     with pytest.raises(ValueError, match="truncated"):
         GaussianMixture(3, posterior="truncated").partial_fit(points)
+    analyzers = MixtureOfFactorAnalyzers(30, 1, noise="isotropic", posterior="truncated", random_state=0, max_iter=20).fit(points)
+    np.testing.assert_allclose(analyzers.lower_bounds_, analyzers.entropy_sums_, rtol=1e-9)
+    assert analyzers.lower_bound_ <= analyzers.score(points) + 1e-9
+    with pytest.raises(ValueError, match="posterior"):
+        MixtureOfFactorAnalyzers(3, posterior="hard").fit(points)
+    with pytest.raises(ValueError, match="truncated"):
+        MixtureOfFactorAnalyzers(3, posterior="truncated").partial_fit(points)

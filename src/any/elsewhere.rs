@@ -310,6 +310,9 @@ mod tests {
         };
         let fault = refused(&mixture.clone().with_posterior(truncated).into(), None);
         assert!(fault.contains("batch EM with exact or hard posteriors"), "{fault}");
+        let analyzers = FactorAnalyzersSpec::new(NoiseStructure::Diagonal, 3, 1);
+        let fault = refused(&analyzers.with_posterior(truncated).into(), None);
+        assert!(fault.contains("batch EM with exact or hard posteriors"), "{fault}");
         let fault = refused(&mixture.into(), Some(&StreamConfig::default()));
         assert!(fault.contains("batch EM with exact or hard posteriors"), "{fault}");
         let fault = refused(&LinearGaussianSpec::ppca(1).into(), None);

@@ -105,6 +105,7 @@ impl AnySpec {
                         start_factor_analyzers(spec, points, executor, config, 0)?.0
                     }),
                 };
+                let model = model.with_posterior(spec.posterior);
                 model.with_parameter_expansion(spec.parameter_expansion).into()
             }
             Self::SigmoidBeliefNet(spec) => match &spec.init {

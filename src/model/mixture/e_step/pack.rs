@@ -71,14 +71,13 @@ impl Mixture {
             });
         }
 
-        let bias: Vec<T> = order[..n_packed]
-            .iter()
-            .map(|&c| T::from_f64(self.weights[c].ln() - packings[c].log_partition))
-            .collect();
-        let all_natural = natural;
-        let natural = AffineMap::new(n_direct, &bias, |l, k| {
-            T::from_f64(all_natural[order[k] * n_statistics + l])
-        });
+        let map_of = |components: &[usize], n_taken: usize| {
+            let bias = |&c: &usize| T::from_f64(self.weights[c].ln() - packings[c].log_partition);
+            let bias: Vec<T> = components.iter().map(bias).collect();
+            AffineMap::new(n_taken, &bias, |l, k| {
+                T::from_f64(natural[components[k] * n_statistics + l])
+            })
+        };
         let mut centred = WhitenedMap::new(self.family.dim());
         for (&c, form) in order[n_packed..].iter().zip(self.centred_by(workers, &order[n_packed..]))
         {
@@ -92,13 +91,7 @@ impl Mixture {
             && !scoring
             && (whitens_all || (shape.shared == 0 && !centred.is_empty()))
             && order[if whitens_all { 0 } else { n_packed }..].iter().all(may_label);
-        let labels = labels.then(|| {
-            let bias = |&c: &usize| T::from_f64(self.weights[c].ln() - packings[c].log_partition);
-            let bias: Vec<T> = order.iter().map(bias).collect();
-            AffineMap::new(n_statistics, &bias, |l, k| {
-                T::from_f64(all_natural[order[k] * n_statistics + l])
-            })
-        });
+        let labels = labels.then(|| map_of(&order, n_statistics));
 
         let tied = shape.shared > 0 && n_packed > 0 && !whitens_all;
         let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
@@ -132,7 +125,7 @@ impl Mixture {
             centre,
             n_packed,
             n_direct,
-            natural,
+            natural: map_of(&order[..n_packed], n_direct),
             products,
             product_coefficients,
             labels,

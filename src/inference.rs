@@ -11,9 +11,10 @@ use crate::block::{Block, BlockBuf};
 use crate::data::{self, DataSource};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
+use crate::family::Domain;
 use crate::model::{Density, GenerativeModel, LatentSpace, Sample, ScoredTile, SigmoidBeliefNet};
 use crate::pairwise::InOrder;
-use crate::point_faults::{check_points, check_ranks, first_fault};
+use crate::point_faults::{check_domains, check_ranks, first_fault};
 use crate::rng;
 use crate::scalar::Scalar;
 use bytemuck::Pod;
@@ -105,7 +106,7 @@ pub fn score<T: Scalar, M: Density<T>>(
         executor,
         true,
         CHUNK,
-        |sums: &mut Vec<f64>, tile| {
+        &|sums: &mut Vec<f64>, tile| {
             sums.resize(3, 0.0);
             match tile.weights {
                 None => {
@@ -120,7 +121,7 @@ pub fn score<T: Scalar, M: Density<T>>(
             }
             sums[2] += tile.posterior_entropy;
         },
-        |_, sums| {
+        &mut |_, sums| {
             for sums in sums.chunks_exact(3) {
                 weight += sums[0];
                 likelihood += sums[1];
@@ -161,8 +162,8 @@ pub fn score_samples<T: Scalar, M: Density<T>>(
         executor,
         false,
         CHUNK,
-        |out: &mut Vec<f64>, tile| out.extend_from_slice(tile.log_density),
-        |first, out| sink(first, out),
+        &|out: &mut Vec<f64>, tile| out.extend_from_slice(tile.log_density),
+        &mut sink,
     )
 }
 
@@ -186,7 +187,7 @@ pub fn predict<T: Scalar, M: Density<T>>(
         executor,
         false,
         CHUNK,
-        |out: &mut Vec<u32>, tile| {
+        &|out: &mut Vec<u32>, tile| {
             let mut best = vec![(0, T::ZERO); tile.log_density.len()];
             for (c, column) in tile.responsibilities.chunks(tile.stride).enumerate() {
                 for (best, &r) in best.iter_mut().zip(column) {
@@ -197,7 +198,7 @@ pub fn predict<T: Scalar, M: Density<T>>(
             }
             out.extend(best.iter().map(|&(c, _)| c));
         },
-        |first, out| sink(first, out),
+        &mut sink,
     )
 }
 
@@ -221,14 +222,14 @@ pub fn predict_proba<T: Scalar, M: Density<T>>(
         executor,
         false,
         (CHUNK_VALUES / model.n_components()).clamp(256, CHUNK),
-        |out: &mut Vec<f64>, tile| {
+        &|out: &mut Vec<f64>, tile| {
             for i in 0..tile.log_density.len() {
                 out.extend(
                     tile.responsibilities.chunks(tile.stride).map(|column| column[i].to_f64()),
                 );
             }
         },
-        |first, out| sink(first, out),
+        &mut sink,
     )
 }
 
@@ -241,9 +242,9 @@ pub fn transform<T: Scalar, M: LatentSpace<T>>(
     model: &M,
     source: &dyn DataSource<T>,
     executor: &Executor,
-    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
-    map_points(model, source, executor, model.n_latents(), sink, M::transform)
+    map_points(model, source, executor, model.n_latents(), &mut sink, &M::transform)
 }
 
 /// Hands `samples` draws from the posterior of the latents of each point, row-major B × samples × H, to `sink`, with the index of the first
@@ -256,14 +257,14 @@ pub fn draw_latents<T: Scalar, M: LatentSpace<T>>(
     source: &dyn DataSource<T>,
     samples: usize,
     executor: &Executor,
-    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
     if !model.draws_latents() {
         let message = "draws from posteriors of latents are those of autoencoders and sparse codes";
         return Err(Error::Model(message.to_owned()));
     }
     let width = model.n_latents() * samples;
-    map_points(model, source, executor, width, sink, |model, packed, block, latents| {
+    map_points(model, source, executor, width, &mut sink, &|model, packed, block, latents| {
         model.draw_latents(packed, block, samples, latents);
     })
 }
@@ -277,9 +278,9 @@ pub fn reconstruct<T: Scalar, M: LatentSpace<T>>(
     model: &M,
     source: &dyn DataSource<T>,
     executor: &Executor,
-    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
-    map_points(model, source, executor, model.dim(), sink, M::reconstruct)
+    map_points(model, source, executor, model.dim(), &mut sink, &M::reconstruct)
 }
 
 /// Hands the most probable state of the latents of each point, row-major B × (H + I), zeros and ones, to `sink`, with the
@@ -291,11 +292,17 @@ pub fn most_probable_states<T: Scalar>(
     model: &SigmoidBeliefNet,
     source: &dyn DataSource<T>,
     executor: &Executor,
-    sink: impl FnMut(u64, &[f64]) -> Result<()>,
+    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
 ) -> Result<()> {
-    let width = model.n_latents();
-    map_points(model, source, executor, width, sink, SigmoidBeliefNet::most_probable_states)
+    let (width, map) = (model.n_latents(), &SigmoidBeliefNet::most_probable_states);
+    map_points(model, source, executor, width, &mut sink, map)
 }
+
+/// What is done with the numbers of each batch; it gets the index of the first point.
+type Sink<'a, V> = dyn FnMut(u64, &[V]) -> Result<()> + 'a;
+
+/// How a model maps the points of a block to numbers.
+type Map<'a, T, M> = dyn Fn(&M, &<M as Density<T>>::Packed, Block<'_, T>, &mut [f64]) + Sync + 'a;
 
 /// Maps all points to `width` numbers each, in parallel.
 fn map_points<T: Scalar, M: LatentSpace<T>>(
@@ -303,25 +310,18 @@ fn map_points<T: Scalar, M: LatentSpace<T>>(
     source: &dyn DataSource<T>,
     executor: &Executor,
     width: usize,
-    mut sink: impl FnMut(u64, &[f64]) -> Result<()>,
-    map: impl Fn(&M, &M::Packed, Block<'_, T>, &mut [f64]) + Sync,
+    sink: &mut Sink<'_, f64>,
+    map: &Map<'_, T, M>,
 ) -> Result<()> {
     data::check_dim(source, model.dim())?;
     let packed = model.pack_for_scores(executor.simd());
+    let visit = |block: Block<'_, T>, values: &mut Vec<f64>| {
+        values.resize(block.len() * width, 0.0);
+        map(model, &packed, block, values);
+        values.iter().all(|value| value.is_finite())
+    };
     let chunk = (CHUNK_VALUES / width.max(1)).clamp(256, CHUNK);
-    for_each_chunk(
-        model,
-        source,
-        executor,
-        chunk,
-        || (),
-        |block, (), values: &mut Vec<f64>| {
-            values.resize(block.len() * width, 0.0);
-            map(model, &packed, block, values);
-            values.iter().all(|value| value.is_finite())
-        },
-        |first, values| sink(first, values),
-    )
+    for_each_chunk(Demands::of(model), source, executor, chunk, &|| Box::new(visit), sink)
 }
 
 /// Scores all tiles in parallel, and hands the result of each chunk on in order.
@@ -331,56 +331,67 @@ fn for_each_tile<T: Scalar, M: Density<T>, V: Pod + Send + Sync>(
     executor: &Executor,
     weighted: bool,
     chunk: usize,
-    visit: impl Fn(&mut Vec<V>, ScoredTile<'_, T>) + Sync,
-    sink: impl FnMut(u64, &[V]) -> Result<()>,
+    visit: &(dyn Fn(&mut Vec<V>, ScoredTile<'_, T>) + Sync),
+    sink: &mut Sink<'_, V>,
 ) -> Result<()> {
     data::check_dim(source, model.dim())?;
     let packed = model.pack_for_scores(executor.simd());
-    for_each_chunk(
-        model,
-        source,
-        executor,
-        chunk,
-        || model.workspace(&packed, None),
-        |block, workspace, result| {
+    let new = || {
+        let (packed, mut workspace) = (&packed, model.workspace(&packed, None));
+        Box::new(move |block: Block<'_, T>, result: &mut Vec<V>| {
             let mut finite = true;
-            model.score(&packed, block, weighted, workspace, |tile| {
+            model.score(packed, block, weighted, &mut workspace, |tile| {
                 finite &= tile.log_density.iter().all(|l| l.is_finite());
                 visit(result, tile);
             });
             finite
-        },
-        sink,
-    )
+        }) as Visit<'_, T, V>
+    };
+    for_each_chunk(Demands::of(model), source, executor, chunk, &new, sink)
 }
 
-/// Visits all points in parallel, a few chunks at a time, and hands the values of all these chunks on in order. `visit` says
-/// whether all it found was finite; if not, the first point at fault ends the whole.
-fn for_each_chunk<T: Scalar, W: Send, V: Pod + Send + Sync>(
-    model: &impl GenerativeModel,
+/// What a model demands of points.
+struct Demands {
+    takes_sparse: bool,
+    domains: Vec<Domain>,
+}
+
+impl Demands {
+    fn of(model: &impl GenerativeModel) -> Self {
+        Self { takes_sparse: model.takes_sparse(), domains: model.domains() }
+    }
+}
+
+/// What a thread does with a block. It says whether all it found was finite.
+type Visit<'a, T, V> = Box<dyn FnMut(Block<'_, T>, &mut Vec<V>) -> bool + Send + 'a>;
+
+/// Visits all points in parallel, a few chunks at a time, and hands the values of all these chunks on in order. `new` makes what a
+/// thread does; if a block is not finite, the first point at fault ends the whole.
+///
+/// Compiled once for all models, whose part is a call for each block.
+fn for_each_chunk<'v, T: Scalar, V: Pod + Send + Sync>(
+    Demands { takes_sparse, domains }: Demands,
     source: &dyn DataSource<T>,
     executor: &Executor,
     chunk: usize,
-    scratch: impl Fn() -> W + Sync,
-    visit: impl Fn(Block<'_, T>, &mut W, &mut Vec<V>) -> bool + Sync,
-    mut sink: impl FnMut(u64, &[V]) -> Result<()>,
+    new: &(dyn Fn() -> Visit<'v, T, V> + Sync + 'v),
+    sink: &mut Sink<'_, V>,
 ) -> Result<()> {
     check_ranks(source, executor)?;
-    let (sparse, domains) = (model.takes_sparse(), model.domains());
     let (n, chunk) = (source.len(), chunk as u64);
     let per_round = chunk * LANES * executor.ranks().map_or(1, |ranks| ranks.size() as u64);
     let (empty, mut memory) = (InOrder(Vec::new()), Vec::new());
     for start in (0..n).step_by(per_round as usize) {
         let n_lanes = per_round.min(n - start).div_ceil(chunk);
-        let new = || (BlockBuf::default(), scratch());
-        let visit = |(buffer, scratch): &mut (_, W), values: &mut InOrder<V>, lane: u64| {
+        let new = || (BlockBuf::default(), new());
+        let visit = |(buffer, visit): &mut (_, Visit<'v, T, V>), values: &mut InOrder<V>, lane| {
             let first = start + lane * chunk;
-            let block = data::read(source, sparse, first, chunk.min(n - first) as usize, buffer)?;
-            check_points(model, source, block)?;
-            if visit(block, scratch, &mut values.0) {
-                Ok(())
-            } else {
-                Err(first_fault(source, &domains, block).into())
+            let count = chunk.min(n - first) as usize;
+            let block = data::read(source, takes_sparse, first, count, buffer)?;
+            check_domains(&domains, source, block)?;
+            match visit(block, &mut values.0) {
+                true => Ok(()),
+                false => Err(first_fault(source, &domains, block).into()),
             }
         };
         sink(start, &executor.sum(n_lanes, &empty, &mut memory, new, visit)?.0)?;

@@ -1,9 +1,9 @@
 //! Variational autoencoders and sparse codes: known maxima, bits, interruptions, and points that break naive learners. Golden values
 //! are beside the code, in `src/model/autoencoder/tests.rs`.
 
-use crate::common::{Uniforms, clusters, fit_minibatches, resumed, rounded};
+use crate::common::{Uniforms, clusters, fit_minibatches, resumed, rounded, told};
 use entropysum::data::{self, OpenOptions, Points};
-use entropysum::em::{self, AutoencoderSpec, Config, Fit, Fitting, LearningRateSchedule};
+use entropysum::em::{self, AutoencoderSpec, Config, Fitting, LearningRateSchedule};
 use entropysum::em::{LinearGaussianSpec, StreamConfig};
 use entropysum::expert::criterion;
 use entropysum::expert::model::GenerativeModel;
@@ -107,73 +107,6 @@ fn linear_autoencoders_of_digits_reach_the_maximum_likelihood_of_p_pca_from_five
     }
 }
 
-/// All that a fit returns and that could differ, as bits.
-fn bits(fit: &Fit<VariationalAutoencoder>) -> Vec<u64> {
-    let records = fit.history.records.iter().flat_map(|record| {
-        let (sum, halves) = (record.entropy_sum, record.gap_halves.unwrap());
-        let terms = [sum.posterior, sum.prior, sum.observable, record.lower_bound];
-        let halves = [halves.prior, halves.noise, halves.sampling_error, record.log_likelihood];
-        [terms, halves].concat()
-    });
-    let arrays = fit.model.arrays().into_iter().flat_map(|it| it.array.values);
-    records.chain(arrays).map(f64::to_bits).collect()
-}
-
-fn bits_on<T: Scalar>(threads: usize, stream: Option<&StreamConfig>) -> Vec<u64> {
-    let x: Vec<T> = rounded(&curve(1_003));
-    let weights: Vec<f64> = (0..1_003).map(|i| 0.5 + f64::from(i % 3)).collect();
-    let points = Points::from_rows(&x, 3).unwrap().with_weights(weights).unwrap();
-    let executor = Executor::new(Some(threads)).unwrap();
-    let config = Config::default().max_iter(8).seed(4);
-    let fit = match stream {
-        Some(stream) => fit_minibatches(&small_mlp(), &points, &executor, &config, stream),
-        None => em::fit(&small_mlp(), &points, &executor, &config, &mut Silent),
-    };
-    let fit = fit.unwrap();
-    let mut all = bits(&fit);
-    let score = inference::score(&fit.model, &points, &executor).unwrap();
-    all.push(score.log_likelihood.to_bits());
-    let mut add = |values: &[f64]| all.extend(values.iter().map(|value| value.to_bits()));
-    inference::sample(&fit.model, 300, 1, &executor, |points, _| {
-        add(points);
-        Ok(())
-    })
-    .unwrap();
-    all
-}
-
-#[test]
-fn fits_scores_and_samples_have_the_same_bits_on_1_2_and_7_threads() {
-    let stream = minibatches().batch_size(256);
-    for stream in [Some(&stream), None] {
-        let one = bits_on::<f64>(1, stream);
-        assert!(one.len() > 1_000);
-        for threads in [2, 7] {
-            assert!(one == bits_on::<f64>(threads, stream), "{threads}");
-        }
-        assert!(bits_on::<f32>(1, stream) == bits_on::<f32>(7, stream));
-    }
-}
-
-#[test]
-fn resumed_fits_end_with_the_same_bits_as_ones_that_were_never_stopped() {
-    let x = curve(600);
-    let points = Points::from_rows(&x, 3).unwrap();
-    let executor = Executor::new(Some(2)).unwrap();
-    let config = Config::default().max_iter(30).tol(0.0);
-    let stream = minibatches();
-    for spec in
-        [small_mlp(), AutoencoderSpec::sparse_coding(4).hidden(vec![5]).noise(Noise::Diagonal)]
-    {
-        let whole = fit_minibatches(&spec, &points, &executor, &config, &stream).unwrap();
-        let (fits, _) = resumed(&spec, &points, &executor, &config, Some(&stream), 7);
-        assert!(fits.iter().all(|fit| bits(fit) == bits(&whole)));
-        let whole = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
-        let (fits, _) = resumed(&spec, &points, &executor, &config, None, 7);
-        assert!(fits.iter().all(|fit| bits(fit) == bits(&whole)));
-    }
-}
-
 #[test]
 fn every_record_tells_both_halves_of_its_gap_and_the_error_of_sampling() {
     let x = curve(2_000);
@@ -250,7 +183,7 @@ fn annealing_the_prior_ends_at_the_bound() {
     let spec = spec.prior_weight(1.5);
     let whole = em::fit(&spec, &points, &one_thread(), &config, &mut Silent).unwrap();
     let (fits, _) = resumed(&spec, &points, &one_thread(), &config, None, 7);
-    assert!(fits.iter().all(|fit| bits(fit) == bits(&whole)));
+    assert!(fits.iter().all(|fit| told(fit) == told(&whole)));
 }
 
 #[test]

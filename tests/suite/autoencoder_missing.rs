@@ -1,12 +1,11 @@
 //! Autoencoders of points with missing values, and fits that held-out points end. Values at given parameters are beside the code, in
 //! `src/model/autoencoder/tests/missing.rs`.
 
-use crate::common::{Uniforms, fit_minibatches, resumed, rounded};
+use crate::common::{Uniforms, fit_minibatches};
 use entropysum::data::Points;
 use entropysum::em::StreamConfig;
-use entropysum::em::{self, AutoencoderSpec, Config, Fit, Fitting, LearningRateSchedule};
-use entropysum::expert::store::Stored;
-use entropysum::model::{Noise, VariationalAutoencoder};
+use entropysum::em::{self, AutoencoderSpec, Config, Fitting, LearningRateSchedule};
+use entropysum::model::Noise;
 use entropysum::monitor::{Silent, StopReason};
 use entropysum::{Executor, Scalar, inference};
 
@@ -101,38 +100,6 @@ fn a_dimension_without_values_does_no_harm() {
         let last = fit.last().unwrap();
         assert!(last.lower_bound.is_finite() && last.gap().abs() < 1e-12, "{last:?}");
     }
-}
-
-fn bits(fit: &Fit<VariationalAutoencoder>) -> Vec<u64> {
-    let arrays = fit.model.arrays().into_iter().flat_map(|it| it.array.values);
-    let records = fit.history.records.iter().map(|record| record.lower_bound);
-    records.chain(arrays).map(f64::to_bits).collect()
-}
-
-#[test]
-fn fits_to_incomplete_points_have_the_same_bits_on_any_threads_and_after_an_interruption() {
-    fn holds<T: Scalar>() {
-        let values: Vec<T> = rounded(&points(700).1);
-        let points = Points::from_rows(&values, DIM).unwrap();
-        let stream = StreamConfig::default().batch_size(200).epochs(5);
-        let config = Config::default();
-        for is_linear in [false, true] {
-            let spec = AutoencoderSpec::new(2)
-                .hidden(vec![5])
-                .decoder_is_linear(is_linear)
-                .ignores_missing(true);
-            let on = |threads| {
-                let executor = Executor::new(Some(threads)).unwrap();
-                bits(&fit_minibatches(&spec, &points, &executor, &config, &stream).unwrap())
-            };
-            let one = on(1);
-            assert!(one == on(2) && one == on(7));
-            let (fits, _) = resumed(&spec, &points, &one_thread(), &config, Some(&stream), 4);
-            assert!(fits.iter().all(|fit| bits(fit) == one));
-        }
-    }
-    holds::<f32>();
-    holds::<f64>();
 }
 
 /// Forty points, which a network learns by heart.

@@ -1,9 +1,9 @@
 //! Binary latents with hidden layers in the decoder, and binary codes of points that lack values.
 
-use crate::common::{assert_close, fit_minibatches, resumed};
+use crate::common::{assert_close, drawn};
 use entropysum::Executor;
 use entropysum::data::Points;
-use entropysum::em::{self, Config, Fit, SbnSpec, StreamConfig};
+use entropysum::em::{self, Config, Fit, SbnSpec};
 use entropysum::expert::criterion::{self, FactorModel};
 use entropysum::expert::model::GenerativeModel;
 use entropysum::inference;
@@ -37,16 +37,6 @@ fn hiding() -> SigmoidBeliefNet {
     .unwrap()
     .with_posterior(all_states(2))
     .unwrap()
-}
-
-fn drawn(model: &SigmoidBeliefNet, n: u64, seed: u64) -> Vec<f64> {
-    let mut values = Vec::new();
-    inference::sample(model, n, seed, &one_thread(), |points, _| {
-        values.extend_from_slice(points);
-        Ok(())
-    })
-    .unwrap();
-    values
 }
 
 /// A quarter of the values is missing, never all of a point.
@@ -191,40 +181,4 @@ fn the_gap_identity_holds_and_the_criterion_is_fulfilled() {
     assert!(gap.error().abs() < 1e-8, "{gap}");
     let report = FactorModel::of_sigmoid_belief_net(&hiding()).check(3, 0);
     assert!(report.is_fulfilled(), "{report}");
-}
-
-fn bits(fit: &Fit<SigmoidBeliefNet>) -> Vec<u64> {
-    let names = ["prior", "weights", "biases", "noise_variance"];
-    let arrays = names.iter().flat_map(|name| fit.model.parameter(name).unwrap());
-    let hidden = fit.model.hidden_layers().0;
-    let hidden = hidden.into_iter().flat_map(|layer| [layer.weights(), layer.biases()].concat());
-    let records = fit.history.records.iter();
-    let records = records.flat_map(|it| [it.lower_bound, it.entropy_sum.total()]);
-    records.chain(arrays).chain(hidden).map(f64::to_bits).collect()
-}
-
-#[test]
-fn fits_have_the_same_bits_on_any_threads_and_after_an_interruption() {
-    let x = with_holes(drawn(&hiding(), 601, 6));
-    let points = Points::from_rows(&x, DIM).unwrap();
-    let spec = SbnSpec::binary_sparse_coding(11)
-        .with_posterior(LatentPosterior::Truncated { states: 6 })
-        .with_hidden_units(vec![4], Activation::Gelu)
-        .ignoring_missing();
-    let config = Config::default().tol(1e-6).max_iter(12);
-    let stream = StreamConfig::default().batch_size(200).epochs(4).memory(1 << 15);
-    let on = |threads: usize, stream: Option<&StreamConfig>| {
-        let executor = Executor::new(Some(threads)).unwrap();
-        let fit = match stream {
-            Some(stream) => fit_minibatches(&spec, &points, &executor, &config, stream),
-            None => em::fit(&spec, &points, &executor, &config, &mut Silent),
-        };
-        bits(&fit.unwrap())
-    };
-    for stream in [Some(&stream), None] {
-        let one = on(1, stream);
-        assert!(one == on(2, stream) && one == on(7, stream));
-        let (fits, _) = resumed(&spec, &points, &one_thread(), &config, stream, 3);
-        assert!(fits.iter().all(|fit| bits(fit) == one));
-    }
 }

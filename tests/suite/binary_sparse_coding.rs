@@ -1,10 +1,8 @@
 //! Binary sparse coding: EM in 40 digits, sums over all states, planted causes, bits, and points that break naive learners.
 
-use crate::common::{
-    assert_all_close, assert_close, fit_minibatches, fixture, numbers, resumed, rounded,
-};
+use crate::common::{assert_all_close, assert_close, drawn, fixture, numbers, rounded};
 use entropysum::data::Points;
-use entropysum::em::{self, Config, Fit, SbnSpec, StreamConfig};
+use entropysum::em::{self, Config, SbnSpec};
 use entropysum::expert::criterion;
 use entropysum::model::{LatentPosterior, Layer, Noise, SigmoidBeliefNet};
 use entropysum::monitor::Silent;
@@ -27,16 +25,6 @@ fn planted(noise: f64) -> SigmoidBeliefNet {
     let isotropic = Noise::Isotropic;
     SigmoidBeliefNet::binary_sparse_coding(prior, layer, isotropic, vec![noise], vec![3.0; 12])
         .unwrap()
-}
-
-fn drawn(model: &SigmoidBeliefNet, n: u64, seed: u64) -> Vec<f64> {
-    let mut values = Vec::new();
-    inference::sample(model, n, seed, &one_thread(), |points, _| {
-        values.extend_from_slice(points);
-        Ok(())
-    })
-    .unwrap();
-    values
 }
 
 /// The golden start, and its points.
@@ -218,39 +206,6 @@ fn the_gap_identity_holds_on_new_points() {
         let gap = criterion::certify_sigmoid_belief_net(&model, &points, &one_thread()).unwrap();
         assert!(gap.gap().abs() > 1.0, "{gap}");
         assert!(gap.error().abs() < 1e-8, "{gap}");
-    }
-}
-
-fn bits(fit: &Fit<SigmoidBeliefNet>) -> Vec<u64> {
-    let names = ["prior", "weights", "biases", "noise_variance", "centre"];
-    let arrays = names.iter().flat_map(|name| fit.model.parameter(name).unwrap());
-    let records = fit.history.records.iter();
-    let records = records.flat_map(|it| [it.lower_bound, it.entropy_sum.total()]);
-    records.chain(arrays).map(f64::to_bits).collect()
-}
-
-#[test]
-fn streams_have_the_same_bits_on_any_threads_and_after_an_interruption() {
-    let x = drawn(&planted(0.3), 1_001, 5);
-    let points = Points::from_rows(&x, 12).unwrap();
-    let spec = SbnSpec::binary_sparse_coding(5)
-        .with_posterior(LatentPosterior::Truncated { states: 6 })
-        .with_noise(Noise::Diagonal);
-    let config = Config::default().tol(1e-6).max_iter(12);
-    let stream = StreamConfig::default().batch_size(300).epochs(4).memory(1 << 15);
-    let on = |threads: usize, stream: Option<&StreamConfig>| {
-        let executor = Executor::new(Some(threads)).unwrap();
-        let fit = match stream {
-            Some(stream) => fit_minibatches(&spec, &points, &executor, &config, stream),
-            None => em::fit(&spec, &points, &executor, &config, &mut Silent),
-        };
-        bits(&fit.unwrap())
-    };
-    for stream in [Some(&stream), None] {
-        let one = on(1, stream);
-        assert!(one == on(2, stream) && one == on(7, stream));
-        let (fits, _) = resumed(&spec, &points, &one_thread(), &config, stream, 3);
-        assert!(fits.iter().all(|fit| bits(fit) == one));
     }
 }
 

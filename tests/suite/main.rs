@@ -20,6 +20,7 @@ mod golden_families;
 mod hostile_inputs;
 mod identities;
 mod labels;
+mod laws;
 mod layers;
 mod linear;
 mod linear_cli;

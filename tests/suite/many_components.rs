@@ -1,5 +1,6 @@
 //! Use of mixtures of very many components: searches instead of passes through all of them.
 
+use crate::common::drawn;
 use entropysum::any::{self, PerPoint, Source};
 use entropysum::data::Points;
 use entropysum::family::{Parameters, registry};
@@ -26,17 +27,6 @@ fn grid(family: &str, side: usize, posterior: Posterior) -> Mixture {
     Mixture::new(family, weights, parameters).unwrap().with_posterior(posterior)
 }
 
-fn drawn(model: &Mixture, n: u64) -> Vec<f64> {
-    let mut all = Vec::new();
-    let executor = Executor::new(Some(1)).unwrap();
-    let mut sink = |points: &[f64], _: &[u32]| {
-        all.extend_from_slice(points);
-        Ok(())
-    };
-    inference::sample(model, n, 5, &executor, &mut sink).unwrap();
-    all
-}
-
 fn truncated() -> Posterior {
     Posterior::Truncated(TruncatedSearch::default())
 }
@@ -47,7 +37,7 @@ fn a_search_finds_what_all_components_give() {
     // Many components of the second overlap: eight hold less than half of a posterior.
     for (family, most) in [("gaussian-spherical", 0.05), ("poisson", 1.0)] {
         let model = grid(family, 24, truncated());
-        let x = drawn(&model, 3000);
+        let x = drawn(&model, 3000, 5);
         let weights: Vec<f64> = (0..3000).map(|i| f64::from(i % 3)).collect();
         let points = Points::from_rows(&x, 2).unwrap().with_weights(weights).unwrap();
         let search = ComponentSearch::<f64>::new(&model, &executor).unwrap();
@@ -101,7 +91,7 @@ fn a_search_finds_what_all_components_give() {
 #[test]
 fn searches_have_the_same_bits_on_any_number_of_threads() {
     let model = grid("gaussian-spherical", 30, truncated());
-    let x: Vec<f32> = drawn(&model, 6000).iter().map(|&x| x as f32).collect();
+    let x: Vec<f32> = drawn(&model, 6000, 5).iter().map(|&x| x as f32).collect();
     let points = Points::from_rows(&x, 2).unwrap();
     let bits = |threads| {
         let executor = Executor::new(Some(threads)).unwrap();
@@ -122,7 +112,7 @@ fn searches_have_the_same_bits_on_any_number_of_threads() {
 fn models_of_any_kind_search_where_that_pays() {
     let executor = Executor::new(Some(2)).unwrap();
     let mixture = grid("gaussian-spherical", 45, truncated());
-    let x = drawn(&mixture, 1200);
+    let x = drawn(&mixture, 1200, 5);
     let points = Points::from_rows(&x, 2).unwrap();
     let few = Points::from_rows(&x[..200], 2).unwrap();
     assert!(ComponentSearch::<f64>::pays(&mixture, 1200));
@@ -167,7 +157,7 @@ fn models_of_any_kind_search_where_that_pays() {
 fn points_at_fault_are_named_and_wrong_models_refused() {
     let executor = Executor::new(Some(2)).unwrap();
     let model = grid("poisson", 8, truncated());
-    let mut x = drawn(&model, 300);
+    let mut x = drawn(&model, 300, 5);
     x[2 * 77] = 0.5;
     let points = Points::from_rows(&x, 2).unwrap();
     let search = ComponentSearch::<f64>::new(&model, &executor).unwrap();
@@ -181,7 +171,7 @@ fn points_at_fault_are_named_and_wrong_models_refused() {
 mod commands {
     use super::*;
     use crate::common::place::Place;
-    use crate::common::{clusters, rounded};
+    use crate::common::{clusters, drawn, rounded};
 
     fn number(value: &serde_json::Value) -> f64 {
         value.as_f64().unwrap()
@@ -193,7 +183,7 @@ mod commands {
         let model = grid("gaussian-spherical", 45, truncated());
         store::save(place.path("m.json"), &model).unwrap();
         let lines: Vec<String> =
-            drawn(&model, 1100).chunks(2).map(|x| format!("{},{}\n", x[0], x[1])).collect();
+            drawn(&model, 1100, 5).chunks(2).map(|x| format!("{},{}\n", x[0], x[1])).collect();
         std::fs::write(place.path("x.csv"), lines.concat()).unwrap();
 
         let found = place.json("score m.json x.csv");

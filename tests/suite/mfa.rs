@@ -459,37 +459,6 @@ fn densities_and_posteriors_are_those_of_gaussians_with_the_same_covariance() {
     densities_are_gaussian::<f32>(300.0, 3e3, 2e-3);
 }
 
-fn bits_of_a_fit<T: Scalar>(noise: NoiseStructure, threads: usize) -> Vec<u64> {
-    let (n, dim, components) = (20_011, 6, 5);
-    let x: Vec<T> = rounded(&factor_points(n, dim, 2, components, 7));
-    let weights: Vec<f64> = (0..n).map(|i| 0.5 + (i % 3) as f64).collect();
-    let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
-    let config = Config::default().max_iter(6).tol(0.0).n_init(2).seed(5);
-    let spec = FactorAnalyzersSpec::new(noise, components, 2);
-    let executor = executor(threads);
-    let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
-    let mut bits: Vec<u64> = Vec::new();
-    for record in &fit.history.records {
-        let values = [record.entropy_sum.total(), record.lower_bound, record.log_likelihood];
-        bits.extend(values.map(f64::to_bits));
-    }
-    for name in ["means", "loadings", "noise_variances"] {
-        bits.extend(fit.model.parameter(name).unwrap().iter().map(|v| v.to_bits()));
-    }
-    let score = inference::score(&fit.model, &points, &executor).unwrap();
-    bits.push(score.log_likelihood.to_bits());
-    bits
-}
-
-#[test]
-fn fits_have_the_same_bits_on_1_2_and_7_threads() {
-    for noise in NoiseStructure::ALL {
-        let one = bits_of_a_fit::<f64>(noise, 1);
-        assert!(one == bits_of_a_fit::<f64>(noise, 2) && one == bits_of_a_fit::<f64>(noise, 7));
-        assert!(bits_of_a_fit::<f32>(noise, 1) == bits_of_a_fit::<f32>(noise, 7));
-    }
-}
-
 fn halves_match_lanes<T: Scalar>(tolerance: f64) {
     let (n, dim, latents, components) = (5_003, 8, 3, 4);
     let x: Vec<T> = rounded(&factor_points(n, dim, latents, components, 9));

@@ -2,14 +2,12 @@
 
 use crate::common;
 
-use common::{Uniforms, assert_all_close, assert_close, fit_minibatches, resumed, rounded};
+use common::{Uniforms, assert_all_close, assert_close, rounded};
 use entropysum::Block;
 use entropysum::Executor;
 use entropysum::Scalar;
 use entropysum::data::Points;
-use entropysum::em::{
-    self, Config, FactorAnalyzersSpec, Fit, Online, StepSize, StreamAlgorithm, StreamConfig,
-};
+use entropysum::em::{self, Config, FactorAnalyzersSpec, Online, StepSize};
 use entropysum::expert::em::Incremental;
 use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::stats::SuffStats;
@@ -225,55 +223,4 @@ fn repaired_components_go_on_as_they_were_put() {
         }
     }
     assert_eq!(splits, 1);
-}
-
-fn bits(fit: &Fit<MixtureOfFactorAnalyzers>) -> Vec<u64> {
-    let parameters = ["means", "loadings", "noise_variances"].map(|name| fit.model.parameter(name));
-    let mut values = parameters.into_iter().flatten().collect::<Vec<_>>().concat();
-    values.extend(fit.model.weights());
-    for record in &fit.history.records {
-        values.extend([record.entropy_sum.total(), record.lower_bound, record.log_likelihood]);
-    }
-    values.into_iter().map(f64::to_bits).collect()
-}
-
-/// A checkpoint holds the coordinates of latents, which a file of the parameters does not.
-#[test]
-fn resumed_fits_end_with_the_same_bits_on_any_threads() {
-    let x = example(3_000, 23);
-    let points = Points::from_rows(&x, DIM).unwrap();
-    let config = Config::default();
-    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
-        for noise in NoiseStructure::ALL {
-            let settings = StreamConfig::default()
-                .algorithm(algorithm)
-                .batch_size(200)
-                .epochs(3)
-                .polish(3)
-                .memory(1 << 18);
-            let model = start(noise, &x);
-            let whole = fit_minibatches(&model, &points, &executor(2), &config, &settings).unwrap();
-            let sound = |gap: f64| gap.abs() < 1e-10;
-            assert!(whole.history.records.iter().all(|record| sound(record.gap())));
-            let (fits, _) = resumed(&model, &points, &executor(1), &config, Some(&settings), 7);
-            for fit in fits {
-                assert_eq!(bits(&fit), bits(&whole), "{noise:?} {algorithm:?}");
-            }
-        }
-    }
-}
-
-/// The same of fits over all points, whose centres stay where they are for a while.
-#[test]
-fn fits_over_all_points_go_on_with_the_same_bits() {
-    let x = example(600, 31);
-    let points = Points::from_rows(&x, DIM).unwrap();
-    for (noise, expands) in [(NoiseStructure::Diagonal, true), (NoiseStructure::Isotropic, false)] {
-        let model = start(noise, &x).with_parameter_expansion(expands);
-        let config = Config::default().max_iter(40).tol(0.0);
-        let whole = em::fit(&model, &points, &executor(2), &config, &mut Silent).unwrap();
-        for fit in resumed(&model, &points, &executor(1), &config, None, 7).0 {
-            assert_eq!(bits(&fit), bits(&whole), "{noise:?}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::common;
 
-use common::{Uniforms, assert_all_close, assert_close, fixture, numbers, rounded};
+use common::{Uniforms, assert_all_close, assert_close, causes, drawn, fixture, numbers, rounded};
 use entropysum::Executor;
 use entropysum::Scalar;
 use entropysum::data::Points;
@@ -408,36 +408,6 @@ fn an_m_step_with_a_ridge_leaves_its_gap() {
     }
 }
 
-/// Points of a net, drawn from it.
-fn draws(net: &SigmoidBeliefNet, n: u64, seed: u64) -> Vec<f64> {
-    let mut values = Vec::new();
-    let executor = Executor::new(Some(1)).unwrap();
-    inference::sample(net, n, seed, &executor, |points, labels| {
-        assert!(labels.is_empty());
-        values.extend_from_slice(points);
-        Ok(())
-    })
-    .unwrap();
-    values
-}
-
-/// Three layers whose hidden causes overlap little: `z` turns on `y`, each `y` three observables.
-fn causes(hidden: bool) -> SigmoidBeliefNet {
-    let latents = 4;
-    let dim = 3 * latents;
-    let weights: Vec<f64> = (0..dim * latents)
-        .map(|k| if k / latents / 3 == k % latents { 5.0 } else { 0.0 })
-        .collect();
-    let observables = Layer::new(latents, &weights, &vec![-2.5; dim]).unwrap();
-    if hidden {
-        let weights = [4.0, 0.0, 4.0, 0.0, 0.0, 4.0, 0.0, 4.0];
-        let layer = Layer::new(2, &weights, &[-2.0; 4]).unwrap();
-        SigmoidBeliefNet::new(vec![0.4, 0.3], Some(layer), observables).unwrap()
-    } else {
-        SigmoidBeliefNet::new(vec![0.25; latents], None, observables).unwrap()
-    }
-}
-
 fn rising(records: &[IterRecord]) {
     for pair in records.windows(2) {
         let (before, after) = (&pair[0], &pair[1]);
@@ -475,7 +445,7 @@ const TRUNCATED: LatentPosterior = LatentPosterior::Truncated { states: 6 };
 fn the_bound_rises_under_exact_and_truncated_posteriors_of_two_and_three_layers() {
     let executor = Executor::new(Some(2)).unwrap();
     for hidden in [false, true] {
-        let x = draws(&causes(hidden), 400, 3);
+        let x = drawn(&causes(hidden), 400, 3);
         let weights: Vec<f64> = (0..400).map(|i| 0.5 + (i % 3) as f64).collect();
         let points = Points::from_rows(&x, 12).unwrap().with_weights(weights).unwrap();
         for posterior in [LatentPosterior::Exact, TRUNCATED] {
@@ -502,7 +472,7 @@ fn truncated_posteriors_over_all_states_are_exact_and_their_gap_is_certified() {
     let executor = Executor::new(Some(2)).unwrap();
     for hidden in [false, true] {
         let net = causes(hidden);
-        let x = draws(&net, 300, 4);
+        let x = drawn(&net, 300, 4);
         let points = Points::from_rows(&x, 12).unwrap();
         let exact = sweep::<f64>(&net, &x, None);
         let all = 1 << net.n_latents();
@@ -547,7 +517,7 @@ fn gaps_of_truncated_posteriors_are_certified_at_random_parameters_of_two_and_th
         let dim = 23;
         let mut net = || random_net(&mut u, latents, hidden, dim);
         let (of_posteriors, other) = (net(), net());
-        let x = draws(&of_posteriors, 300, 6);
+        let x = drawn(&of_posteriors, 300, 6);
         let weights: Vec<f64> = (0..300).map(|i| 0.25 + (i % 4) as f64).collect();
         let points = Points::from_rows(&x, dim).unwrap().with_weights(weights).unwrap();
         let truncated = LatentPosterior::Truncated { states: 5 };
@@ -582,51 +552,6 @@ fn on_binarised_digits_bound_and_entropy_sum_converge_to_each_other() {
         assert!(last.lower_bound - last.log_likelihood > -1e-11, "{posterior:?}");
         assert!(last.delta().abs() < 1e-7, "{posterior:?}: {}", last.delta());
     }
-}
-
-/// All a fit and its use return, as bits.
-fn bits_of_a_fit<T: Scalar>(
-    posterior: LatentPosterior,
-    hidden: Option<usize>,
-    threads: usize,
-) -> Vec<u64> {
-    let executor = Executor::new(Some(threads)).unwrap();
-    let x: Vec<T> = rounded(&draws(&causes(hidden.is_some()), 3000, 1));
-    let points = Points::from_rows(&x, 12).unwrap();
-    let spec = SbnSpec { hidden, ..SbnSpec::new(4) }.with_posterior(posterior);
-    let config = Config::default().max_iter(4).tol(0.0).n_init(2).seed(9);
-    let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
-    let mut bits: Vec<u64> = Vec::new();
-    for record in &fit.history.records {
-        bits.extend([record.lower_bound, record.entropy_sum.total()].map(f64::to_bits));
-    }
-    for name in ["prior", "weights", "biases", "hidden_weights", "hidden_biases"] {
-        bits.extend(fit.model.parameter(name).unwrap_or_default().iter().map(|v| v.to_bits()));
-    }
-    let mut keep = |_: u64, values: &[f64]| {
-        bits.extend(values.iter().map(|v| v.to_bits()));
-        Ok(())
-    };
-    inference::score_samples(&fit.model, &points, &executor, &mut keep).unwrap();
-    inference::transform(&fit.model, &points, &executor, &mut keep).unwrap();
-    inference::reconstruct(&fit.model, &points, &executor, &mut keep).unwrap();
-    inference::most_probable_states(&fit.model, &points, &executor, &mut keep).unwrap();
-    bits
-}
-
-#[test]
-fn fits_and_their_use_have_the_same_bits_on_1_2_and_7_threads() {
-    for posterior in [LatentPosterior::Exact, TRUNCATED] {
-        for hidden in [None, Some(3)] {
-            let one = bits_of_a_fit::<f64>(posterior, hidden, 1);
-            assert!(one.len() > 50_000);
-            for threads in [2, 7] {
-                assert!(one == bits_of_a_fit::<f64>(posterior, hidden, threads), "{posterior:?}");
-            }
-        }
-    }
-    let [one, seven] = [1, 7].map(|threads| bits_of_a_fit::<f32>(TRUNCATED, None, threads));
-    assert!(one == seven);
 }
 
 /// Posterior marginals, most probable states, reconstructions and scores against sums over all states.
@@ -688,7 +613,7 @@ fn samples_have_the_moments_of_the_network() {
             let p = (log_joint(&net, &[0.0; 12], &state) + silence).exp();
             expected.iter_mut().zip(a).for_each(|(sum, a)| *sum += p * sigmoid(a));
         }
-        let x = draws(&net, 40_000, 17);
+        let x = drawn(&net, 40_000, 17);
         for d in 0..12 {
             let mean = x.iter().skip(d).step_by(12).sum::<f64>() / 40_000.0;
             // Four standard errors at most.
@@ -701,7 +626,7 @@ fn samples_have_the_moments_of_the_network() {
 fn planted_causes_are_recovered_from_random_starts() {
     let net = causes(false);
     let executor = Executor::new(Some(2)).unwrap();
-    let x = draws(&net, 500, 2);
+    let x = drawn(&net, 500, 2);
     let points = Points::from_rows(&x, 12).unwrap();
     let config = Config::default().max_iter(200).tol(1e-6).n_init(3);
     for posterior in [LatentPosterior::Exact, TRUNCATED] {

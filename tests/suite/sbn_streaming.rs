@@ -2,7 +2,7 @@
 
 use crate::common;
 
-use common::{Uniforms, fit_minibatches, resumed, rounded};
+use common::{Uniforms, causes, drawn, fit_minibatches, rounded};
 use entropysum::Executor;
 use entropysum::Scalar;
 use entropysum::data::{BadRows, Points};
@@ -17,20 +17,6 @@ use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
 use entropysum::monitor::Silent;
 
 const DIM: usize = 12;
-
-/// Points of four causes, each of which turns on three of twelve observables.
-fn points(n: u64, seed: u64) -> Vec<f64> {
-    let weights: Vec<f64> = (0..DIM * 4).map(|k| if k / 12 == k % 4 { 5.0 } else { 0.0 }).collect();
-    let layer = Layer::new(4, &weights, &[-2.5; DIM]).unwrap();
-    let net = SigmoidBeliefNet::new(vec![0.25; 4], None, layer).unwrap();
-    let mut values = Vec::new();
-    inference::sample(&net, n, seed, &Executor::new(Some(1)).unwrap(), |points, _| {
-        values.extend_from_slice(points);
-        Ok(())
-    })
-    .unwrap();
-    values
-}
 
 fn start(x: &[f64], hidden: bool, posterior: LatentPosterior, ridge: f64) -> SigmoidBeliefNet {
     let spec = SbnSpec { ridge, ..SbnSpec::new(if hidden { 2 } else { 4 }) };
@@ -52,7 +38,7 @@ fn squares(net: &SigmoidBeliefNet) -> f64 {
 /// The entropy sum is the mean of all batches' bounds at the parameters of now, each with the posteriors it had.
 #[test]
 fn the_entropy_sum_is_the_smoothed_surrogate_at_every_step() {
-    let x = points(1_600, 1);
+    let x = drawn(&causes(false), 1_600, 1);
     for (hidden, posterior, ridge) in [
         (false, LatentPosterior::Exact, 0.0),
         (false, LatentPosterior::Exact, 1e-3),
@@ -101,38 +87,9 @@ fn fit_stream<T: Scalar>(
     fit_minibatches(&net, &points, &executor, &config, stream).unwrap()
 }
 
-/// What could differ between two fits, as bits.
-fn bits(fit: &Fit<SigmoidBeliefNet>) -> Vec<u64> {
-    let mut values = Vec::new();
-    for name in ["prior", "weights", "biases", "hidden_weights", "hidden_biases"] {
-        values.extend(fit.model.parameter(name).unwrap_or_default());
-    }
-    values.push(fit.model.ridge());
-    for record in &fit.history.records {
-        values.extend([record.entropy_sum.total(), record.lower_bound, record.log_likelihood]);
-        values.extend([record.iteration as f64, record.points_seen as f64]);
-    }
-    values.into_iter().map(f64::to_bits).collect()
-}
-
-#[test]
-fn networks_by_minibatches_have_the_same_bits_on_1_2_and_7_threads() {
-    let x = points(4_001, 2);
-    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
-        for hidden in [false, true] {
-            let net = start(&x, hidden, LatentPosterior::Exact, 0.0);
-            let config = stream_config(algorithm).batch_size(1500).epochs(2).polish(1).audit(2);
-            let one = bits(&fit_stream::<f32>(net.clone(), &x, 1, &config));
-            for threads in [2, 7] {
-                assert_eq!(one, bits(&fit_stream::<f32>(net.clone(), &x, threads, &config)));
-            }
-        }
-    }
-}
-
 #[test]
 fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
-    let x = points(4_000, 4);
+    let x = drawn(&causes(false), 4_000, 4);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     for hidden in [false, true] {
@@ -160,30 +117,8 @@ fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
 }
 
 #[test]
-fn resumed_networks_end_with_the_same_bits_as_one_that_was_never_stopped() {
-    let x = points(2_000, 5);
-    let all = Points::from_rows(&x, DIM).unwrap();
-    let executor = Executor::new(Some(1)).unwrap();
-    let config = Config::default().tol(1e-6);
-    for algorithm in [StreamAlgorithm::Stepwise, StreamAlgorithm::Incremental] {
-        for (hidden, posterior, ridge) in
-            [(false, LatentPosterior::Exact, 1e-3), (true, LatentPosterior::Exact, 0.0)]
-        {
-            let settings = stream_config(algorithm).epochs(3).polish(2);
-            let net = start(&x, hidden, posterior, ridge);
-            let whole = fit_stream::<f64>(net.clone(), &x, 1, &settings);
-            let (fits, _) = resumed(&net, &all, &executor, &config, Some(&settings), 9);
-            for fit in fits {
-                assert_eq!(bits(&fit), bits(&whole), "{algorithm:?} {posterior:?}");
-                assert_eq!(fit.model.posterior(), posterior);
-            }
-        }
-    }
-}
-
-#[test]
 fn what_cannot_be_streamed_is_told() {
-    let mut x = points(500, 6);
+    let mut x = drawn(&causes(false), 500, 6);
     let executor = Executor::new(Some(1)).unwrap();
     let config = Config::default();
     let net = start(&x, false, LatentPosterior::Exact, 0.0);
@@ -251,7 +186,7 @@ fn on_the_command_line_networks_stream_stop_and_resume() {
 
     let folder = tempfile::tempdir().unwrap();
     let mut writer = NpyWriter::create(folder.path().join("x.npy"), Dtype::F32, Some(DIM)).unwrap();
-    writer.write(&points(3_000, 9)).unwrap();
+    writer.write(&drawn(&causes(false), 3_000, 9)).unwrap();
     writer.finish().unwrap();
     let run = |arguments: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_entropysum"));
@@ -296,8 +231,10 @@ fn on_the_command_line_networks_stream_stop_and_resume() {
     assert!(run("fit x.npy --model sbn --latent 4 --batch-size 100 --n-init 3 -q").0);
 
     // A row that is none: left out of the start too, under exact and truncated posteriors.
-    let rows: Vec<String> =
-        points(60, 9).chunks(DIM).map(|row| format!("{row:?}").replace(['[', ']'], "")).collect();
+    let rows: Vec<String> = drawn(&causes(false), 60, 9)
+        .chunks(DIM)
+        .map(|row| format!("{row:?}").replace(['[', ']'], ""))
+        .collect();
     let text = format!("{}\n{}\n", rows.join("\n"), ["0.5"; DIM].join(","));
     std::fs::write(folder.path().join("bad.csv"), text).unwrap();
     for posterior in ["exact", "truncated"] {

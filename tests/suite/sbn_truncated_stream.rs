@@ -2,14 +2,14 @@
 
 use crate::common;
 
-use common::{Uniforms, fit_minibatches, resumed, rounded};
+use common::{Uniforms, causes, drawn, fit_minibatches, resumed, rounded, told};
 use entropysum::Executor;
 use entropysum::Scalar;
 use entropysum::data::{BadRows, Points};
 use entropysum::em::{self, Config, Fit, Fitting, SbnSpec, StreamAlgorithm, StreamConfig};
 use entropysum::expert::start_sbn;
 use entropysum::inference;
-use entropysum::model::{LatentPosterior, Layer, SigmoidBeliefNet};
+use entropysum::model::{LatentPosterior, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Silent};
 use entropysum::store;
 use std::ops::ControlFlow;
@@ -17,20 +17,6 @@ use std::path::Path;
 
 const DIM: usize = 12;
 const TRUNCATED: LatentPosterior = LatentPosterior::Truncated { states: 6 };
-
-/// Points of four causes, each of which turns on three of twelve observables.
-fn points(n: u64, seed: u64) -> Vec<f64> {
-    let weights: Vec<f64> = (0..DIM * 4).map(|k| if k / 12 == k % 4 { 5.0 } else { 0.0 }).collect();
-    let layer = Layer::new(4, &weights, &[-2.5; DIM]).unwrap();
-    let net = SigmoidBeliefNet::new(vec![0.25; 4], None, layer).unwrap();
-    let mut values = Vec::new();
-    inference::sample(&net, n, seed, &Executor::new(Some(1)).unwrap(), |points, _| {
-        values.extend_from_slice(points);
-        Ok(())
-    })
-    .unwrap();
-    values
-}
 
 fn start(x: &[f64], hidden: bool, ridge: f64) -> SigmoidBeliefNet {
     let spec = SbnSpec { ridge, ..SbnSpec::new(if hidden { 2 } else { 5 }) };
@@ -61,24 +47,11 @@ fn run<T: Scalar>(
     fit_minibatches(&spec, &points, &executor, &config, stream).unwrap()
 }
 
-/// What could differ between two fits, as bits.
-fn bits(fit: &Fit<SigmoidBeliefNet>) -> Vec<u64> {
-    let mut values = Vec::new();
-    for name in ["prior", "weights", "biases", "hidden_weights", "hidden_biases"] {
-        values.extend(fit.model.parameter(name).unwrap_or_default());
-    }
-    for record in &fit.history.records {
-        values.extend([record.entropy_sum.total(), record.lower_bound, record.log_likelihood]);
-        values.extend([record.iteration as f64, record.points_seen as f64]);
-    }
-    values.into_iter().map(f64::to_bits).collect()
-}
-
 /// With all points in one minibatch, a record's log-evidence is that of the parameters before on the sets of now. It would fall
 /// below the bound of the record before if a point met the set of another, in whatever order points come and wherever sets are.
 #[test]
 fn the_bound_of_the_visited_points_never_falls_in_their_e_step_also_with_sets_on_the_disk() {
-    let x = points(700, 1);
+    let x = drawn(&causes(false), 700, 1);
     let weights: Vec<f64> = (0..700).map(|i| 0.5 + (i % 3) as f64).collect();
     for hidden in [false, true] {
         let mut found = Vec::new();
@@ -94,7 +67,7 @@ fn the_bound_of_the_visited_points_never_falls_in_their_e_step_also_with_sets_on
             }
             let [first, last] = [0, records.len() - 1].map(|k| records[k].lower_bound);
             assert!(last > first + 0.3, "{first} to {last}");
-            found.push(bits(&fit));
+            found.push(told(&fit));
         }
         // One window holds all points whatever the memory: so only the place of the sets differs.
         assert!(found[0] == found[1] && found[0] == found[2]);
@@ -103,7 +76,7 @@ fn the_bound_of_the_visited_points_never_falls_in_their_e_step_also_with_sets_on
 
 #[test]
 fn sets_go_to_the_disk_when_memory_is_short_and_leave_no_trace_there() {
-    let x = points(700, 1);
+    let x = drawn(&causes(false), 700, 1);
     let folder = tempfile::tempdir().unwrap();
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
@@ -121,22 +94,10 @@ fn sets_go_to_the_disk_when_memory_is_short_and_leave_no_trace_there() {
     assert!(fault.contains("nowhere") && fault.contains("states of points"), "{fault}");
 }
 
-#[test]
-fn truncated_streams_have_the_same_bits_on_1_2_and_7_threads() {
-    let x = points(3_001, 2);
-    for hidden in [false, true] {
-        let config = tight().batch_size(900).epochs(3).audit(4);
-        let one = bits(&run::<f64>(start(&x, hidden, 0.0), &x, None, 1, &config));
-        for threads in [2, 7] {
-            assert!(one == bits(&run::<f64>(start(&x, hidden, 0.0), &x, None, threads, &config)));
-        }
-    }
-}
-
 /// Batch EM sees all points in each M-step; a stream ends with M-steps over as many minibatches as an epoch has.
 #[test]
 fn truncated_streams_reach_what_batch_em_reaches_and_recover_planted_causes() {
-    let x = points(2_000, 4);
+    let x = drawn(&causes(false), 2_000, 4);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let spec = SbnSpec::new(5).with_posterior(LatentPosterior::Truncated { states: 10 });
@@ -168,7 +129,7 @@ fn truncated_streams_reach_what_batch_em_reaches_and_recover_planted_causes() {
 
 #[test]
 fn a_stream_from_a_given_network_keeps_what_it_knows() {
-    let x = points(1_500, 4);
+    let x = drawn(&causes(false), 1_500, 4);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let spec = SbnSpec::new(5).with_posterior(TRUNCATED);
@@ -195,7 +156,7 @@ fn a_stream_from_a_given_network_keeps_what_it_knows() {
 
 #[test]
 fn a_ridge_leaves_its_part_in_the_gap() {
-    let x = points(1_000, 6);
+    let x = drawn(&causes(false), 1_000, 6);
     let config = tight().batch_size(1_000).epochs(120);
     let ridge = 1e-2;
     let fit = run::<f64>(start(&x, false, ridge), &x, None, 1, &config);
@@ -206,28 +167,8 @@ fn a_ridge_leaves_its_part_in_the_gap() {
 }
 
 #[test]
-fn resumed_truncated_streams_end_with_the_same_bits_as_one_that_was_never_stopped() {
-    let x = points(1_000, 5);
-    let all = Points::from_rows(&x, DIM).unwrap();
-    let executor = Executor::new(Some(1)).unwrap();
-    let config = Config::default().tol(1e-6);
-    for (hidden, ridge, memory) in
-        [(false, 1e-3, 1 << 16), (true, 0.0, 1 << 14), (false, 0.0, 1 << 26)]
-    {
-        let settings = tight().memory(memory);
-        let net = start(&x, hidden, ridge);
-        let whole = run::<f64>(net.clone(), &x, None, 2, &settings);
-        let spec = SbnSpec::from_random(net);
-        for fit in resumed(&spec, &all, &executor, &config, Some(&settings), 9).0 {
-            assert_eq!(bits(&fit), bits(&whole), "{hidden} {memory}");
-            assert_eq!(fit.model.posterior(), TRUNCATED);
-        }
-    }
-}
-
-#[test]
 fn damaged_checkpoints_and_those_of_other_fits_are_refused() {
-    let x = points(300, 5);
+    let x = drawn(&causes(false), 300, 5);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(1)).unwrap();
     let (config, settings) = (Config::default(), tight());
@@ -276,7 +217,7 @@ fn damaged_checkpoints_and_those_of_other_fits_are_refused() {
 
 #[test]
 fn what_truncated_posteriors_cannot_stream_is_told() {
-    let mut x = points(500, 6);
+    let mut x = drawn(&causes(false), 500, 6);
     let executor = Executor::new(Some(2)).unwrap();
     let config = Config::default();
     let net = start(&x, false, 0.0);
@@ -351,7 +292,7 @@ fn on_the_command_line_truncated_posteriors_stream_and_are_resumed_after_a_kill(
 
     let folder = tempfile::tempdir().unwrap();
     let mut writer = NpyWriter::create(folder.path().join("x.npy"), Dtype::F32, Some(DIM)).unwrap();
-    writer.write(&points(3_000, 9)).unwrap();
+    writer.write(&drawn(&causes(false), 3_000, 9)).unwrap();
     writer.finish().unwrap();
     let command = |arguments: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_entropysum"));

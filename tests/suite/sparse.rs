@@ -2,7 +2,7 @@
 
 use crate::common;
 
-use common::{Uniforms, assert_all_close, assert_close};
+use common::{Uniforms, assert_all_close, assert_close, sparse};
 use entropysum::Scalar;
 use entropysum::data::{SparsePoints, Weighted};
 use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
@@ -45,18 +45,6 @@ fn counts(n: usize, largest: f64, seed: u64) -> (Vec<f64>, SparsePoints<f64>) {
     dense[..DIM].fill(0.0);
     let sparse = sparse(&dense, DIM);
     (dense, sparse)
-}
-
-fn sparse<T: Scalar>(dense: &[f64], dim: usize) -> SparsePoints<T> {
-    let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
-    for row in dense.chunks(dim) {
-        for (d, &value) in row.iter().enumerate().filter(|(_, value)| **value != 0.0) {
-            columns.push(d as u32);
-            values.push(T::from_f64(value));
-        }
-        starts.push(columns.len());
-    }
-    SparsePoints::from_csr(starts, columns, values, dim).unwrap()
 }
 
 fn family(
@@ -221,24 +209,6 @@ fn starts_on_sparse_texts_lead_to_their_topics_in_both_precisions() {
     }
     finds_topics::<f32>();
     finds_topics::<f64>();
-}
-
-#[test]
-fn sparse_fits_have_the_same_bits_on_1_2_and_7_threads() {
-    let (_, sparse) = counts(20_000, 6.0, 13);
-    for init in [Init::KMeansPlusPlus, Init::Random, Init::RandomFromData] {
-        let fit = |threads| {
-            let executor = Executor::new(Some(threads)).unwrap();
-            let spec = MixtureSpec::new(registry::build("poisson", DIM).unwrap(), 5);
-            let config = Config::default().max_iter(5);
-            let spec = spec.with_init(init.clone());
-            let fit = em::fit(&spec, &sparse, &executor, &config, &mut Silent).unwrap();
-            parameters(&fit.model).iter().map(|value| value.to_bits()).collect::<Vec<_>>()
-        };
-        let one = fit(1);
-        assert_eq!(fit(2), one, "{init:?}");
-        assert_eq!(fit(7), one, "{init:?}");
-    }
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use crate::common;
 
-use common::{assert_close, clusters, fit_minibatches, resumed, rounded};
+use common::{assert_close, clusters, rounded};
 use entropysum::data::Points;
-use entropysum::em::{self, Config, FactorAnalyzersSpec, Init, StreamConfig};
+use entropysum::em::{self, Config, FactorAnalyzersSpec, Init};
 use entropysum::inference::{self, ComponentSearch};
 use entropysum::model::{MixtureOfFactorAnalyzers, NoiseStructure, Posterior, TruncatedSearch};
 use entropysum::monitor::{Event, IterRecord, Silent};
@@ -120,38 +120,6 @@ fn the_bound_of_factor_analysers_never_falls() {
         assert!(exact.log_likelihood >= records.last().unwrap().lower_bound - 1e-9);
         let counts = records.iter().map(|it| it.joint_evaluations.unwrap());
         assert!(counts.max().unwrap() < 60 * 1200 * 14);
-    }
-}
-
-fn bits(fit: &em::Fit<MixtureOfFactorAnalyzers>) -> Vec<u64> {
-    let records = fit.history.records.iter();
-    let values = records.flat_map(|it| [it.lower_bound, it.log_likelihood]);
-    let arrays = ["means", "loadings", "noise_variances"];
-    let parameters = arrays.iter().flat_map(|name| fit.model.parameter(name).unwrap());
-    values.chain(parameters).map(f64::to_bits).collect()
-}
-
-#[test]
-fn the_bits_of_truncated_factor_analysers_do_not_depend_on_threads_or_interruptions() {
-    let x = clusters(3000, DIM, 15, 2.0, 6);
-    let spec = spec(NoiseStructure::Diagonal, 20, truncated(3, 6, 2));
-    let of_threads = |threads| bits(&fit::<f32>(&spec, &x, threads, 5));
-    let one = of_threads(1);
-    assert!(one == of_threads(2) && one == of_threads(7));
-
-    let points = Points::<f64>::from_rows(&x, DIM).unwrap();
-    let config = Config::default().max_iter(8).tol(0.0);
-    for stream in [None, Some(StreamConfig::default().batch_size(500).epochs(3))] {
-        let whole = match &stream {
-            None => em::fit(&spec, &points, &executor(2), &config, &mut Silent),
-            Some(stream) => fit_minibatches(&spec, &points, &executor(2), &config, stream),
-        };
-        let whole = whole.unwrap();
-        assert!(whole.history.records.iter().all(|it| it.gap().abs() < 1e-8));
-        let (fits, _) = resumed(&spec, &points, &executor(2), &config, stream.as_ref(), 2);
-        for fit in fits {
-            assert!(bits(&whole) == bits(&fit), "{}", stream.is_some());
-        }
     }
 }
 

@@ -3,14 +3,13 @@
 use crate::common;
 
 use common::{
-    assert_close, clusters, example_family, example_points, families, fit_minibatches, resumed,
-    rounded,
+    assert_close, clusters, example_family, example_points, families, fit_minibatches, rounded,
 };
 use entropysum::data::Points;
 use entropysum::em::{self, Config, Fitting, Init, MixtureSpec, StreamConfig};
 use entropysum::family::{Parameters, registry};
 use entropysum::model::{Mixture, Posterior, TruncatedSearch};
-use entropysum::monitor::{Event, IterRecord, Silent};
+use entropysum::monitor::{Event, Silent};
 use entropysum::{Executor, Scalar, inference, store};
 
 fn truncated(states: usize, neighbours: usize, random: usize) -> Posterior {
@@ -116,48 +115,6 @@ fn few_candidates_find_what_all_find() {
         let score = |model| inference::score(model, &points, &executor).unwrap().log_likelihood;
         let (exact, few) = (score(&exact.model), score(&few.model));
         assert!(few > exact - 0.1, "{name}: {few} {exact}");
-    }
-}
-
-fn bits(records: &[IterRecord], model: &Mixture) -> Vec<u64> {
-    let values = records.iter().flat_map(|it| [it.lower_bound, it.log_likelihood]);
-    let theta = model.parameters().components.iter().flatten().copied();
-    values.chain(theta).chain(model.weights().iter().copied()).map(f64::to_bits).collect()
-}
-
-#[test]
-fn the_bits_are_the_same_on_any_number_of_threads() {
-    let x = clusters(9000, 4, 30, 2.0, 6);
-    for name in ["gaussian-diag", "gaussian-tied", "gaussian-full"] {
-        let bits_of = |threads| {
-            let fit = fit::<f32>(name, &x, 4, 40, truncated(3, 8, 2), threads, 6);
-            bits(&fit.history.records, &fit.model)
-        };
-        let one = bits_of(1);
-        assert!(one == bits_of(2) && one == bits_of(7), "{name}");
-    }
-}
-
-#[test]
-fn interrupted_fits_go_on_to_the_same_bits() {
-    let x = clusters(3000, 3, 12, 2.0, 9);
-    let points = Points::<f64>::from_rows(&x, 3).unwrap();
-    let executor = Executor::new(Some(2)).unwrap();
-    let family = registry::build("gaussian-diag", 3).unwrap();
-    let spec = MixtureSpec::new(family, 20).with_posterior(truncated(3, 6, 1));
-    let config = Config::default().max_iter(12).tol(0.0);
-    let streams = [None, Some(StreamConfig::default().batch_size(500).epochs(3))];
-    for stream in streams {
-        let whole = match &stream {
-            None => em::fit(&spec, &points, &executor, &config, &mut Silent),
-            Some(stream) => fit_minibatches(&spec, &points, &executor, &config, stream),
-        };
-        let whole = whole.unwrap();
-        let (fits, _) = resumed(&spec, &points, &executor, &config, stream.as_ref(), 3);
-        let expected = bits(&whole.history.records, &whole.model);
-        for fit in fits {
-            assert!(expected == bits(&fit.history.records, &fit.model), "{}", stream.is_some());
-        }
     }
 }
 

@@ -4,15 +4,18 @@
 pub mod place;
 
 use entropysum::Executor;
-use entropysum::data::{DataSource, Points};
+use entropysum::data::{DataSource, Points, SparsePoints};
 use entropysum::em::{Config, Fit, Fitting, Init, MixtureSpec, Saved, Spec, StreamConfig};
 use entropysum::error::Result;
 use entropysum::expert::family::ExponentialFamily;
+use entropysum::expert::model::Sample;
 use entropysum::expert::store::Stored;
 use entropysum::expert::{is_product, parse_product, start_mixture};
 use entropysum::family::{Covariance, KnownParameters, Support, registry};
-use entropysum::model::Mixture;
+use entropysum::inference;
+use entropysum::model::{Layer, Mixture, SigmoidBeliefNet};
 use entropysum::monitor::{IterRecord, Observer, Silent, StopReason};
+use entropysum::ranks::LocalRanks;
 use entropysum::store;
 use entropysum::{Block, BlockBuf, Scalar};
 use serde_json::Value;
@@ -186,6 +189,69 @@ pub fn clusters(n: usize, dim: usize, n_components: usize, distance: f64, seed: 
         .flat_map(|i| (0..dim).map(move |d| (i % n_components) * dim + d))
         .map(|at| means[at] + u.normal())
         .collect()
+}
+
+/// Points drawn from a model.
+pub fn drawn(model: &impl Sample, n: u64, seed: u64) -> Vec<f64> {
+    let mut values = Vec::new();
+    inference::sample(model, n, seed, &Executor::new(Some(1)).unwrap(), |points, _| {
+        values.extend_from_slice(points);
+        Ok(())
+    })
+    .unwrap();
+    values
+}
+
+/// Four causes, each of which turns on three of twelve observables. Two further latents turn on the causes if there is a hidden layer.
+pub fn causes(hidden: bool) -> SigmoidBeliefNet {
+    let weights: Vec<f64> = (0..48).map(|k| if k / 12 == k % 4 { 5.0 } else { 0.0 }).collect();
+    let observables = Layer::new(4, &weights, &[-2.5; 12]).unwrap();
+    if hidden {
+        let weights = [4.0, 0.0, 4.0, 0.0, 0.0, 4.0, 0.0, 4.0];
+        let layer = Layer::new(2, &weights, &[-2.0; 4]).unwrap();
+        SigmoidBeliefNet::new(vec![0.4, 0.3], Some(layer), observables).unwrap()
+    } else {
+        SigmoidBeliefNet::new(vec![0.25; 4], None, observables).unwrap()
+    }
+}
+
+/// The same points without their zeros.
+pub fn sparse<T: Scalar>(dense: &[f64], dim: usize) -> SparsePoints<T> {
+    let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+    for row in dense.chunks(dim) {
+        for (d, &value) in row.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+            columns.push(d as u32);
+            values.push(T::from_f64(value));
+        }
+        starts.push(columns.len());
+    }
+    SparsePoints::from_csr(starts, columns, values, dim).unwrap()
+}
+
+/// Runs `work` on each of some ranks, each with a thread of its own, and returns what each returned.
+pub fn on_ranks<R: Send>(size: usize, work: impl Fn(&Executor) -> R + Sync) -> Vec<R> {
+    let run = |ranks: LocalRanks| {
+        let executor = Executor::new(Some(1)).unwrap().with_ranks(Arc::new(ranks)).unwrap();
+        work(&executor)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            LocalRanks::new(size).into_iter().map(|ranks| scope.spawn(|| run(ranks))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Returns all that a fit returns and that could differ. The text of a number tells its bits.
+pub fn told<M: Stored>(fit: &Fit<M>) -> Vec<String> {
+    let record = |record: &IterRecord| {
+        let mut record = record.clone();
+        record.seconds = 0.0;
+        format!("{record:?}")
+    };
+    let model = store::to_json(&fit.model).to_string();
+    let end = (&fit.stop_reason, &fit.warnings, &fit.discarded, &fit.floored);
+    let others = format!("{end:?} {:?}", fit.truncation_loss);
+    fit.history.records.iter().map(record).chain([others, model]).collect()
 }
 
 /// Asks for an end after so many calls.

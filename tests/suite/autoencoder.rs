@@ -10,7 +10,7 @@ use entropysum::expert::model::GenerativeModel;
 use entropysum::expert::store::Stored;
 use entropysum::model::{Activation, LatentPrior, Layer, Noise, VariationalAutoencoder};
 use entropysum::monitor::{Silent, StopReason};
-use entropysum::{Executor, Scalar, inference, store};
+use entropysum::{Executor, inference, store};
 use std::time::Duration;
 
 fn one_thread() -> Executor {

@@ -7,7 +7,7 @@ use entropysum::em::StreamConfig;
 use entropysum::em::{self, AutoencoderSpec, Config, Fitting, LearningRateSchedule};
 use entropysum::model::Noise;
 use entropysum::monitor::{Silent, StopReason};
-use entropysum::{Executor, Scalar, inference};
+use entropysum::{Executor, inference};
 
 fn one_thread() -> Executor {
     Executor::new(Some(1)).unwrap()

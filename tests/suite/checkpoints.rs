@@ -3,7 +3,7 @@
 use crate::common::{example_mixture, example_points};
 use entropysum::Executor;
 use entropysum::data::Points;
-use entropysum::em::{Checkpoint, Config, Fitting, LinearGaussianSpec, Saved, Spec, StreamConfig};
+use entropysum::em::{Checkpoint, Config, Fitting, LinearGaussianSpec, Saved, StreamConfig};
 use entropysum::error::Error;
 use entropysum::model::{LinearGaussian, Mixture};
 use entropysum::monitor::{Monitor, StopReason};

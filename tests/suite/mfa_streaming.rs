@@ -111,7 +111,7 @@ fn the_entropy_sum_is_the_surrogate_in_f32_too() {
 /// The latents of statistics made at different times are the same ones: else incremental EM would end elsewhere.
 #[test]
 fn incremental_em_ends_where_batch_em_does() {
-    let x = example(1_200, 5);
+    let x = example(600, 5);
     let points = Points::from_rows(&x, DIM).unwrap();
     for noise in NoiseStructure::ALL {
         let model = start(noise, &x);
@@ -120,7 +120,7 @@ fn incremental_em_ends_where_batch_em_does() {
         let mut learner = Incremental::new(model, 12, NO_RIDGE);
         let mut lanes = Lanes::<f64, _>::default();
         for visit in 0..12_000 {
-            let rows = &x[100 * DIM * (visit % 12)..][..100 * DIM];
+            let rows = &x[50 * DIM * (visit % 12)..][..50 * DIM];
             let chunk = Points::from_rows(rows, DIM).unwrap();
             let stats = lanes.sweep(&executor(1), &chunk, learner.model()).unwrap();
             learner.absorb(visit % 12, stats).unwrap();

@@ -101,7 +101,7 @@ fn f32_hard_trajectories_follow_f64_on_the_fast_path() {
 /// Means over many points are right to 1e-7: errors of single points average out.
 #[test]
 fn f32_trajectories_follow_f64_to_1e_7() {
-    let (n, components) = (50_000, 6);
+    let (n, components) = (16_000, 6);
     for dim in [4, 16] {
         let x = single_points(n, dim, components, 1.0, 9);
         let wide = widened(&x);
@@ -174,18 +174,22 @@ fn f32_densities_of_concentrated_families_are_right_to_epsilon_times_the_concent
     }
 }
 
-/// Some iterations of EM from points of the data: components have met narrow and tied values by then.
+/// Some iterations of EM from points of the data: components have met narrow and tied values by then. Of many points some are left out.
 fn fit_of_file<T: Scalar>(file: &str, model: &str, components: usize) -> em::Fit<Mixture> {
     let path = format!("{}/data/{file}", env!("CARGO_MANIFEST_DIR"));
     let source = data::open::<T>(path, &OpenOptions::default()).unwrap();
     let points: Points<'_, T> = data::load(&*source).unwrap();
-    let family = registry::build(model, points.view().ncols()).unwrap();
-    let spec = MixtureSpec::new(family, components).with_init(Init::RandomFromData);
+    let (dim, every) = (points.view().ncols(), points.view().nrows().div_ceil(70_000));
+    let kept = points.view().row_iter().step_by(every);
+    let kept = Points::owned(kept.flat_map(|row| row.iter().copied()).collect(), dim).unwrap();
+    let spec = MixtureSpec::new(registry::build(model, dim).unwrap(), components)
+        .with_init(Init::RandomFromData);
     let config = Config::default().max_iter(6).tol(0.0).seed(1);
-    em::fit(&spec, &points, &Executor::new(Some(2)).unwrap(), &config, &mut Silent).unwrap()
+    em::fit(&spec, &kept, &Executor::new(Some(2)).unwrap(), &config, &mut Silent).unwrap()
 }
 
-/// Wherever packed logits would lose digits, whitened differences keep them: both precisions end with the same likelihood.
+/// Wherever packed logits would lose digits, whitened differences keep them: both precisions end with the same likelihood. Packed
+/// products are the faster path, and pixels of a photograph take them in double precision.
 #[test]
 fn single_precision_ends_where_double_does() {
     for (file, components) in [("china.npy", 16), ("digits.npy", 10), ("wine.csv", 3)] {
@@ -197,17 +201,8 @@ fn single_precision_ends_where_double_does() {
             assert_close(of(&narrow), of(&wide), 1e-6, &format!("{file} {model}"));
             let [wide, narrow] = [wide, narrow].map(|fit| fit.whitened_share.unwrap());
             assert!((0.0..=1.0).contains(&wide) && wide <= narrow && narrow <= 1.0);
+            assert!(file != "china.npy" || wide <= 0.05, "{covariance}: {wide}");
         }
-    }
-}
-
-/// Packed products are the faster path, and `f64` seldom needs another.
-#[test]
-fn pixels_of_a_photograph_take_packed_products_in_double_precision() {
-    for covariance in ["full", "diag", "spherical"] {
-        let share =
-            fit_of_file::<f64>("china.npy", &format!("gaussian-{covariance}"), 16).whitened_share;
-        assert!(share.unwrap() <= 0.05, "{covariance}: {share:?}");
     }
     assert_eq!(fit_of_file::<f64>("doctor_visits.npy", "poisson", 2).whitened_share, None);
 }

@@ -15,7 +15,7 @@ fn points(name: &str) -> Points<'static, f64> {
 
 fn candidates(family: &str, points: &Points<'_, f64>, sizes: &[usize]) -> Vec<Candidate<Mixture>> {
     let executor = Executor::new(None).unwrap();
-    let config = Config::default().n_init(3).max_iter(2000).tol(1e-7);
+    let config = Config::default().n_init(2).max_iter(2000).tol(1e-6);
     let fit = |i: usize, executor: &Executor| -> Result<_> {
         let spec = MixtureSpec::new(registry::build(family, points.dim())?, sizes[i]);
         let fit = em::fit(&spec, points, executor, &config, &mut Silent)?;
@@ -100,11 +100,13 @@ fn counts_of_words_tell_the_testaments_apart() {
     assert!(data::is_sparse(&*chapters));
     assert_eq!((chapters.len(), chapters.dim()), (1189, words.len()));
     let executor = Executor::new(None).unwrap();
-    let config = Config::default().n_init(20).max_iter(1000);
     for (family, sizes) in [("multinomial", &[1, 2, 3, 4][..]), ("poisson", &[4])] {
         let fit = |&size: &usize| {
             let family = registry::build(family, words.len()).unwrap();
             let spec = MixtureSpec::new(family, size).with_init(Init::KMeansPlusPlus);
+            // Few starts of many find the New Testament.
+            let starts = if size == 4 { 20 } else { 2 };
+            let config = Config::default().n_init(starts).max_iter(1000);
             em::fit(&spec, &*chapters, &executor, &config, &mut Silent).unwrap()
         };
         let fits: Vec<_> = sizes.iter().map(fit).collect();

@@ -121,14 +121,14 @@ pub(super) fn subsample<T: Scalar>(
 ) -> Result<Sample<T>> {
     let n = source.len();
     let mut buffer = BlockBuf::default();
-    let weights = CumulativeWeights::of(source, wanted)?;
+    let mut weights = CumulativeWeights::of(source, wanted)?;
     let total = weights.as_ref().map_or(n as f64, CumulativeWeights::total);
     let mut sample = Sample { values: Vec::new(), weights: None, dim: source.dim() };
     if total > wanted as f64 {
         for k in 0..wanted {
             for _ in 0..if skips { TRIES } else { 1 } {
                 let position = position(k, wanted, total, rng::uniform(rng));
-                let row = match &weights {
+                let row = match &mut weights {
                     // Rounding may end at the end.
                     None => (position as u64).min(n - 1),
                     Some(weights) => weights.row_at(source, position)?,
@@ -262,6 +262,8 @@ struct CumulativeWeights {
     ends: Vec<f64>,
     /// What weights are multiplied by: 1 if they count points.
     scale: f64,
+    /// The block that a row was last drawn from, and sums of its weights up to each of its points. Rows are drawn in order.
+    last: Option<(usize, Vec<f64>)>,
 }
 
 impl CumulativeWeights {
@@ -277,7 +279,8 @@ impl CumulativeWeights {
             ends.push(total);
         }
         let counts_points = n <= wanted || total >= wanted as f64 || total == 0.0;
-        Ok(Some(Self { ends, scale: if counts_points { 1.0 } else { n as f64 / total } }))
+        let scale = if counts_points { 1.0 } else { n as f64 / total };
+        Ok(Some(Self { ends, scale, last: None }))
     }
 
     fn total(&self) -> f64 {
@@ -285,25 +288,34 @@ impl CumulativeWeights {
     }
 
     /// Returns the row whose share of the weights covers a position.
-    fn row_at<T: Scalar>(&self, source: &dyn DataSource<T>, position: f64) -> Result<u64> {
+    fn row_at<T: Scalar>(&mut self, source: &dyn DataSource<T>, position: f64) -> Result<u64> {
         let position = position / self.scale;
-        // The last block with weights takes what rounding leaves.
-        let last = self.ends.last().copied().unwrap_or_default();
-        let last = self.ends.partition_point(|&end| end < last);
-        let k = self.ends.partition_point(|&end| end <= position).min(last);
-        let mut left = position - if k == 0 { 0.0 } else { self.ends[k - 1] };
-        let start = (k * BLOCK) as u64;
-        let (mut row, mut buffer) = (start, BlockBuf::default());
-        let weights = read_block(source, start, &mut buffer)?.weights.unwrap_or_default();
-        for (i, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-            row = start + i as u64;
-            left -= weight;
-            if left < 0.0 {
-                break;
+        let k = covering(&self.ends, position);
+        let (before, start) = (if k == 0 { 0.0 } else { self.ends[k - 1] }, k * BLOCK);
+        let sums = match self.last.take() {
+            Some((last, sums)) if last == k => sums,
+            _ => {
+                let mut buffer = BlockBuf::default();
+                let weights = read_block(source, start as u64, &mut buffer)?.weights;
+                let mut total = 0.0;
+                let add = |weight: &f64| {
+                    total += weight;
+                    total
+                };
+                weights.unwrap_or_default().iter().map(add).collect()
             }
-        }
+        };
+        let row = (start + covering(&sums, position - before)) as u64;
+        self.last = Some((k, sums));
         Ok(row)
     }
+}
+
+/// Returns which of some sums, none below the one before, is the first above a position. The last that grows takes what rounding leaves.
+fn covering(sums: &[f64], position: f64) -> usize {
+    let total = sums.last().copied().unwrap_or_default();
+    let last = sums.partition_point(|&sum| sum < total);
+    sums.partition_point(|&sum| sum <= position).min(last)
 }
 
 fn is_for<T: Scalar>(domains: &[Domain], block: Block<'_, T>, i: usize) -> bool {

@@ -32,14 +32,6 @@ def _layers(arrays, network):
 
 
 class _Autoencoder(_Latents):
-    _NAME = None
-
-    def _sizes(self):
-        return 1, [self.n_components]
-
-    def _model_name(self, X):
-        return self._NAME
-
     def _settings(self, X):
         return super()._settings(X) | {"network": self._network()}
 
@@ -70,10 +62,6 @@ class _Autoencoder(_Latents):
         """
         values, activation = self._latents_of(Z), json.loads(self.model_.settings)["activation"]
         return self.centre_ + self.scale_ * _outputs_of(_layers(self.parameters_, "decoder"), values, activation)
-
-    @classmethod
-    def _is_for(cls, name):
-        return name == cls._NAME
 
     @classmethod
     def _parameters_of(cls, model):
@@ -172,27 +160,7 @@ class VariationalAutoencoder(_Autoencoder):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.decoder = decoder
-        self.prior = prior
-        self.noise = noise
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.n_iter_no_change = n_iter_no_change
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.tol = tol
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.bad_rows = bad_rows
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
+        self._set(locals())
 
     @classmethod
     def _parameters_of(cls, model):
@@ -255,25 +223,7 @@ class SparseCoding(_Autoencoder):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.noise = noise
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.n_iter_no_change = n_iter_no_change
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.tol = tol
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.bad_rows = bad_rows
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
+        self._set(locals())
 
     @property
     def components_(self):
@@ -365,31 +315,7 @@ class BinarySparseCoding(_Latents):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.noise = noise
-        self.n_states = n_states
-        self.algorithm = algorithm
-        self.missing = missing
-        self.tol = tol
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.bad_rows = bad_rows
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
-
-    def _sizes(self):
-        return 1, [self.n_components]
-
-    def _model_name(self, X):
-        return self._NAME
+        self._set(locals())
 
     def _settings(self, X):
         hidden = [int(units) for units in np.atleast_1d(self.hidden_layer_sizes)]
@@ -439,10 +365,6 @@ class BinarySparseCoding(_Latents):
         """What each latent adds to a point where it alone is on."""
         check_is_fitted(self)
         return self.inverse_transform(np.eye(self.model_.n_latents)) - self.mean_
-
-    @classmethod
-    def _is_for(cls, name):
-        return name == cls._NAME
 
     @classmethod
     def _parameters_of(cls, model):

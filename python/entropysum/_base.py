@@ -76,6 +76,12 @@ class Estimator(PlotMixin, DensityMixin, BaseEstimator):
 
     # ------------------------------------------------------------------------------------------ settings
 
+    def _set(self, arguments):
+        """Keep the arguments of ``__init__`` as attributes of the same names, as scikit-learn expects."""
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
     def _model_name(self, X):
         raise NotImplementedError
 

@@ -11,6 +11,19 @@ from ._base import Estimator, LatentsMixin, OnlineMixin
 class _Latents(LatentsMixin, Estimator):
     """What all models with a single vector of latents share."""
 
+    #: Name of the model on the command line, of kinds that have a single one.
+    _NAME = None
+
+    def _sizes(self):
+        return 1, [self.n_components]
+
+    def _model_name(self, X):
+        return self._NAME
+
+    @classmethod
+    def _is_for(cls, name):
+        return name == cls._NAME
+
     def sample(self, n_samples=1):
         """Draw points from the model.
 
@@ -53,21 +66,7 @@ class _LinearGaussian(_Latents):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.algorithm = algorithm
-        self.rotation = rotation
-        self.tol = tol
-        self.max_iter = max_iter
-        self.missing = missing
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
-
-    def _sizes(self):
-        return 1, [self.n_components]
+        self._set(locals())
 
     def _take(self, model):
         super()._take(model)
@@ -115,13 +114,6 @@ class _LinearGaussian(_Latents):
         weighted = self.loadings_.T / self._noise_variances
         inner = np.linalg.inv(np.eye(len(weighted)) + weighted @ self.loadings_)
         return np.diag(1 / self._noise_variances) - weighted.T @ inner @ weighted
-
-    @classmethod
-    def _is_for(cls, name):
-        return name == cls._NAME
-
-    def _model_name(self, X):
-        return self._NAME
 
     @classmethod
     def _parameters_of(cls, model):
@@ -258,25 +250,7 @@ class SigmoidBeliefNet(OnlineMixin, _Latents):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.n_hidden = n_hidden
-        self.posterior = posterior
-        self.n_states = n_states
-        self.ridge = ridge
-        self.algorithm = algorithm
-        self.tol = tol
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.polish = polish
-        self.bad_rows = bad_rows
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
+        self._set(locals())
 
     def _sizes(self):
         return 1, [self.n_components] + ([self.n_hidden] if self.n_hidden is not None else [])

@@ -204,27 +204,7 @@ class Mixture(_Components):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.family = family
-        self.known = known
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.posterior = posterior
-        self.batch_size = batch_size
-        self.algorithm = algorithm
-        self.epochs = epochs
-        self.polish = polish
-        self.missing = missing
-        self.bad_rows = bad_rows
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
+        self._set(locals())
 
     def _sizes(self):
         return self.n_components, []
@@ -353,30 +333,7 @@ class GaussianMixture(_Components):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.covariance_prior = covariance_prior
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
-        self.posterior = posterior
-        self.batch_size = batch_size
-        self.algorithm = algorithm
-        self.epochs = epochs
-        self.polish = polish
-        self.missing = missing
-        self.bad_rows = bad_rows
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
+        self._set(locals())
 
     def _sizes(self):
         return self.n_components, []
@@ -496,26 +453,7 @@ class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
         verbose=0,
         callback=None,
     ):
-        self.n_components = n_components
-        self.n_latents = n_latents
-        self.noise = noise
-        self.algorithm = algorithm
-        self.posterior = posterior
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.polish = polish
-        self.bad_rows = bad_rows
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.n_threads = n_threads
-        self.verbose = verbose
-        self.callback = callback
+        self._set(locals())
 
     def _sizes(self):
         return self.n_components, [self.n_latents]

@@ -115,7 +115,7 @@ fn incremental_em_ends_where_batch_em_does() {
     let points = Points::from_rows(&x, DIM).unwrap();
     for noise in NoiseStructure::ALL {
         let model = start(noise, &x);
-        let config = Config::default().max_iter(5_000).tol(1e-13).regularization(NO_RIDGE);
+        let config = Config::default().max_iter(5_000).tol(1e-10).regularization(NO_RIDGE);
         let batch = em::fit(&model, &points, &executor(1), &config, &mut Silent).unwrap();
         let mut learner = Incremental::new(model, 12, NO_RIDGE);
         let mut lanes = Lanes::<f64, _>::default();

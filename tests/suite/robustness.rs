@@ -422,7 +422,7 @@ fn wrong_dimensions_are_refused() {
 
 #[test]
 fn collinear_columns_in_many_dimensions_are_floored_in_both_precisions() {
-    for (dim, n) in [(12, 400), (60, 400)] {
+    for (dim, n) in [(12, 200), (60, 200)] {
         let mut u = Uniforms::new(5);
         let direction: Vec<f64> = (0..dim).map(|_| u.normal()).collect();
         let x: Vec<f64> = (0..n)

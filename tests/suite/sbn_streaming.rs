@@ -89,7 +89,7 @@ fn fit_stream<T: Scalar>(
 
 #[test]
 fn minibatches_reach_what_batch_em_reaches_and_incremental_fits_rise() {
-    let x = drawn(&causes(false), 4_000, 4);
+    let x = drawn(&causes(false), 2_000, 4);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     for hidden in [false, true] {

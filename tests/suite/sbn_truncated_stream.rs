@@ -97,7 +97,7 @@ fn sets_go_to_the_disk_when_memory_is_short_and_leave_no_trace_there() {
 /// Batch EM sees all points in each M-step; a stream ends with M-steps over as many minibatches as an epoch has.
 #[test]
 fn truncated_streams_reach_what_batch_em_reaches_and_recover_planted_causes() {
-    let x = drawn(&causes(false), 2_000, 4);
+    let x = drawn(&causes(false), 1_200, 4);
     let all = Points::from_rows(&x, DIM).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let spec = SbnSpec::new(5).with_posterior(LatentPosterior::Truncated { states: 10 });
@@ -105,7 +105,7 @@ fn truncated_streams_reach_what_batch_em_reaches_and_recover_planted_causes() {
     let batch = em::fit(&spec, &all, &executor, &config, &mut Silent).unwrap();
     let best = inference::score(&batch.model, &all, &executor).unwrap().log_likelihood;
     let begin = |run| start_sbn(&spec, &all, 3, run).unwrap();
-    let config = tight().epochs(30).batch_size(250);
+    let config = tight().epochs(30).batch_size(150);
     let scored = (0..3).map(|k| {
         let fit = run::<f64>(begin(k), &x, None, 2, &config);
         // Parameters that a minibatch more or less hardly moves: the bound of the points remembered is that of all.

@@ -72,7 +72,7 @@ fn parameters(model: &Mixture) -> Vec<f64> {
 fn fits_of_sparse_points_are_those_of_the_same_dense_points() {
     let executor = Executor::new(Some(2)).unwrap();
     for (name, known, largest) in FAMILIES {
-        let (dense, sparse) = counts(5000, largest, 3);
+        let (dense, sparse) = counts(2500, largest, 3);
         let dense = Points::from_rows(&dense, DIM).unwrap();
         for posterior in [Posterior::Exact, Posterior::Hard] {
             for weighted in [false, true] {
@@ -80,7 +80,7 @@ fn fits_of_sparse_points_are_those_of_the_same_dense_points() {
                 let start = start(name, known, &dense).with_posterior(posterior);
                 assert!(start.takes_sparse(), "{name}");
                 let config = Config::default().max_iter(4).tol(0.0);
-                let weights: Vec<f64> = (0..5000).map(|i| f64::from(i % 3)).collect();
+                let weights: Vec<f64> = (0..2500).map(|i| f64::from(i % 3)).collect();
                 let (a, b) = if weighted {
                     let dense = dense.clone().with_weights(weights.clone()).unwrap();
                     // Weights of another file.

@@ -81,7 +81,7 @@ fn small_minibatches_keep_their_components() {
     let points = Points::from_rows(&x, 2).unwrap();
     let executor = Executor::new(Some(2)).unwrap();
     let spec = MixtureSpec::new(registry::build("gaussian-spherical", 2).unwrap(), 200);
-    let config = Config::default().seed(1).max_iter(30);
+    let config = Config::default().seed(1).max_iter(10);
     let batch =
         entropysum::em::fit(&spec, &points, &executor, &config, &mut entropysum::Silent).unwrap();
     let stream = StreamConfig::default().batch_size(50).epochs(4);

@@ -46,10 +46,10 @@ def test_whole_numbers_and_lists_are_points(clusters):
 
 
 def test_memory_maps_are_not_copied(tmp_path):
-    """A fit, labels and scores of 64 MB take less than 10 MB."""
+    """A fit, labels and scores of 32 MB take less than 10 MB."""
     path = tmp_path / "points.npy"
     rng = np.random.default_rng(0)
-    file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(1 << 20, 8))
+    file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(1 << 19, 8))
     for start in range(0, len(file), 1 << 16):
         file[start : start + (1 << 16)] = rng.normal(size=(1 << 16, 8)) + 5 * rng.integers(0, 2, (1 << 16, 1))
     file.flush()

@@ -1,6 +1,6 @@
 //! Laws of every kind of model: a fit has the same bits on any number of threads and ranks, and after interruptions.
 //!
-//! Points are so many that they are cut into three or more lanes: two sums are the same in either order.
+//! Most points are so many that they are cut into three or more lanes: two sums are the same in either order.
 
 use crate::common::{
     causes, clusters, drawn, example_family, example_points, gaussians, on_ranks, resumed, rounded,

@@ -11,6 +11,9 @@ use std::ops::{Range, RangeInclusive};
 /// Multiplications that make a lane worth its merge: some tenths of a millisecond.
 const WORK_PER_LANE: u64 = 1 << 20;
 
+/// Lanes that suffice for many threads: of more points, each has a longer share, and merges cost less.
+const ENOUGH_LANES: u64 = 256;
+
 /// Points of a lane. With fewer, its merge costs more than a few percent, whatever is done with them; with more, few lanes are left for
 /// many threads.
 const POINTS_PER_LANE: RangeInclusive<u64> = 512..=8192;
@@ -45,7 +48,8 @@ impl Cut {
     /// Cuts `n` points, with so many multiplications for each.
     pub fn new(n_points: u64, work_per_point: usize) -> Self {
         let (least, most) = (*POINTS_PER_LANE.start(), *POINTS_PER_LANE.end());
-        let points = (WORK_PER_LANE / (work_per_point as u64).max(1)).clamp(least, most);
+        let points = WORK_PER_LANE / (work_per_point as u64).max(1);
+        let points = points.max(n_points / ENOUGH_LANES).clamp(least, most);
         let n_lanes = n_points.div_ceil(points).max(1);
         // Powers of two share out evenly on the usual numbers of threads.
         let even = n_lanes.next_power_of_two();

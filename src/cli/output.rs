@@ -228,12 +228,12 @@ impl FitReport<'_> {
         }
         if let Some(loss) = self.fit.truncation_loss {
             let TruncationLoss { loss, standard_error, n_points, .. } = loss;
-            lines.push((
-                "truncation",
-                format!(
-                    "the log-likelihood is {loss:.2e} ± {standard_error:.0e} above the bound (a sample of {n_points} points)"
-                ),
-            ));
+            let text = if loss.abs() > 1e-12 {
+                format!("the log-likelihood is {loss:.2e} ± {standard_error:.0e} above the bound")
+            } else {
+                "nothing is lost but rounding".to_owned()
+            };
+            lines.push(("truncation", format!("{text} (a sample of {n_points} points)")));
         }
         if let Some(half) = last.gap_halves {
             lines.push(("gap", format!("{:.1e} (prior), {:.1e} (noise)", half.prior, half.noise)));

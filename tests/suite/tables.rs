@@ -129,7 +129,7 @@ fn columns_are_matched_by_name_in_every_command() {
         assert_eq!(score("xy.csv"), score("yx.csv"));
         place.refuse(
             &format!("score {model} x.csv"),
-            "there is no column \"y\", which the model needs",
+            "there is no column \"y\", which the model or the first file has",
         );
         for command in ["predict", "predict --proba"] {
             for file in ["xy.csv", "yx.csv"] {

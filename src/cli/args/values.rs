@@ -38,15 +38,20 @@ pub fn decimal(text: &str) -> Result<char, String> {
     }
 }
 
-/// Reads `1..5` or `1,2,8..12`, and drops repetitions.
+/// Reads `1..5`, `1-5` or `1,2,8..12`, and drops repetitions.
 pub fn counts(text: &str) -> Result<Counts, String> {
     // A range this long is a slip of the keyboard.
     const MOST: u64 = 10_000;
     let mut counts = Vec::new();
     for part in text.split(',') {
-        let (first, last) = match part.split_once("..") {
-            None => (positive(part)?, positive(part)?),
-            Some((first, last)) => (positive(first)?, positive(last.trim_start_matches('='))?),
+        let number = |text: &str| {
+            positive(text).map_err(
+                |_| "expected whole numbers of at least 1 and ranges, such as 1..20 or 2,4,8..12",
+            )
+        };
+        let (first, last) = match part.split_once("..").or_else(|| part.split_once('-')) {
+            None => (number(part)?, number(part)?),
+            Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),
         };
         if last < first {
             return Err(format!("the range {part} is empty"));
@@ -129,8 +134,11 @@ mod tests {
         assert_eq!(all("3"), Ok(vec![3]));
         assert_eq!(all("1..4"), Ok(vec![1, 2, 3, 4]));
         assert_eq!(all("1..=4"), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(all("1-3,7"), Ok(vec![1, 2, 3, 7]));
         assert_eq!(all("8,2..3,2"), Ok(vec![8, 2, 3]));
-        for wrong in ["", "0..3", "4..2", "1..", "..3", "a", "1.5", "1..1000000", "-1..2"] {
+        for wrong in
+            ["", "0..3", "4..2", "1..", "..3", "a", "1.5", "1..1000000", "-1..2", "-3", "2-"]
+        {
             assert!(all(wrong).is_err(), "{wrong}");
         }
     }

@@ -59,7 +59,7 @@ pub(in crate::data) fn lay_out(
             let position = find(wanted, Some(&own), 0)?;
             let missing = || {
                 format!(
-                    "there is no column {wanted:?}, which the model needs; the columns are {}",
+                    "there is no column {wanted:?}, which the model or the first file has; the columns are {}",
                     own.join(", ")
                 )
             };

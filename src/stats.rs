@@ -142,6 +142,12 @@ impl SuffStats {
         &mut self.values[start..][..self.shape.statistics]
     }
 
+    /// Mutable [`sums`](Self::sums) of all components, C × L.
+    pub(crate) fn all_sums_mut(&mut self) -> &mut [f64] {
+        let (start, end) = (self.sums_start(), self.shared_start());
+        &mut self.values[start..end]
+    }
+
     /// Mutable [`sums`](Self::sums) of a component and [`shared`](Self::shared).
     pub(crate) fn sums_and_shared_mut(&mut self, component: usize) -> [&mut [f64]; 2] {
         let start = self.sums_start() + component * self.shape.statistics;

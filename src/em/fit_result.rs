@@ -20,7 +20,8 @@ pub struct Fit<M> {
     /// fit is degenerate.
     pub floored: Vec<usize>,
     /// Part of the components that took whitened differences in place of packed products, over all E-steps: these are narrow, and
-    /// far from the centre of the points. `None` if the model has no such choice.
+    /// far from the centre of the points. Components of one covariance may take logits in `f64` instead. `None` if the model has no
+    /// such choice.
     pub whitened_share: Option<f64>,
     /// How far the bound is below the log-likelihood, if posteriors were truncated to sets of components.
     pub truncation_loss: Option<TruncationLoss>,

@@ -15,6 +15,7 @@ pub mod factors;
 pub mod functions;
 pub mod logistic;
 pub mod math;
+pub mod narrow;
 pub mod prefetch;
 pub mod products;
 #[doc(hidden)]

@@ -4,6 +4,8 @@
 //! with coefficients that depend on `d`. So do natural parameters, by the transposed map. Other statistics stay as they are; their
 //! columns have no centre.
 
+mod labelled;
+
 use super::candidates::padded_width;
 use super::dispatch::{Kernel, MulAdd, Simd};
 use super::statistics::{Statistic, Tile, clear_missing, evaluate, may_be_missing};

@@ -92,24 +92,18 @@ pub fn argmax<T: Scalar>(
     simd.run(Argmax { logits, stride, weights, labels, mass })
 }
 
-/// Completes what [`affine_argmax`](super::affine::affine_argmax) has found: writes the labels, and adds weights to the masses.
-///
-/// The results are those of [`argmax`].
-pub fn labelled<T: Scalar>(
-    largest: &[T],
-    component: &[T],
+/// Adds up what labels and the logits of labelled components say: the results are those of [`argmax`].
+pub fn labelled(
+    log_evidence: &[f64],
+    labels: &[u32],
     weights: Option<&[f64]>,
-    labels: &mut [u32],
     mass: &mut [f64],
 ) -> Totals {
     let mut totals = Totals::default();
-    for (i, ((label, &largest), &component)) in
-        labels.iter_mut().zip(largest).zip(component).enumerate()
-    {
+    for (i, (&label, log_evidence)) in labels.iter().zip(log_evidence).enumerate() {
         let weight = weights.map_or(1.0, |weights| weights[i]);
-        *label = component.to_f64() as u32;
-        mass[*label as usize] += weight;
-        totals.log_evidence += weight * largest.to_f64();
+        mass[label as usize] += weight;
+        totals.log_evidence += weight * log_evidence;
     }
     totals
 }

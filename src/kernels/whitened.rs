@@ -200,20 +200,23 @@ impl<T: Scalar> WhitenedMap<T> {
 
     /// Returns the logit of one point under the `k`-th component, `bias - ½ |F (x - mean)|²`, in `f64`.
     ///
-    /// `differences` becomes as long as the point.
+    /// `differences` is room for a point.
     pub fn logit(&self, k: usize, value: impl Fn(usize) -> f64, differences: &mut Vec<f64>) -> f64 {
         let dim = self.dim;
-        differences.clear();
-        differences.extend(self.centre(k).iter().enumerate().map(|(d, c)| value(d) - c.to_f64()));
+        let y = self.centre(k).iter().enumerate().map(|(d, c)| value(d) - c.to_f64());
         let each = self.coefficients.len() / self.len();
         let coefficients = &self.coefficients[k * each..][..each];
         let offsets = &self.offsets[k * dim..][..dim];
         let squares = match self.shape {
             Shape::Scale | Shape::Diagonal => {
-                let factors = coefficients.iter().zip(offsets).zip(&*differences);
+                let factors = coefficients.iter().zip(offsets).zip(y);
                 factors.map(|((f, o), y)| (f.to_f64() * y + o.to_f64()).powi(2)).sum::<f64>()
             }
-            Shape::Triangle => self.squares_of_rows(coefficients, offsets, differences),
+            Shape::Triangle => {
+                differences.clear();
+                differences.extend(y);
+                self.squares_of_rows(coefficients, offsets, differences)
+            }
         };
         self.bias[k].to_f64() - 0.5 * squares
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernels::reference;
+use faer::MatRef;
 
 fn value(k: usize) -> f64 {
     (k * 29 % 17) as f64 / 8.0 - 1.0
@@ -107,6 +108,47 @@ fn parameters_and_sums_move_from_one_centre_to_another() {
             assert!((to[l] - 1.0 - sum(&moved, l)).abs() < 1e-12, "{statistics:?} {l}");
         }
     }
+}
+
+/// Each point adds its statistics about the centre, times its weight, to its own component alone.
+#[test]
+fn labelled_points_add_to_their_components() {
+    let (dim, n) = (3, 7);
+    let centre = [0.5, -0.25, 1.0];
+    let points = faer::Mat::from_fn(n, dim, |i, d| value(5 * i + d));
+    let row_major: Vec<f64> = (0..n * dim).map(|k| points[(k / dim, k % dim)]).collect();
+    let view = MatRef::from_row_major_slice(&row_major, n, dim);
+    // Label 2 stands for no component here, as that of a component which is summed elsewhere.
+    let (labels, components) = ([0, 1, 2, 1, 0, 2, 1], [2, 0]);
+    let weights: Vec<f64> = (0..n).map(|i| 0.5 + i as f64).collect();
+    let mut tried = 0;
+    for statistics in lists() {
+        let rows = RowStatistics::new(statistics.clone(), dim);
+        if !rows.may_be_labelled() {
+            continue;
+        }
+        tried += 1;
+        for (_, simd) in Simd::available() {
+            for weights in [None, Some(&weights[..])] {
+                let mut sums = vec![1.0; 3 * rows.len()];
+                rows.add_labelled(simd, view, &centre, &labels, weights, &components, &mut sums);
+                for (c, sums) in sums.chunks(rows.len()).enumerate() {
+                    for (&statistic, &sum) in statistics.iter().zip(sums) {
+                        let mut expected = 1.0;
+                        for i in 0..n {
+                            let x = [0, 1, 2].map(|d| points[(i, d)] - centre[d]);
+                            if components.get(labels[i] as usize) == Some(&c) {
+                                let weight = weights.map_or(1.0, |weights| weights[i]);
+                                expected += weight * reference::statistic(statistic, &x);
+                            }
+                        }
+                        assert!((sum - expected).abs() < 1e-12, "{statistics:?} {c}");
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(tried, 4, "lists that begin with values and hold products alone");
 }
 
 #[test]

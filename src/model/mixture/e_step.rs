@@ -7,6 +7,7 @@ mod pack;
 mod score;
 mod sparse;
 mod tied;
+mod wide;
 
 use super::{Mixture, Posterior};
 use crate::aligned::Aligned;
@@ -18,6 +19,7 @@ use crate::kernels::affine::{AffineMap, affine};
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
+use crate::kernels::rows::RowStatistics;
 use crate::kernels::softmax;
 use crate::kernels::statistics::{self, Tile};
 use crate::kernels::whitened::WhitenedMap;
@@ -71,13 +73,17 @@ pub struct Packed<T> {
     /// The products, where few components make it cheaper not to evaluate them.
     products: Option<ProductGroups>,
     product_coefficients: Vec<T>,
+    /// The statistics for points as rows, if hard posteriors sum them so.
+    rows: Option<RowStatistics>,
     /// All components as packed ones, if they may cancel and yet tell the labels of points.
     labels: Option<AffineMap<T>>,
     /// Components that take whitened differences.
     centred: WhitenedMap<T>,
-    /// All components in coordinates that their shared covariance whitens, if packed logits would cancel in `f32` and not in `f64`.
-    /// Their sums stay packed: first moments lose few digits, and the scatter of all points is summed in `f64`.
+    /// All components, if they share a covariance and packed logits would cancel in `f32` and not in `f64`: in coordinates that the
+    /// covariance whitens, or in `f64`. Their sums stay packed: first moments lose few digits, and the scatter of all points is
+    /// summed in `f64`.
     tied: Option<tied::Tied<T>>,
+    wide: Option<wide::Wide>,
     /// All components, if the family fills missing values.
     observed: Option<observed::Observed>,
 }
@@ -123,7 +129,10 @@ pub struct Workspace<T> {
     shared_scratch: Aligned<f64>,
     log_density: Vec<f64>,
     log_base_measure: Vec<f64>,
+    /// What the logits of each point are less; empty if they are whole.
+    shift: Vec<f64>,
     wide: Vec<f64>,
+    wide_tile: wide::Memory,
     /// Points of a tile by what is observed of them, where missing values are filled.
     groups: Vec<observed::Group>,
 }
@@ -152,8 +161,10 @@ impl<T: Scalar> Packed<T> {
         statistics::shift(self.simd, plain, &self.centre, &mut workspace.points);
     }
 
-    /// Fills the logits of a tile; `workspace.points` then holds the tile about the common centre, unless it is sparse.
+    /// Fills the logits of a tile, less `workspace.shift`; `workspace.points` then holds the tile about the common centre, unless it
+    /// is sparse.
     fn logits(&self, tile: Block<'_, T>, workspace: &mut Workspace<T>) {
+        workspace.shift.clear();
         if let Some(rows) = tile.sparse {
             return self.sparse_logits(rows, workspace);
         }
@@ -176,13 +187,17 @@ impl<T: Scalar> Packed<T> {
         for (first, panel) in self.panels() {
             let columns = &mut workspace.statistics[..panel.len() * stride];
             self.evaluate(panel, tile, columns);
-            if self.tied.is_some() {
-                continue;
+            if self.tied.is_none() && self.wide.is_none() {
+                affine(self.simd, &self.natural, columns, first, n, stride, packed);
             }
-            affine(self.simd, &self.natural, columns, first, n, stride, packed);
         }
         if let Some(tied) = &self.tied {
             return tied.logits(self.simd, tile, &mut workspace.scratch, packed);
+        }
+        if let Some(wide) = &self.wide {
+            workspace.shift.resize(n, 0.0);
+            let (memory, shift) = (&mut workspace.wide_tile, &mut workspace.shift);
+            return wide.logits(self.simd, tile, memory, packed, shift);
         }
         if let Some(products) = self.products {
             let coefficients = &self.product_coefficients;
@@ -339,12 +354,14 @@ impl<T: Scalar> Packed<T> {
                 self.logits(tile, workspace);
                 let (simd, weights) = (self.simd, tile.weights);
                 let (logits, mass) = (&mut workspace.logits, &mut workspace.mass);
-                if self.posterior == Posterior::Exact {
+                let mut totals = if self.posterior == Posterior::Exact {
                     softmax::softmax(simd, logits, stride, n, weights, mass, None)
                 } else {
                     let labels = &mut workspace.labels[..n];
                     softmax::argmax(simd, logits, stride, weights, labels, mass)
-                }
+                };
+                totals.log_evidence += weighted_sum(tile.weights, &workspace.shift);
+                totals
             }
         };
         let positive = |weights: &[f64]| weights.iter().filter(|&&w| w > 0.0).count();
@@ -358,10 +375,7 @@ impl<T: Scalar> Packed<T> {
         if let Some(measure) = &self.base_measure {
             self.log_base_measure(measure, tile, workspace);
             let values = &workspace.log_base_measure[..n];
-            *stats.log_base_measure_mut() += match tile.weights {
-                None => values.iter().sum::<f64>(),
-                Some(weights) => values.iter().zip(weights).map(|(h, w)| h * w).sum(),
-            };
+            *stats.log_base_measure_mut() += weighted_sum(tile.weights, values);
         }
         if self.constants == Constants::Sum && self.centred.is_empty() && !self.shared.is_empty() {
             // In f64, whatever the points are: the parts of the components are taken off it.
@@ -409,6 +423,14 @@ impl<T: Scalar> Packed<T> {
     }
 }
 
+/// Returns the sum of one value a point, each times the weight of its point.
+fn weighted_sum(weights: Option<&[f64]>, values: &[f64]) -> f64 {
+    match weights {
+        None => values.iter().sum(),
+        Some(weights) => values.iter().zip(weights).map(|(value, weight)| value * weight).sum(),
+    }
+}
+
 impl Mixture {
     /// Returns the point about which shared statistics are summed.
     fn shared_centre<T: Scalar>(&self, packed: &Packed<T>) -> Vec<f64> {
@@ -442,7 +464,7 @@ impl<T: Scalar> EStep<T> for Mixture {
         let all = if self.family.is_location() { packed.order.len() } else { 0 };
         match packed {
             Packed { labels: Some(_), .. } => [0, all],
-            Packed { tied: Some(_), .. } => [all, all],
+            Packed { tied: Some(_), .. } | Packed { wide: Some(_), .. } => [all, all],
             _ => [packed.centred.len(), all],
         }
     }

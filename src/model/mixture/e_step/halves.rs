@@ -23,6 +23,7 @@ impl<T: Scalar> Packed<T> {
         Self {
             shape: StatsShape { components: columns.len(), ..self.shape },
             posterior: Posterior::Exact,
+            rows: None,
             statistics: self.statistics.clone(),
             base_measure: None,
             sparse_measure: OnceLock::new(),
@@ -38,6 +39,7 @@ impl<T: Scalar> Packed<T> {
             labels: None,
             centred: self.centred.slice(centred),
             tied: None,
+            wide: None,
             observed: None,
             ..*self
         }

@@ -4,6 +4,7 @@ use super::super::{Mixture, Posterior};
 use super::labels::LABEL_TOLERANCE;
 use super::observed::Observed;
 use super::tied::Tied;
+use super::wide::{WHITENED_DIM, Wide};
 use super::{Packed, Workspace, cancellation_tolerance};
 use crate::aligned::Aligned;
 use crate::family::{CentredForm, Packing, Parameters};
@@ -11,6 +12,7 @@ use crate::kernels::affine::AffineMap;
 use crate::kernels::blocking::Tiling;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::products::ProductGroups;
+use crate::kernels::rows::RowStatistics;
 use crate::kernels::statistics;
 use crate::kernels::whitened::WhitenedMap;
 use crate::model::Constants;
@@ -31,6 +33,7 @@ impl Mixture {
     ) -> Packed<T> {
         let shape = self.shape();
         let (n_components, n_statistics) = (shape.components, shape.statistics);
+        let dim = self.family.dim();
         let round = |values: &[f64]| values.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>();
         let centre = round(&self.centre);
         let exact_centre: Vec<f64> = centre.iter().map(|v| v.to_f64()).collect();
@@ -44,14 +47,18 @@ impl Mixture {
         let is_packed = |c: usize| observed.is_some() || self.weights[c] == 0.0 || !cancels(c);
         let mut needs_centre: Vec<bool> = (0..n_components).map(|c| !is_packed(c)).collect();
         // Shared statistics are summed about one centre, or about each component's own: not mixed.
-        let mut whitens_all = false;
+        let mut is_common = false;
         if shape.shared > 0 && needs_centre.contains(&true) {
             let largest = packings.iter().fold(0.0, |m: f64, packing| m.max(packing.cancellation));
-            // Rounding a whitened point costs the root of what rounding its squares does.
-            whitens_all = T::EPSILON * largest.sqrt() <= tolerance
+            // Rounding a difference costs the root of what rounding its square does.
+            is_common = n_statistics == dim
+                && T::EPSILON * largest.sqrt() <= tolerance
                 && f64::EPSILON * largest <= cancellation_tolerance::<f64>(1, 1);
-            needs_centre.fill(!whitens_all);
+            needs_centre.fill(!is_common);
         }
+        let is_hard = self.posterior == Posterior::Hard;
+        let is_wide = is_common && (dim > WHITENED_DIM || (is_hard && !scoring));
+        let is_tied = is_common && !is_wide;
         let mut order: Vec<usize> = (0..n_components).filter(|&c| !needs_centre[c]).collect();
         let n_packed = order.len();
         order.extend((0..n_components).filter(|&c| needs_centre[c]));
@@ -86,24 +93,18 @@ impl Mixture {
         }
 
         let may_label = |c: &usize| T::EPSILON * packings[*c].cancellation <= LABEL_TOLERANCE;
-        let labels = self.posterior == Posterior::Hard
+        let labels = is_hard
             && T::EPSILON > 1e-10
             && !scoring
-            && (whitens_all || (shape.shared == 0 && !centred.is_empty()))
-            && order[if whitens_all { 0 } else { n_packed }..].iter().all(may_label);
+            && (is_wide || (shape.shared == 0 && !centred.is_empty()))
+            && order[if is_wide { 0 } else { n_packed }..].iter().all(may_label);
         let labels = labels.then(|| map_of(&order, n_statistics));
 
-        let tied = shape.shared > 0 && n_packed > 0 && !whitens_all;
-        let mut shared_natural = vec![0.0; if tied { shape.shared } else { 0 }];
-        if tied {
+        let is_shared = shape.shared > 0 && n_packed > 0 && !is_tied;
+        let mut shared_natural = vec![0.0; if is_shared { shape.shared } else { 0 }];
+        if is_shared {
             self.family.shared_natural(&self.parameters.shared, &mut shared_natural);
         }
-        let form = if tied && scoring { self.family.centred(self.theta(0)) } else { None };
-        let shared_form = form.map(|form| {
-            let mut map = WhitenedMap::new(self.family.dim());
-            map.push(&vec![0.0; self.family.dim()], &form.whitening, 0.0);
-            map
-        });
         Packed {
             simd,
             tiling: Tiling::new::<T>(self.family.dim(), n_direct, n_components),
@@ -117,10 +118,13 @@ impl Mixture {
             base_measure: Some(self.family.log_base_measure())
                 .filter(|it| !it.is_one() && (scoring || constants == Constants::Sum)),
             sparse_measure: OnceLock::new(),
+            rows: is_hard
+                .then(|| RowStatistics::new(statistics.clone(), self.family.dim()))
+                .filter(RowStatistics::may_be_labelled),
             statistics,
             shared: self.family.shared_statistics(),
             shared_natural,
-            shared_form,
+            shared_form: if is_shared && scoring && !is_wide { self.shared_form() } else { None },
             constants,
             centre,
             n_packed,
@@ -131,9 +135,18 @@ impl Mixture {
             labels,
             centred,
             observed,
-            tied: whitens_all.then(|| Tied::new(self, &order, &exact_centre)),
+            tied: is_tied.then(|| Tied::new(self, &order, &exact_centre)),
+            wide: is_wide.then(|| Wide::new(self, &natural, &packings, scoring)),
             order,
         }
+    }
+
+    /// Returns the quadratic part that the logits of all components share, for points about the common centre.
+    pub(super) fn shared_form<U: Scalar>(&self) -> Option<WhitenedMap<U>> {
+        let form = self.family.centred(self.theta(0))?;
+        let mut map = WhitenedMap::new(self.family.dim());
+        map.push(&vec![0.0; self.family.dim()], &form.whitening, 0.0);
+        Some(map)
     }
 
     /// Writes the natural parameters of all components, in pieces on the threads of `workers`.
@@ -211,7 +224,9 @@ impl Mixture {
             shared_scratch: Aligned::zeros(if key.sums_shared { panel * (stride + 1) } else { 0 }),
             log_density: vec![0.0; points],
             log_base_measure: Vec::new(),
+            shift: Vec::new(),
             wide: Vec::new(),
+            wide_tile: Default::default(),
             groups: Vec::new(),
         }
     }

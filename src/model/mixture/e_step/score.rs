@@ -53,6 +53,8 @@ impl<T: Scalar> Density<T> for Mixture {
                 &mut workspace.mass,
                 Some(&mut workspace.log_density[..n]),
             );
+            let densities = workspace.log_density.iter_mut().zip(&workspace.shift);
+            densities.for_each(|(density, shift)| *density += shift);
             if let Some(form) = &packed.shared_form {
                 let (values, dim) = (&workspace.points, tile.dim());
                 let points = Tile { values, dim, n_points: n, stride };

@@ -1,7 +1,7 @@
 //! Logits of components that share a covariance, by differences of whitened points.
 //!
 //! A shared factor whitens a point once, `z = F (x - centre)`. The logits are `bias - ½ |z - F (μ - centre)|²` then: D operations a
-//! component, as the packed form has, and a sum of squares, which cannot cancel.
+//! component, as the packed form has, and a sum of squares, which cannot cancel. In many dimensions `wide` takes less.
 
 use super::super::Mixture;
 use crate::family::Whitening;
@@ -63,13 +63,8 @@ impl<T: Scalar> Tied<T> {
         self.components.logits(simd, self.whiten(tile, memory), scratch, logits);
     }
 
-    /// Returns the logit of one point of a whitened tile under the `k`-th component, in `f64`.
-    pub(super) fn logit(&self, k: usize, value: impl Fn(usize) -> f64, room: &mut Vec<f64>) -> f64 {
-        self.components.logit(k, value, room)
-    }
-
     /// Returns a tile about the centre in the coordinates of the components.
-    pub(super) fn whiten<'t>(&self, tile: Tile<'t, T>, memory: &'t mut [T]) -> Tile<'t, T> {
+    fn whiten<'t>(&self, tile: Tile<'t, T>, memory: &'t mut [T]) -> Tile<'t, T> {
         let Tile { values, dim, n_points, stride } = tile;
         if self.factor.is_empty() {
             return tile;

@@ -16,7 +16,7 @@ impl RowStatistics {
     /// Points stay rows: from columns of a tile, each statistic of a point would be on a cache line of its own.
     ///
     /// # Shapes
-    /// `points: B × D` with neighbouring columns, `labels: B`; `components:` the row of `sums` that a label stands for; labels beyond
+    /// `points: B × D` with neighbouring columns, `centre: D` or empty, `labels: B`; `components:` the row of `sums` that a label stands for; labels beyond
     /// its end are left out; `sums: C × L`.
     ///
     /// # Panics
@@ -34,6 +34,7 @@ impl RowStatistics {
     ) {
         assert!(self.may_be_labelled(), "products of values");
         assert_eq!((points.ncols(), points.nrows()), (self.dim, labels.len()), "one label a point");
+        assert!(centre.is_empty() || centre.len() == self.dim, "a value a dimension, or none");
         let row = |i: usize| points.row(i);
         simd.run(AddLabelled { rows: self, row, centre, labels, weights, components, sums });
     }
@@ -61,6 +62,9 @@ impl<'a, T: Scalar, F: Fn(usize) -> faer::RowRef<'a, T>> Kernel for AddLabelled<
             let Some(&component) = components.get(label as usize) else { continue };
             let point = row(i).try_as_row_major().expect("neighbouring columns").as_slice();
             let (values, others) = statistics.split_at_mut(dim);
+            if centre.is_empty() {
+                values.copy_from_slice(point);
+            }
             for ((value, &x), &centre) in values.iter_mut().zip(point).zip(centre) {
                 *value = x - centre;
             }

@@ -129,14 +129,15 @@ fn labelled_points_add_to_their_components() {
         }
         tried += 1;
         for (_, simd) in Simd::available() {
-            for weights in [None, Some(&weights[..])] {
+            for (weights, centre) in [(None, &centre[..]), (Some(&weights[..]), &[])] {
                 let mut sums = vec![1.0; 3 * rows.len()];
-                rows.add_labelled(simd, view, &centre, &labels, weights, &components, &mut sums);
+                rows.add_labelled(simd, view, centre, &labels, weights, &components, &mut sums);
                 for (c, sums) in sums.chunks(rows.len()).enumerate() {
                     for (&statistic, &sum) in statistics.iter().zip(sums) {
                         let mut expected = 1.0;
                         for i in 0..n {
-                            let x = [0, 1, 2].map(|d| points[(i, d)] - centre[d]);
+                            let shift = |d: usize| centre.get(d).copied().unwrap_or(0.0);
+                            let x = [0, 1, 2].map(|d| points[(i, d)] - shift(d));
                             if components.get(labels[i] as usize) == Some(&c) {
                                 let weight = weights.map_or(1.0, |weights| weights[i]);
                                 expected += weight * reference::statistic(statistic, &x);

@@ -31,6 +31,29 @@ fn truncated() -> Posterior {
     Posterior::Truncated(TruncatedSearch::default())
 }
 
+/// Components beyond a thousand are packed in pieces, and statistics of counts have no centre to cut with them.
+#[test]
+fn more_components_than_a_piece_holds_have_the_log_density_of_their_formula() {
+    let model = grid("poisson", 34, Posterior::Exact);
+    let x = drawn(&model, 20, 3);
+    let points = Points::from_rows(&x, 2).unwrap();
+    let executor = Executor::new(Some(2)).unwrap();
+    let score = inference::score(&model, &points, &executor).unwrap();
+
+    let log_factorial = |count: f64| (1..=count as u64).map(|k| (k as f64).ln()).sum::<f64>();
+    let density = |point: &[f64]| -> f64 {
+        let component = |(c, weight): (usize, &f64)| {
+            let rates = [3.0 * ((c % 34 + 1) as f64), 3.0 * ((c / 34 + 1) as f64)];
+            let logs = point.iter().zip(rates);
+            let log: f64 = logs.map(|(x, rate)| x * rate.ln() - rate - log_factorial(*x)).sum();
+            weight * log.exp()
+        };
+        model.weights().iter().enumerate().map(component).sum()
+    };
+    let expected = x.chunks(2).map(|point| density(point).ln()).sum::<f64>() / 20.0;
+    assert!((score.log_likelihood - expected).abs() < 1e-11, "{score:?} {expected}");
+}
+
 #[test]
 fn a_search_finds_what_all_components_give() {
     let executor = Executor::new(Some(2)).unwrap();

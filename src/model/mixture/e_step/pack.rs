@@ -165,10 +165,12 @@ impl Mixture {
         let parts: Vec<Parameters> =
             pieces(shape.components, per_piece).map(|part| self.parameters.part(part)).collect();
         let mut packings = vec![Vec::new(); parts.len()];
-        let rows = centres.chunks(per_piece * dim);
-        let rows = rows.zip(natural.chunks_mut(per_piece * shape.statistics));
+        // Families whose statistics have no centre have none of these.
+        let mut centres = centres.chunks(per_piece * dim);
+        let rows = natural.chunks_mut(per_piece * shape.statistics);
         let mut work: Vec<Piece<'_>> = Vec::new();
-        for ((part, packings), (centres, natural)) in parts.iter().zip(&mut packings).zip(rows) {
+        for ((part, packings), natural) in parts.iter().zip(&mut packings).zip(rows) {
+            let centres = centres.next().unwrap_or_default();
             work.push(Box::new(move || *packings = self.family.natural(part, centres, natural)));
         }
         workers.work(work);

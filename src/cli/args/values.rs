@@ -43,12 +43,12 @@ pub fn counts(text: &str) -> Result<Counts, String> {
     // A range this long is a slip of the keyboard.
     const MOST: u64 = 10_000;
     let mut counts = Vec::new();
+    let number = |text: &str| {
+        positive(text).map_err(
+            |_| "expected whole numbers of at least 1 and ranges, such as 1..20 or 2,4,8..12",
+        )
+    };
     for part in text.split(',') {
-        let number = |text: &str| {
-            positive(text).map_err(
-                |_| "expected whole numbers of at least 1 and ranges, such as 1..20 or 2,4,8..12",
-            )
-        };
         let (first, last) = match part.split_once("..").or_else(|| part.split_once('-')) {
             None => (number(part)?, number(part)?),
             Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),

@@ -78,13 +78,6 @@ impl Mixture {
             });
         }
 
-        let map_of = |components: &[usize], n_taken: usize| {
-            let bias = |&c: &usize| T::from_f64(self.weights[c].ln() - packings[c].log_partition);
-            let bias: Vec<T> = components.iter().map(bias).collect();
-            AffineMap::new(n_taken, &bias, |l, k| {
-                T::from_f64(natural[components[k] * n_statistics + l])
-            })
-        };
         let mut centred = WhitenedMap::new(self.family.dim());
         for (&c, form) in order[n_packed..].iter().zip(self.centred_by(workers, &order[n_packed..]))
         {
@@ -98,7 +91,7 @@ impl Mixture {
             && !scoring
             && (is_wide || (shape.shared == 0 && !centred.is_empty()))
             && order[if is_wide { 0 } else { n_packed }..].iter().all(may_label);
-        let labels = labels.then(|| map_of(&order, n_statistics));
+        let labels = labels.then(|| self.affine_map(&natural, &packings, &order, n_statistics));
 
         let is_shared = shape.shared > 0 && n_packed > 0 && !is_tied;
         let mut shared_natural = vec![0.0; if is_shared { shape.shared } else { 0 }];
@@ -129,20 +122,39 @@ impl Mixture {
             centre,
             n_packed,
             n_direct,
-            natural: map_of(&order[..n_packed], n_direct),
+            natural: self.affine_map(&natural, &packings, &order[..n_packed], n_direct),
             products,
             product_coefficients,
             labels,
             centred,
             observed,
             tied: is_tied.then(|| Tied::new(self, &order, &exact_centre)),
-            wide: is_wide.then(|| Wide::new(self, &natural, &packings, scoring)),
+            wide: is_wide.then(|| Wide {
+                map: self.affine_map(&natural, &packings, &order, dim),
+                shared: if scoring { self.shared_form() } else { None },
+            }),
             order,
         }
     }
 
+    /// Packs what logits of some components take of their first statistics.
+    fn affine_map<U: Scalar>(
+        &self,
+        natural: &[f64],
+        packings: &[Packing],
+        components: &[usize],
+        n_taken: usize,
+    ) -> AffineMap<U> {
+        let n_statistics = natural.len() / packings.len();
+        let bias = |&c: &usize| U::from_f64(self.weights[c].ln() - packings[c].log_partition);
+        let bias: Vec<U> = components.iter().map(bias).collect();
+        AffineMap::new(n_taken, &bias, |l, k| {
+            U::from_f64(natural[components[k] * n_statistics + l])
+        })
+    }
+
     /// Returns the quadratic part that the logits of all components share, for points about the common centre.
-    pub(super) fn shared_form<U: Scalar>(&self) -> Option<WhitenedMap<U>> {
+    fn shared_form<U: Scalar>(&self) -> Option<WhitenedMap<U>> {
         let form = self.family.centred(self.theta(0))?;
         let mut map = WhitenedMap::new(self.family.dim());
         map.push(&vec![0.0; self.family.dim()], &form.whitening, 0.0);

@@ -4,9 +4,7 @@
 //! `f32` loses them, at half the rate. In many dimensions that is less than to whiten the points and to take differences (`tied`): D²
 //! operations a point and 3 D a component.
 
-use super::super::Mixture;
 use crate::aligned::Aligned;
-use crate::family::Packing;
 use crate::kernels::affine::{AffineMap, affine, affine_argmax};
 use crate::kernels::dispatch::Simd;
 use crate::kernels::narrow::{narrow, widen};
@@ -25,12 +23,9 @@ const POINTS: usize = 48;
 /// Components in the layout of the kernels, for points about the common centre.
 #[derive(Debug)]
 pub(super) struct Wide {
-    map: AffineMap<f64>,
-    /// C × D.
-    natural: Vec<f64>,
-    bias: Vec<f64>,
+    pub map: AffineMap<f64>,
     /// The common quadratic part, which only scores of single points need.
-    shared: Option<WhitenedMap<f64>>,
+    pub shared: Option<WhitenedMap<f64>>,
 }
 
 /// Scratch memory for some points.
@@ -42,21 +37,6 @@ pub(super) struct Memory {
 }
 
 impl Wide {
-    /// Packs natural parameters (C × D) about the centre.
-    pub(super) fn new(
-        model: &Mixture,
-        natural: &[f64],
-        packings: &[Packing],
-        scoring: bool,
-    ) -> Self {
-        let dim = model.family.dim();
-        let bias = model.weights.iter().zip(packings).map(|(w, p)| w.ln() - p.log_partition);
-        let bias: Vec<f64> = bias.collect();
-        let map = AffineMap::new(dim, &bias, |l, c| natural[c * dim + l]);
-        let shared = if scoring { model.shared_form() } else { None };
-        Self { map, natural: natural.to_vec(), bias, shared }
-    }
-
     /// Writes logits less the largest of their point, and the largest, which is the log-density then but for a sum of exponentials.
     pub(super) fn logits<T: Scalar>(
         &self,
@@ -67,7 +47,7 @@ impl Wide {
         largest: &mut [f64],
     ) {
         let (dim, stride) = (tile.dim, tile.stride);
-        memory.logits.resize(self.bias.len() * POINTS);
+        memory.logits.resize(self.map.n_components() * POINTS);
         for first in (0..tile.n_points).step_by(POINTS) {
             let count = POINTS.min(tile.n_points - first);
             memory.load(simd, tile, first);
@@ -104,13 +84,6 @@ impl Wide {
             largest.copy_from_slice(&most[..n]);
             labels.iter_mut().zip(&*component).for_each(|(label, &c)| *label = c as u32);
         }
-    }
-
-    /// Returns the logit of one point under the `k`-th component.
-    pub(super) fn logit(&self, k: usize, value: impl Fn(usize) -> f64) -> f64 {
-        let dim = self.natural.len() / self.bias.len();
-        let natural = self.natural[k * dim..][..dim].iter().enumerate();
-        self.bias[k] + natural.map(|(d, eta)| eta * value(d)).sum::<f64>()
     }
 }
 

@@ -27,8 +27,8 @@ const WINDOW_POINTS: usize = 1 << 18;
 /// Numbers that are handed on together.
 const NUMBERS: usize = 1 << 22;
 
-/// Cells whose members are candidates for a point that lies in one of them.
-const BREADTH: usize = 8;
+/// Cells that hold each component.
+const BREADTH: usize = 12;
 
 /// Rounds in which neighbours are improved.
 const ROUNDS: u64 = 6;
@@ -273,8 +273,14 @@ impl<'m, T: Scalar, M: SearchableMixture + Density<T>> ComponentSearch<'m, T, M>
         for (step, &place) in (1..).zip(&STEPS) {
             let (keys, _) = sets.members(executor, place, self.table.n_components())?;
             let lists = &self.neighbours;
-            let points =
-                search::Points { block, lists, keys: &keys, random: (0, 0), halves: &none };
+            let points = search::Points {
+                block,
+                lists,
+                penalties: &[],
+                keys: &keys,
+                random: (0, 0),
+                halves: &none,
+            };
             let wanted = match step == STEPS.len() {
                 true => Yield::Posteriors(&mut posteriors),
                 false => Yield::Sets,

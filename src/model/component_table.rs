@@ -512,6 +512,16 @@ impl<T> GroupWorkspace<T> {
         std::mem::take(&mut self.evaluations)
     }
 
+    /// Lowers the logits of the first candidates of a group.
+    pub fn penalize(&mut self, penalties: &[f64])
+    where
+        T: Scalar,
+    {
+        for (bias, penalty) in self.bias.iter_mut().zip(penalties) {
+            *bias = T::from_f64(bias.to_f64() - penalty);
+        }
+    }
+
     /// Makes a component a candidate, unless it is already.
     fn add(&mut self, component: u32) {
         let found = self.places[component as usize] as usize;

@@ -1,10 +1,11 @@
-//! Lists of candidates: the neighbours of each component, and the members of coarse cells.
+//! Lists of candidates, and the neighbours of each component.
 //!
 //! A component is near another if it explains the points of the other well. After an exact M-step the mean of `ln p(x_n | c) - ln p(x_n | k)`
 //! over the points of c is `KL(p_c ‖ p_k)`, whatever the posteriors are. It follows from the mean statistics of c alone:
 //! `η_k · m_c - A_k` ranks the components k. So the search for neighbours is the E-step over C points `m_c`, and no family needs a formula
 //! of its own.
 
+use super::cells::Cells;
 use super::order::{order_by, starts_of};
 use super::visits::for_each_group;
 use crate::error::Result;
@@ -100,6 +101,16 @@ impl Lists {
             && self.members.iter().all(exist)
     }
 
+    /// Adds a list.
+    pub fn push(&mut self, leader: u32, members: impl IntoIterator<Item = u32>) {
+        if self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        self.leaders.push(leader);
+        self.members.extend(members);
+        self.starts.push(self.members.len() as u32);
+    }
+
     /// Returns one list of some components.
     pub fn single(members: Vec<u32>) -> Self {
         Self { leaders: vec![members[0]], starts: vec![0, members.len() as u32], members }
@@ -139,120 +150,12 @@ impl Lists {
     }
 }
 
-/// A coarse quantiser of the components: cells of about √C components, each near a pivot.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Cells {
-    /// One list of all pivots.
-    pub pivots: Lists,
-    /// The members of each cell and of the cells near by.
-    pub near: Lists,
-    /// The cell of each component.
-    of: Vec<u32>,
-}
-
-impl Cells {
-    /// Cuts the components into cells about random pivots. The list of a cell has the members of `breadth` cells or more.
-    pub fn new<T: Scalar>(
-        executor: &Executor,
-        table: &ComponentTable<T>,
-        means: &[T],
-        alive: &[bool],
-        breadth: usize,
-        seed: u64,
-    ) -> Result<Self> {
-        let living: Vec<u32> = (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
-        let mut candidates = living.clone();
-        let n_cells = ((candidates.len() as f64).sqrt().ceil() as usize).clamp(1, candidates.len());
-        let mut rng = rng::stream(seed, 0);
-        for k in 0..n_cells {
-            let other = k + rng::below(&mut rng, (candidates.len() - k) as u64) as usize;
-            candidates.swap(k, other);
-        }
-        candidates.truncate(n_cells);
-        candidates.sort_unstable();
-        let pivots = Lists::single(candidates);
-        let all = vec![0; alive.len()];
-        let nearest = rank(executor, table, means, &pivots, &all, 1)?;
-        let cell_of = |set: &u32| match set {
-            0 => 0,
-            pivot => cell_of_pivot(&pivots, pivot - 1),
-        };
-        let of: Vec<u32> = nearest.iter().map(cell_of).collect();
-        let keys: Vec<u32> = living.iter().map(|&c| of[c as usize]).collect();
-        let by_cell = order_by(executor, &keys, n_cells)?;
-        let by_cell: Vec<u32> = by_cell.into_iter().map(|k| living[k as usize]).collect();
-        let first = starts_of(keys.iter().copied(), n_cells);
-        // Cells in the order in which their pivots explain the pivot of a cell.
-        let near = nearest_pivots(executor, table, means, &pivots)?;
-        let wanted = breadth * living.len().div_ceil(n_cells);
-        let mut lists = Lists { starts: vec![0], ..Lists::default() };
-        for (cell, near) in near.chunks_exact(n_cells).enumerate() {
-            lists.leaders.push(pivots.members(0)[cell]);
-            let begin = lists.members.len();
-            let own = [cell as u32];
-            for &near in own.iter().chain(near.iter().filter(|&&it| it != cell as u32)) {
-                if lists.members.len() - begin >= wanted {
-                    break;
-                }
-                let near = first[near as usize] as usize..first[near as usize + 1] as usize;
-                lists.members.extend_from_slice(&by_cell[near]);
-            }
-            lists.starts.push(lists.members.len() as u32);
-        }
-        Ok(Self { pivots, near: lists, of })
-    }
-
-    /// Returns the cell of a pivot by its component.
-    pub fn cell_of_pivot(&self, pivot: u32) -> u32 {
-        cell_of_pivot(&self.pivots, pivot)
-    }
-
-    /// Tells whether the cells are of a mixture of so many components.
-    pub fn are_valid(&self, n_components: usize) -> bool {
-        let exist = |cell: &u32| (*cell as usize) < self.near.len().max(1);
-        self.pivots.are_valid(n_components)
-            && self.near.are_valid(n_components)
-            && self.of.iter().all(exist)
-            && (self.of.is_empty() || self.of.len() == n_components)
-            && (self.pivots.is_empty() || self.pivots.members(0).len() == self.near.len())
-    }
-}
-
-/// Pivots are sorted.
-fn cell_of_pivot(pivots: &Lists, pivot: u32) -> u32 {
-    pivots.members(0).binary_search(&pivot).unwrap_or(0) as u32
-}
-
-/// Orders the pivots for each pivot, the nearest first.
-fn nearest_pivots<T: Scalar>(
+/// Ranks for each component the members of its list, whose logits are lowered by penalties if there are any; returns the `width` first as sets, component + 1 or 0.
+pub(super) fn rank<T: Scalar>(
     executor: &Executor,
     table: &ComponentTable<T>,
     means: &[T],
-    pivots: &Lists,
-) -> Result<Vec<u32>> {
-    let members = pivots.members(0);
-    let (n, len) = (members.len(), table.mean_len());
-    let mut rows = vec![0_u32; n * n];
-    let mut pieces: Vec<_> = rows.chunks_mut(n).collect();
-    executor.for_each(&mut pieces, |cell, row| {
-        let pivot = members[cell];
-        let mut logits = vec![0.0; n];
-        let mean = &means[pivot as usize * len..][..len];
-        table.expected_logits(pivot, mean, members, &mut logits);
-        let mut order: Vec<u32> = (0..n as u32).collect();
-        order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
-        row.copy_from_slice(&order);
-        Ok(())
-    })?;
-    Ok(rows)
-}
-
-/// Ranks for each component the members of its list; returns the `width` first as sets, component + 1 or 0.
-fn rank<T: Scalar>(
-    executor: &Executor,
-    table: &ComponentTable<T>,
-    means: &[T],
-    lists: &Lists,
+    (lists, penalties): (&Lists, &[f64]),
     keys: &[u32],
     width: usize,
 ) -> Result<Vec<u32>> {
@@ -267,6 +170,7 @@ fn rank<T: Scalar>(
         for_each_group(components, keys, sets, |list, group, sets| {
             let members = lists.members(list).iter().copied();
             table.begin_group(lists.leader(list), members, &mut workspace);
+            workspace.penalize(penalties);
             table.visit_means(means, group, sets, width, &mut workspace);
         });
         Ok(())
@@ -286,7 +190,7 @@ pub(crate) fn neighbours_from<T: Scalar>(
     cells: &Cells,
     width: usize,
 ) -> Result<Lists> {
-    let sets = rank(executor, table, means, &cells.near, &cells.of, width)?;
+    let sets = rank(executor, table, means, (&cells.members, &[]), cells.of_components(), width)?;
     Lists::of_components(executor, width, &sets)
 }
 

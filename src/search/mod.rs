@@ -5,17 +5,19 @@
 //!
 //! | file | part |
 //! |---|---|
-//! | `lists.rs` | neighbours of components, cells of components |
+//! | `lists.rs`, `cells.rs` | neighbours of components, cells of components |
 //! | `sets.rs`, `order.rs` | sets of points in words; points in the order of their leading components |
 //! | `visits.rs` | groups of points in shares, and what they yield |
 //! | `mod.rs` | what a search knows, and the first sets of points |
 
+mod cells;
 mod lists;
 mod order;
 mod sets;
 mod visits;
 
-pub(crate) use lists::{Cells, Lists, improve, neighbours_from};
+pub(crate) use cells::Cells;
+pub(crate) use lists::{Lists, improve, neighbours_from};
 pub(crate) use sets::{Sets, words_of_a_set};
 pub(crate) use visits::{Points, Share, Yield, visit};
 
@@ -31,7 +33,7 @@ use std::collections::BTreeMap;
 /// Points of a tile of base measures.
 const TILE: usize = 256;
 
-/// Finds the first sets of points: the nearest pivot, and the best members of its cell and of those near by. Returns their leading
+/// Finds the first sets of points: the nearest pivot, and the best members of its cell. Returns their leading
 /// components, and how many logits were computed.
 pub(crate) fn first_sets<T: Scalar>(
     executor: &Executor,
@@ -44,12 +46,19 @@ pub(crate) fn first_sets<T: Scalar>(
     let none = BTreeMap::new();
     let pivots = Sets::empty(block.len(), 1);
     let all = vec![0; block.len()];
-    let lists = &cells.pivots;
-    let points = Points { block, lists, keys: &all, random: (0, 0), halves: &none };
+    let (lists, penalties) = (&cells.pivots, &cells.penalties[..]);
+    let points = Points { block, lists, penalties, keys: &all, random: (0, 0), halves: &none };
     let of_pivots = visit(executor, table, shares, &points, &pivots, Yield::Sets)?;
     let (mut keys, _) = pivots.leaders(executor, table.n_components())?;
     keys.iter_mut().for_each(|pivot| *pivot = cells.cell_of_pivot(*pivot));
-    let points = Points { block, lists: &cells.near, keys: &keys, random: (0, 0), halves: &none };
+    let points = Points {
+        block,
+        lists: &cells.members,
+        penalties: &[],
+        keys: &keys,
+        random: (0, 0),
+        halves: &none,
+    };
     let of_cells = visit(executor, table, shares, &points, sets, Yield::Sets)?;
     Ok((sets.leaders(executor, table.n_components())?.0, of_pivots + of_cells))
 }

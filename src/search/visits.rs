@@ -54,6 +54,8 @@ pub(crate) enum Yield<'a, T> {
 pub(crate) struct Points<'a, T> {
     pub block: Block<'a, T>,
     pub lists: &'a Lists,
+    /// Nats by which the logits of the first members of each list are lowered.
+    pub penalties: &'a [f64],
     /// The list of each point.
     pub keys: &'a [u32],
     /// Seed and number of random candidates of a group.
@@ -115,6 +117,7 @@ pub(crate) fn visit<T: Scalar>(
                 let n_components = table.n_components() as u64;
                 let others = (0..random).map(|_| rng::below(&mut rng, n_components) as u32);
                 table.begin_group(points.lists.leader(list), members.chain(others), workspace);
+                workspace.penalize(points.penalties);
                 let visit = Visit { block: points.block, rows, sets, states };
                 let half = |component| points.halves.get(&component).copied();
                 let wanted = match &wanted {

@@ -55,8 +55,8 @@ const NEIGHBOURS_EVERY: u64 = 16;
 /// Points visited, in units of C, after which the cells are made anew for points that have no set yet.
 const CELLS_EVERY: u64 = 64;
 
-/// Cells whose members are candidates for a point that has no set yet.
-const BREADTH: usize = 4;
+/// Cells that hold each component, for points that have no set yet.
+const BREADTH: usize = 6;
 
 /// The members of the sets whose neighbours points try, in successive E-steps: those of the best alone are soon exhausted.
 const PLACES: [usize; 4] = [0, 0, 1, 2];
@@ -191,7 +191,14 @@ impl<T: Scalar, M: SearchableMixture + Density<T>> TruncatedMixtureLearner<T, M>
             let (lists, none) = (&search.neighbours, BTreeMap::new());
             for place in FIRST_PLACES {
                 let (keys, _) = found.members(executor, place, table.n_components())?;
-                let points = Points { block, lists, keys: &keys, random: (0, 0), halves: &none };
+                let points = Points {
+                    block,
+                    lists,
+                    penalties: &[],
+                    keys: &keys,
+                    random: (0, 0),
+                    halves: &none,
+                };
                 self.evaluations += visit(executor, table, shares, &points, &found, Yield::Sets)?;
             }
             let mut set = vec![0; states];
@@ -204,6 +211,7 @@ impl<T: Scalar, M: SearchableMixture + Density<T>> TruncatedMixtureLearner<T, M>
         let points = Points {
             block,
             lists: &search.neighbours,
+            penalties: &[],
             keys: &keys,
             random: (seed, self.settings.random),
             halves: &search.halves,

@@ -406,8 +406,9 @@ class MixtureOfFactorAnalyzers(LatentsMixin, _Components):
         component (a mixture of probabilistic PCAs).
     algorithm : {"px-em", "em", "stepwise", "incremental"}, default=None
         How to learn; parameter-expanded EM by default.
-    posterior : {"exact", "truncated"}, default="exact"
-        Posteriors of the components. Truncated ones take few components a point, found by a search, for very many components.
+    posterior : {"exact", "truncated", "auto"}, default="exact"
+        Posteriors of the components. Truncated ones take few components a point, found by a search, for very many components. With
+        ``auto`` they are taken for 1000 components or more of at least 20 points each.
     tol, reg_covar, max_iter, n_init, init_params, batch_size, epochs, polish, bad_rows, dtype
         As for :class:`Mixture`.
     random_state, warm_start, n_threads, verbose, callback

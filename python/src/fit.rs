@@ -279,7 +279,10 @@ impl Settings {
             let asked = self.posterior.as_deref().unwrap_or("exact");
             let truncated = Posterior::Truncated(TruncatedSearch::default());
             let all = [Posterior::Exact, truncated];
-            let posterior = named("posterior", asked, &all, Posterior::name)?;
+            let posterior = match asked {
+                "auto" => Posterior::of_factor_analyzers(spec.n_components, points.len()),
+                asked => named("posterior", asked, &all, Posterior::name)?,
+            };
             return Ok(spec.with_posterior(posterior).into());
         }
         if [Noise::Isotropic, Noise::Diagonal].iter().any(|noise| noise.model_name() == name) {

@@ -255,5 +255,12 @@ mod commands {
         assert_eq!((&kept["posterior"], kept.get("method")), (&"truncated".into(), None));
         let chosen = place.json(&format!("{fit} --init exact.json --posterior auto"));
         assert_eq!(chosen["posterior"], "truncated");
+        // Factor analysers follow the same rule.
+        let lines: Vec<String> = x.iter().map(|x| format!("{x},{}\n", -x)).collect();
+        std::fs::write(place.path("xy.csv"), lines.concat()).unwrap();
+        let fit = "fit xy.csv --model mppca --latent 1 --init random-from-data --max-iter 1 -q";
+        for (k, posterior) in [(1000, "truncated"), (10, "exact")] {
+            assert_eq!(place.json(&format!("{fit} -k {k}"))["posterior"], posterior);
+        }
     }
 }

@@ -111,9 +111,9 @@ pub struct FitArgs {
     /// Rotation of the loadings to a simple structure
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = named(Rotation::ALL, Rotation::name))]
     pub rotation: Option<Rotation>,
-    /// Posteriors of the E-step: auto, exact, hard or truncated for mixtures, exact or truncated for mfa, mfa-tied, mppca, sbn and sbn3,
-    /// truncated for binary-sparse-coding; auto is truncated for very many components of a family, else exact [default: those of --init FILE;
-    /// auto for mixtures, exact for the others]
+    /// Posteriors of the E-step: auto, exact, hard or truncated for mixtures, the same but hard for mfa, mfa-tied and mppca, exact or truncated
+    /// for sbn and sbn3, truncated for binary-sparse-coding; auto is truncated for very many components, else exact [default: those of --init
+    /// FILE; auto for mixtures and factor analysers, exact for the others]
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = PossibleValuesParser::new(["auto", "exact", "hard", "truncated"]))]
     pub posterior: Option<String>,
     /// Number of states (components of a mixture) that truncated posteriors keep for each point [default: 8 for mixtures, 32

@@ -65,6 +65,26 @@ fn asked_posterior(args: &FitArgs) -> Option<&str> {
     args.posterior.as_deref().filter(|&asked| asked != "auto")
 }
 
+/// Takes posteriors that suit the number of points, if no others were asked for; says so if they are truncated. A model of a file keeps its
+/// posteriors, unless `auto` is typed.
+pub(super) fn choose_posterior(
+    posterior: &mut Posterior,
+    args: &FitArgs,
+    automatic: Posterior,
+    n_components: usize,
+) -> Option<String> {
+    let is_kept = matches!(args.init, Start::File(_)) && args.posterior.is_none();
+    if is_kept || asked_posterior(args).is_some() || *posterior != Posterior::Exact {
+        return None;
+    }
+    *posterior = automatic;
+    let Posterior::Truncated(search) = automatic else { return None };
+    Some(format!(
+        "truncated posteriors: {} components a point, found among {} neighbours; --posterior exact goes through all {n_components}",
+        search.states, search.neighbours
+    ))
+}
+
 impl Kind for Mixture {
     type Spec = MixtureSpec;
 
@@ -132,18 +152,10 @@ impl Kind for Mixture {
         })
     }
 
-    /// A model of a file keeps its posteriors, unless `auto` is typed.
     fn choose(spec: &mut MixtureSpec, args: &FitArgs, n_points: u64, _: usize) -> Option<String> {
-        let is_kept = matches!(args.init, Start::File(_)) && args.posterior.is_none();
-        if is_kept || asked_posterior(args).is_some() || spec.posterior != Posterior::Exact {
-            return None;
-        }
-        spec.posterior = Posterior::automatic(&*spec.family, spec.n_components, n_points);
-        let Posterior::Truncated(search) = spec.posterior else { return None };
-        Some(format!(
-            "truncated posteriors: {} components a point, found among {} neighbours; --posterior exact goes through all {}",
-            search.states, search.neighbours, spec.n_components
-        ))
+        let n_components = spec.n_components;
+        let automatic = Posterior::automatic(&*spec.family, n_components, n_points);
+        choose_posterior(&mut spec.posterior, args, automatic, n_components)
     }
 
     fn learns_from_sparse(spec: &MixtureSpec) -> bool {

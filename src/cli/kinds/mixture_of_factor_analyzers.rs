@@ -1,7 +1,8 @@
 //! Mixtures of factor analysers on the command line.
 
 use super::mixture::{
-    Values, check_components, check_memory, component_table, fresh_start, posterior, posterior_text,
+    Values, check_components, check_memory, choose_posterior, component_table, fresh_start,
+    posterior, posterior_text,
 };
 use super::{Described, Given, Kind};
 use crate::cli::args::FitArgs;
@@ -82,6 +83,17 @@ impl Kind for MixtureOfFactorAnalyzers {
             Some(posterior) => spec.with_posterior(posterior),
             None => spec,
         })
+    }
+
+    fn choose(
+        spec: &mut FactorAnalyzersSpec,
+        args: &FitArgs,
+        n_points: u64,
+        _: usize,
+    ) -> Option<String> {
+        let n_components = spec.n_components;
+        let automatic = Posterior::of_factor_analyzers(n_components, n_points);
+        choose_posterior(&mut spec.posterior, args, automatic, n_components)
     }
 
     fn label(spec: &FactorAnalyzersSpec) -> String {

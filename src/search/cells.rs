@@ -40,7 +40,7 @@ impl Cells {
     /// Cuts the components into about √C cells, each component in `breadth` of them.
     ///
     /// A broad pivot explains whatever lies between narrow ones better than these do: among very many narrow components its cell would
-    /// be nearly all of them. So pivots with many components get a penalty, in components as in points.
+    /// be nearly all of them. So the logits of pivots with many components are lowered, for components and points alike.
     pub fn new<T: Scalar>(
         executor: &Executor,
         table: &ComponentTable<T>,
@@ -51,10 +51,7 @@ impl Cells {
     ) -> Result<Self> {
         let living: Vec<u32> = (0..alive.len() as u32).filter(|&c| alive[c as usize]).collect();
         let n_cells = (living.len() as f64).sqrt().ceil() as usize;
-        let env =
-            |n: &str, d: usize| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        let breadth = env("BR", breadth);
-        let most = env("MOST", MOST_OF_A_CELL) * breadth * living.len().div_ceil(n_cells);
+        let most = MOST_OF_A_CELL * breadth * living.len().div_ceil(n_cells);
         let mut rng = rng::stream(seed, 0);
         let pivots = drawn(&living, n_cells, &mut rng);
         let sample = drawn(&living, SAMPLE * n_cells, &mut rng);
@@ -127,8 +124,8 @@ fn logits_of<T: Scalar>(
 
 /// Finds penalties with which no cell has many more of the rows of `logits` than others: a row is in the cell of its largest logit.
 ///
-/// This is optimal transport between rows and cells of limited capacity. Rows are spread over cells by a softmax at a temperature, and
-/// each penalty is set so that its cell is not overfull. The temperature falls from the scale of the logits to a nat. Without it, cells
+/// This is optimal transport between rows and cells of limited capacity. A softmax at a temperature spreads rows over cells, and
+/// each penalty is set so that its cell is not overfull. The temperature falls from the scale of the logits to a nat. Without a temperature, cells
 /// that compete for the same rows outbid each other round after round.
 fn balancing_penalties(executor: &Executor, logits: &[f32], n_cells: usize) -> Result<Vec<f64>> {
     let n_rows = logits.len() / n_cells;

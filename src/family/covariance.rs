@@ -83,6 +83,29 @@ impl Shape {
         }
     }
 
+    /// Raises variances below 0 to 0: those of packed second moments about a centre, with the mass `n` and the first moment `s` about it.
+    ///
+    /// Full moments stay. They may be indefinite without a negative variance, and lifting their eigenvalues costs the others digits.
+    pub(super) fn raise_to_zero(self, packed: &mut [f64], n: f64, s: &[f64]) {
+        match self {
+            Self::Full => {}
+            Self::Diagonal => {
+                for (value, s) in packed.iter_mut().zip(s) {
+                    let least = s * s / n;
+                    if *value < least {
+                        *value = least;
+                    }
+                }
+            }
+            Self::Spherical => {
+                let least = s.iter().map(|s| s * s).sum::<f64>() / n;
+                if packed[0] < least {
+                    packed[0] = least;
+                }
+            }
+        }
+    }
+
     /// Returns the covariance of a second moment about the mean, `S / n`, as a parameter array.
     pub(super) fn covariance(self, packed: &[f64], n: f64, dim: usize) -> Vec<f64> {
         match self {
@@ -405,6 +428,21 @@ impl Precision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Second moments of three points whose coordinates 0 and 2 are constant, but for rounding.
+    #[test]
+    fn variances_below_zero_are_raised_to_zero() {
+        let (s, lost) = ([3.0, 6.0, -1.5], 1e-11);
+        let mut diagonal = vec![3.0 - lost, 14.0, 0.75 - lost];
+        Shape::Diagonal.raise_to_zero(&mut diagonal, 3.0, &s);
+        assert_eq!(diagonal, [3.0, 14.0, 0.75]);
+        let mut spherical = vec![15.75 - lost];
+        Shape::Spherical.raise_to_zero(&mut spherical, 3.0, &s);
+        assert_eq!(spherical, [15.75]);
+        let mut possible = vec![3.0 + lost, 14.0, 1.0];
+        Shape::Diagonal.raise_to_zero(&mut possible, 3.0, &s);
+        assert_eq!(possible, [3.0 + lost, 14.0, 1.0]);
+    }
 
     #[test]
     fn lifting_floors_the_eigenvalues_and_keeps_the_rest() {

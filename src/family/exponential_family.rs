@@ -228,6 +228,9 @@ pub trait ExponentialFamily: Send + Sync + Debug {
         assert!(!self.is_location(), "a location family must translate its statistics");
     }
 
+    /// Mends sums of a component that rounding has made sums of no points: a bound of negative variances has no limit.
+    fn mend(&self, _mass: f64, _sums: &mut [f64]) {}
+
     /// Counts the free parameters of a mixture with `n_components`, without the weights.
     fn n_free_parameters(&self, n_components: usize) -> usize;
 

@@ -216,6 +216,14 @@ impl ExponentialFamily for Gaussian {
         self.mean_of(theta).to_vec()
     }
 
+    /// Shared scatters are summed in `f64`, and stay.
+    fn mend(&self, mass: f64, sums: &mut [f64]) {
+        if !self.is_tied() && mass > 0.0 {
+            let (first, second) = sums.split_at_mut(self.dim);
+            self.shape().raise_to_zero(second, mass, first);
+        }
+    }
+
     /// Exact up to rounding: no digits are lost while both centres are within some widths of the component's mean.
     fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
         let mut shared = stats.shared().to_vec();

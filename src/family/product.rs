@@ -310,6 +310,12 @@ impl ExponentialFamily for Product {
         location
     }
 
+    fn mend(&self, mass: f64, sums: &mut [f64]) {
+        for (family, place) in self.each() {
+            family.mend(mass, &mut sums[place.statistics.clone()]);
+        }
+    }
+
     fn translate(&self, stats: &mut SuffStats, centres: &[f64]) {
         for (family, place) in self.each().filter(|(family, _)| family.is_location()) {
             let mut own = Self::stats_of(family, stats, place);

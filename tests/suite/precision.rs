@@ -131,6 +131,39 @@ fn f32_trajectories_follow_f64_to_1e_7() {
     }
 }
 
+/// Some columns are constant in each component, though not in all. Rounding leaves less than no variance there, which a bound would
+/// multiply by the precision at the floor: a floor explains half a nat a column.
+#[test]
+fn columns_that_are_constant_in_every_component_leave_the_bound_right() {
+    const DIM: usize = 8;
+    const COMPONENTS: usize = 3;
+    let executor = Executor::new(Some(2)).unwrap();
+    let config = Config::default().max_iter(2).tol(0.0);
+    for seed in 0..20 {
+        let mut uniforms = Uniforms::new(seed);
+        let probabilities: Vec<f64> = (0..COMPONENTS * DIM)
+            .map(|k| (uniforms.next(), k % DIM < 2))
+            .map(|(p, is_constant)| if is_constant { p.round() } else { p })
+            .collect();
+        let mut x = Vec::new();
+        for _ in 0..283 {
+            let c = (uniforms.next() * COMPONENTS as f64) as usize;
+            for p in &probabilities[c * DIM..][..DIM] {
+                x.push(f32::from(u8::from(uniforms.next() < *p)));
+            }
+        }
+        let points = Points::from_rows(&x, DIM).unwrap();
+        for name in ["gaussian-diag", "gaussian-diag:0-3,bernoulli:4-7"] {
+            let spec = MixtureSpec::new(registry::build(name, DIM).unwrap(), COMPONENTS);
+            let fit = em::fit(&spec, &points, &executor, &config, &mut Silent).unwrap();
+            for record in &fit.history.records {
+                let gap = record.gap().abs();
+                assert!(gap < 0.5 * DIM as f64 + 0.01, "{name}, seed {seed}: {gap}");
+            }
+        }
+    }
+}
+
 /// Concentrated families have statistics that their natural parameters multiply by κ or a₀: densities of single points are
 /// right to ε times these in single precision, and means over points better than that.
 #[test]

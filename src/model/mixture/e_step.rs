@@ -515,6 +515,10 @@ impl<T: Scalar> EStep<T> for Mixture {
         let shared: f64 =
             packed.shared_natural.iter().zip(stats.shared()).map(|(a, b)| a * b).sum();
         *stats.log_evidence_mut() += shared + stats.log_base_measure();
+        for c in 0..self.n_components() {
+            let mass = stats.mass()[c];
+            self.family.mend(mass, stats.sums_mut(c));
+        }
     }
 
     fn constants(&self, packed: &Packed<T>, stats: &SuffStats) -> Option<DataConstants> {

@@ -14,7 +14,6 @@ use crate::scalar::Scalar;
 use crate::search::{
     self, Cells, Lists, Sets, Share, Yield, first_sets, for_each_base_measure, visit,
 };
-use std::collections::BTreeMap;
 
 /// Components, and points, from which on a search pays: with fewer, its lists cost more than they save.
 const COMPONENTS: usize = 2000;
@@ -266,21 +265,12 @@ impl<'m, T: Scalar, M: SearchableMixture + Density<T>> ComponentSearch<'m, T, M>
         executor: &Executor,
         shares: &mut Vec<Share<T>>,
     ) -> Result<(Sets, PointPosteriors<T>)> {
-        let none = BTreeMap::new();
         let sets = Sets::empty(block.len(), self.settings.states);
         first_sets(executor, &self.table, shares, &self.cells, block, &sets)?;
         let mut posteriors = PointPosteriors::default();
         for (step, &place) in (1..).zip(&STEPS) {
             let (keys, _) = sets.members(executor, place, self.table.n_components())?;
-            let lists = &self.neighbours;
-            let points = search::Points {
-                block,
-                lists,
-                penalties: &[],
-                keys: &keys,
-                random: (0, 0),
-                halves: &none,
-            };
+            let points = search::Points::new(block, &self.neighbours, &keys);
             let wanted = match step == STEPS.len() {
                 true => Yield::Posteriors(&mut posteriors),
                 false => Yield::Sets,

@@ -196,22 +196,20 @@ fn members_of(
     alive: &[bool],
     most: usize,
 ) -> Lists {
-    let pivots = pivots.members(0);
-    let mut cells: Vec<_> = pivots.iter().map(|&pivot| vec![pivot]).collect();
+    let mut cells: Vec<_> = pivots.members(0).iter().map(|&pivot| vec![pivot]).collect();
     for place in 0..breadth {
         for (c, &pivot) in (0..).zip(nearest.iter().skip(place).step_by(breadth)) {
             if pivot == 0 || pivot == c + 1 || !alive[c as usize] {
                 continue;
             }
-            if let Ok(cell) = pivots.binary_search(&(pivot - 1))
-                && cells[cell].len() < most
-            {
-                cells[cell].push(c);
+            let cell = &mut cells[cell_of_pivot(pivots, pivot - 1) as usize];
+            if cell.len() < most {
+                cell.push(c);
             }
         }
     }
     let mut lists = Lists::default();
-    pivots.iter().zip(cells).for_each(|(&pivot, cell)| lists.push(pivot, cell));
+    cells.into_iter().for_each(|cell| lists.push(cell[0], cell));
     lists
 }
 

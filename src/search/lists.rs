@@ -69,16 +69,14 @@ impl Lists {
     /// ones, and these are not near it.
     pub fn with_reverse(&self, most: usize) -> Self {
         let (starts, reverse) = reversed(self, usize::MAX);
-        let mut lists = Self { leaders: self.leaders.clone(), starts: vec![0], ..Self::default() };
+        let mut lists = Self::default();
         let mut seen = vec![u32::MAX; self.len()];
         for c in 0..self.len() as u32 {
             let own = self.members(c);
             own.iter().for_each(|&member| seen[member as usize] = c);
-            lists.members.extend_from_slice(own);
             let back = &reverse[starts[c as usize] as usize..starts[c as usize + 1] as usize];
             let new = back.iter().copied().filter(|&it| seen[it as usize] != c);
-            lists.members.extend(new.take(most));
-            lists.starts.push(lists.members.len() as u32);
+            lists.push(self.leader(c), own.iter().copied().chain(new.take(most)));
         }
         lists
     }
@@ -150,7 +148,8 @@ impl Lists {
     }
 }
 
-/// Ranks for each component the members of its list, whose logits are lowered by penalties if there are any; returns the `width` first as sets, component + 1 or 0.
+/// Ranks for each component the members of its list, whose logits are lowered by penalties if there are any. Returns the `width` first as
+/// sets, component + 1 or 0.
 pub(super) fn rank<T: Scalar>(
     executor: &Executor,
     table: &ComponentTable<T>,

@@ -28,7 +28,6 @@ use crate::family::BaseMeasure;
 use crate::kernels::statistics::{self, Tile};
 use crate::model::component_table::ComponentTable;
 use crate::scalar::Scalar;
-use std::collections::BTreeMap;
 
 /// Points of a tile of base measures.
 const TILE: usize = 256;
@@ -43,22 +42,13 @@ pub(crate) fn first_sets<T: Scalar>(
     block: Block<'_, T>,
     sets: &Sets,
 ) -> Result<(Vec<u32>, u64)> {
-    let none = BTreeMap::new();
     let pivots = Sets::empty(block.len(), 1);
     let all = vec![0; block.len()];
-    let (lists, penalties) = (&cells.pivots, &cells.penalties[..]);
-    let points = Points { block, lists, penalties, keys: &all, random: (0, 0), halves: &none };
+    let points = Points { penalties: &cells.penalties, ..Points::new(block, &cells.pivots, &all) };
     let of_pivots = visit(executor, table, shares, &points, &pivots, Yield::Sets)?;
     let (mut keys, _) = pivots.leaders(executor, table.n_components())?;
     keys.iter_mut().for_each(|pivot| *pivot = cells.cell_of_pivot(*pivot));
-    let points = Points {
-        block,
-        lists: &cells.members,
-        penalties: &[],
-        keys: &keys,
-        random: (0, 0),
-        halves: &none,
-    };
+    let points = Points::new(block, &cells.members, &keys);
     let of_cells = visit(executor, table, shares, &points, sets, Yield::Sets)?;
     Ok((sets.leaders(executor, table.n_components())?.0, of_pivots + of_cells))
 }

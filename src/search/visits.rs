@@ -61,7 +61,14 @@ pub(crate) struct Points<'a, T> {
     /// Seed and number of random candidates of a group.
     pub random: (u64, usize),
     /// Components that were split, and their other halves.
-    pub halves: &'a BTreeMap<u32, u32>,
+    pub halves: Option<&'a BTreeMap<u32, u32>>,
+}
+
+impl<'a, T> Points<'a, T> {
+    /// Makes points that look in their lists alone.
+    pub fn new(block: Block<'a, T>, lists: &'a Lists, keys: &'a [u32]) -> Self {
+        Self { block, lists, penalties: &[], keys, random: (0, 0), halves: None }
+    }
 }
 
 /// Visits points; improves their sets; yields what is wanted besides. Returns how many logits were computed.
@@ -119,7 +126,8 @@ pub(crate) fn visit<T: Scalar>(
                 table.begin_group(points.lists.leader(list), members.chain(others), workspace);
                 workspace.penalize(points.penalties);
                 let visit = Visit { block: points.block, rows, sets, states };
-                let half = |component| points.halves.get(&component).copied();
+                let half =
+                    |component| points.halves.and_then(|halves| halves.get(&component).copied());
                 let wanted = match &wanted {
                     Yield::Sets => Wanted::Sets,
                     Yield::Statistics(_) => Wanted::Sums(&mut *sums),

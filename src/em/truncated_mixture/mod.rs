@@ -38,7 +38,6 @@ use crate::search::{
     self, Cells, Points, Sets, Share, Yield, for_each_base_measure, visit, words_of_a_set,
 };
 use crate::stats::SuffStats;
-use std::collections::BTreeMap;
 
 /// Bytes of points that are visited together at most.
 const WINDOW_BYTES: usize = 256 << 20;
@@ -188,17 +187,9 @@ impl<T: Scalar, M: SearchableMixture + Density<T>> TruncatedMixtureLearner<T, M>
             let (cells, shares) = (&search.cells, &mut self.shares);
             self.evaluations +=
                 search::first_sets(executor, table, shares, cells, block, &found)?.1;
-            let (lists, none) = (&search.neighbours, BTreeMap::new());
             for place in FIRST_PLACES {
                 let (keys, _) = found.members(executor, place, table.n_components())?;
-                let points = Points {
-                    block,
-                    lists,
-                    penalties: &[],
-                    keys: &keys,
-                    random: (0, 0),
-                    halves: &none,
-                };
+                let points = Points::new(block, &search.neighbours, &keys);
                 self.evaluations += visit(executor, table, shares, &points, &found, Yield::Sets)?;
             }
             let mut set = vec![0; states];
@@ -209,12 +200,9 @@ impl<T: Scalar, M: SearchableMixture + Density<T>> TruncatedMixtureLearner<T, M>
             }
         }
         let points = Points {
-            block,
-            lists: &search.neighbours,
-            penalties: &[],
-            keys: &keys,
             random: (seed, self.settings.random),
-            halves: &search.halves,
+            halves: Some(&search.halves),
+            ..Points::new(block, &search.neighbours, &keys)
         };
         let wanted = Yield::Statistics(total);
         self.evaluations += visit(executor, table, &mut self.shares, &points, sets, wanted)?;

@@ -31,7 +31,6 @@ mod observed_patterns;
 pub(crate) mod online;
 mod row_memory;
 pub(crate) mod sbn;
-mod sparse_start;
 mod step_size;
 pub(crate) mod stepwise;
 pub(crate) mod stream;

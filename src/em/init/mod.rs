@@ -6,6 +6,7 @@
 mod labels;
 mod looked_at;
 mod promise;
+mod sparse;
 mod subsample;
 mod two_levels;
 
@@ -18,7 +19,6 @@ pub(super) use subsample::{POINTS_PER_COMPONENT, Sample, check_counts};
 use super::config::Config;
 use super::driver::Fit;
 use super::fitting::{Fitting, Spec};
-use super::sparse_start;
 use super::truncated_mixture::fit_truncated;
 use crate::block::BlockBuf;
 use crate::data::shuffle::BadRows;
@@ -199,7 +199,7 @@ pub fn start<T: Scalar>(
         })
     };
     let model = match sparse {
-        Some(all) => make(&sparse_start::statistics(spec, source, all, executor, config, run)?)?,
+        Some(all) => make(&sparse::statistics(spec, source, all, executor, config, run)?)?,
         None => {
             let wanted = Wanted { n_components, bad_rows: spec.bad_rows };
             let (sample, found) =

@@ -352,7 +352,14 @@ impl Settings {
         let truncated = Posterior::Truncated(TruncatedSearch::default());
         let posteriors = [Posterior::Exact, Posterior::Hard, truncated];
         let posterior = match asked {
-            "auto" => Posterior::automatic(&*spec.family, spec.n_components, points.len()),
+            "auto" => match points {
+                Source::F32(points) => {
+                    Posterior::automatic(&*spec.family, spec.n_components, points)
+                }
+                Source::F64(points) => {
+                    Posterior::automatic(&*spec.family, spec.n_components, points)
+                }
+            },
             asked => named("posterior", asked, &posteriors, Posterior::name)?,
         };
         Ok(spec.with_bad_rows(self.bad_rows()).with_posterior(posterior).into())

@@ -274,3 +274,13 @@ fn totals_of_sparse_points_are_told_as_those_of_dense_ones() {
     let mut buffer = BlockBuf::default();
     assert_eq!(sparse.read(0, 500, &mut buffer).unwrap().points, dense.view());
 }
+
+/// A search would fill in the zeros.
+#[test]
+fn sparse_points_have_exact_posteriors_unless_others_are_asked_for() {
+    let values = vec![1.0; 40_000];
+    let (dense, sparse) = (Points::from_rows(&values, 2).unwrap(), sparse::<f64>(&values, 2));
+    let family = registry::build("poisson", 2).unwrap();
+    assert_eq!(Posterior::automatic(&*family, 1000, &dense).name(), "truncated");
+    assert_eq!(Posterior::automatic(&*family, 1000, &sparse), Posterior::Exact);
+}

@@ -4,6 +4,7 @@ use super::{Described, Given, Kind};
 use crate::cli::args::{FitArgs, Missing, Prior};
 use crate::cli::output;
 use crate::cli::run::size;
+use crate::cli::source::Source;
 use crate::criterion::{self, CertifiedGap, FactorModel};
 use crate::data::{DataSource, Schema};
 use crate::em::AutoencoderSpec;
@@ -157,7 +158,7 @@ impl Kind for VariationalAutoencoder {
         )
     }
 
-    fn choose(spec: &mut AutoencoderSpec, _: &FitArgs, _: u64, _: usize) -> Option<String> {
+    fn choose(spec: &mut AutoencoderSpec, _: &FitArgs, _: Source<'_>) -> Option<String> {
         let samples = match spec.is_linear() {
             true => "nothing is sampled",
             false => "one sample a point and step",

@@ -83,7 +83,7 @@ fn prepare<'a, M: Kind>(
         // Fits of several sizes have no given start.
         let mut spec = M::spec(name, args, given.take(), source.dim())?;
         source.check_sparse(M::learns_from_sparse(&spec), name)?;
-        let method = M::choose(&mut spec, args, source.len(), source.dim());
+        let method = M::choose(&mut spec, args, source);
         Ok((spec, method))
     };
     let chosen = args.iter().map(spec).collect::<Result<Vec<_>>>()?;

@@ -4,6 +4,7 @@ use super::{Described, Given, Kind, Prepared, Scree};
 use crate::cli::args::{FitArgs, Missing, Start};
 use crate::cli::output;
 use crate::cli::run::size;
+use crate::cli::source::Source;
 use crate::criterion::{self, CertifiedGap, FactorModel};
 use crate::data::{DataSource, Schema};
 use crate::em::{Fit, Fitting, Form, LinearGaussianAlgorithm, LinearGaussianSpec, Summary};
@@ -79,13 +80,8 @@ impl Kind for LinearGaussian {
         }
     }
 
-    fn choose(
-        spec: &mut LinearGaussianSpec,
-        _: &FitArgs,
-        n_points: u64,
-        dim: usize,
-    ) -> Option<String> {
-        Some(spec.method(n_points, dim).to_string())
+    fn choose(spec: &mut LinearGaussianSpec, _: &FitArgs, source: Source<'_>) -> Option<String> {
+        Some(spec.method(source.len(), source.dim()).to_string())
     }
 
     fn label(spec: &LinearGaussianSpec) -> String {

@@ -7,6 +7,7 @@ use super::mixture::{
 use super::{Described, Given, Kind};
 use crate::cli::args::FitArgs;
 use crate::cli::run::size;
+use crate::cli::source::Source;
 use crate::criterion::{self, CertifiedGap, FactorModel};
 use crate::data::{DataSource, Schema};
 use crate::em::FactorAnalyzersSpec;
@@ -88,11 +89,10 @@ impl Kind for MixtureOfFactorAnalyzers {
     fn choose(
         spec: &mut FactorAnalyzersSpec,
         args: &FitArgs,
-        n_points: u64,
-        _: usize,
+        source: Source<'_>,
     ) -> Option<String> {
         let n_components = spec.n_components;
-        let automatic = Posterior::of_factor_analyzers(n_components, n_points);
+        let automatic = Posterior::of_factor_analyzers(n_components, source.len());
         choose_posterior(&mut spec.posterior, args, automatic, n_components)
     }
 

@@ -14,6 +14,7 @@ pub use learning::{AnyKind, Outcome, Prepared, Scree};
 
 use crate::any::with_model;
 use crate::cli::args::FitArgs;
+use crate::cli::source::Source;
 use crate::criterion::{CertifiedGap, FactorModel};
 use crate::data::{DataSource, Schema};
 use crate::em::Spec;
@@ -145,13 +146,8 @@ pub trait Kind:
     /// Returns what a fit must have in common with one that goes on from its checkpoint, besides settings.
     fn label(spec: &Self::Spec) -> String;
 
-    /// Chooses how this number of points will be learned from, where that was not asked for. Returns what was chosen.
-    fn choose(
-        _spec: &mut Self::Spec,
-        _args: &FitArgs,
-        _n_points: u64,
-        _dim: usize,
-    ) -> Option<String> {
+    /// Chooses how points will be learned from, where that was not asked for. Returns what was chosen.
+    fn choose(_spec: &mut Self::Spec, _args: &FitArgs, _source: Source<'_>) -> Option<String> {
         None
     }
 

@@ -303,3 +303,45 @@ impl Features {
         Ok((chunks.into_iter().flat_map(|chunk| chunk.labels).collect(), placed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::registry;
+
+    /// Points of a few kinds, more than a thread looks at together: each kind gets a label of its own, on any number of threads.
+    #[test]
+    fn each_of_a_few_kinds_of_points_is_labelled_by_itself() {
+        let (n, dim, kinds) = (3 * CHUNK / 2, 40, 12);
+        let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+        for i in 0..n {
+            // Columns that all kinds share, and some of their own.
+            for (column, value) in [(0, 1), (2 + i % kinds, 3), (20 + i % kinds, 1 + i % kinds)] {
+                columns.push(column as u32);
+                values.push(value as f64);
+            }
+            starts.push(columns.len());
+        }
+        let rows = SparseRows::new(&starts, &columns, &values, dim);
+        let points: Vec<usize> = (0..n).collect();
+        let family = registry::build("poisson", dim).unwrap();
+        let features = Features::new(&*family, rows, &points, |i| 1.0 + (i % 2) as f64);
+        for chance in [Chance::OfNew, Chance::OfFar] {
+            let [one, three] = [1, 3].map(|threads| {
+                let executor = Executor::new(Some(threads)).unwrap();
+                features
+                    .nearest_seeds(2 * kinds, chance, &executor, &mut rng::stream(5, 0))
+                    .unwrap()
+            });
+            assert_eq!(one, three);
+            let (labels, placed) = one;
+            assert_eq!(placed, kinds);
+            for i in 0..n {
+                assert_eq!(labels[i], labels[i % kinds], "{i}");
+            }
+            let mut distinct = labels[..kinds].to_vec();
+            distinct.sort_unstable();
+            assert_eq!(distinct, (0..kinds as u32).collect::<Vec<_>>());
+        }
+    }
+}

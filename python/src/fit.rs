@@ -352,14 +352,10 @@ impl Settings {
         let truncated = Posterior::Truncated(TruncatedSearch::default());
         let posteriors = [Posterior::Exact, Posterior::Hard, truncated];
         let posterior = match asked {
-            "auto" => match points {
-                Source::F32(points) => {
-                    Posterior::automatic(&*spec.family, spec.n_components, points)
-                }
-                Source::F64(points) => {
-                    Posterior::automatic(&*spec.family, spec.n_components, points)
-                }
-            },
+            "auto" => {
+                let (n_points, is_sparse) = (points.len(), points.is_sparse());
+                Posterior::automatic(&*spec.family, spec.n_components, n_points, is_sparse)
+            }
             asked => named("posterior", asked, &posteriors, Posterior::name)?,
         };
         Ok(spec.with_bad_rows(self.bad_rows()).with_posterior(posterior).into())

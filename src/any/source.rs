@@ -169,13 +169,18 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Tells whether the points are stored without their zeros.
+    pub fn is_sparse(self) -> bool {
+        with_points!(self, points => data::is_sparse(points))
+    }
+
     /// Refuses sparse points for a model of this name that takes dense points. The zeros are not filled in: the memory might not hold
     /// them.
     ///
     /// # Errors
     /// Names the families that take sparse points.
     pub fn check_sparse(self, takes: bool, name: &str) -> Result<()> {
-        if takes || !with_points!(self, points => data::is_sparse(points)) {
+        if takes || !self.is_sparse() {
             return Ok(());
         }
         Err(Error::Config(format!(

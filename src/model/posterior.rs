@@ -1,9 +1,7 @@
 //! The variational family of a mixture.
 
-use crate::data::{self, DataSource};
 use crate::family::ExponentialFamily;
 use crate::family::label::LabelBlock;
-use crate::scalar::Scalar;
 
 /// Components, and points of each, from which on truncated posteriors are chosen.
 const MANY: usize = 1000;
@@ -67,24 +65,23 @@ impl Posterior {
     /// have exact posteriors. So have sparse points, which a search would read with all zeros.
     ///
     /// ```
-    /// use entropysum::data::Points;
     /// use entropysum::family::registry;
     /// use entropysum::model::{Posterior, TruncatedSearch};
     ///
-    /// let points = Points::from_rows(&vec![0.0; 80_000], 2)?;
     /// let family = registry::build("gaussian-diag", 2)?;
-    /// let many = Posterior::automatic(&*family, 2000, &points);
+    /// let many = Posterior::automatic(&*family, 2000, 1_000_000, false);
     /// assert_eq!(many, Posterior::Truncated(TruncatedSearch::default()));
-    /// assert_eq!(Posterior::automatic(&*family, 20, &points), Posterior::Exact);
+    /// assert_eq!(Posterior::automatic(&*family, 20, 1_000_000, false), Posterior::Exact);
     /// # Ok::<(), entropysum::Error>(())
     /// ```
-    pub fn automatic<T: Scalar>(
+    pub fn automatic(
         family: &dyn ExponentialFamily,
         n_components: usize,
-        points: &dyn DataSource<T>,
+        n_points: u64,
+        is_sparse: bool,
     ) -> Self {
-        match can_truncate(family) && !data::is_sparse(points) {
-            true => Self::of_factor_analyzers(n_components, points.len()),
+        match can_truncate(family) && !is_sparse {
+            true => Self::of_factor_analyzers(n_components, n_points),
             false => Self::Exact,
         }
     }

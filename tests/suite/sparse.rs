@@ -4,6 +4,7 @@ use crate::common;
 
 use common::{Uniforms, assert_all_close, assert_close, sparse};
 use entropysum::Scalar;
+use entropysum::any;
 use entropysum::data::{SparsePoints, Weighted};
 use entropysum::em::{self, Config, Init, MixtureSpec, known_from_data};
 use entropysum::expert::Sweeper;
@@ -278,9 +279,11 @@ fn totals_of_sparse_points_are_told_as_those_of_dense_ones() {
 /// A search would fill in the zeros.
 #[test]
 fn sparse_points_have_exact_posteriors_unless_others_are_asked_for() {
-    let values = vec![1.0; 40_000];
+    let (values, family) = (vec![1.0; 40_000], registry::build("poisson", 2).unwrap());
     let (dense, sparse) = (Points::from_rows(&values, 2).unwrap(), sparse::<f64>(&values, 2));
-    let family = registry::build("poisson", 2).unwrap();
-    assert_eq!(Posterior::automatic(&*family, 1000, &dense).name(), "truncated");
-    assert_eq!(Posterior::automatic(&*family, 1000, &sparse), Posterior::Exact);
+    let chosen = |source: any::Source<'_>| {
+        Posterior::automatic(&*family, 1000, source.len(), source.is_sparse()).name()
+    };
+    assert_eq!(chosen(any::Source::F64(&dense)), "truncated");
+    assert_eq!(chosen(any::Source::F64(&sparse)), "exact");
 }

@@ -4,7 +4,7 @@ use super::{Described, Given, Kind};
 use crate::cli::args::{FitArgs, Missing, Prior, Start};
 use crate::cli::output;
 use crate::cli::run::size;
-use crate::cli::source::{Source, with_points};
+use crate::cli::source::Source;
 use crate::criterion::{self, CertifiedGap, FactorModel};
 use crate::data::{DataSource, Schema};
 use crate::em::{Init, MixtureSpec};
@@ -155,8 +155,8 @@ impl Kind for Mixture {
 
     fn choose(spec: &mut MixtureSpec, args: &FitArgs, source: Source<'_>) -> Option<String> {
         let (family, n_components) = (&*spec.family, spec.n_components);
-        let automatic =
-            with_points!(source, points => Posterior::automatic(family, n_components, points));
+        let (n_points, is_sparse) = (source.len(), source.is_sparse());
+        let automatic = Posterior::automatic(family, n_components, n_points, is_sparse);
         choose_posterior(&mut spec.posterior, args, automatic, n_components)
     }
 

@@ -18,6 +18,11 @@ pub struct Ahead {
 }
 
 impl Ahead {
+    /// Plans to fetch nothing.
+    pub fn nothing() -> Self {
+        Self { next: std::ptr::null(), lines: 0, steps: 1, credit: 0 }
+    }
+
     /// Plans to fetch the memory behind points that lie row by row. It is as long as theirs and most likely read next.
     pub fn behind<T>(points: MatRef<'_, T>) -> Self {
         let bytes =

@@ -117,6 +117,42 @@ impl<T: Scalar> Kernel for Centre<'_, T> {
     }
 }
 
+/// Adds first and second moments of points about a centre: `Σ_n w_n (x_n - c)`, and `Σ_n w_n (x_n - c)(x_n - c)'` by rows of its upper
+/// triangle. Points of weight zero cost nothing.
+///
+/// # Shapes
+/// `points: B × D` (any strides, but rows are read faster), `weights: B`, `about: D`, `first: D`, `second: D(D+1)/2`. Scratch memory: `tile`,
+/// B rows `stride` apart with zeros behind their D numbers, and `products`, D rows as far apart.
+///
+/// # Panics
+/// If slices are too short, or `stride` is no multiple of a cache line.
+#[allow(clippy::too_many_arguments, reason = "a kernel's operands")]
+pub fn moments<T: Scalar>(
+    simd: Simd,
+    points: MatRef<'_, T>,
+    weights: &[f64],
+    about: &[T],
+    [tile, products]: [&mut [T]; 2],
+    stride: usize,
+    first: &mut [f64],
+    second: &mut [f64],
+) {
+    let dim = about.len();
+    let rows = centre(simd, points, Some(weights), about, tile, stride, first).rows;
+    if rows == 0 {
+        return;
+    }
+    let (tile, products) = (&tile[..rows * stride], &mut products[..dim * stride]);
+    products.fill(T::ZERO);
+    scatter(simd, tile, dim, stride, 0..dim, Ahead::nothing(), products);
+    let mut rest = second;
+    for (i, products) in products.chunks_exact(stride).enumerate() {
+        let (row, after) = rest.split_at_mut(dim - i);
+        row.iter_mut().zip(&products[i..]).for_each(|(sum, product)| *sum += product.to_f64());
+        rest = after;
+    }
+}
+
 /// Adds the lower triangle of `Y' Y`, for some of its columns: `out[i, j] += Σ_n y_ni y_n(first+j)`, `i ≥ j`.
 ///
 /// `ahead` is fetched to the caches meanwhile: reading points of 64 dimensions takes as long as the arithmetic, and
@@ -273,6 +309,23 @@ mod tests {
                         );
                     };
                     close(loaded.weight, (0..n).map(w).sum());
+                    if let Some(weights) = weights {
+                        let (mut tile, mut products) =
+                            (vec![T::ZERO; n * stride], vec![T::ONE; dim * stride]);
+                        let (mut first, mut second) =
+                            (vec![1.0; dim], vec![2.0; dim * (dim + 1) / 2]);
+                        let (memory, first, second) =
+                            ([&mut tile[..], &mut products], &mut first, &mut second);
+                        moments(simd, points, weights, &c, memory, stride, first, second);
+                        let mut found = second.iter();
+                        for i in 0..dim {
+                            close(first[i] - 1.0, (0..n).map(|k| w(k) * y(k, i)).sum());
+                            for j in i..dim {
+                                let expected: f64 = (0..n).map(|k| w(k) * y(k, i) * y(k, j)).sum();
+                                close(found.next().unwrap() - 2.0, expected);
+                            }
+                        }
+                    }
                     let part = dim / 2 / PART * PART;
                     for columns in [0..dim, 0..dim / 2, part..dim, part..dim - dim / 4] {
                         let first = columns.start;

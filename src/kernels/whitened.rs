@@ -7,7 +7,8 @@
 //! centre.
 //!
 //! Both cost what their triangles have: D(D+1)/2 multiplications and additions a point, as the packed form does. A lane of a
-//! register is a point, and blocks of rows stay in registers while the dimensions or the points pass.
+//! register is a point, and blocks of rows stay in registers while the dimensions or the points pass. In many dimensions
+//! sums may come from rows of points instead (`scatter`).
 
 mod logits;
 mod sums;
@@ -133,6 +134,11 @@ impl<T: Scalar> WhitenedMap<T> {
     /// Tells whether there are no components.
     pub fn is_empty(&self) -> bool {
         self.bias.is_empty()
+    }
+
+    /// Tells whether factors are triangles, and not diagonal.
+    pub fn has_triangles(&self) -> bool {
+        self.shape == Shape::Triangle
     }
 
     /// Returns the centre of the `k`-th component.

@@ -4,6 +4,7 @@ mod halves;
 mod labels;
 mod observed;
 mod pack;
+mod rows;
 mod score;
 mod sparse;
 mod tied;
@@ -133,6 +134,8 @@ pub struct Workspace<T> {
     shift: Vec<f64>,
     wide: Vec<f64>,
     wide_tile: wide::Memory,
+    /// Points of a tile with positive weights under a centred component.
+    rows: rows::Rows<T>,
     /// Points of a tile by what is observed of them, where missing values are filled.
     groups: Vec<observed::Group>,
 }
@@ -306,8 +309,14 @@ impl<T: Scalar> Packed<T> {
             workspace.pending += n;
         }
         let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
+        let by_rows = rows::are_faster(&self.centred, dim);
         for (k, weights) in centred.chunks_mut(stride).take(self.centred.len()).enumerate() {
             let (first, second) = self.moments_mut(k, dim, stats);
+            if by_rows {
+                let (weights, centre) = (&weights[..n], self.centred.centre(k));
+                workspace.rows.add(self.simd, points, weights, centre, first, second);
+                continue;
+            }
             let scratch = &mut workspace.scratch;
             self.centred.sums(self.simd, k, tile, weights, scratch, first, second);
         }

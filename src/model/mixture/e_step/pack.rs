@@ -241,6 +241,7 @@ impl Mixture {
             shift: Vec::new(),
             wide: Vec::new(),
             wide_tile: Default::default(),
+            rows: Default::default(),
             groups: Vec::new(),
         }
     }

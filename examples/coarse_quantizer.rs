@@ -80,10 +80,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         assert!(shares > labels - 0.02, "soft lists hold more vectors near their borders");
     }
 
-    let output = arguments.get(2).map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/cells.npy"),
-        |path| path.into(),
-    );
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    std::fs::create_dir_all(&folder)?;
+    let output = arguments.get(2).map_or(folder.join("cells.npy"), Into::into);
     let means: Vec<f32> =
         soft.model.parameter("means").expect("Gaussians").iter().map(|&mean| mean as f32).collect();
     let mut file = NpyWriter::create(&output, Dtype::F32, Some(dim))?;

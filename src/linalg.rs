@@ -191,7 +191,10 @@ pub(crate) fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
 
 /// The elements of a matrix, row by row.
 pub(crate) fn row_major(matrix: MatRef<'_, f64>) -> Vec<f64> {
-    matrix.row_iter().flat_map(|row| row.iter()).copied().collect()
+    let (n_rows, n_columns) = matrix.shape();
+    let mut values = vec![0.0; n_rows * n_columns];
+    MatMut::from_row_major_slice_mut(&mut values, n_rows, n_columns).copy_from(matrix);
+    values
 }
 
 /// Makes columns orthonormal by Gram-Schmidt, each twice ("twice is enough", Giraud et al. 2005); a column that depends

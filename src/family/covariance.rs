@@ -130,7 +130,8 @@ impl Shape {
     pub(super) fn second_moment(self, covariance: &[f64], dim: usize) -> Vec<f64> {
         match self {
             Self::Full => {
-                (0..dim).flat_map(|i| (i..dim).map(move |j| covariance[i * dim + j])).collect()
+                let rows = covariance.chunks_exact(dim).enumerate();
+                rows.flat_map(|(i, row)| &row[i..]).copied().collect()
             }
             Self::Diagonal => covariance.to_vec(),
             Self::Spherical => vec![covariance[0] * dim as f64],
@@ -282,13 +283,11 @@ impl Shape {
             Self::Full => {
                 let cholesky = Cholesky::new(covariance, dim)?;
                 let inverse = cholesky.inverse();
-                let natural =
-                    (0..dim)
-                        .flat_map(|i| (i..dim).map(move |j| (i, j)))
-                        .map(|(i, j)| {
-                            if i == j { -0.5 * inverse[i * dim + j] } else { -inverse[i * dim + j] }
-                        })
-                        .collect();
+                let mut natural = Vec::with_capacity(dim * (dim + 1) / 2);
+                for (i, row) in inverse.chunks_exact(dim).enumerate() {
+                    natural.push(-0.5 * row[i]);
+                    natural.extend(row[i + 1..].iter().map(|value| -value));
+                }
                 (natural, cholesky.log_det(), Some(cholesky))
             }
             Self::Diagonal => {
@@ -415,9 +414,15 @@ impl Precision {
         match self.shape {
             Shape::Full => {
                 // -½ Λ_ii stands once, -Λ_ij once for the two entries of the matrix.
-                let pairs = (0..self.dim).flat_map(|i| (i..self.dim).map(move |j| (i, j)));
-                let size = |(i, j): (usize, usize)| 2.0 * a[i] * a[j];
-                pairs.map(size).zip(&self.natural).map(|(size, v)| size * v.abs()).sum()
+                let (mut size, mut rest) = (0.0, &self.natural[..]);
+                for i in 0..self.dim {
+                    let (row, after) = rest.split_at(self.dim - i);
+                    for (v, other) in row.iter().zip(&a[i..]) {
+                        size += 2.0 * a[i] * other * v.abs();
+                    }
+                    rest = after;
+                }
+                size
             }
             Shape::Diagonal => (0..self.dim).map(|i| squares(i) * self.natural[i].abs()).sum(),
             Shape::Spherical => (0..self.dim).map(|i| squares(i) * self.natural[0].abs()).sum(),

@@ -4,7 +4,7 @@
 //! are smoothed. Most words of a text are in few others: of labels alone, a component would give probability 0 to
 //! whatever its points have not, and could never take up a point with it.
 //!
-//! Seeds cost about as much as two iterations with exact posteriors. Seeds in two levels, as in a dense start, are far worse: a text is
+//! Seeds cost as much as some three iterations with exact posteriors in `f64`, six in `f32`. Seeds in two levels, as in a dense start, are far worse: a text is
 //! about as far from most others, so that coarse cells cut through the clusters.
 
 use super::{Init, MixtureSpec, POINTS_PER_COMPONENT, check_counts};

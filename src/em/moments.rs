@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::exec::Executor;
 use crate::kernels::dispatch::Simd;
 use crate::kernels::prefetch::Ahead;
-use crate::kernels::scatter::{PART, TILE_POINTS, centre, scatter};
+use crate::kernels::scatter::{PART, TILE_POINTS, centre, flush, scatter};
 use crate::kernels::softmax::padded_stride;
 use crate::model::Moments;
 use crate::point_faults::first_fault;
@@ -213,17 +213,9 @@ impl<'a, T: Scalar> Lane<'a, T> {
     }
 
     fn flush(&mut self) {
-        let mut triangle = &mut self.triangle[..];
         let first = self.columns.start;
-        let columns = self.products.chunks_exact_mut(self.stride - first);
-        for (k, column) in columns.enumerate() {
-            let (out, rest) = triangle.split_at_mut(self.centre.len() - first - k);
-            for (sum, product) in out.iter_mut().zip(&mut column[k..]) {
-                *sum += product.to_f64();
-                *product = T::ZERO;
-            }
-            triangle = rest;
-        }
+        let (height, apart) = (self.centre.len() - first, self.stride - first);
+        flush(&mut self.products, height, apart, &mut self.triangle);
     }
 
     /// Adds weight and means to statistics, and begins anew.

@@ -122,7 +122,7 @@ impl<T: Scalar> Kernel for Centre<'_, T> {
 ///
 /// # Shapes
 /// `points: B × D` (any strides, but rows are read faster), `weights: B`, `about: D`, `first: D`, `second: D(D+1)/2`. Scratch memory: `tile`,
-/// B rows `stride` apart with zeros behind their D numbers, and `products`, D rows as far apart.
+/// B rows `stride` apart with zeros behind their D numbers, and `products`, D columns as far apart, zeros at first.
 ///
 /// # Panics
 /// If slices are too short, or `stride` is no multiple of a cache line.
@@ -143,12 +143,24 @@ pub fn moments<T: Scalar>(
         return;
     }
     let (tile, products) = (&tile[..rows * stride], &mut products[..dim * stride]);
-    products.fill(T::ZERO);
     scatter(simd, tile, dim, stride, 0..dim, Ahead::nothing(), products);
-    let mut rest = second;
-    for (i, products) in products.chunks_exact(stride).enumerate() {
-        let (row, after) = rest.split_at_mut(dim - i);
-        row.iter_mut().zip(&products[i..]).for_each(|(sum, product)| *sum += product.to_f64());
+    flush(products, dim, stride, second);
+}
+
+/// Moves what [`scatter`] has summed into a triangle in `f64`, column by column, and leaves zeros there. What lies above the
+/// diagonal keeps numbers without meaning.
+///
+/// # Shapes
+/// `products:` columns of the scatter `apart` numbers apart, `height` numbers in the first from its diagonal on; `triangle:` these columns
+/// without what lies above the diagonal.
+pub fn flush<T: Scalar>(products: &mut [T], height: usize, apart: usize, triangle: &mut [f64]) {
+    let mut rest = triangle;
+    for (k, column) in products.chunks_exact_mut(apart).enumerate() {
+        let (out, after) = rest.split_at_mut(height - k);
+        for (sum, product) in out.iter_mut().zip(&mut column[k..]) {
+            *sum += product.to_f64();
+            *product = T::ZERO;
+        }
         rest = after;
     }
 }
@@ -311,18 +323,23 @@ mod tests {
                     close(loaded.weight, (0..n).map(w).sum());
                     if let Some(weights) = weights {
                         let (mut tile, mut products) =
-                            (vec![T::ZERO; n * stride], vec![T::ONE; dim * stride]);
+                            (vec![T::ZERO; n * stride], vec![T::ZERO; dim * stride]);
                         let (mut first, mut second) =
                             (vec![1.0; dim], vec![2.0; dim * (dim + 1) / 2]);
                         let (memory, first, second) =
                             ([&mut tile[..], &mut products], &mut first, &mut second);
-                        moments(simd, points, weights, &c, memory, stride, first, second);
+                        // What the first leaves in the scratch memory must not count in the second.
+                        let [tile, products] = memory;
+                        for _ in 0..2 {
+                            let memory = [&mut *tile, &mut *products];
+                            moments(simd, points, weights, &c, memory, stride, first, second);
+                        }
                         let mut found = second.iter();
                         for i in 0..dim {
-                            close(first[i] - 1.0, (0..n).map(|k| w(k) * y(k, i)).sum());
+                            close((first[i] - 1.0) / 2.0, (0..n).map(|k| w(k) * y(k, i)).sum());
                             for j in i..dim {
                                 let expected: f64 = (0..n).map(|k| w(k) * y(k, i) * y(k, j)).sum();
-                                close(found.next().unwrap() - 2.0, expected);
+                                close((found.next().unwrap() - 2.0) / 2.0, expected);
                             }
                         }
                     }

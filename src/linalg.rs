@@ -99,29 +99,32 @@ impl Cholesky {
 
     /// `A⁻¹`, row-major.
     pub(crate) fn inverse(&self) -> Vec<f64> {
-        let dim = self.dim;
-        let whitening = self.inverse_rows();
-        let mut inverse = vec![0.0; dim * dim];
-        if dim > SMALL {
-            let whitening = MatRef::from_row_major_slice(&whitening, dim, dim);
-            matmul(
-                MatMut::from_row_major_slice_mut(&mut inverse, dim, dim),
-                Accum::Replace,
-                whitening.transpose(),
-                whitening,
-                1.0,
-                Par::Seq,
-            );
-            return inverse;
-        }
-        for (k, row) in whitening.chunks_exact(dim).enumerate() {
-            for (out, factor) in inverse.chunks_exact_mut(dim).zip(&row[..=k]) {
-                let sums = out[..=k].iter_mut().zip(row);
-                sums.for_each(|(sum, value)| *sum += factor * value);
-            }
-        }
-        inverse
+        gram_of_lower(&self.inverse_rows(), self.dim)
     }
+}
+
+/// `W' W` of a lower triangular matrix, row-major as `W` is: the inverse of `A`, if `W` is that of its Cholesky factor.
+pub(crate) fn gram_of_lower(rows: &[f64], dim: usize) -> Vec<f64> {
+    let mut gram = vec![0.0; dim * dim];
+    if dim > SMALL {
+        let lower = MatRef::from_row_major_slice(rows, dim, dim);
+        matmul(
+            MatMut::from_row_major_slice_mut(&mut gram, dim, dim),
+            Accum::Replace,
+            lower.transpose(),
+            lower,
+            1.0,
+            Par::Seq,
+        );
+        return gram;
+    }
+    for (k, row) in rows.chunks_exact(dim).enumerate() {
+        for (out, factor) in gram.chunks_exact_mut(dim).zip(&row[..=k]) {
+            let sums = out[..=k].iter_mut().zip(row);
+            sums.for_each(|(sum, value)| *sum += factor * value);
+        }
+    }
+    gram
 }
 
 /// Returns the logarithm of a product of positive numbers. A logarithm takes as long as tens of multiplications.

@@ -5,7 +5,7 @@
 
 use super::prior::Scale;
 use super::{Statistic, Whitening};
-use crate::linalg::{Cholesky, symmetric_eigen};
+use crate::linalg::{Cholesky, gram_of_lower, symmetric_eigen};
 use faer::Mat;
 use std::f64::consts::TAU;
 
@@ -25,7 +25,8 @@ pub(super) struct Precision {
     pub(super) natural: Vec<f64>,
     /// `ln det(2π Σ)`.
     pub(super) log_det_2pi: f64,
-    cholesky: Option<Cholesky>,
+    /// `L⁻¹` of the Cholesky factor, row-major, for full covariances alone.
+    whitening: Vec<f64>,
 }
 
 impl Shape {
@@ -279,25 +280,26 @@ impl Shape {
     /// Factorises a covariance. Returns `None` if it is not positive definite.
     pub(super) fn precision(self, covariance: &[f64], dim: usize) -> Option<Precision> {
         let valid = |v: f64| v > 0.0 && v.is_finite() && v.recip().is_finite();
-        let (natural, log_det, cholesky) = match self {
+        let (natural, log_det, whitening) = match self {
             Self::Full => {
                 let cholesky = Cholesky::new(covariance, dim)?;
-                let inverse = cholesky.inverse();
+                let whitening = cholesky.inverse_rows();
+                let inverse = gram_of_lower(&whitening, dim);
                 let mut natural = Vec::with_capacity(dim * (dim + 1) / 2);
                 for (i, row) in inverse.chunks_exact(dim).enumerate() {
                     natural.push(-0.5 * row[i]);
                     natural.extend(row[i + 1..].iter().map(|value| -value));
                 }
-                (natural, cholesky.log_det(), Some(cholesky))
+                (natural, cholesky.log_det(), whitening)
             }
             Self::Diagonal => {
                 covariance.iter().all(|&v| valid(v)).then_some(())?;
                 let natural = covariance.iter().map(|v| -0.5 / v).collect();
-                (natural, sum_of_ln(covariance), None)
+                (natural, sum_of_ln(covariance), Vec::new())
             }
             Self::Spherical => {
                 valid(covariance[0]).then_some(())?;
-                (vec![-0.5 / covariance[0]], dim as f64 * covariance[0].ln(), None)
+                (vec![-0.5 / covariance[0]], dim as f64 * covariance[0].ln(), Vec::new())
             }
         };
         Some(Precision {
@@ -305,7 +307,7 @@ impl Shape {
             dim,
             natural,
             log_det_2pi: log_det + dim as f64 * TAU.ln(),
-            cholesky,
+            whitening,
         })
     }
 }
@@ -356,6 +358,22 @@ fn rebuild(values: &[f64], vectors: &Mat<f64>, least: f64, scale: &[f64]) -> Vec
 }
 
 impl Precision {
+    /// Counts the numbers that it holds.
+    pub(super) fn size(&self) -> usize {
+        self.natural.len() + self.whitening.len()
+    }
+
+    /// Returns whether `Σ - diag(floor)` of a full covariance is positive definite for certain: the largest eigenvalue of `Λ`, in
+    /// units of the floor, is at most its trace. A covariance just above its floor may fail.
+    pub(super) fn is_above(&self, floor: &[f64]) -> bool {
+        let (mut trace, mut diagonal) = (0.0, 0);
+        for (d, floor) in floor.iter().enumerate() {
+            trace -= 2.0 * self.natural[diagonal] * floor;
+            diagonal += self.dim - d;
+        }
+        trace < 1.0
+    }
+
     /// Returns the log-density of the covariance under its prior without the constant, `-½ [count ln |Σ| + tr Σ⁻¹ Λ]`.
     pub(super) fn log_prior(&self, prior: &Scale) -> f64 {
         let log_det = self.log_det_2pi - self.dim as f64 * TAU.ln();
@@ -395,10 +413,7 @@ impl Precision {
     /// Returns a whitening factor `F`, `F' F = Λ`.
     pub(super) fn whitening(&self) -> Whitening<f64> {
         match self.shape {
-            Shape::Full => {
-                let cholesky = self.cholesky.as_ref().expect("full shape");
-                Whitening::Triangle(cholesky.inverse_rows())
-            }
+            Shape::Full => Whitening::Triangle(self.whitening.clone()),
             Shape::Diagonal => {
                 Whitening::Diagonal(self.natural.iter().map(|v| (-2.0 * v).sqrt()).collect())
             }

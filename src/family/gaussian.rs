@@ -11,8 +11,10 @@
 //! with `θ = vech Σ` and `β = -vech Σ`, whatever the component (the flow that scales all natural parameters stays
 //! inside the model).
 
+mod factors;
 mod m_step;
 
+use self::factors::Factors;
 use super::covariance::{Precision, Shape};
 use super::observed_gaussian::ObservedGaussian;
 use super::{
@@ -96,12 +98,13 @@ pub struct Gaussian {
     dim: usize,
     /// Whether values may be missing, which full covariances fill.
     missing: bool,
+    factors: Factors,
 }
 
 impl Gaussian {
     /// Makes the family of Gaussians in `dim` dimensions.
     pub fn new(covariance: Covariance, dim: usize) -> Self {
-        Self { covariance, dim, missing: false }
+        Self { covariance, dim, missing: false, factors: Factors::default() }
     }
 
     /// Returns the covariance structure.
@@ -125,9 +128,25 @@ impl Gaussian {
         if self.is_tied() { theta.shared } else { &theta.component[self.dim..] }
     }
 
-    fn precision(&self, theta: Theta<'_>) -> Precision {
-        self.shape()
-            .precision(self.covariance_of(theta), self.dim)
+    /// Factorises a covariance, unless its factor is kept. Returns `None` if it is not positive definite.
+    fn precision(&self, covariance: &[f64]) -> Option<Arc<Precision>> {
+        let factorise = || self.shape().precision(covariance, self.dim);
+        match self.shape() {
+            Shape::Full => self.factors.precision(covariance, factorise),
+            Shape::Diagonal | Shape::Spherical => factorise().map(Arc::new),
+        }
+    }
+
+    /// Returns `ln det(2π Σ)`, or `None` if `Σ` is not positive definite.
+    fn log_det_2pi(&self, covariance: &[f64]) -> Option<f64> {
+        match self.shape() {
+            Shape::Full => self.precision(covariance).map(|precision| precision.log_det_2pi),
+            shape => shape.log_det_2pi(covariance, self.dim),
+        }
+    }
+
+    fn precision_of(&self, theta: Theta<'_>) -> Arc<Precision> {
+        self.precision(self.covariance_of(theta))
             .expect("covariances of a model are positive definite")
     }
 
@@ -141,7 +160,7 @@ impl Gaussian {
         for c in 0..parameters.components.len() {
             let theta = parameters.theta(c);
             if precision.is_none() || !self.is_tied() {
-                precision = Some(self.precision(theta));
+                precision = Some(self.precision_of(theta));
             }
             f(c, theta, precision.as_ref().expect("just set"));
         }
@@ -272,7 +291,7 @@ impl ExponentialFamily for Gaussian {
                 }
             }
         }
-        match self.shape().precision(covariance, self.dim) {
+        match self.precision(covariance) {
             Some(_) => Ok(()),
             None => Err("covariance is not positive definite".into()),
         }
@@ -304,14 +323,14 @@ impl ExponentialFamily for Gaussian {
 
     fn shared_natural(&self, shared: &[f64], eta: &mut [f64]) {
         if self.is_tied() {
-            eta.copy_from_slice(&self.precision(Theta { component: &[], shared }).natural);
+            eta.copy_from_slice(&self.precision_of(Theta { component: &[], shared }).natural);
         }
     }
 
     fn pseudo_entropies(&self, parameters: &Parameters) -> Vec<f64> {
         let entropy = |c| {
             let covariance = self.covariance_of(parameters.theta(c));
-            let log_det = self.shape().log_det_2pi(covariance, self.dim);
+            let log_det = self.log_det_2pi(covariance);
             0.5 * (log_det.expect("covariances of a model are positive definite") + self.dim as f64)
         };
         let n_components = parameters.components.len();
@@ -396,7 +415,7 @@ impl ExponentialFamily for Gaussian {
     }
 
     fn centred(&self, theta: Theta<'_>) -> Option<CentredForm> {
-        let precision = self.precision(theta);
+        let precision = self.precision_of(theta);
         Some(CentredForm {
             mean: self.mean_of(theta).to_vec(),
             whitening: precision.whitening(),

@@ -102,6 +102,13 @@ impl Gaussian {
         floor::Spread::new(stats.mass(), &mean, &variances, workers).floors(relative)
     }
 
+    /// Lifts a full covariance to its floor. Returns whether this changed it.
+    fn lift(&self, covariance: &mut Vec<f64>, floors: &[f64]) -> bool {
+        // The factor is needed in any case; the rest is for covariances near their floor.
+        let is_above = self.precision(covariance).is_some_and(|it| it.is_above(floors));
+        !is_above && self.shape().lift(covariance, self.dim, floors)
+    }
+
     /// Performs the M-step.
     pub(super) fn maximize_likelihood(
         &self,
@@ -111,6 +118,7 @@ impl Gaussian {
         parameters: &mut Parameters,
         workers: &dyn Workers,
     ) -> Vec<Outcome> {
+        self.factors.age();
         let n_components = parameters.components.len();
         // The old mean stays if there is no new one.
         let shape = (n_components, self.dim);
@@ -154,12 +162,12 @@ impl Gaussian {
                 Shape::Full => {
                     let all = vec![true; self.dim];
                     let narrow = self.shape().raise(&mut covariance, self.dim, &all, &of_columns);
-                    self.shape().lift(&mut covariance, self.dim, &floors) || narrow
+                    self.lift(&mut covariance, &floors) || narrow
                 }
                 shape => shape.lift(&mut covariance, self.dim, &of_columns),
             };
             // Statistics on the verge of overflow leave nothing to lift.
-            let outcome = match self.shape().log_det_2pi(&covariance, self.dim) {
+            let outcome = match self.log_det_2pi(&covariance) {
                 Some(log_det) if !log_det.is_finite() => Outcome::Degenerate,
                 None => Outcome::Degenerate,
                 Some(_) if lifted => {

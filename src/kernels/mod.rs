@@ -25,6 +25,7 @@ pub mod rows;
 pub mod scatter;
 pub mod softmax;
 pub mod sparse;
+pub mod squares;
 pub mod states;
 pub mod statistics;
 pub mod whitened;

@@ -309,12 +309,10 @@ impl<T: Scalar> Packed<T> {
             workspace.pending += n;
         }
         let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
-        let by_rows = rows::are_faster(&self.centred, dim);
         for (k, weights) in centred.chunks_mut(stride).take(self.centred.len()).enumerate() {
             let (first, second) = self.moments_mut(k, dim, stats);
-            if by_rows {
-                let (weights, centre) = (&weights[..n], self.centred.centre(k));
-                workspace.rows.add(self.simd, points, weights, centre, first, second);
+            let rows = &mut workspace.rows;
+            if rows.add(self.simd, points, &weights[..n], (&self.centred, k), first, second) {
                 continue;
             }
             let scratch = &mut workspace.scratch;

@@ -56,14 +56,18 @@ impl<T: Scalar> Packed<T> {
                 }
             }
         }
-        if self.labels.is_some() {
-            for (i, (&label, log_evidence)) in labels.iter().zip(&mut *log_evidence).enumerate() {
-                let k = label as usize;
-                if let Some(wide) = &self.wide {
-                    *log_evidence = wide.map.logit(k, |d| points.values[d * stride + i].to_f64());
-                } else if let Some(k) = k.checked_sub(self.n_packed) {
-                    let value = |d: usize| workspace.plain[d * stride + i].to_f64();
-                    *log_evidence = self.centred.logit(k, value, &mut workspace.wide);
+        match (&self.labels, &self.wide) {
+            (None, _) => {}
+            (Some(_), Some(wide)) => {
+                wide.map.labelled(points.values, stride, labels, log_evidence);
+            }
+            (Some(_), None) => {
+                for (i, (&label, log_evidence)) in labels.iter().zip(&mut *log_evidence).enumerate()
+                {
+                    if let Some(k) = (label as usize).checked_sub(self.n_packed) {
+                        let value = |d: usize| workspace.plain[d * stride + i].to_f64();
+                        *log_evidence = self.centred.logit(k, value, &mut workspace.wide);
+                    }
                 }
             }
         }

@@ -11,8 +11,8 @@ pub(super) struct Sums<'a, T> {
     pub tile: Tile<'a, T>,
     pub weights: &'a [T],
     pub scratch: &'a mut [T],
-    pub first: &'a mut [f64],
-    pub second: &'a mut [f64],
+    /// A vector for each sum: those of the first moments, then those of the second.
+    pub lanes: &'a mut [T],
 }
 
 impl<T: Scalar> VectorKernel<T> for Sums<'_, T> {
@@ -21,11 +21,9 @@ impl<T: Scalar> VectorKernel<T> for Sums<'_, T> {
     #[inline(always)]
     fn run<S: Vectors<Element = T>>(mut self, simd: S) {
         let dim = self.map.dim;
-        match (self.map.shape, dim) {
-            (Shape::Triangle, 1) => return self.small::<S, 1>(simd),
-            (Shape::Triangle, 2) => return self.small::<S, 2>(simd),
-            (Shape::Triangle, 3) => return self.small::<S, 3>(simd),
-            _ => {}
+        let has_many = S::REGISTERS >= 32;
+        if self.map.shape == Shape::Triangle && dim <= if has_many { 12 } else { 11 } {
+            return self.directly(simd, has_many);
         }
         if self.map.shape == Shape::Triangle {
             let width = self.width::<S>();
@@ -58,36 +56,84 @@ impl<T: Scalar> VectorKernel<T> for Sums<'_, T> {
 }
 
 impl<T: Scalar> Sums<'_, T> {
-    /// Adds all moments of D dimensions, three at most: nine sums stay in registers while the points pass.
+    /// Adds all moments of few dimensions without scratch memory: as many rows at a time as registers hold.
+    ///
+    /// Differences are taken again for each group of rows. Written down once, as for more dimensions, they took longer: sweeps in `f32` over
+    /// points of 7 dimensions 2.6 against 2.2 ms, of 9 dimensions 3.4 against 2.7, with AVX2 3.4 against 2.9 and 4.9 against 4.4.
     #[inline(always)]
-    fn small<S: Vectors<Element = T>, const D: usize>(&mut self, simd: S) {
-        let (stride, width) = (self.tile.stride, self.width::<S>());
+    fn directly<S: Vectors<Element = T>>(&mut self, simd: S, has_many: bool) {
+        let dim = self.map.dim;
+        let mut i = 0;
+        while i < dim {
+            i += match dim - i {
+                1 => self.last::<S, 1, 1>(simd),
+                2 => self.last::<S, 2, 2>(simd),
+                3 => self.last::<S, 3, 3>(simd),
+                4 if has_many => self.last::<S, 4, 4>(simd),
+                5 if has_many => self.last::<S, 5, 3>(simd),
+                6 if has_many => self.last::<S, 6, 3>(simd),
+                7 if has_many => self.last::<S, 7, 3>(simd),
+                8 if has_many => self.last::<S, 8, 3>(simd),
+                9 if has_many => self.last::<S, 9, 3>(simd),
+                10 if has_many => self.last::<S, 10, 2>(simd),
+                11 if has_many => self.last::<S, 11, 2>(simd),
+                12 if has_many => self.last::<S, 12, 2>(simd),
+                4 => self.last::<S, 4, 2>(simd),
+                5 => self.last::<S, 5, 2>(simd),
+                6 => self.last::<S, 6, 1>(simd),
+                7 => self.last::<S, 7, 1>(simd),
+                8 => self.last::<S, 8, 1>(simd),
+                9 => self.last::<S, 9, 1>(simd),
+                10 => self.last::<S, 10, 1>(simd),
+                _ => self.last::<S, 11, 1>(simd),
+            };
+        }
+    }
+
+    /// Adds the first moments of K of the last D dimensions, and their products with all of these from their own on. Returns K.
+    #[inline(always)]
+    fn last<S: Vectors<Element = T>, const D: usize, const K: usize>(&mut self, simd: S) -> usize {
+        let (dim, stride, width) = (self.map.dim, self.tile.stride, self.width::<S>());
+        let start = dim - D;
         let (zero, count) = (simd.splat(T::ZERO), width / S::COUNT);
         let (mut x, mut centre) = ([&[][..]; D], [zero; D]);
         for d in 0..D {
-            x[d] = &S::vectors(&self.tile.values[d * stride..][..width])[..count];
-            centre[d] = simd.splat(self.map.centre(self.k)[d]);
+            x[d] = &S::vectors(&self.tile.values[(start + d) * stride..][..width])[..count];
+            centre[d] = simd.splat(self.map.centre(self.k)[start + d]);
         }
         let weights = &S::vectors(&self.weights[..width])[..count];
-        let (mut first, mut second) = ([zero; D], [[zero; D]; D]);
+        let (mut first, mut second) = ([zero; K], [[zero; D]; K]);
         for n in 0..count {
-            let mut y = [zero; D];
+            let mut weighted = [zero; K];
             for d in 0..D {
-                y[d] = simd.sub(x[d][n], centre[d]);
-                let weighted = simd.mul(weights[n], y[d]);
-                first[d] = simd.add(first[d], weighted);
-                for i in 0..=d {
-                    second[i][d] = simd.mul_add(weighted, y[i], second[i][d]);
+                let y = simd.sub(x[d][n], centre[d]);
+                if d < K {
+                    weighted[d] = simd.mul(weights[n], y);
+                    first[d] = simd.mul_add(weights[n], y, first[d]);
+                }
+                for i in 0..K {
+                    if i <= d {
+                        second[i][d] = simd.mul_add(weighted[i], y, second[i][d]);
+                    }
                 }
             }
         }
-        let pairs = (0..D).flat_map(|i| (i..D).map(move |j| (i, j)));
-        for ((i, j), sum) in pairs.zip(&mut *self.second) {
-            *sum += simd.sum(second[i][j]).to_f64();
+        for i in 0..K {
+            let row = start + i;
+            let row_start = dim + row * dim - row * row.saturating_sub(1) / 2;
+            self.add::<S>(simd, row, first[i]);
+            for d in i..D {
+                self.add::<S>(simd, row_start + d - i, second[i][d]);
+            }
         }
-        for d in 0..D {
-            self.first[d] += simd.sum(first[d]).to_f64();
-        }
+        K
+    }
+
+    /// Adds a vector to the lanes of a sum.
+    #[inline(always)]
+    fn add<S: Vectors<Element = T>>(&mut self, simd: S, sum: usize, vector: S::Vector) {
+        let lanes = &mut S::vectors_mut(&mut self.lanes[sum * S::COUNT..][..S::COUNT])[0];
+        *lanes = simd.add(*lanes, vector);
     }
 
     /// Returns the number of values in the vectors that hold the points.
@@ -112,13 +158,17 @@ impl<T: Scalar> Sums<'_, T> {
         }
         if self.map.shape == Shape::Triangle {
             let (y, roots) = self.scratch.split_at_mut(dim * stride);
-            let (y, apart) = (S::vectors_mut(&mut y[d * stride..]), stride / S::COUNT);
             let roots = &S::vectors(&roots[..width])[..count];
+            let mut columns = y[d * stride..].chunks_exact_mut(stride);
+            let y: [_; K] = std::array::from_fn(|_| {
+                let column = columns.next().expect("K columns are left");
+                &mut S::vectors_mut(column)[..count]
+            });
             for i in 0..count {
                 for k in 0..K {
                     let rooted = simd.mul(roots[i], simd.sub(x[k][i], centre[k]));
                     first[k] = simd.mul_add(roots[i], rooted, first[k]);
-                    y[k * apart + i] = rooted;
+                    y[k][i] = rooted;
                 }
             }
         } else {
@@ -132,10 +182,10 @@ impl<T: Scalar> Sums<'_, T> {
             }
         }
         for k in 0..K {
-            self.first[d + k] += simd.sum(first[k]).to_f64();
+            self.add::<S>(simd, d + k, first[k]);
             match self.map.shape {
-                Shape::Scale => self.second[0] += simd.sum(second[k]).to_f64(),
-                Shape::Diagonal => self.second[d + k] += simd.sum(second[k]).to_f64(),
+                Shape::Scale => self.add::<S>(simd, dim, second[k]),
+                Shape::Diagonal => self.add::<S>(simd, dim + d + k, second[k]),
                 Shape::Triangle => {}
             }
         }
@@ -189,9 +239,28 @@ impl<T: Scalar> Sums<'_, T> {
             let row_start = row * dim - row * row.saturating_sub(1) / 2;
             for (c, &sum) in sums.iter().enumerate() {
                 if j + c >= row {
-                    self.second[row_start + j + c - row] += simd.sum(sum).to_f64();
+                    self.add::<S>(simd, dim + row_start + j + c - row, sum);
                 }
             }
+        }
+    }
+}
+
+pub(super) struct Flush<'a, T> {
+    pub lanes: &'a mut [T],
+    pub first: &'a mut [f64],
+    pub second: &'a mut [f64],
+}
+
+impl<T: Scalar> VectorKernel<T> for Flush<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vectors<Element = T>>(self, simd: S) {
+        let sums = self.first.iter_mut().chain(self.second);
+        for (sum, lanes) in sums.zip(S::vectors_mut(self.lanes)) {
+            *sum += simd.sum(*lanes).to_f64();
+            *lanes = simd.splat(T::ZERO);
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Packed<T> {
     labels: Option<AffineMap<T>>,
     /// Components that take whitened differences.
     centred: WhitenedMap<T>,
+    /// Whether the lanes of their sums stay until a flush, and do not end with each tile.
+    keeps_lanes: bool,
     /// All components, if they share a covariance and packed logits would cancel in `f32` and not in `f64`: in coordinates that the
     /// covariance whitens, or in `f64`. Their sums stay packed: first moments lose few digits, and the scatter of all points is
     /// summed in `f64`.
@@ -123,6 +125,8 @@ pub struct Workspace<T> {
     product_sums: Vec<T>,
     products: Aligned<T>,
     pending: usize,
+    /// Lanes of the sums of centred components since the last flush, or of one component.
+    lanes: Aligned<T>,
     /// Sums of sparse points since the last flush; empty where there were none.
     sparse_sums: Vec<f64>,
     /// Sample weights of a tile and room for its shared statistics; empty where they are known.
@@ -306,8 +310,8 @@ impl<T: Scalar> Packed<T> {
                 let sums = &mut workspace.product_sums;
                 products.sums(self.simd, tile, packed, &mut workspace.products, sums);
             }
-            workspace.pending += n;
         }
+        workspace.pending += n;
         let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
         for (k, weights) in centred.chunks_mut(stride).take(self.centred.len()).enumerate() {
             let (first, second) = self.moments_mut(k, dim, stats);
@@ -315,8 +319,14 @@ impl<T: Scalar> Packed<T> {
             if rows.add(self.simd, points, &weights[..n], (&self.centred, k), first, second) {
                 continue;
             }
-            let scratch = &mut workspace.scratch;
-            self.centred.sums(self.simd, k, tile, weights, scratch, first, second);
+            let each = self.centred.lanes_len();
+            workspace.lanes.resize(each * if self.keeps_lanes { self.centred.len() } else { 1 });
+            let at = if self.keeps_lanes { k * each } else { 0 };
+            let (scratch, lanes) = (&mut workspace.scratch, &mut workspace.lanes[at..][..each]);
+            self.centred.sums(self.simd, k, tile, weights, scratch, lanes);
+            if !self.keeps_lanes {
+                self.centred.flush(self.simd, lanes, first, second);
+            }
         }
     }
 
@@ -420,6 +430,13 @@ impl<T: Scalar> Packed<T> {
             }
         }
         workspace.sums.fill(T::ZERO);
+        // There are none where all sums came from rows.
+        let (each, dim) = (self.centred.lanes_len(), self.centred.dim());
+        let lanes = workspace.lanes.chunks_exact_mut(each).take(self.centred.len());
+        for (k, lanes) in lanes.enumerate() {
+            let (first, second) = self.moments_mut(k, dim, stats);
+            self.centred.flush(self.simd, lanes, first, second);
+        }
         if let Some(products) = self.products {
             products.for_each(|k, product, at| {
                 stats.sums_mut(self.order[k])[self.n_direct + product] +=

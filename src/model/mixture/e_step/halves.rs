@@ -38,6 +38,7 @@ impl<T: Scalar> Packed<T> {
             product_coefficients: vec![T::ZERO; products.map_or(0, ProductGroups::len)],
             labels: None,
             centred: self.centred.slice(centred),
+            keeps_lanes: self.keeps_lanes,
             tied: None,
             wide: None,
             observed: None,

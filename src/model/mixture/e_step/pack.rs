@@ -22,6 +22,9 @@ use crate::work::{
 };
 use std::sync::OnceLock;
 
+/// Most lanes of sums that are kept from tile to tile, in bytes: a part of a level-2 cache.
+const LANES_BYTES: usize = 1 << 18;
+
 impl Mixture {
     pub(super) fn pack_for<T: Scalar>(
         &self,
@@ -126,6 +129,7 @@ impl Mixture {
             products,
             product_coefficients,
             labels,
+            keeps_lanes: centred.len() * centred.lanes_len() * size_of::<T>() <= LANES_BYTES,
             centred,
             observed,
             tied: is_tied.then(|| Tied::new(self, &order, &exact_centre)),
@@ -233,6 +237,7 @@ impl Mixture {
             product_sums: Vec::new(),
             products: columns(key.products.map_or(0, ProductGroups::scratch_columns)),
             pending: 0,
+            lanes: Aligned::default(),
             sparse_sums: Vec::new(),
             shared_weights: vec![0.0; if key.sums_shared { points } else { 0 }],
             shared_scratch: Aligned::zeros(if key.sums_shared { panel * (stride + 1) } else { 0 }),

@@ -30,15 +30,22 @@ def own_peak_bytes():
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def by_difference(run, iterations):
-    """Seconds of an iteration as (t(K2) - t(K1)) / (K2 - K1), where a program tells only the whole; and its result."""
-    run(1)  # threads start, memory is touched
+def by_difference(seconds_of, iterations):
+    """Seconds of an iteration as (t(K2) - t(K1)) / (K2 - K1), each the least of three: threads start and memory is touched in both."""
     longer = iterations + max(iterations, 3)
-    begin = perf_counter()
-    result = run(iterations)
-    middle = perf_counter()
-    run(longer)
-    return (perf_counter() - middle - (middle - begin)) / (longer - iterations), result
+    times = {count: min(seconds_of(count) for _ in range(3)) for count in (iterations, longer)}
+    return (times[longer] - times[iterations]) / (longer - iterations)
+
+
+def timed(run):
+    """Seconds that a run takes which itself tells none."""
+
+    def seconds_of(count):
+        begin = perf_counter()
+        run(count)
+        return perf_counter() - begin
+
+    return seconds_of
 
 
 def output_of(command):
@@ -86,12 +93,17 @@ class EntropySum(Peer):
     def fit(self, workload, dtype, data, start, iterations, threads):
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.safetensors"
-            command = [self.binary, "fit", data, "--init", start.with_suffix(".json"), "-o", model]
-            command += ["--max-iter", iterations, "--tol", 0, "--reg-covar", 0]
-            command += ["--threads", threads, "--precision", dtype, "--json", "-q"]
-            command += ["--posterior", "hard"] if workload.kind == "hard" else []
-            self.report = json.loads(output_of(command))
-            return self.report["seconds_per_iteration"], read_safetensors(model)
+
+            def run(count, output=()):
+                command = [self.binary, "fit", data, "--init", start.with_suffix(".json"), *output]
+                command += ["--max-iter", count, "--tol", 0, "--reg-covar", 0]
+                command += ["--threads", threads, "--precision", dtype, "--json", "-q"]
+                command += ["--posterior", "hard"] if workload.kind == "hard" else []
+                return json.loads(output_of(command))
+
+            self.report = run(iterations, ["-o", model])
+            seconds = by_difference(lambda count: run(count)["seconds"], iterations)
+            return seconds, read_safetensors(model)
 
 
 def read_safetensors(path):
@@ -186,8 +198,8 @@ class OneDal(Peer):
             )
             return algorithm.compute(x, p["weights"][None], p["means"], covariances)
 
-        seconds, result = by_difference(run, iterations)
-        return seconds, {
+        result = run(iterations)
+        return by_difference(timed(run), iterations), {
             "weights": np.ravel(result.weights),
             "means": np.asarray(result.means),
             "covariances": np.reshape([np.asarray(c) for c in result.covariances], p["covariances"].shape),
@@ -222,8 +234,8 @@ class Faiss(Peer):
             k_means.train(x, init_centroids=means)
             return k_means.centroids
 
-        seconds, means = by_difference(run, iterations)
-        return seconds, {"means": means}
+        result = run(iterations)
+        return by_difference(timed(run), iterations), {"means": result}
 
 
 class ScikitLearnKMeans(Peer):
@@ -246,8 +258,8 @@ class ScikitLearnKMeans(Peer):
             k_means = KMeans(len(means), init=means, n_init=1, max_iter=count, tol=0, algorithm="lloyd")
             return k_means.fit(x).cluster_centers_
 
-        seconds, means = by_difference(run, iterations)
-        return seconds, {"means": means}
+        result = run(iterations)
+        return by_difference(timed(run), iterations), {"means": result}
 
 
 class NumpyBlocked(Peer):

@@ -64,7 +64,7 @@ impl<T: Scalar> AffineMap<T> {
             for ((logit, &label), t) in logits.iter_mut().zip(labels).zip(column) {
                 let c = label as usize;
                 let at = (c / GROUP * self.n_statistics + l) * GROUP + c % GROUP;
-                *logit = *logit + T::from_f64(t.to_f64()) * self.coefficients[at];
+                *logit += T::from_f64(t.to_f64()) * self.coefficients[at];
             }
         }
     }

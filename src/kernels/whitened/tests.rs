@@ -64,7 +64,7 @@ fn matches_the_definition<T: Scalar>(tolerance: f64, far: f64) {
                     let (mut first, mut second) = (vec![1.0; dim], vec![2.0; n_second]);
                     let mut lanes = vec![T::ZERO; part.lanes_len()];
                     // Half of them twice, and zeros after a flush.
-                    weights.iter_mut().for_each(|weight| *weight = *weight * T::from_f64(0.5));
+                    weights.iter_mut().for_each(|weight| *weight *= T::from_f64(0.5));
                     for _ in 0..2 {
                         part.sums(simd, 0, tile, &mut weights, &mut scratch, &mut lanes);
                     }

@@ -7,7 +7,7 @@ use entropysum::Executor;
 use entropysum::Scalar;
 use entropysum::data::{self, OpenOptions, Points};
 use entropysum::em::{self, Config, Init, MixtureSpec};
-use entropysum::expert::start_mixture;
+use entropysum::expert::{Sweeper, start_mixture};
 use entropysum::family::registry;
 use entropysum::inference;
 use entropysum::model::{Mixture, Posterior};
@@ -247,4 +247,41 @@ fn single_precision_ends_where_double_does() {
         }
     }
     assert_eq!(fit_of_file::<f64>("doctor_visits.npy", "poisson", 2).whitened_share, None);
+}
+
+/// Sums about the centres of few components are kept from tile to tile. Those of many would not fit into a cache, and end with each tile.
+#[test]
+fn sums_about_few_and_many_centres_are_those_of_the_points() {
+    let (dim, each) = (12, 40);
+    for components in [3, 80] {
+        let place = |c: usize, d: usize| 500.0 * (c * (1 + d % 3)) as f64;
+        let noise = |i: usize, d: usize| ((37 * i + 11 * d) % 101) as f64 / 50.0 - 1.0;
+        let values = (0..each * components)
+            .flat_map(|i| (0..dim).map(move |d| (place(i % components, d) + noise(i, d)) as f32));
+        let x: Vec<f32> = values.collect();
+        let points = Points::from_rows(&x, dim).unwrap();
+        let means: Vec<f64> =
+            (0..components).flat_map(|c| (0..dim).map(move |d| place(c, d))).collect();
+        let unit = |k: usize| if k % (dim + 1) == 0 { 1.0 } else { 0.0 };
+        let covariances: Vec<f64> =
+            (0..components).flat_map(|_| (0..dim * dim).map(unit)).collect();
+        let array = |name: &str| Some(if name == "means" { &means[..] } else { &covariances });
+        let family = registry::build("gaussian-full", dim).unwrap();
+        let weights = vec![1.0 / components as f64; components];
+        let model = Mixture::from_arrays(family, weights, array).unwrap();
+        let executor = Executor::new(Some(2)).unwrap();
+        let stats = Sweeper::<f32, _>::new(&points, &executor).sweep(&model).unwrap();
+        for c in 0..components {
+            let centre = stats.centre(c);
+            assert_eq!(centre, &means[c * dim..][..dim], "not about a common centre");
+            let y = |k: usize, d: usize| f64::from(x[(c + k * components) * dim + d]) - centre[d];
+            let first = (0..dim).map(|d| (0..each).map(|k| y(k, d)).sum::<f64>());
+            let pairs = (0..dim).flat_map(|i| (i..dim).map(move |j| (i, j)));
+            let second = pairs.map(|(i, j)| (0..each).map(|k| y(k, i) * y(k, j)).sum::<f64>());
+            for (found, expected) in stats.sums(c).iter().zip(first.chain(second)) {
+                assert!((found - expected).abs() < 1e-5, "{components}: {found}, {expected}");
+            }
+            assert_eq!(stats.mass()[c], each as f64);
+        }
+    }
 }

@@ -86,6 +86,7 @@ impl<T: Scalar> Rows<T> {
             return false;
         }
         list(weights, &mut self.listed);
+        // With a weight for each point, rows take a fifth more operations than columns.
         if 4 * self.listed.len() > 3 * weights.len() {
             return false;
         }

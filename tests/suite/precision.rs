@@ -262,7 +262,7 @@ fn sums_about_few_and_many_centres_are_those_of_the_points() {
         let points = Points::from_rows(&x, dim).unwrap();
         let means: Vec<f64> =
             (0..components).flat_map(|c| (0..dim).map(move |d| place(c, d))).collect();
-        let unit = |k: usize| if k % (dim + 1) == 0 { 1.0 } else { 0.0 };
+        let unit = |k: usize| if k.is_multiple_of(dim + 1) { 1.0 } else { 0.0 };
         let covariances: Vec<f64> =
             (0..components).flat_map(|_| (0..dim * dim).map(unit)).collect();
         let array = |name: &str| Some(if name == "means" { &means[..] } else { &covariances });

@@ -232,3 +232,29 @@ fn add_rows(sum: &mut [f64], rows: &[f64]) {
         sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::Covariance;
+
+    /// Eigenvalues of 0.1 and 1.9, and a column apart: the precision decides only if all are well above their floors.
+    #[test]
+    fn covariances_are_lifted_where_an_eigenvalue_is_below_the_floor() {
+        let family = Gaussian::new(Covariance::Full, 3);
+        let covariance = vec![1.0, 0.9, 0.0, 0.9, 1.0, 0.0, 0.0, 0.0, 4.0];
+        for (floors, is_above, is_lifted) in [
+            ([0.01, 0.01, 0.01], true, false),
+            ([0.05, 0.05, 1.6], true, false),
+            ([0.09, 0.09, 1.6], false, false),
+            ([0.01, 0.01, 4.1], false, true),
+            ([0.2, 0.2, 0.01], false, true),
+        ] {
+            let precision = family.precision(&covariance).unwrap();
+            assert_eq!(precision.is_above(&floors), is_above, "{floors:?}");
+            let mut lifted = covariance.clone();
+            assert_eq!(family.lift(&mut lifted, &floors), is_lifted, "{floors:?}");
+            assert_eq!(lifted != covariance, is_lifted, "{floors:?}");
+        }
+    }
+}

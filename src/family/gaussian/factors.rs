@@ -27,9 +27,8 @@ struct Generations {
     size: usize,
 }
 
-#[derive(Clone)]
 struct Kept {
-    covariance: Arc<[f64]>,
+    covariance: Box<[f64]>,
     precision: Arc<Precision>,
 }
 
@@ -74,7 +73,8 @@ impl Generations {
         if let Some(kept) = self.young.get(&hash).filter(is_same) {
             return Some(kept.precision.clone());
         }
-        let kept = self.old.get(&hash).filter(is_same)?.clone();
+        self.old.get(&hash).filter(is_same)?;
+        let kept = self.old.remove(&hash)?;
         let precision = kept.precision.clone();
         self.keep(hash, kept);
         Some(precision)

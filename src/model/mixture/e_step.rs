@@ -80,7 +80,8 @@ pub struct Packed<T> {
     labels: Option<AffineMap<T>>,
     /// Components that take whitened differences.
     centred: WhitenedMap<T>,
-    /// Whether the lanes of their sums stay until a flush, and do not end with each tile.
+    /// Whether the lanes of their sums stay until a flush, and do not end with each tile. A slice of components does as the whole does, for
+    /// the same bits.
     keeps_lanes: bool,
     /// All components, if they share a covariance and packed logits would cancel in `f32` and not in `f64`: in coordinates that the
     /// covariance whitens, or in `f64`. Their sums stay packed: first moments lose few digits, and the scatter of all points is
@@ -313,13 +314,13 @@ impl<T: Scalar> Packed<T> {
         }
         workspace.pending += n;
         let tile = Tile { values: &workspace.plain, dim, n_points: n, stride };
+        let each = self.centred.lanes_len();
         for (k, weights) in centred.chunks_mut(stride).take(self.centred.len()).enumerate() {
             let (first, second) = self.moments_mut(k, dim, stats);
             let rows = &mut workspace.rows;
             if rows.add(self.simd, points, &weights[..n], (&self.centred, k), first, second) {
                 continue;
             }
-            let each = self.centred.lanes_len();
             workspace.lanes.resize(each * if self.keeps_lanes { self.centred.len() } else { 1 });
             let at = if self.keeps_lanes { k * each } else { 0 };
             let (scratch, lanes) = (&mut workspace.scratch, &mut workspace.lanes[at..][..each]);

@@ -11,7 +11,8 @@ use crate::kernels::whitened::WhitenedMap;
 use crate::scalar::Scalar;
 use faer::MatRef;
 
-/// Least number of dimensions of a diagonal covariance.
+/// Least number of dimensions of a diagonal covariance. With 16 and 36 sweeps over letter and satellite took as long as from columns, with 64
+/// over patches and digits 5 to 9 % less in `f32`.
 const SQUARES: usize = 16;
 
 /// Scratch memory.
